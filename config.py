@@ -1,0 +1,191 @@
+"""Every hyper-parameter, once: its default, its range, its help and its command-line flag."""
+
+import argparse
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NoReturn, get_args, get_type_hints
+
+from errors import UserError
+
+DATA_DIR_VARIABLE = "AUTOREC_DATA_DIR"
+
+Check = tuple[Callable[[Any], bool], str]
+AT_LEAST_1: Check = (lambda x: x >= 1, "at least 1")
+NOT_NEGATIVE: Check = (lambda x: 0 <= x < math.inf, "0 or more")
+POSITIVE: Check = (lambda x: 0 < x < math.inf, "greater than 0")
+FRACTION: Check = (lambda x: 0 < x < 1, "between 0 and 1, both excluded")
+RATE: Check = (lambda x: 0 < x <= 1, "greater than 0 and at most 1")
+PLAIN_NAME: Check = (
+    lambda x: x not in ("", ".", "..") and not set(x) & set("/\\\0") and x.isprintable(),
+    "a plain folder name, without / or \\",
+)
+
+
+def option(
+    default: Any,
+    group: str,
+    text: str,
+    check: Check | None = None,
+    choices: Sequence[str] | None = None,
+    place: bool = False,
+) -> Any:
+    """A field of `Config` that is also a flag. `place`: a path, which no record repeats."""
+    return field(
+        default=default,
+        metadata=dict(group=group, text=text, check=check, choices=choices, place=place),
+    )
+
+
+def constant(value: Any) -> Any:
+    """A field of `Config` that is recorded like the others and has no flag."""
+    return field(default=value, init=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run's settings. Raises `UserError` if a value is out of its range."""
+
+    dataset: str | None = option(
+        None,
+        "data",
+        "which ratings to train on; if not given, ml-1m, or the built-in synthetic stand-in "
+        "where MovieLens-1M is neither on disk nor to be downloaded",
+        choices=("ml-1m", "synthetic"),
+    )
+    data_dir: str | None = option(
+        None, "data", f"folder of ratings.dat (default: ${DATA_DIR_VARIABLE}, or ml-1m)", place=True
+    )
+    train_ratio: float = option(0.9, "data", "share of the ratings to train on", FRACTION)
+    split_seed: int | None = option(
+        None, "data", "seed of the split (default: --random_seed)", NOT_NEGATIVE
+    )
+    orientation: str = option(
+        "item",
+        "model",
+        "what a row is: item (I-AutoRec) or user (U-AutoRec)",
+        choices=("item", "user"),
+    )
+    hidden_neuron: int = option(500, "model", "hidden units", AT_LEAST_1)
+    lambda_value: float = option(1.0, "model", "regularisation strength, lambda", NOT_NEGATIVE)
+    regularization: str = option(
+        "weighted",
+        "model",
+        "weighted: a column's weights once per rating it has in the batch; "
+        "plain: equation 2 of the paper, all weights once a batch",
+        choices=("weighted", "plain"),
+    )
+    train_epoch: int = option(500, "training", "number of epochs", AT_LEAST_1)
+    batch_size: int = option(512, "training", "rows in a mini-batch", AT_LEAST_1)
+    optimizer_method: str = option(
+        "Adam", "training", "optimiser", choices=("Adam", "RMSProp")
+    )
+    grad_clip: bool = option(
+        False, "training", "clip each gradient component to [-5, 5]; alone, it means true"
+    )
+    base_lr: float = option(0.001, "training", "learning rate of the first epochs", POSITIVE)
+    decay_epoch_step: int = option(
+        50, "training", "epochs between two steps of the learning rate", AT_LEAST_1
+    )
+    decay_rate: float = option(
+        0.5, "training", "factor of the learning rate at each step", RATE
+    )
+    random_seed: int = option(
+        1994, "training", "seed of split, initialisation and shuffling", NOT_NEGATIVE
+    )
+    display_step: int = option(
+        1, "output", "evaluate and print every so many epochs, and always the last", AT_LEAST_1
+    )
+    results_dir: str = option("results", "output", "where run folders are made", place=True)
+    run_name: str | None = option(
+        None, "output", "name of the run folder (default: made of the settings and UTC time)",
+        PLAIN_NAME,
+    )
+    comet: str = option(
+        "auto",
+        "output",
+        "Comet experiment; auto: online if an API key is configured, else an offline archive",
+        choices=("auto", "online", "offline", "off"),
+    )
+
+    init_stddev: float = constant(0.03)  # of the truncated normal that V and W start from
+    grad_clip_limit: float = constant(5.0)
+    adam_beta_1: float = constant(0.9)
+    adam_beta_2: float = constant(0.999)
+    adam_epsilon: float = constant(1e-8)
+    rmsprop_decay: float = constant(0.9)
+    rmsprop_epsilon: float = constant(1e-7)
+
+    def __post_init__(self) -> None:
+        for option_field in flag_fields():
+            value, allowed = getattr(self, option_field.name), option_field.metadata
+            if value is None:
+                continue
+            if allowed["check"] and not allowed["check"][0](value):
+                raise UserError(f"--{option_field.name} {value}: must be {allowed['check'][1]}")
+            if allowed["choices"] and value not in allowed["choices"]:
+                names = ", ".join(allowed["choices"])
+                raise UserError(f"--{option_field.name} {value}: must be one of {names}")
+
+    def recorded(self) -> dict[str, Any]:
+        """Every setting but the paths, which tell of a machine and not of the experiment."""
+        places = {f.name for f in flag_fields() if f.metadata["place"]}
+        return {name: value for name, value in asdict(self).items() if name not in places}
+
+    def learning_rate(self, epoch: int) -> float:
+        """The step-decayed learning rate of `epoch`, which counts from 1."""
+        return self.base_lr * self.decay_rate ** ((epoch - 1) // self.decay_epoch_step)
+
+    def ratings_folder(self) -> str:
+        """`--data_dir`, or the environment's, or `ml-1m`."""
+        return self.data_dir or os.environ.get(DATA_DIR_VARIABLE) or "ml-1m"
+
+
+def flag_fields() -> list:
+    """The fields of `Config` that have a flag."""
+    return [f for f in fields(Config) if f.init]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def boolean(text: str) -> bool:
+    """`true` or `false`, as a word: `bool("False")` would be true."""
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return words[text.lower()]
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
+    """The configuration that a command line asks for. Exits with code 2 if it is unusable."""
+    parser = Parser(
+        prog="main.py",
+        description="Train AutoRec (Sedhain et al., WWW 2015) and record the run.",
+        allow_abbrev=False,
+    )
+    groups: dict[str, Any] = {}
+    types = get_type_hints(Config)
+    for f in flag_fields():
+        group = f.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        value_type = (*get_args(types[f.name]), types[f.name])[0]  # int of int | None
+        shown = "" if f.default is None else f" (default: {f.default})"
+        settings: dict[str, Any] = dict(default=f.default, help=f.metadata["text"] + shown)
+        if value_type is bool:
+            settings.update(type=boolean, nargs="?", const=True, metavar="true|false")
+        elif f.metadata["choices"]:
+            settings.update(choices=f.metadata["choices"])
+        else:
+            settings.update(type=value_type, metavar=value_type.__name__.upper())
+        groups[group].add_argument(f"--{f.name}", **settings)
+    try:
+        return Config(**vars(parser.parse_args(arguments)))
+    except UserError as error:
+        parser.error(str(error))
