@@ -1,0 +1,185 @@
+"""AutoRec (Sedhain, Menon, Sanner, Xie: "AutoRec: Autoencoders Meet Collaborative Filtering",
+WWW 2015), a one-hidden-layer autoencoder over the rows of a sparse rating matrix:
+
+    h(r; theta) = f(W g(V r + mu) + b)                                       (equation 1)
+    min_theta  sum_i ||r_i - h(r_i; theta)||_O^2 + lambda/2 (||W||_F^2 + ||V||_F^2)   (equation 2)
+
+||.||_O counts observed ratings only. Rows are stored as rows here, so V and W stand transposed
+with respect to the paper: h(R) = f(g(R V + mu) W + b).
+
+Shapes at the ends of lines: B rows of a mini-batch, n columns, k hidden units, e ratings
+observed in the mini-batch.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from config import Config
+from data_preprocessor import RatingMatrix
+from optimizer import OPTIMIZERS
+from streams import random_stream
+
+PREDICTION_ROWS = 512  # rows made dense at a time when predicting
+
+
+class SparseRows(NamedTuple):
+    """A `RatingMatrix` as tensors: indptr int64 [rows + 1], indices int32 and values float32."""
+
+    indptr: tf.Tensor
+    indices: tf.Tensor
+    values: tf.Tensor
+
+
+class Batch(NamedTuple):
+    """The observed ratings of some rows: `at` int64 [e, 2] (row within the batch, column),
+    `ratings` float32 [e], `num_rows` int64, the B of the shapes."""
+
+    at: tf.Tensor
+    ratings: tf.Tensor
+    num_rows: tf.Tensor
+
+
+def sparse_rows(matrix: RatingMatrix) -> SparseRows:
+    """Copy `matrix` to the device once, to be trained on and predicted from many times."""
+    return SparseRows(*map(tf.constant, (matrix.indptr, matrix.indices, matrix.values)))
+
+
+def gather(matrix: SparseRows, rows: tf.Tensor) -> Batch:
+    """The observed ratings of `rows` (int64 [B]); an unobserved one is in no tensor at all."""
+    starts, ends = tf.gather(matrix.indptr, rows), tf.gather(matrix.indptr, rows + 1)
+    num_rows = tf.size(rows, tf.int64)
+    row = tf.repeat(tf.range(num_rows), ends - starts)
+    entry = tf.ragged.range(starts, ends).flat_values
+    column = tf.cast(tf.gather(matrix.indices, entry), tf.int64)
+    return Batch(tf.stack([row, column], 1), tf.gather(matrix.values, entry), num_rows)
+
+
+class AutoRec(tf.Module):
+    """The parameters V, W, mu, b, their objective, its optimiser, and prediction.
+
+    What a row and a column are (items and users, or the reverse) is the caller's business.
+    `num_columns` is n; `config` gives everything else, initialisation seed included.
+    """
+
+    def __init__(self, num_columns: int, config: Config) -> None:
+        super().__init__(name="autorec")
+        n, k = num_columns, config.hidden_neuron
+        seeds = random_stream(config.random_seed, "initialisation").integers(2**31, size=(2, 2))
+        self.V, self.W = (
+            tf.Variable(
+                tf.random.stateless_truncated_normal(shape, seed, stddev=config.init_stddev),
+                name=name,
+            )
+            for name, shape, seed in (("V", (n, k), seeds[0]), ("W", (k, n), seeds[1]))
+        )
+        self.mu = tf.Variable(tf.zeros(k), name="mu")
+        self.b = tf.Variable(tf.zeros(n), name="b")
+        self.config = config
+        self.optimizer = OPTIMIZERS[config.optimizer_method](self.parameters, config)
+
+    @property
+    def parameters(self) -> list[tf.Variable]:
+        """V (n, k), W (k, n), mu (k), b (n), all float32."""
+        return [self.V, self.W, self.mu, self.b]
+
+    def save(self, prefix: str | Path) -> None:
+        """Write V, W, mu and b as a TensorFlow checkpoint, the files `prefix`.index and .data-*."""
+        tf.train.Checkpoint(V=self.V, W=self.W, mu=self.mu, b=self.b).write(str(prefix))
+
+    def encode(self, batch: Batch) -> tf.Tensor:
+        """g(R V + mu), equation 1's inner part with g the sigmoid: float32 [B, k]."""
+        shape = tf.stack([batch.num_rows, self.V.shape[0]])
+        R = tf.scatter_nd(batch.at, batch.ratings, shape)  # (B, n), 0 where nothing is observed
+        return tf.sigmoid(R @ self.V + self.mu)  # (B, k)
+
+    def reconstruct(self, hidden: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+        """f(h W + b) at the (row, column) pairs `at` only, f the identity: float32 [e]."""
+        return tf.gather_nd(hidden @ self.W, at) + tf.gather(self.b, at[:, 1])
+
+    def objective(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """J(B), equation 2 over one mini-batch, and its squared error: two float32 scalars.
+
+        Ω is all of equation 2's ||W||^2 + ||V||^2 under "plain" regularisation; under
+        "weighted" each column's part counts once per rating that the column has in the batch.
+        """
+        error = batch.ratings - self.reconstruct(self.encode(batch), batch.at)  # (e,)
+        squared_error = tf.reduce_sum(tf.square(error))
+        penalty = tf.reduce_sum(tf.square(self.W), 0) + tf.reduce_sum(tf.square(self.V), 1)  # (n,)
+        if self.config.regularization == "weighted":
+            n = tf.size(self.b)
+            penalty *= tf.math.unsorted_segment_sum(
+                tf.ones_like(batch.ratings), batch.at[:, 1], n
+            )
+        return squared_error + self.config.lambda_value / 2 * tf.reduce_sum(penalty), squared_error
+
+    def gradients(self, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """dJ(B) for each of `parameters` (clipped if the configuration says so), J(B) and the
+        squared error, all float32."""
+        with tf.GradientTape() as tape:
+            cost, squared_error = self.objective(batch)
+        gradients = map(tf.convert_to_tensor, tape.gradient(cost, self.parameters))
+        if self.config.grad_clip:
+            limit = self.config.grad_clip_limit
+            gradients = (tf.clip_by_value(gradient, -limit, limit) for gradient in gradients)
+        return list(gradients), cost, squared_error
+
+    def train_epoch(
+        self, ratings: SparseRows, order: np.ndarray, learning_rate: float
+    ) -> tuple[float, float]:
+        """Train on every row of `ratings` once, in `order` (int64 [rows]), one step a mini-batch.
+
+        Returns the sum of J(B) over the mini-batches, Ω included, and the training RMSE of the
+        running epoch: unclipped, each mini-batch scored just before the update it causes.
+        """
+        cost, squared_error = self._train_epoch(
+            ratings, tf.constant(order, tf.int64), tf.constant(learning_rate, tf.float32)
+        )
+        return float(cost), float(np.sqrt(squared_error / len(ratings.values)))
+
+    @tf.function
+    def _train_epoch(self, ratings, order, learning_rate):
+        total = tf.zeros(2, tf.float64)
+        num_rows = tf.size(order, tf.int64)
+        batch_size = tf.constant(self.config.batch_size, tf.int64)
+        for start in tf.range(0, num_rows, batch_size):
+            # Steps depend on each other; asking for more at once would only hold more memory.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            batch = gather(ratings, order[start : start + batch_size])
+            gradients, cost, squared_error = self.gradients(batch)
+            self.optimizer.apply(gradients, learning_rate)
+            total += tf.cast(tf.stack([cost, squared_error]), tf.float64)
+        return total[0], total[1]
+
+    def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The reconstruction, from `ratings`, of the (row, column) pairs: float32 [pairs].
+
+        rows, columns: integers [pairs], in any order. What is predicted depends on the ratings
+        given and on nothing else: a test rating is predicted from training ratings by passing
+        those. Predictions are not clipped.
+        """
+        order = np.argsort(rows, kind="stable")
+        predictions = np.empty(len(rows), np.float32)
+        predictions[order] = self._predict(
+            ratings,
+            tf.constant(rows[order], tf.int64),
+            tf.constant(columns[order], tf.int64),
+        )
+        return predictions
+
+    @tf.function
+    def _predict(self, ratings, rows, columns):
+        blocks = tf.TensorArray(
+            tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None]
+        )
+        num_rows = tf.size(ratings.indptr, tf.int64) - 1
+        for start in tf.range(0, num_rows, PREDICTION_ROWS):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            stop = tf.minimum(start + PREDICTION_ROWS, num_rows)
+            first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
+            at = tf.stack([rows[first:last] - start, columns[first:last]], 1)
+            hidden = self.encode(gather(ratings, tf.range(start, stop)))
+            blocks = blocks.write(blocks.size(), self.reconstruct(hidden, at))
+        return blocks.concat()
