@@ -1,0 +1,205 @@
+"""Train AutoRec and record the run.
+
+    python main.py                            # item-based AutoRec on MovieLens-1M, 500 epochs
+    python main.py --orientation user --train_epoch 100
+    python main.py --help                     # every setting and its default
+
+Leaves a folder under results/ and a Comet experiment (an offline archive without an API key).
+Exit codes: 0 finished, 2 unusable input, 130 ended by Ctrl-C with its records written.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from config import Config, parse_arguments
+from data_preprocessor import Ratings, Split, load_ratings, split_ratings
+from errors import UserError
+from figure import draw_rmse
+from progress import Progress
+from quiet import import_tensorflow
+from records import (
+    EpochMetrics,
+    RunFolder,
+    default_name,
+    environment,
+    peak_memory_mb,
+    summarize,
+)
+from scoring import cold_pairs, score
+from streams import random_stream
+from tracking import Tracker, require_key
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    try:
+        return run(parse_arguments(arguments))
+    except UserError as error:
+        print(f"main.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted before the first epoch: nothing is recorded.", file=sys.stderr)
+        return 130
+
+
+def run(config: Config) -> int:
+    """Ratings to split to model to epochs to records. Raises UserError for unusable input."""
+    started = time.perf_counter()
+    if config.comet == "online":
+        require_key()
+    ratings = load_ratings(config.dataset, config.ratings_folder(), config.random_seed)
+    config = resolve(config, ratings)
+    split = split_ratings(ratings, config.train_ratio, config.split_seed, config.orientation)
+    print(headline(config, ratings, split))
+
+    tf = import_tensorflow()
+    tf.config.experimental.enable_op_determinism()
+    tf.config.threading.set_intra_op_parallelism_threads(num_threads())
+    from AutoRec import AutoRec, sparse_rows  # here, so that --help need not wait for TensorFlow
+
+    model = AutoRec(split.train.num_columns, config)
+    train, test = sparse_rows(split.train), split.test
+    cold = cold_pairs(split.train, test.rows, test.indices)
+
+    folder = RunFolder(config.results_dir, config.run_name)
+    print(f"Run folder: {folder.path}")
+    progress = Progress(ratings.name, config.train_epoch)
+    with Interruption() as interruption:
+        tracker = Tracker(config.comet, config.run_name, folder.path, progress.say)
+        facts = config.recorded() | describe(ratings, split) | {"threads": num_threads()}
+        folder.write_json("config.json", facts | environment())
+        tracker.log_parameters(facts)
+
+        training_started = time.perf_counter()
+        for epoch in range(1, config.train_epoch + 1):
+            epoch_started = time.perf_counter()
+            learning_rate = config.learning_rate(epoch)
+            order = random_stream(config.random_seed, "shuffle", epoch).permutation(test.num_rows)
+            cost, train_rmse = model.train_epoch(train, order, learning_rate)
+            scores = None
+            if epoch % config.display_step == 0 or epoch == config.train_epoch:
+                predictions = model.predict(train, test.rows, test.indices)
+                scores = score(predictions, test.values, cold, ratings.scale)
+            now = time.perf_counter()
+            metrics = EpochMetrics(
+                epoch=epoch,
+                learning_rate=learning_rate,
+                train_cost=cost,
+                train_rmse=train_rmse,
+                test_cost=scores and scores.squared_error,
+                test_rmse=scores and scores.rmse,
+                test_mae=scores and scores.mae,
+                epoch_seconds=round(now - epoch_started, 4),
+                elapsed_seconds=round(now - training_started, 4),
+            )
+            folder.add(metrics)
+            tracker.log_metrics(asdict(metrics), epoch)
+            progress.show(metrics)
+            if interruption.requested:
+                break
+
+        progress.close()
+        summary = {
+            "status": "finished" if epoch == config.train_epoch else "interrupted",
+            "dataset": ratings.name,
+            **summarize(folder.metrics),
+            "test_ratings": len(test),
+            "cold_test_ratings": int(cold.sum()),
+            "seconds": round(time.perf_counter() - started, 3),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        folder.write_text_records(config)
+        draw_rmse(folder.path / "rmse.png", folder.metrics, ratings.name, config.orientation)
+        model.save(folder.path / "parameters")
+        folder.write_json("summary.json", summary)
+        tracker.log_figure(folder.path / "rmse.png")
+        tracker.log_summary(summary)
+        tracker.close()
+        folder.close()
+    print(closing_lines(summary, folder))
+    return 130 if interruption.requested else 0
+
+
+def resolve(config: Config, ratings: Ratings) -> Config:
+    """`config` with what it left open filled in, so that the record says what was done."""
+    split_seed = config.random_seed if config.split_seed is None else config.split_seed
+    config = replace(config, dataset=ratings.name, split_seed=split_seed)
+    return replace(config, run_name=config.run_name or default_name(config))
+
+
+def describe(ratings: Ratings, split: Split) -> dict[str, Any]:
+    """The facts about the data that every record repeats."""
+    return {
+        "num_users": ratings.num_users,
+        "num_items": ratings.num_items,
+        "num_ratings": len(ratings),
+        "train_ratings": len(split.train),
+        "test_ratings": len(split.test),
+        "rating_scale": list(ratings.scale),
+        "fingerprint": ratings.fingerprint,
+    }
+
+
+def headline(config: Config, ratings: Ratings, split: Split) -> str:
+    """What is going to be trained on what, in two lines."""
+    return (
+        f"Data: {ratings.name}, {ratings.num_users:,} users x {ratings.num_items:,} items, "
+        f"{len(split.train):,} training and {len(split.test):,} test ratings\n"
+        f"Model: AutoRec, {config.orientation} rows, {config.hidden_neuron} hidden units, "
+        f"{config.regularization} lambda {config.lambda_value:g}, {config.optimizer_method} "
+        f"{config.base_lr:g} x {config.decay_rate:g} every {config.decay_epoch_step} epochs"
+    )
+
+
+def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
+    """The result and where it lies; last, that it is not MovieLens' if it is not."""
+    lines = []
+    if "final_test_rmse" in summary:
+        lines.append(
+            f"Test RMSE {summary['final_test_rmse']:.4f}, MAE {summary['final_test_mae']:.4f} "
+            f"after epoch {summary['final_test_epoch']} "
+            f"({summary['test_ratings']:,} test ratings, {summary['cold_test_ratings']} cold)."
+        )
+    if summary["status"] == "interrupted":
+        lines.append(f"Interrupted after epoch {summary['epochs']}; its records are complete.")
+    lines.append(f"Results: {folder.path}")
+    if summary["dataset"] == "synthetic":
+        lines.append("These ratings were synthetic: the RMSE says nothing about MovieLens.")
+    return "\n".join(lines)
+
+
+def num_threads() -> int:
+    """The threads of one operation: TF_NUM_INTRAOP_THREADS, or the processors we may use."""
+    chosen = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    if chosen.isdigit() and int(chosen) > 0:
+        return int(chosen)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Interruption:
+    """Within it, the first Ctrl-C only asks: the epoch at work is finished and recorded, and
+    the run closes in order. The second raises KeyboardInterrupt at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> "Interruption":
+        self.previous = signal.signal(signal.SIGINT, self.request)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self.previous)
+
+    def request(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

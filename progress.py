@@ -1,0 +1,62 @@
+"""What a person sees while a run goes on: one live line, or plain lines where output is no
+terminal."""
+
+import shutil
+import sys
+from typing import TextIO
+
+from records import EpochMetrics
+
+
+class Progress:
+    """Progress of a run of `epochs` epochs on `dataset`, written to `stream`."""
+
+    def __init__(self, dataset: str, epochs: int, stream: TextIO | None = None) -> None:
+        self.dataset, self.epochs = dataset, epochs
+        self.stream = stream or sys.stdout
+        self.live = self.stream.isatty()
+        self.test_rmse: float | None = None
+        self.line = ""
+
+    def show(self, metrics: EpochMetrics) -> None:
+        """Renew the live line; where there is none, print a line if the epoch was evaluated."""
+        if metrics.test_rmse is not None:
+            self.test_rmse = metrics.test_rmse
+        if not self.live:
+            if metrics.test_rmse is not None:
+                self.say(self.describe(metrics))
+            return
+        self.line = self.describe(metrics)[: shutil.get_terminal_size().columns - 1]
+        self.stream.write(f"\r\033[K{self.line}")
+        self.stream.flush()
+
+    def describe(self, metrics: EpochMetrics) -> str:
+        left = metrics.elapsed_seconds / metrics.epoch * (self.epochs - metrics.epoch)
+        width = len(str(self.epochs))
+        test = "   -  " if self.test_rmse is None else f"{self.test_rmse:.4f}"
+        return (
+            f"{self.dataset}  epoch {metrics.epoch:{width}}/{self.epochs}  "
+            f"train RMSE {metrics.train_rmse:.4f}  test RMSE {test}  "
+            f"lr {metrics.learning_rate:.3g}  {clock(metrics.elapsed_seconds)} elapsed  "
+            f"{clock(left)} left"
+        )
+
+    def say(self, text: str) -> None:
+        """Print a line of its own, above the live line."""
+        clear = "\r\033[K" if self.line else ""
+        self.stream.write(f"{clear}{text}\n{self.line}")
+        self.stream.flush()
+
+    def close(self) -> None:
+        """End the live line; it stays readable."""
+        if self.line:
+            self.stream.write("\n")
+            self.stream.flush()
+        self.line = ""
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss, or h:mm:ss from one hour on."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
