@@ -4,13 +4,15 @@ WWW 2015), a one-hidden-layer autoencoder over the rows of a sparse rating matri
     h(r; theta) = f(W g(V r + mu) + b)                                       (equation 1)
     min_theta  sum_i ||r_i - h(r_i; theta)||_O^2 + lambda/2 (||W||_F^2 + ||V||_F^2)   (equation 2)
 
-||.||_O counts observed ratings only. Rows are stored as rows here, so V and W stand transposed
-with respect to the paper: h(R) = f(g(R V + mu) W + b).
+||.||_O counts observed ratings only. Rows of ratings are rows here, so V and W stand transposed
+with respect to the paper: h(R) = f(g(R V + mu) W + b). W is kept as its transpose Wt: row u of V
+and row u of Wt belong to column u of R, and a rating touches two contiguous rows.
 
 Shapes at the ends of lines: B rows of a mini-batch, n columns, k hidden units, e ratings
 observed in the mini-batch.
 """
 
+import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,10 +21,12 @@ import tensorflow as tf
 
 from config import Config
 from data_preprocessor import RatingMatrix
+from errors import UserError
 from optimizer import OPTIMIZERS
 from streams import random_stream
 
 PREDICTION_ROWS = 512  # rows made dense at a time when predicting
+SPARSE_DENSITY = 0.2  # `auto` multiplies dense blocks from this share of observed entries on
 
 
 class SparseRows(NamedTuple):
@@ -57,37 +61,67 @@ def gather(matrix: SparseRows, rows: tf.Tensor) -> Batch:
     return Batch(tf.stack([row, column], 1), tf.gather(matrix.values, entry), num_rows)
 
 
+def choose_engine(wanted: str, density: float) -> str:
+    """The engine, "dense" or "sparse", that `--engine` means on this machine.
+
+    "auto": sparse on a CPU, if Numba is there and at most `SPARSE_DENSITY` of the rating
+    matrix is observed, else dense. Raises UserError for "sparse" without Numba.
+    """
+    numba = importlib.util.find_spec("numba") is not None
+    if wanted == "sparse" and not numba:
+        raise UserError("--engine sparse needs Numba: pip install numba, or use --engine dense")
+    if wanted != "auto":
+        return wanted
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    return "sparse" if numba and not on_gpu and density <= SPARSE_DENSITY else "dense"
+
+
 class AutoRec(tf.Module):
     """The parameters V, W, mu, b, their objective, its optimiser, and prediction.
 
     What a row and a column are (items and users, or the reverse) is the caller's business.
-    `num_columns` is n; `config` gives everything else, initialisation seed included.
+    `num_columns` is n; `config` gives everything else, initialisation seed included. Its engine
+    "sparse" computes gradients and predictions from observed entries with `num_threads` threads
+    (sparse_engine.py); any other value, with dense products in TensorFlow.
     """
 
-    def __init__(self, num_columns: int, config: Config) -> None:
+    def __init__(self, num_columns: int, config: Config, num_threads: int = 1) -> None:
         super().__init__(name="autorec")
-        n, k = num_columns, config.hidden_neuron
+        shape = num_columns, config.hidden_neuron
         seeds = random_stream(config.random_seed, "initialisation").integers(2**31, size=(2, 2))
-        self.V, self.W = (
+        self.V, self.Wt = (
             tf.Variable(
                 tf.random.stateless_truncated_normal(shape, seed, stddev=config.init_stddev),
                 name=name,
             )
-            for name, shape, seed in (("V", (n, k), seeds[0]), ("W", (k, n), seeds[1]))
+            for name, seed in zip(("V", "Wt"), seeds, strict=True)
         )
-        self.mu = tf.Variable(tf.zeros(k), name="mu")
-        self.b = tf.Variable(tf.zeros(n), name="b")
+        self.mu = tf.Variable(tf.zeros(config.hidden_neuron), name="mu")
+        self.b = tf.Variable(tf.zeros(num_columns), name="b")
         self.config = config
         self.optimizer = OPTIMIZERS[config.optimizer_method](self.parameters, config)
+        self.sparse = None
+        if config.engine == "sparse":
+            from sparse_engine import SparseEngine  # Numba is needed here only
+
+            weighted = config.regularization == "weighted"
+            self.sparse = SparseEngine(config.lambda_value, weighted, num_threads)
 
     @property
     def parameters(self) -> list[tf.Variable]:
-        """V (n, k), W (k, n), mu (k), b (n), all float32."""
-        return [self.V, self.W, self.mu, self.b]
+        """V (n, k), Wt (n, k), mu (k), b (n), all float32."""
+        return [self.V, self.Wt, self.mu, self.b]
+
+    @property
+    def W(self) -> tf.Tensor:
+        """The decoder's weights in the paper's orientation: float32 (k, n)."""
+        return tf.transpose(self.Wt)
 
     def save(self, prefix: str | Path) -> None:
-        """Write V, W, mu and b as a TensorFlow checkpoint, the files `prefix`.index and .data-*."""
-        tf.train.Checkpoint(V=self.V, W=self.W, mu=self.mu, b=self.b).write(str(prefix))
+        """Write V (n, k), W (k, n), mu (k) and b (n) as a TensorFlow checkpoint, the files
+        `prefix`.index and `prefix`.data-*."""
+        W = tf.Variable(self.W)
+        tf.train.Checkpoint(V=self.V, W=W, mu=self.mu, b=self.b).write(str(prefix))
 
     def encode(self, batch: Batch) -> tf.Tensor:
         """g(R V + mu), equation 1's inner part with g the sigmoid: float32 [B, k]."""
@@ -97,34 +131,47 @@ class AutoRec(tf.Module):
 
     def reconstruct(self, hidden: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
         """f(h W + b) at the (row, column) pairs `at` only, f the identity: float32 [e]."""
-        return tf.gather_nd(hidden @ self.W, at) + tf.gather(self.b, at[:, 1])
+        product = tf.matmul(hidden, self.Wt, transpose_b=True)  # (B, n)
+        return tf.gather_nd(product, at) + tf.gather(self.b, at[:, 1])
 
     def objective(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """J(B), equation 2 over one mini-batch, and its squared error: two float32 scalars.
 
-        Ω is all of equation 2's ||W||^2 + ||V||^2 under "plain" regularisation; under
+        Omega is all of equation 2's ||W||^2 + ||V||^2 under "plain" regularisation; under
         "weighted" each column's part counts once per rating that the column has in the batch.
         """
         error = batch.ratings - self.reconstruct(self.encode(batch), batch.at)  # (e,)
         squared_error = tf.reduce_sum(tf.square(error))
-        penalty = tf.reduce_sum(tf.square(self.W), 0) + tf.reduce_sum(tf.square(self.V), 1)  # (n,)
+        omega = tf.reduce_sum(tf.square(self.Wt) + tf.square(self.V), 1)  # (n,)
         if self.config.regularization == "weighted":
-            n = tf.size(self.b)
-            penalty *= tf.math.unsorted_segment_sum(
-                tf.ones_like(batch.ratings), batch.at[:, 1], n
+            column = batch.at[:, 1]
+            omega *= tf.math.unsorted_segment_sum(
+                tf.ones_like(batch.ratings), column, tf.size(self.b)
             )
-        return squared_error + self.config.lambda_value / 2 * tf.reduce_sum(penalty), squared_error
+        return squared_error + self.config.lambda_value / 2 * tf.reduce_sum(omega), squared_error
 
-    def gradients(self, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+    def gradients(
+        self, ratings: SparseRows, rows: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         """dJ(B) for each of `parameters` (clipped if the configuration says so), J(B) and the
-        squared error, all float32."""
-        with tf.GradientTape() as tape:
-            cost, squared_error = self.objective(batch)
-        gradients = map(tf.convert_to_tensor, tape.gradient(cost, self.parameters))
+        squared error, all float32; B is `rows` (int64 [B]) of `ratings`."""
+        if self.sparse:
+            inputs = [*ratings, rows, *self.parameters]
+            *gradients, cost, squared_error = tf.numpy_function(
+                self.sparse.gradients, inputs, [tf.float32] * 6
+            )
+            for tensor, like in zip(gradients, self.parameters, strict=True):
+                tensor.set_shape(like.shape)
+            cost, squared_error = tf.reshape(cost, []), tf.reshape(squared_error, [])
+        else:
+            with tf.GradientTape() as tape:
+                cost, squared_error = self.objective(gather(ratings, rows))
+            gradients = tape.gradient(cost, self.parameters)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         if self.config.grad_clip:
             limit = self.config.grad_clip_limit
-            gradients = (tf.clip_by_value(gradient, -limit, limit) for gradient in gradients)
-        return list(gradients), cost, squared_error
+            gradients = [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
+        return gradients, cost, squared_error
 
     def train_epoch(
         self, ratings: SparseRows, order: np.ndarray, learning_rate: float
@@ -147,8 +194,8 @@ class AutoRec(tf.Module):
         for start in tf.range(0, num_rows, batch_size):
             # Steps depend on each other; asking for more at once would only hold more memory.
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-            batch = gather(ratings, order[start : start + batch_size])
-            gradients, cost, squared_error = self.gradients(batch)
+            rows = order[start : start + batch_size]
+            gradients, cost, squared_error = self.gradients(ratings, rows)
             self.optimizer.apply(gradients, learning_rate)
             total += tf.cast(tf.stack([cost, squared_error]), tf.float64)
         return total[0], total[1]
@@ -171,6 +218,9 @@ class AutoRec(tf.Module):
 
     @tf.function
     def _predict(self, ratings, rows, columns):
+        if self.sparse:
+            inputs = [*ratings, *self.parameters, rows, columns]
+            return tf.numpy_function(self.sparse.predictions, inputs, tf.float32)
         blocks = tf.TensorArray(
             tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None]
         )

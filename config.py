@@ -18,8 +18,9 @@ POSITIVE: Check = (lambda x: 0 < x < math.inf, "greater than 0")
 FRACTION: Check = (lambda x: 0 < x < 1, "between 0 and 1, both excluded")
 RATE: Check = (lambda x: 0 < x <= 1, "greater than 0 and at most 1")
 PLAIN_NAME: Check = (
-    lambda x: x not in ("", ".", "..") and not set(x) & set("/\\\0") and x.isprintable(),
-    "a plain folder name, without / or \\",
+    lambda x: x not in (".", "..") and x.isprintable() and not set(x) & set("/\\:")
+    and 0 < len(x.encode()) <= 200,
+    "a plain folder name, of at most 200 bytes and without / \\ or :",
 )
 
 
@@ -81,6 +82,13 @@ class Config:
     optimizer_method: str = option(
         "Adam", "training", "optimiser", choices=("Adam", "RMSProp")
     )
+    engine: str = option(
+        "auto",
+        "training",
+        "sparse: products of observed ratings only, for the CPU; dense: whole matrices; "
+        "auto: whichever is faster here",
+        choices=("auto", "dense", "sparse"),
+    )
     grad_clip: bool = option(
         False, "training", "clip each gradient component to [-5, 5]; alone, it means true"
     )
@@ -123,10 +131,10 @@ class Config:
             if value is None:
                 continue
             if allowed["check"] and not allowed["check"][0](value):
-                raise UserError(f"--{option_field.name} {value}: must be {allowed['check'][1]}")
+                raise UserError(f"--{option_field.name} {value!r}: must be {allowed['check'][1]}")
             if allowed["choices"] and value not in allowed["choices"]:
                 names = ", ".join(allowed["choices"])
-                raise UserError(f"--{option_field.name} {value}: must be one of {names}")
+                raise UserError(f"--{option_field.name} {value!r}: must be one of {names}")
 
     def recorded(self) -> dict[str, Any]:
         """Every setting but the paths, which tell of a machine and not of the experiment."""

@@ -10,6 +10,7 @@ memory grows with the ratings.
 
 import csv
 import hashlib
+import io
 import os
 import re
 import socket
@@ -24,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from errors import UserError
-from quiet import import_tensorflow
+from runtime import import_tensorflow
 from streams import random_stream
 from synthetic import synthetic_ratings
 
@@ -134,6 +135,11 @@ class RatingMatrix:
         return len(self.indptr) - 1
 
     @property
+    def density(self) -> float:
+        """The share of entries that are observed."""
+        return len(self) / (self.num_rows * self.num_columns)
+
+    @property
     def row_counts(self) -> np.ndarray:
         """Ratings of each row, int64 [num_rows]."""
         return np.diff(self.indptr)
@@ -186,6 +192,21 @@ def split_ratings(
     return Split(train, test)
 
 
+def hold_out(matrix: RatingMatrix, ratio: float, seed: int) -> Split:
+    """Split a training matrix again: round(ratio x ratings) random ratings become the "test" side,
+    to choose settings by, so that the real test ratings choose nothing."""
+    order = random_stream(seed, "validation").permutation(len(matrix))
+    held, kept = np.split(order, [round(len(matrix) * ratio)])
+    shape = matrix.num_rows, matrix.num_columns
+    train, validation = (
+        RatingMatrix.from_triples(
+            matrix.rows[part], matrix.indices[part], matrix.values[part], shape
+        )
+        for part in (kept, held)
+    )
+    return Split(train, validation)
+
+
 def load_ratings(
     dataset: str | None, folder: str, seed: int, say: Callable[[str], None] = print
 ) -> Ratings:
@@ -221,7 +242,7 @@ def download_ml_1m(path: Path) -> None:
 
     The archive is checked against the provider's checksum before anything is unpacked, in a
     folder of its own, and the file appears under its name only when it is whole. Raises OSError
-    if the archive cannot be fetched, UserError if it is not the published one.
+    if the archive cannot be fetched or kept, UserError if it is not the published one.
     """
     tf = import_tensorflow()  # takes seconds, and most runs have the file
 
@@ -229,7 +250,7 @@ def download_ml_1m(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent)
     except OSError as error:
-        raise UserError(f"cannot write to {path.parent} ({error.strerror})") from error
+        raise OSError(f"cannot write to {path.parent}: {error.strerror}") from error
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT)
     with folder as name:
@@ -257,10 +278,18 @@ def read_ml_1m(path: str | Path) -> Ratings:
     Raises UserError that names the file, the line and what is wrong with it.
     """
     try:
+        content = Path(path).read_bytes()
+        if not content:
+            raise UserError(f"{path} is empty: expected lines {EXPECTED_LINE}")
+        # pandas reads 4.0, " 4" and +4 as whole numbers, and takes the width of the table from
+        # the first line, whatever `names` says.
+        first_line = io.BytesIO(content).readline()
+        if content.translate(None, b"0123456789:-\r\n") or not RATING_LINE.fullmatch(first_line):
+            raise bad_line(path)
         # The C parser takes one-character separators only, so "::" is two, with an empty column
         # between them: that is ten times faster than the Python engine.
         table = pd.read_csv(
-            path,
+            io.BytesIO(content),
             sep=":",
             header=None,
             names=range(7),
@@ -279,8 +308,6 @@ def read_ml_1m(path: str | Path) -> Ratings:
         )
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
-    except pd.errors.EmptyDataError as error:
-        raise UserError(f"{path} is empty: expected lines {EXPECTED_LINE}") from error
     except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError
         raise bad_line(path) from error
     if malformed:
@@ -303,7 +330,8 @@ def bad_line(path: str | Path) -> UserError:
 
 def refuse_duplicates(path: str | Path, users: pd.Series, items: pd.Series) -> None:
     """Raise UserError if a (user, item) pair stands in the file twice."""
-    pairs = pd.factorize(users)[0] * (np.int64(items.max()) + 1) + items
+    item_codes, item_ids = pd.factorize(items)
+    pairs = pd.Series(pd.factorize(users)[0] * len(item_ids) + item_codes)
     again = pairs.duplicated().to_numpy()
     if again.any():
         second = int(again.argmax())

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,17 +22,9 @@ from data_preprocessor import Ratings, Split, load_ratings, split_ratings
 from errors import UserError
 from figure import draw_rmse
 from progress import Progress
-from quiet import import_tensorflow
-from records import (
-    EpochMetrics,
-    RunFolder,
-    default_name,
-    environment,
-    peak_memory_mb,
-    summarize,
-)
-from scoring import cold_pairs, score
-from streams import random_stream
+from records import RunFolder, default_name, environment, peak_memory_mb, summarize
+from runtime import num_threads, start_tensorflow
+from scoring import cold_pairs
 from tracking import Tracker, require_key
 
 
@@ -43,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"main.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted before the first epoch: nothing is recorded.", file=sys.stderr)
+        print("\nInterrupted.", file=sys.stderr)
         return 130
 
 
@@ -55,72 +48,50 @@ def run(config: Config) -> int:
     ratings = load_ratings(config.dataset, config.ratings_folder(), config.random_seed)
     config = resolve(config, ratings)
     split = split_ratings(ratings, config.train_ratio, config.split_seed, config.orientation)
+    folder = RunFolder(config.results_dir, config.run_name)
     print(headline(config, ratings, split))
 
-    tf = import_tensorflow()
-    tf.config.experimental.enable_op_determinism()
-    tf.config.threading.set_intra_op_parallelism_threads(num_threads())
-    from AutoRec import AutoRec, sparse_rows  # here, so that --help need not wait for TensorFlow
+    start_tensorflow()
+    # Imported here, so that --help need not wait for TensorFlow.
+    from AutoRec import AutoRec, choose_engine
+    from training import epochs
 
-    model = AutoRec(split.train.num_columns, config)
-    train, test = sparse_rows(split.train), split.test
-    cold = cold_pairs(split.train, test.rows, test.indices)
+    config = replace(config, engine=choose_engine(config.engine, split.train.density))
+    model = AutoRec(split.train.num_columns, config, num_threads())
 
-    folder = RunFolder(config.results_dir, config.run_name)
-    print(f"Run folder: {folder.path}")
     progress = Progress(ratings.name, config.train_epoch)
-    with Interruption() as interruption:
+    with Interruption() as interruption, ExitStack() as stack:
+        folder.create()
+        stack.callback(folder.close)
+        progress.say(f"Run folder: {folder.path}")
         tracker = Tracker(config.comet, config.run_name, folder.path, progress.say)
+        stack.callback(tracker.close)  # also after an error, for the sake of its archive
         facts = config.recorded() | describe(ratings, split) | {"threads": num_threads()}
         folder.write_json("config.json", facts | environment())
         tracker.log_parameters(facts)
-
-        training_started = time.perf_counter()
-        for epoch in range(1, config.train_epoch + 1):
-            epoch_started = time.perf_counter()
-            learning_rate = config.learning_rate(epoch)
-            order = random_stream(config.random_seed, "shuffle", epoch).permutation(test.num_rows)
-            cost, train_rmse = model.train_epoch(train, order, learning_rate)
-            scores = None
-            if epoch % config.display_step == 0 or epoch == config.train_epoch:
-                predictions = model.predict(train, test.rows, test.indices)
-                scores = score(predictions, test.values, cold, ratings.scale)
-            now = time.perf_counter()
-            metrics = EpochMetrics(
-                epoch=epoch,
-                learning_rate=learning_rate,
-                train_cost=cost,
-                train_rmse=train_rmse,
-                test_cost=scores and scores.squared_error,
-                test_rmse=scores and scores.rmse,
-                test_mae=scores and scores.mae,
-                epoch_seconds=round(now - epoch_started, 4),
-                elapsed_seconds=round(now - training_started, 4),
-            )
+        for metrics in epochs(model, split, ratings.scale, config):
             folder.add(metrics)
-            tracker.log_metrics(asdict(metrics), epoch)
+            tracker.log_metrics(asdict(metrics), metrics.epoch)
             progress.show(metrics)
             if interruption.requested:
                 break
-
         progress.close()
+
         summary = {
-            "status": "finished" if epoch == config.train_epoch else "interrupted",
+            "status": "finished" if metrics.epoch == config.train_epoch else "interrupted",
             "dataset": ratings.name,
             **summarize(folder.metrics),
-            "test_ratings": len(test),
-            "cold_test_ratings": int(cold.sum()),
+            "test_ratings": len(split.test),
+            "cold_test_ratings": facts["cold_test_ratings"],
             "seconds": round(time.perf_counter() - started, 3),
             "peak_memory_mb": peak_memory_mb(),
         }
         folder.write_text_records(config)
-        draw_rmse(folder.path / "rmse.png", folder.metrics, ratings.name, config.orientation)
-        model.save(folder.path / "parameters")
         folder.write_json("summary.json", summary)
+        model.save(folder.path / "parameters")
+        draw_rmse(folder.path / "rmse.png", folder.metrics, ratings.name, config.orientation)
         tracker.log_figure(folder.path / "rmse.png")
         tracker.log_summary(summary)
-        tracker.close()
-        folder.close()
     print(closing_lines(summary, folder))
     return 130 if interruption.requested else 0
 
@@ -134,12 +105,14 @@ def resolve(config: Config, ratings: Ratings) -> Config:
 
 def describe(ratings: Ratings, split: Split) -> dict[str, Any]:
     """The facts about the data that every record repeats."""
+    test = split.test
     return {
         "num_users": ratings.num_users,
         "num_items": ratings.num_items,
         "num_ratings": len(ratings),
         "train_ratings": len(split.train),
-        "test_ratings": len(split.test),
+        "test_ratings": len(test),
+        "cold_test_ratings": int(cold_pairs(split.train, test.rows, test.indices).sum()),
         "rating_scale": list(ratings.scale),
         "fingerprint": ratings.fingerprint,
     }
@@ -173,14 +146,6 @@ def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def num_threads() -> int:
-    """The threads of one operation: TF_NUM_INTRAOP_THREADS, or the processors we may use."""
-    chosen = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    if chosen.isdigit() and int(chosen) > 0:
-        return int(chosen)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Interruption:
     """Within it, the first Ctrl-C only asks: the epoch at work is finished and recorded, and
     the run closes in order. The second raises KeyboardInterrupt at once."""
@@ -199,6 +164,8 @@ class Interruption:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nFinishing this epoch; press Ctrl-C again to stop at once.\n")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from config import Config
 from errors import UserError
 
-PACKAGES = ("tensorflow", "numpy", "pandas", "comet-ml", "matplotlib")
+PACKAGES = ("tensorflow", "numpy", "pandas", "numba", "comet-ml", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,35 @@ class EpochMetrics:
 
 
 class RunFolder:
-    """A new folder `results_dir/name`; raises UserError if it exists or cannot be made."""
+    """The folder `results_dir/name`, which must be new; `create` makes it.
+
+    Raises UserError, here or in `create`, if it exists or cannot be made.
+    """
 
     def __init__(self, results_dir: str, name: str) -> None:
         self.path = Path(results_dir) / name
+        self.metrics: list[EpochMetrics] = []
+        if self.path.exists():
+            self.refuse()
+
+    def create(self) -> None:
+        """Make the folder, with an empty metrics.csv in it."""
         try:
             self.path.mkdir(parents=True)
-        except FileExistsError as error:
-            raise UserError(
-                f"{self.path} already exists and is never overwritten: choose another --run_name"
-            ) from error
+        except FileExistsError:
+            self.refuse()
         except OSError as error:
             raise UserError(
                 f"cannot make the run folder {self.path} ({error.strerror}): choose another "
                 "--results_dir"
             ) from error
-        self.metrics: list[EpochMetrics] = []
         self.metrics_file = open(self.path / "metrics.csv", "w", newline="", encoding="utf-8")
         self.write_row([f.name for f in fields(EpochMetrics)])
+
+    def refuse(self) -> NoReturn:
+        raise UserError(
+            f"{self.path} already exists and is never overwritten: choose another --run_name"
+        )
 
     def write_row(self, row: Sequence[Any]) -> None:
         csv.writer(self.metrics_file, lineterminator="\n").writerow(row)

@@ -1,4 +1,4 @@
-"""TensorFlow without its start-up messages."""
+"""How TensorFlow starts here: silent, deterministic, with a known number of threads."""
 
 import os
 import sys
@@ -16,9 +16,24 @@ def import_tensorflow() -> ModuleType:
     return tensorflow
 
 
+def start_tensorflow() -> None:
+    """Import TensorFlow and make the same command give the same bits again."""
+    tf = import_tensorflow()
+    tf.config.experimental.enable_op_determinism()
+    tf.config.threading.set_intra_op_parallelism_threads(num_threads())
+
+
+def num_threads() -> int:
+    """The threads of one operation: TF_NUM_INTRAOP_THREADS, or the processors we may use."""
+    chosen = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    if chosen.isdigit() and int(chosen) > 0:
+        return int(chosen)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hold back all that is written to file descriptor 2, by native code too; on an exception,
+    """Hold back all that is written to file descriptor 2, by native code too; on an error,
     write it there after all."""
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -26,7 +41,7 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(stderr, held.read())
             raise
