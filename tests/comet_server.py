@@ -1,0 +1,136 @@
+"""A stand-in for the Comet backend on loopback: it takes and decodes what the client sends.
+
+    with CometServer() as server:
+        env["COMET_URL_OVERRIDE"] = server.url
+        ...
+    assert server.parameters["hidden_neuron"] == 500
+
+It knows the few addresses that comet-ml calls for an experiment, and answers any other with an
+empty object, as the backend does for what it does not mind.
+"""
+
+import gzip
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlparse
+
+WRONG_KEY = 90212  # the backend's code for a key that it does not know
+
+ANSWERS = {
+    "clientlib/isAlive/ver": {"version": "4.9.0"},
+    "clientlib/logger/add/run": {
+        "runId": "run",
+        "project_id": "project",
+        "focusUrl": "http://127.0.0.1/someone/autorec/",
+    },
+    "clientlib/status-report/update": {
+        "is_alive_beat_duration_millis": 10000,
+        "gpu_monitor_interval_millis": 10000,
+    },
+}
+
+
+class CometServer:
+    """The backend in one of five moods.
+
+    Args:
+        mood: "ok"; "reject" refuses the key; "error" answers 500 to everything; "hang" never
+            answers; "drop" closes each connection without an answer, as a dead server does.
+        since: the mood is "ok" until a request arrives whose path ends like this.
+        spared: so many of these requests are still answered.
+    """
+
+    def __init__(self, mood: str = "ok", since: str = "", spared: int = 0):
+        self.mood, self._next_mood = ("ok", mood) if since else (mood, "")
+        self._since, self._spared = since, spared
+        self.requests = []  # (path, query, decoded body), in order of arrival
+        self.parameters = {}
+        self.metrics = []  # (name, value, step, epoch)
+        self.others = {}
+        self.images = {}  # name -> bytes
+        self._released = threading.Event()  # lets the answers that hang go at the end
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}/clientlib/"
+
+    def __enter__(self):
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._released.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    def wait_for(self, condition, seconds: float = 20.0) -> bool:
+        """Waits until `condition(self)` holds, and returns whether it does."""
+        end = time.monotonic() + seconds
+        while not condition(self) and time.monotonic() < end:
+            time.sleep(0.02)
+        return condition(self)
+
+    def _handler(server):  # noqa: N805 - the handler below has a self of its own
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                url = urlparse(self.path)
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                query = {name: values[0] for name, values in parse_qs(url.query).items()}
+                status, answer = server._answer(url.path.strip("/"), query, body)
+                if status is None:
+                    self.close_connection = True
+                    return
+                content = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_PUT = do_POST
+
+            def log_message(self, *_):
+                pass
+
+            def handle(self):
+                try:
+                    super().handle()
+                except ConnectionError:  # the client is gone, as a killed one is
+                    pass
+
+        return Handler
+
+    def _answer(self, path, query, body):
+        if self._next_mood and path.endswith(self._since):
+            self._spared -= 1
+            if self._spared < 0:
+                self.mood = self._next_mood
+        if self.mood in ("error", "hang", "drop"):
+            self.requests.append((path, query, None))
+            if self.mood == "hang":
+                self._released.wait()
+            return 500 if self.mood == "error" else None, {"msg": "the backend is unwell"}
+        if path.endswith("upload"):
+            content = body.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]  # the one part
+            self.images[query.get("figName", query.get("fileName"))] = content
+            self.requests.append((path, query, content))
+            return 200, {}
+        sent = json.loads(body) if body else None
+        self.requests.append((path, query, sent))
+        if self.mood == "reject" and path == "clientlib/logger/add/run":
+            return 400, {"sdk_error_code": WRONG_KEY, "msg": "invalid api key"}
+        if path.endswith("experiment/parameter"):
+            for item in sent["values"]:
+                self.parameters[item["parameterName"]] = item["parameterValue"]
+        elif path.endswith("experiment/metric"):
+            for item in sent["values"]:
+                fields = ("metricName", "metricValue", "step", "epoch")
+                self.metrics.append(tuple(item[field] for field in fields))
+        elif path.endswith("write/experiment/log-other"):
+            self.others[sent["key"]] = sent["value"]
+        return 200, ANSWERS.get(path, {})

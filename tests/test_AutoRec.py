@@ -1,0 +1,292 @@
+"""The model against a float64 NumPy model written from the paper, for both engines."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference import Reference, ReferenceAdam, ReferenceRMSProp, finite_differences
+
+import AutoRec as module
+from AutoRec import AutoRec, choose_engine, sparse_rows
+from config import Config
+from data_preprocessor import RatingMatrix
+from errors import UserError
+
+ROWS, COLUMNS, HIDDEN = 23, 17, 6
+ENGINES = ("dense", "sparse")
+RULES = ("weighted", "plain")
+
+both_engines = pytest.mark.parametrize("engine", ENGINES)
+both_rules = pytest.mark.parametrize("regularization", RULES)
+
+
+def random_matrix(rows=ROWS, columns=COLUMNS, seed=0):
+    """A rating matrix with rows and columns of every length from none to all, and its dense
+    R and M."""
+    rng = np.random.default_rng(seed)
+    M = rng.random((rows, columns)) < np.linspace(0, 1, rows)[:, None]
+    M[:, 0] = False  # a column that nobody rated
+    R = np.where(M, rng.integers(1, 6, M.shape), 0).astype(np.float64)
+    where = np.nonzero(M)
+    matrix = RatingMatrix.from_triples(
+        where[0].astype(np.int32), where[1].astype(np.int32), R[where].astype(np.float32), M.shape
+    )
+    return matrix, R, M
+
+
+def build(engine="dense", columns=COLUMNS, spread=0.3, num_threads=2, **settings):
+    """A model whose parameters are large enough for every term to matter."""
+    settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5} | settings
+    model = AutoRec(columns, Config(engine=engine, **settings), num_threads)
+    rng = np.random.default_rng(7)
+    for x in model.parameters:
+        x.assign(rng.normal(0, spread, x.shape).astype(np.float32))
+    return model
+
+
+def gradients_of(model, matrix, rows):
+    """(dV, dW, dmu, db), J and the squared error of a batch, W as in the paper."""
+    (dV, dWt, dmu, db), cost, squared_error = model.gradients(
+        sparse_rows(matrix), tf.constant(rows, tf.int64)
+    )
+    return [dV.numpy(), dWt.numpy().T, dmu.numpy(), db.numpy()], float(cost), float(squared_error)
+
+
+def assert_close(actual, expected, tolerance=2e-5):
+    """Equal up to float32 rounding, relative to the largest entry."""
+    scale = np.abs(expected).max() or 1.0
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+@both_rules
+def test_reference_gradients_are_the_finite_differences_of_its_objective(regularization):
+    _, R, M = random_matrix()
+    reference = Reference.of(build(regularization=regularization))
+    batch = slice(8, 13)
+    numerical = finite_differences(reference, R[batch], M[batch])
+    for exact, difference in zip(reference.gradients(R[batch], M[batch]), numerical, strict=True):
+        assert_close(exact, difference, 1e-7)
+
+
+@both_engines
+@both_rules
+@pytest.mark.parametrize("rows", [[3, 20, 11, 8, 15], [22], [0], list(range(ROWS))])
+def test_cost_and_gradients_equal_the_reference(engine, regularization, rows):
+    matrix, R, M = random_matrix()
+    model = build(engine, regularization=regularization)
+    reference = Reference.of(model)
+    gradients, cost, squared_error = gradients_of(model, matrix, rows)
+    assert cost == pytest.approx(reference.objective(R[rows], M[rows]), rel=1e-5)
+    assert squared_error == pytest.approx(reference.squared_error(R[rows], M[rows]), rel=1e-5)
+    for actual, expected in zip(gradients, reference.gradients(R[rows], M[rows]), strict=True):
+        assert_close(actual, expected)
+
+
+@both_engines
+@both_rules
+def test_user_orientation_is_the_same_model_on_the_transposed_matrix(engine, regularization):
+    matrix, R, M = random_matrix()
+    transposed = RatingMatrix.from_triples(
+        matrix.indices, matrix.rows, matrix.values, (COLUMNS, ROWS)
+    )
+    model = build(engine, columns=ROWS, regularization=regularization)
+    gradients, cost, _ = gradients_of(model, transposed, range(COLUMNS))
+    reference = Reference.of(model)
+    assert cost == pytest.approx(reference.objective(R.T, M.T), rel=1e-5)
+    for actual, expected in zip(gradients, reference.gradients(R.T, M.T), strict=True):
+        assert_close(actual, expected)
+
+
+@both_engines
+@both_rules
+@pytest.mark.parametrize(
+    "method, optimizer", [("Adam", ReferenceAdam), ("RMSProp", ReferenceRMSProp)]
+)
+def test_training_follows_the_reference_for_20_steps(engine, regularization, method, optimizer):
+    matrix, R, M = random_matrix()
+    model = build(engine, regularization=regularization, optimizer_method=method)
+    reference, steps = Reference.of(model), optimizer()
+    for epoch in range(4):  # 5 steps each: rows in batches of 5, 5, 5, 5 and 3
+        order = np.random.default_rng(epoch).permutation(ROWS)
+        cost, rmse = model.train_epoch(sparse_rows(matrix), order, 0.01)
+        expected_cost = expected_error = 0.0
+        for rows in np.split(order, range(5, ROWS, 5)):
+            expected_cost += reference.objective(R[rows], M[rows])
+            expected_error += reference.squared_error(R[rows], M[rows])
+            steps.step(reference.parameters(), reference.gradients(R[rows], M[rows]), 0.01)
+        assert cost == pytest.approx(expected_cost, rel=2e-5)
+        assert rmse == pytest.approx(np.sqrt(expected_error / len(matrix)), rel=2e-5)
+    for actual, expected in zip(
+        (model.V, model.W, model.mu, model.b), reference.parameters(), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=3e-4)
+
+
+@both_engines
+def test_clipping_bounds_every_component_and_changes_no_other(engine):
+    matrix, _, _ = random_matrix()
+    free, _, _ = gradients_of(build(engine), matrix, range(ROWS))
+    clipped, _, _ = gradients_of(build(engine, grad_clip=True), matrix, range(ROWS))
+    assert max(np.abs(g).max() for g in free) > 5
+    for actual, unbounded in zip(clipped, free, strict=True):
+        np.testing.assert_array_equal(actual, np.clip(unbounded, -5, 5))
+
+
+@both_engines
+def test_a_column_without_ratings_in_the_batch_gets_no_gradient(engine):
+    matrix, _, M = random_matrix()
+    rows = [4, 9, 2]
+    silent = ~M[rows].any(0)
+    assert silent.sum() > 1
+    (dV, dW, _, db), _, _ = gradients_of(build(engine), matrix, rows)
+    assert not dV[silent].any() and not dW[:, silent].any() and not db[silent].any()
+
+
+@both_engines
+def test_ratings_of_rows_outside_the_batch_change_nothing(engine):
+    matrix, _, _ = random_matrix()
+    changed = matrix.values.copy()
+    changed[matrix.rows > 12] = 1
+    other = RatingMatrix(matrix.indptr, matrix.indices, changed, COLUMNS)
+    model = build(engine)
+    first, cost, _ = gradients_of(model, matrix, [12, 3, 7])
+    second, other_cost, _ = gradients_of(model, other, [12, 3, 7])
+    assert cost == other_cost
+    for one, two in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@both_engines
+def test_a_rating_of_zero_is_not_a_missing_rating(engine):
+    one = np.array([0], np.int32)
+    rated = RatingMatrix.from_triples(one, one + 3, np.zeros(1, np.float32), (1, COLUMNS))
+    unrated = RatingMatrix.from_triples(one[:0], one[:0], np.zeros(0, np.float32), (1, COLUMNS))
+    (_, _, _, db), _, error = gradients_of(build(engine, lambda_value=0.0), rated, [0])
+    assert db[3] != 0 and error > 0
+    nothing, cost, error = gradients_of(build(engine, lambda_value=0.0), unrated, [0])
+    assert cost == error == 0 and not any(g.any() for g in nothing)
+
+
+@both_engines
+@both_rules
+def test_the_order_of_rows_within_a_batch_changes_nothing(engine, regularization):
+    matrix, _, _ = random_matrix()
+    model = build(engine, regularization=regularization)
+    first, cost, _ = gradients_of(model, matrix, [20, 7, 15, 3])
+    second, other_cost, _ = gradients_of(model, matrix, [3, 15, 20, 7])
+    assert cost == pytest.approx(other_cost, rel=1e-6)
+    for one, two in zip(first, second, strict=True):
+        assert_close(one, two, 1e-6)
+
+
+@both_engines
+def test_predictions_equal_the_reference_in_the_order_asked_for(engine, monkeypatch):
+    monkeypatch.setattr(module, "PREDICTION_ROWS", 4)  # several blocks, the last one short
+    matrix, R, _ = random_matrix()
+    model = build(engine)
+    rng = np.random.default_rng(3)
+    rows, columns = rng.integers(0, ROWS, 200), rng.integers(0, COLUMNS, 200)
+    predictions = model.predict(sparse_rows(matrix), rows, columns)
+    assert predictions.dtype == np.float32
+    assert_close(predictions, Reference.of(model).predict(R)[rows, columns])
+
+
+@both_engines
+def test_no_pairs_give_no_predictions(engine):
+    matrix, _, _ = random_matrix()
+    none = np.zeros(0, np.int64)
+    assert build(engine).predict(sparse_rows(matrix), none, none).shape == (0,)
+
+
+@both_engines
+def test_a_prediction_depends_on_its_own_rows_given_ratings_only(engine):
+    matrix, _, _ = random_matrix()
+    model = build(engine)
+    rows, columns = np.full(COLUMNS, 9), np.arange(COLUMNS)
+    before = model.predict(sparse_rows(matrix), rows, columns)
+
+    others = matrix.values.copy()
+    others[matrix.rows != 9] = 1
+    other_rows = RatingMatrix(matrix.indptr, matrix.indices, others, COLUMNS)
+    np.testing.assert_array_equal(
+        before, model.predict(sparse_rows(other_rows), rows, columns)
+    )
+
+    own = matrix.values.copy()
+    own[matrix.rows == 9] = 6 - own[matrix.rows == 9]
+    own_row = RatingMatrix(matrix.indptr, matrix.indices, own, COLUMNS)
+    assert np.abs(before - model.predict(sparse_rows(own_row), rows, columns)).max() > 1e-3
+
+
+def test_the_engines_train_to_the_same_parameters():
+    matrix, _, _ = random_matrix(300, 200)
+    models = [build(engine, columns=200, hidden_neuron=33, batch_size=64) for engine in ENGINES]
+    for epoch in range(3):
+        order = np.random.default_rng(epoch).permutation(300)
+        results = [model.train_epoch(sparse_rows(matrix), order, 0.01) for model in models]
+        assert results[0] == pytest.approx(results[1], rel=1e-5)
+    for dense, sparse in zip(models[0].parameters, models[1].parameters, strict=True):
+        np.testing.assert_allclose(dense, sparse, rtol=0, atol=1e-4)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    matrix, _, _ = random_matrix(300, 200)
+    results = []
+    for num_threads in (1, 2, 3):
+        model = build("sparse", columns=200, num_threads=num_threads)
+        gradients, cost, _ = gradients_of(model, matrix, range(250))
+        predictions = model.predict(sparse_rows(matrix), matrix.rows, matrix.indices)
+        results.append([*gradients, cost, predictions])
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+@both_engines
+def test_a_nan_is_reported_and_not_swallowed(engine):
+    matrix, _, _ = random_matrix()
+    model = build(engine)
+    model.mu.assign(np.full(HIDDEN, np.nan, np.float32))
+    _, cost, error = gradients_of(model, matrix, range(ROWS))
+    assert np.isnan(cost) and np.isnan(error)
+
+
+def test_parameters_start_as_a_truncated_normal_of_the_seed():
+    first, again, other = (AutoRec(400, Config(random_seed=seed)) for seed in (1, 1, 2))
+    for name in ("V", "Wt"):
+        x = getattr(first, name).numpy()
+        assert x.shape == (400, 500) and x.dtype == np.float32
+        assert np.abs(x).max() <= 0.06  # two standard deviations
+        assert x.std() == pytest.approx(0.03 * 0.8796, rel=0.01)  # of a normal cut there
+        np.testing.assert_array_equal(x, getattr(again, name).numpy())
+        assert not np.array_equal(x, getattr(other, name).numpy())
+    assert not np.array_equal(first.V.numpy(), first.Wt.numpy())
+    assert not first.mu.numpy().any() and not first.b.numpy().any()
+
+
+def test_saved_parameters_are_read_by_plain_tensorflow(tmp_path):
+    model = build()
+    model.save(tmp_path / "parameters")
+    prefix = str(tmp_path / "parameters")
+    names = {name.split("/")[0] for name, _ in tf.train.list_variables(prefix)}
+    assert {"V", "W", "mu", "b"} <= names
+    for name in ("V", "W", "mu", "b"):
+        key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+        saved = tf.train.load_variable(prefix, key)
+        np.testing.assert_array_equal(saved, getattr(model, name))
+    assert model.W.shape == (HIDDEN, COLUMNS)
+
+
+def test_auto_takes_the_sparse_engine_where_most_is_missing(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert choose_engine("auto", 0.04) == "sparse"
+    assert choose_engine("auto", 0.9) == "dense"
+    assert choose_engine("dense", 0.04) == "dense"
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert choose_engine("auto", 0.04) == "dense"
+
+
+def test_without_numba_dense_serves_and_sparse_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    assert choose_engine("auto", 0.04) == "dense"
+    with pytest.raises(UserError, match="pip install numba"):
+        choose_engine("sparse", 0.04)

@@ -1,0 +1,302 @@
+"""The command line: defaults, ranges, help, and what is recorded."""
+
+import json
+import re
+from dataclasses import FrozenInstanceError, fields, replace
+
+import pytest
+
+from config import DATA_DIR_VARIABLE, Config, flag_fields, parse_arguments
+from errors import UserError
+
+DEFAULTS = {
+    "dataset": None,
+    "data_dir": None,
+    "train_ratio": 0.9,
+    "split_seed": None,
+    "orientation": "item",
+    "hidden_neuron": 500,
+    "lambda_value": 1.0,
+    "regularization": "weighted",
+    "train_epoch": 500,
+    "batch_size": 512,
+    "optimizer_method": "Adam",
+    "engine": "auto",
+    "grad_clip": False,
+    "base_lr": 0.001,
+    "decay_epoch_step": 50,
+    "random_seed": 1994,
+    "display_step": 1,
+    "results_dir": "results",
+    "run_name": None,
+    "comet": "auto",
+}
+
+
+def refusal(arguments, capsys):
+    """What the command line prints when it refuses `arguments`, as it should: one line."""
+    with pytest.raises(SystemExit) as exit:
+        parse_arguments(arguments)
+    out, err = capsys.readouterr()
+    assert exit.value.code == 2
+    assert out == ""
+    assert re.fullmatch(r"main\.py: error: [^\n]+\n", err)
+    return err
+
+
+# Defaults and values
+
+
+@pytest.mark.parametrize("name, default", DEFAULTS.items())
+def test_defaults_are_the_listed_ones(name, default):
+    assert getattr(parse_arguments([]), name) == default
+    assert getattr(Config(), name) == default
+
+
+def test_constants_of_the_model_are_the_listed_ones():
+    config = Config()
+    assert config.init_stddev == 0.03
+    assert config.grad_clip_limit == 5.0
+    assert 0 < config.decay_rate <= 1
+
+
+@pytest.mark.parametrize(
+    "flag, text, value",
+    [
+        ("dataset", "synthetic", "synthetic"),
+        ("data_dir", "somewhere", "somewhere"),
+        ("train_ratio", "0.75", 0.75),
+        ("split_seed", "3", 3),
+        ("orientation", "user", "user"),
+        ("hidden_neuron", "1", 1),
+        ("lambda_value", "0", 0.0),
+        ("regularization", "plain", "plain"),
+        ("train_epoch", "2", 2),
+        ("batch_size", "64", 64),
+        ("optimizer_method", "RMSProp", "RMSProp"),
+        ("engine", "sparse", "sparse"),
+        ("base_lr", "3e-3", 0.003),
+        ("decay_epoch_step", "25", 25),
+        ("decay_rate", "1", 1.0),
+        ("random_seed", "0", 0),
+        ("display_step", "10", 10),
+        ("results_dir", "elsewhere", "elsewhere"),
+        ("run_name", "my run-1.a", "my run-1.a"),
+        ("comet", "off", "off"),
+    ],
+)
+def test_a_flag_sets_its_own_setting_and_no_other(flag, text, value):
+    config = parse_arguments([f"--{flag}", text])
+    assert config == replace(Config(), **{flag: value})
+    assert type(getattr(config, flag)) is type(value)
+    assert parse_arguments([f"--{flag}={text}"]) == config
+
+
+@pytest.mark.parametrize(
+    "arguments, clip",
+    [
+        ([], False),
+        (["--grad_clip"], True),
+        (["--grad_clip", "true"], True),
+        (["--grad_clip", "True"], True),
+        (["--grad_clip=true"], True),
+        (["--grad_clip", "false"], False),
+        (["--grad_clip", "False"], False),
+        (["--grad_clip=false"], False),
+        (["--grad_clip", "--train_epoch", "3"], True),
+    ],
+)
+def test_grad_clip_means_what_it_says(arguments, clip):
+    assert parse_arguments(arguments).grad_clip is clip
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        Config().train_epoch = 3
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [
+        ("train_epoch", "0"),
+        ("train_epoch", "-1"),
+        ("train_epoch", "1.5"),
+        ("train_epoch", "ten"),
+        ("hidden_neuron", "0"),
+        ("batch_size", "0"),
+        ("display_step", "0"),
+        ("decay_epoch_step", "0"),
+        ("train_ratio", "0"),
+        ("train_ratio", "1"),
+        ("train_ratio", "1.5"),
+        ("train_ratio", "-0.1"),
+        ("train_ratio", "nan"),
+        ("train_ratio", "inf"),
+        ("lambda_value", "-1"),
+        ("lambda_value", "nan"),
+        ("lambda_value", "inf"),
+        ("base_lr", "0"),
+        ("base_lr", "-0.001"),
+        ("base_lr", "nan"),
+        ("base_lr", "inf"),
+        ("decay_rate", "0"),
+        ("decay_rate", "1.5"),
+        ("decay_rate", "nan"),
+        ("random_seed", "-1"),
+        ("split_seed", "-1"),
+        ("dataset", "ml-10m"),
+        ("orientation", "both"),
+        ("regularization", "none"),
+        ("optimizer_method", "SGD"),
+        ("engine", "gpu"),
+        ("comet", "maybe"),
+        ("grad_clip", "maybe"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_in_one_line(flag, value, capsys):
+    message = refusal([f"--{flag}", value], capsys)
+    assert f"--{flag}" in message
+    assert value in message
+
+
+@pytest.mark.parametrize(
+    "flag, value, allowed",
+    [
+        ("train_epoch", "0", "must be at least 1"),
+        ("train_ratio", "1.5", "must be between 0 and 1, both excluded"),
+        ("lambda_value", "-1", "must be 0 or more"),
+        ("base_lr", "0", "must be greater than 0"),
+        ("decay_rate", "1.5", "must be greater than 0 and at most 1"),
+        ("comet", "maybe", "'auto', 'online', 'offline', 'off'"),
+        ("grad_clip", "maybe", "neither true nor false"),
+    ],
+)
+def test_a_refusal_says_what_is_allowed(flag, value, allowed, capsys):
+    assert allowed in refusal([f"--{flag}", value], capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--epochs", "3"], ["--train_ep", "3"], ["--hidden", "3"], ["--comet_key=x"], ["stray"]],
+)
+def test_unknown_and_abbreviated_flags_are_refused(arguments, capsys):
+    message = refusal(arguments, capsys)
+    assert "unrecognized arguments" in message
+    assert arguments[0] in message
+
+
+def test_a_flag_without_its_value_is_refused(capsys):
+    assert "argument --train_epoch: expected one argument" in refusal(["--train_epoch"], capsys)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../run", "a/b", "/run", "run/", "a\\b", "..\\run", "a\0b", "a\nb", "a\x1bb"],
+)
+def test_a_run_name_cannot_leave_the_results_folder(name, capsys):
+    message = refusal(["--run_name", name], capsys)
+    assert "--run_name" in message
+    assert "must be a plain folder name" in message
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        (dict(train_epoch=0), "--train_epoch 0: must be at least 1"),
+        (dict(orientation="both"), "--orientation 'both': must be one of item, user"),
+        (dict(run_name="../x"), r"--run_name '\.\./x': must be a plain folder name"),
+    ],
+)
+def test_a_configuration_made_in_code_is_checked_too(setting, message):
+    with pytest.raises(UserError, match=message):
+        Config(**setting)
+
+
+# Help
+
+
+@pytest.fixture
+def help_text(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as exit:
+        parse_arguments(["--help"])
+    assert exit.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_names_every_flag_and_its_default(help_text):
+    entries = [" ".join(entry.split()) for entry in re.split(r"\n\s+(?=--)", help_text)]
+    for f in flag_fields():
+        (entry,) = (e for e in entries if re.match(rf"--{f.name}[ =]", e))
+        shown = "if not given" if f.name == "dataset" else "(default: "
+        assert (shown if f.default is None else f"(default: {f.default})") in entry
+
+
+def test_help_is_grouped_and_fits_80_columns(help_text):
+    assert all(len(line) <= 80 for line in help_text.splitlines())
+    for group in ("data", "model", "training", "output"):
+        assert f"\n{group}:\n" in help_text
+
+
+# What is recorded
+
+
+def test_every_setting_but_the_paths_is_recorded():
+    config = Config(data_dir="someone/data", results_dir="someone/results", run_name="a")
+    recorded = json.loads(json.dumps(config.recorded()))
+    assert "someone" not in json.dumps(recorded)
+    assert set(recorded) == {f.name for f in fields(Config)} - {"data_dir", "results_dir"}
+    assert recorded == {name: getattr(config, name) for name in recorded}
+
+
+# The learning rate
+
+
+@pytest.mark.parametrize(
+    "epoch, step, num_decays",
+    [
+        (1, 50, 0),
+        (50, 50, 0),
+        (51, 50, 1),
+        (100, 50, 1),
+        (101, 50, 2),
+        (500, 50, 9),
+        (1, 1, 0),
+        (2, 1, 1),
+        (7, 7, 0),
+        (8, 7, 1),
+        (500, 1000, 0),
+    ],
+)
+def test_the_learning_rate_falls_after_every_step_epochs(epoch, step, num_decays):
+    config = Config(base_lr=0.002, decay_epoch_step=step, decay_rate=0.5)
+    assert config.learning_rate(epoch) == pytest.approx(0.002 * 0.5**num_decays, rel=1e-15)
+
+
+def test_a_decay_rate_of_1_keeps_the_learning_rate():
+    assert Config(base_lr=0.002, decay_rate=1.0).learning_rate(500) == 0.002
+
+
+# The data folder
+
+
+@pytest.mark.parametrize(
+    "data_dir, variable, folder",
+    [
+        (None, None, "ml-1m"),
+        (None, "", "ml-1m"),
+        (None, "from-environment", "from-environment"),
+        ("from-flag", "from-environment", "from-flag"),
+        ("from-flag", None, "from-flag"),
+    ],
+)
+def test_data_dir_wins_over_the_environment_and_that_over_the_default(
+    data_dir, variable, folder, monkeypatch
+):
+    monkeypatch.delenv(DATA_DIR_VARIABLE, raising=False)
+    if variable is not None:
+        monkeypatch.setenv("AUTOREC_DATA_DIR", variable)
+    assert Config(data_dir=data_dir).ratings_folder() == folder

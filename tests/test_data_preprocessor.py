@@ -1,0 +1,795 @@
+"""Parsing, ids, split, rating matrices, the random streams that they draw from, and download."""
+
+import hashlib
+import io
+import re
+import socket
+import tracemalloc
+import zipfile
+from contextlib import ExitStack
+from http.client import HTTPResponse
+
+import numpy as np
+import pytest
+from archive_server import ArchiveServer
+from conftest import rating_lines
+
+import data_preprocessor
+from data_preprocessor import (
+    ML_1M_MEMBER,
+    ML_1M_SCALE,
+    RatingMatrix,
+    Ratings,
+    download_ml_1m,
+    hold_out,
+    index_ratings,
+    load_ratings,
+    read_ml_1m,
+    split_ratings,
+)
+from errors import UserError
+from streams import STREAMS, random_stream
+
+TRIPLES = [(7, 30, 5), (2, 3952, 1), (7, 4, 3), (900, 30, 4), (2, 4, 2), (900, 3952, 5)]
+GOOD_LINES = rating_lines(TRIPLES)
+
+
+def triples_of(ratings):
+    """(user id, item id, rating) of each rating, in order."""
+    users = ratings.user_ids[ratings.users].tolist()
+    items = ratings.item_ids[ratings.items].tolist()
+    return list(zip(users, items, ratings.values.tolist(), strict=True))
+
+
+def random_ratings(num_ratings=200, num_users=31, num_items=17, scale=ML_1M_SCALE):
+    """Whole-number ratings on `scale` of random distinct pairs, in random order."""
+    rng = np.random.default_rng(5)
+    pairs = rng.choice(num_users * num_items, num_ratings, replace=False)
+    values = rng.integers(scale[0], scale[1] + 1, num_ratings)
+    return index_ratings("toy", pairs // num_items + 100, pairs % num_items + 7, values, scale)
+
+
+def dense(matrix):
+    """The rating matrix as a dense array, nan where a rating is missing."""
+    array = np.full((matrix.num_rows, matrix.num_columns), np.nan, np.float32)
+    for row in range(matrix.num_rows):
+        for k in range(matrix.indptr[row], matrix.indptr[row + 1]):
+            array[row, matrix.indices[k]] = matrix.values[k]
+    return array
+
+
+# Parsing the real files
+
+
+def test_ml_1m_has_its_published_counts(ml_1m_ratings):
+    assert len(ml_1m_ratings) == 1_000_209
+    assert ml_1m_ratings.num_users == 6_040
+    assert ml_1m_ratings.num_items == 3_706
+    assert ml_1m_ratings.item_ids[-1] == 3_952
+    counts = np.bincount(ml_1m_ratings.values.astype(int), minlength=6)
+    assert counts.tolist() == [0, 56_174, 107_557, 261_197, 348_971, 226_310]
+    assert repr(ml_1m_ratings) == (
+        "<Ratings ml-1m: 6,040 users x 3,706 items, 1,000,209 ratings 1 to 5>"
+    )
+
+
+def test_ml_1m_equals_what_a_slow_parser_reads(ml_1m, ml_1m_ratings):
+    with open(ml_1m / "ratings.dat", encoding="latin-1") as lines:
+        slow = np.array([line.split("::")[:3] for line in lines], np.int64)
+    assert slow[:3].tolist() == [[1, 1193, 5], [1, 661, 3], [1, 914, 3]]
+    assert np.array_equal(slow[:, 0], ml_1m_ratings.user_ids[ml_1m_ratings.users])
+    assert np.array_equal(slow[:, 1], ml_1m_ratings.item_ids[ml_1m_ratings.items])
+    assert np.array_equal(slow[:, 2], ml_1m_ratings.values)
+
+
+# What the format allows
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD_LINES,
+        GOOD_LINES.replace(b"\n", b"\r\n"),
+        GOOD_LINES.removesuffix(b"\n"),
+        rating_lines(TRIPLES, timestamp=0),
+    ],
+    ids=["unix", "crlf", "no newline at the end", "unknown timestamps"],
+)
+def test_a_file_in_the_published_format_is_read_in_file_order(write_ratings, content):
+    ratings = read_ml_1m(write_ratings(content))
+    assert triples_of(ratings) == TRIPLES
+    assert ratings.name == "ml-1m"
+    assert ratings.scale == (1.0, 5.0)
+
+
+def test_a_single_rating_is_a_file(write_ratings):
+    assert triples_of(read_ml_1m(write_ratings(b"3::8::1::0\n"))) == [(3, 8, 1)]
+
+
+# What it does not
+
+BAD_LINES = {
+    "three fields": b"1::11::5",
+    "five fields": b"1::11::5::978300760::7",
+    "nine fields": b"1::11::5::978300760::1::2::3::4::5",
+    "a colon at the end": b"1::11::5::978300760:",
+    "empty": b"",
+    "blanks": b"   ",
+    "letters for a user": b"abc::11::5::978300760",
+    "letters for a rating": b"1::11::good::978300760",
+    "a missing rating": b"1::11::::978300760",
+    "nan for a rating": b"1::11::nan::978300760",
+    "half a star": b"1::11::3.5::978300760",
+    "a float rating": b"1::11::4.0::978300760",
+    "a float id": b"1.0::11::4::978300760",
+    "a rating of 0": b"1::11::0::978300760",
+    "a rating of 6": b"1::11::6::978300760",
+    "a negative rating": b"1::11::-3::978300760",
+    "a negative user": b"-1::11::5::978300760",
+    "a negative item": b"1::-11::5::978300760",
+    "an id of 20 digits": b"12345678901234567890::11::5::978300760",
+    "single colons": b"1:11:5:978300760",
+    "commas": b"1,11,5,978300760",
+    "text between the colons": b"1:x:11::5::978300760",
+    "a number between the colons": b"1:0:11::5::978300760",
+    "a blank before a field": b"1:: 11::5::978300760",
+    "quotes": b'"1"::11::5::978300760',
+    "bytes that are not UTF-8": b"1::11\xe9::5::978300760",
+    "a null byte": b"1::1\x001::5::978300760",
+    "a header": b"UserID::MovieID::Rating::Timestamp",
+    "a line cut short": b"1::11::",
+}
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+@pytest.mark.parametrize("bad", BAD_LINES.values(), ids=BAD_LINES)
+def test_a_bad_line_is_named_with_file_number_text_and_format(write_ratings, bad, place):
+    lines = GOOD_LINES.splitlines()
+    number = {"first": 1, "middle": 4, "last": 7}[place]
+    lines.insert(number - 1, bad)
+    path = write_ratings(b"\n".join(lines) + b"\n")
+    shown = repr(bad.decode("utf-8", "backslashreplace"))
+    with pytest.raises(UserError) as error:
+        read_ml_1m(path)
+    assert str(error.value) == (
+        f"{path}, line {number}: {shown}: expected UserID::MovieID::Rating::Timestamp, whole "
+        "numbers, the rating 1 to 5"
+    )
+
+
+@pytest.mark.parametrize("bad", [b"1::11::5::978300760::7", b"1::11::5::978300760:"])
+def test_a_file_of_nothing_but_long_lines_is_refused_at_its_first(write_ratings, bad):
+    path = write_ratings(bad + b"\n" + bad.replace(b"11", b"12") + b"\n")
+    with pytest.raises(UserError, match=re.escape(f"{path}, line 1: ")):
+        read_ml_1m(path)
+
+
+def test_the_first_of_two_bad_lines_is_named(write_ratings):
+    path = write_ratings(GOOD_LINES + b"1::11::6::0\n" + GOOD_LINES + b"1::11::x::0\n")
+    with pytest.raises(UserError, match=r"line 7: '1::11::6::0'"):
+        read_ml_1m(path)
+
+
+def test_a_file_that_ends_within_a_line_is_refused(write_ratings):
+    path = write_ratings(GOOD_LINES + b"1::11::")
+    with pytest.raises(UserError, match=r"line 7: '1::11::': expected UserID"):
+        read_ml_1m(path)
+
+
+def test_the_message_about_a_very_long_line_is_short(write_ratings):
+    path = write_ratings(GOOD_LINES + b"1::11::" + b"9" * 1_000_000 + b"::0\n")
+    with pytest.raises(UserError, match=r"line 7: '1::11::999") as error:
+        read_ml_1m(path)
+    assert len(str(error.value)) - len(str(path)) < 250
+
+
+def test_an_empty_file_is_called_empty(write_ratings):
+    path = write_ratings(b"")
+    with pytest.raises(UserError, match=re.escape(f"{path} is empty: expected lines UserID::")):
+        read_ml_1m(path)
+
+
+def test_a_file_that_is_missing_and_a_folder_in_its_place_are_told_apart(tmp_path):
+    missing = tmp_path / "ratings.dat"
+    with pytest.raises(UserError, match=re.escape(f"{missing} (No such file or directory)")):
+        read_ml_1m(missing)
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path} (Is a directory)")):
+        read_ml_1m(tmp_path)
+
+
+def test_a_repeated_pair_names_both_lines(write_ratings):
+    path = write_ratings(TRIPLES + [(3, 9, 4), (7, 4, 3), (7, 4, 3)])
+    with pytest.raises(UserError) as error:
+        read_ml_1m(path)
+    assert str(error.value) == (
+        f"{path}, line 8: user 7 rates movie 4 again (first on line 3): "
+        "remove one of the two lines"
+    )
+
+
+def test_a_pair_repeated_with_another_rating_is_refused(write_ratings):
+    with pytest.raises(UserError, match="line 2: user 1 rates movie 1 again"):
+        read_ml_1m(write_ratings([(1, 1, 2), (1, 1, 3)]))
+
+
+def test_pairs_that_read_alike_without_the_colons_are_not_repeated(write_ratings):
+    triples = [(1, 11, 3), (11, 1, 3), (111, 1, 3), (1, 111, 3)]
+    assert triples_of(read_ml_1m(write_ratings(triples))) == triples
+
+
+def test_pairs_of_very_large_ids_are_not_taken_for_repeated_ones(write_ratings):
+    triples = [(user, 5, 3) for user in range(1, 34)] + [(1, 2**59 - 1, 3)]  # 32 * 2**59 = 2**64
+    assert triples_of(read_ml_1m(write_ratings(triples))) == triples
+
+
+# The fingerprint
+
+
+def test_the_fingerprint_does_not_depend_on_line_ends_or_timestamps(write_ratings):
+    variants = (
+        GOOD_LINES,
+        GOOD_LINES.replace(b"\n", b"\r\n"),
+        GOOD_LINES.removesuffix(b"\n"),
+        rating_lines(TRIPLES, timestamp=0),
+    )
+    assert len({read_ml_1m(write_ratings(content)).fingerprint for content in variants}) == 1
+
+
+def test_the_fingerprint_is_the_hash_of_the_columns_of_ids_and_ratings(write_ratings):
+    users, items, values = zip(*TRIPLES, strict=True)
+    columns = np.array(users, "<i8"), np.array(items, "<i8"), np.array(values, "<f8")
+    expected = hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
+    assert read_ml_1m(write_ratings(TRIPLES)).fingerprint == expected
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        [(8, 30, 5), *TRIPLES[1:]],
+        [(7, 31, 5), *TRIPLES[1:]],
+        [(7, 30, 4), *TRIPLES[1:]],
+        [TRIPLES[1], TRIPLES[0], *TRIPLES[2:]],
+        TRIPLES[:-1],
+        [(user + 1, item, value) for user, item, value in TRIPLES],
+    ],
+    ids=["a user", "an item", "a rating", "the order", "one fewer", "all users, same order"],
+)
+def test_the_fingerprint_depends_on_the_triples_and_their_order(write_ratings, changed):
+    original = read_ml_1m(write_ratings(TRIPLES)).fingerprint
+    assert read_ml_1m(write_ratings(changed)).fingerprint != original
+
+
+# Ids and indices
+
+
+def test_ids_with_gaps_become_dense_indices(write_ratings):
+    ratings = read_ml_1m(write_ratings(TRIPLES))
+    assert ratings.user_ids.tolist() == [2, 7, 900]
+    assert ratings.item_ids.tolist() == [4, 30, 3952]
+    assert ratings.users.tolist() == [1, 0, 1, 2, 0, 2]
+    assert ratings.items.tolist() == [1, 2, 0, 1, 0, 2]
+    assert (ratings.users.dtype, ratings.items.dtype) == (np.int32, np.int32)
+    assert ratings.values.dtype == np.float32
+
+
+def test_ids_of_ml_1m_are_sorted_and_every_index_occurs(ml_1m_ratings):
+    for ids, indices in (
+        (ml_1m_ratings.user_ids, ml_1m_ratings.users),
+        (ml_1m_ratings.item_ids, ml_1m_ratings.items),
+    ):
+        assert np.all(np.diff(ids) > 0)
+        assert np.array_equal(np.unique(indices), np.arange(len(ids)))
+
+
+def test_ids_need_not_be_numbers():
+    users, items = np.array(["zoe", "ann", "zoe"], object), np.array([5, 5, 1])
+    ratings = index_ratings("toy", users, items, np.array([1, 2, 3]), ML_1M_SCALE)
+    assert triples_of(ratings) == [("zoe", 5, 1), ("ann", 5, 2), ("zoe", 1, 3)]
+
+
+# Carriers refuse what does not fit
+
+
+def toy(**changed):
+    fields = dict(
+        name="toy",
+        users=np.array([0, 1], np.int32),
+        items=np.array([0, 2], np.int32),
+        values=np.array([1, 5], np.float32),
+        user_ids=np.array([10, 20]),
+        item_ids=np.array([1, 2, 3]),
+        scale=(1.0, 5.0),
+    )
+    return Ratings(**fields | changed)
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        (dict(users=np.array([0])), "of one length"),
+        (dict(values=np.array([1.0, 2.0, 3.0])), "of one length"),
+        (dict(users=np.array([0, 2])), r"a user index lies outside 0\.\.1"),
+        (dict(users=np.array([-1, 1])), r"a user index lies outside 0\.\.1"),
+        (dict(items=np.array([0, 3])), r"an? item index lies outside 0\.\.2"),
+        (dict(values=np.array([0.5, 5.0])), r"outside the scale \(1\.0, 5\.0\)"),
+        (dict(values=np.array([1.0, 5.5])), r"outside the scale \(1\.0, 5\.0\)"),
+        (dict(values=np.array([1.0, np.nan])), r"outside the scale \(1\.0, 5\.0\)"),
+        (dict.fromkeys(("users", "items", "values"), np.array([], int)), "at least 1"),
+    ],
+)
+def test_ratings_that_do_not_fit_each_other_are_refused(changed, message):
+    assert len(toy()) == 2
+    with pytest.raises(ValueError, match=message):
+        toy(**changed)
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        (dict(indices=np.array([0, 1])), "do not fit each other"),
+        (dict(values=np.ones(4)), "do not fit each other"),
+        (dict(indptr=np.array([0, 2, 2])), "do not fit each other"),
+        (dict(indptr=np.array([1, 2, 3])), "must start at 0 and never fall"),
+        (dict(indptr=np.array([0, 4, 3])), "must start at 0 and never fall"),
+        (dict(indices=np.array([0, 2, 4])), r"a column index lies outside 0\.\.3"),
+        (dict(indices=np.array([0, -1, 1])), r"a column index lies outside 0\.\.3"),
+    ],
+)
+def test_a_rating_matrix_whose_arrays_do_not_fit_is_refused(changed, message):
+    fields = dict(
+        indptr=np.array([0, 2, 3]), indices=np.array([0, 2, 1]), values=np.ones(3), num_columns=4
+    )
+    assert len(RatingMatrix(**fields)) == 3
+    with pytest.raises(ValueError, match=message):
+        RatingMatrix(**fields | changed)
+
+
+@pytest.mark.parametrize("rows, columns", [([0, 2], [0, 1]), ([0, -1], [0, 1]), ([0, 1], [0, 3])])
+def test_triples_outside_the_shape_are_refused(rows, columns):
+    with pytest.raises(ValueError):
+        RatingMatrix.from_triples(np.array(rows), np.array(columns), np.ones(2), (2, 3))
+
+
+# The rating matrix
+
+
+def test_a_rating_matrix_equals_a_dense_reference():
+    ratings = random_ratings()
+    reference = np.full((ratings.num_items, ratings.num_users), np.nan, np.float32)
+    reference[ratings.items, ratings.users] = ratings.values
+    observed = ~np.isnan(reference)
+    matrix = RatingMatrix.from_triples(
+        ratings.items, ratings.users, ratings.values, reference.shape
+    )
+    assert np.array_equal(dense(matrix), reference, equal_nan=True)
+    assert (matrix.num_rows, matrix.num_columns) == reference.shape
+    assert matrix.row_counts.tolist() == observed.sum(axis=1).tolist()
+    assert matrix.column_counts.tolist() == observed.sum(axis=0).tolist()
+    assert matrix.rows.tolist() == np.nonzero(observed)[0].tolist()
+    assert matrix.indices.tolist() == np.nonzero(observed)[1].tolist()  # ascending in each row
+    assert matrix.density == observed.mean()
+    assert repr(matrix) == "<RatingMatrix: 17 x 31, 200 ratings>"
+
+
+def test_the_arrays_of_a_rating_matrix_have_the_documented_types():
+    matrix = split_ratings(random_ratings(), 0.5, seed=1).train
+    types = matrix.indptr.dtype, matrix.indices.dtype, matrix.values.dtype, matrix.rows.dtype
+    assert types == (np.int64, np.int32, np.float32, np.int32)
+
+
+def test_rows_and_columns_without_ratings_are_kept():
+    matrix = RatingMatrix.from_triples(np.array([1]), np.array([2]), np.array([4.0]), (4, 5))
+    assert matrix.row_counts.tolist() == [0, 1, 0, 0]
+    assert matrix.column_counts.tolist() == [0, 0, 1, 0, 0]
+
+
+def test_rows_times_columns_may_exceed_32_bits():
+    rows, columns = np.array([99_999, 0, 50_000, 99_999]), np.array([7, 199_999, 3, 5])
+    matrix = RatingMatrix.from_triples(
+        rows.astype(np.int32), columns.astype(np.int32), np.arange(1.0, 5.0), (100_000, 200_000)
+    )
+    assert matrix.rows.tolist() == [0, 50_000, 99_999, 99_999]
+    assert matrix.indices.tolist() == [199_999, 3, 5, 7]
+    assert matrix.values.tolist() == [2.0, 3.0, 4.0, 1.0]
+
+
+def test_a_rating_of_zero_is_a_rating_and_not_a_missing_one():
+    ratings = random_ratings(scale=(0.0, 2.0))
+    zeros = int((ratings.values == 0).sum())
+    split = split_ratings(ratings, 0.7, seed=1)
+    assert zeros > 40
+    assert sum(int((part.values == 0).sum()) for part in (split.train, split.test)) == zeros
+    assert split.train.row_counts.sum() + split.test.row_counts.sum() == 200
+    assert split.train.column_counts.sum() == 140
+
+
+# The split
+
+
+@pytest.mark.parametrize("orientation", ["item", "user"])
+def test_a_rating_is_in_train_or_in_test_and_never_in_both(orientation):
+    ratings = random_ratings()
+    reference = np.full((ratings.num_items, ratings.num_users), np.nan, np.float32)
+    reference[ratings.items, ratings.users] = ratings.values
+    if orientation == "user":
+        reference = reference.T
+    split = split_ratings(ratings, 0.8, seed=1, orientation=orientation)
+    train, test = dense(split.train), dense(split.test)
+    assert not np.any(~np.isnan(train) & ~np.isnan(test))
+    assert np.array_equal(np.where(np.isnan(train), test, train), reference, equal_nan=True)
+
+
+def test_train_and_test_of_ml_1m_add_up_to_all_of_it(ml_1m_ratings):
+    split = split_ratings(ml_1m_ratings, 0.9, seed=1994)
+    assert (len(split.train), len(split.test)) == (900_188, 100_021)
+    pairs = np.concatenate(
+        [part.rows.astype(np.int64) * 6_040 + part.indices for part in (split.train, split.test)]
+    )
+    pairs.sort()
+    everything = np.sort(ml_1m_ratings.items.astype(np.int64) * 6_040 + ml_1m_ratings.users)
+    assert np.array_equal(pairs, everything)
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another():
+    ratings = random_ratings()
+    first, again, other = (dense(split_ratings(ratings, 0.9, s).test) for s in (1, 1, 2))
+    assert np.array_equal(first, again, equal_nan=True)
+    assert not np.array_equal(first, other, equal_nan=True)
+
+
+@pytest.mark.parametrize("ratio, num_train", [(0.9, 180), (0.5, 100), (0.1, 20), (0.333, 67)])
+def test_the_ratio_is_the_share_of_training_ratings(ratio, num_train):
+    split = split_ratings(random_ratings(), ratio, seed=1)
+    assert (len(split.train), len(split.test)) == (num_train, 200 - num_train)
+
+
+def test_the_split_is_drawn_from_the_whole_file():
+    ratings = random_ratings(500)
+    split = split_ratings(ratings, 0.5, seed=1)
+    in_train = ~np.isnan(dense(split.train)[ratings.items, ratings.users])
+    assert all(30 < part.sum() < 70 for part in np.split(in_train, 5))
+
+
+def test_the_user_orientation_is_the_transpose_of_the_same_split():
+    ratings = random_ratings()
+    by_item = split_ratings(ratings, 0.8, seed=3)
+    by_user = split_ratings(ratings, 0.8, seed=3, orientation="user")
+    assert (by_user.train.num_rows, by_user.train.num_columns) == (31, 17)
+    assert np.array_equal(dense(by_user.train), dense(by_item.train).T, equal_nan=True)
+    assert np.array_equal(dense(by_user.test), dense(by_item.test).T, equal_nan=True)
+
+
+@pytest.mark.parametrize("ratio", [0.001, 0.999])
+def test_a_ratio_that_leaves_one_side_empty_is_refused(ratio):
+    message = f"--train_ratio {ratio} of 200 ratings leaves one side .* choose another ratio"
+    with pytest.raises(UserError, match=message):
+        split_ratings(random_ratings(), ratio, seed=1)
+
+
+def test_held_out_ratings_are_a_part_of_the_training_ratings_and_of_no_other():
+    split = split_ratings(random_ratings(), 0.9, seed=1)
+    held = hold_out(split.train, 0.25, seed=1)
+    assert (len(held.train), len(held.test)) == (135, 45)
+    kept, out = dense(held.train), dense(held.test)
+    assert not np.any(~np.isnan(kept) & ~np.isnan(out))
+    assert np.array_equal(np.where(np.isnan(kept), out, kept), dense(split.train), equal_nan=True)
+
+
+def test_the_same_seed_holds_out_the_same_ratings_and_another_seed_others():
+    train = split_ratings(random_ratings(), 0.9, seed=1).train
+    first, again, other = (dense(hold_out(train, 0.1, seed).test) for seed in (1, 1, 2))
+    assert np.array_equal(first, again, equal_nan=True)
+    assert not np.array_equal(first, other, equal_nan=True)
+
+
+# The random streams
+
+
+@pytest.mark.parametrize("other", ["initialisation", "shuffle", "synthetic", "validation"])
+def test_the_split_does_not_depend_on_what_another_stream_drew(other):
+    ratings = random_ratings()
+    before = split_ratings(ratings, 0.9, seed=1)
+    np.random.seed(0)
+    random_stream(1, other).random(100)
+    after = split_ratings(ratings, 0.9, seed=1)
+    assert np.array_equal(dense(before.test), dense(after.test), equal_nan=True)
+    shuffled = random_stream(1, other).permutation(200)
+    assert not np.array_equal(random_stream(1, "split").permutation(200), shuffled)
+
+
+def test_each_name_seed_and_index_is_a_stream_of_its_own():
+    streams = [(seed, name) for seed in (1, 2) for name in STREAMS]
+    streams += [(1, "shuffle", epoch) for epoch in (1, 2, 3)]
+    draws = [tuple(random_stream(*stream).integers(2**62, size=4)) for stream in streams]
+    assert len(set(draws)) == len(streams)
+    assert draws == [tuple(random_stream(*s).integers(2**62, size=4)) for s in streams]
+
+
+@pytest.mark.parametrize(
+    "position, name",
+    [(0, "split"), (1, "initialisation"), (2, "shuffle"), (3, "synthetic"), (4, "validation")],
+)
+def test_a_stream_keeps_the_numbers_that_published_results_came_from(position, name):
+    expected = np.random.default_rng([1994, position, 7]).random(3)
+    assert random_stream(1994, name, 7).random(3).tolist() == expected.tolist()
+
+
+def test_an_unknown_stream_is_refused():
+    with pytest.raises(ValueError):
+        random_stream(1, "shufle")
+
+
+# Memory
+
+
+def test_memory_of_loading_and_splitting_grows_with_the_ratings_only(write_ratings):
+    size = 20_000  # ratings, of as many users and items: 400 MB as a dense array of bytes
+    path = write_ratings([(1_000_000_007 * n, 1_000_003 * n, 1 + n % 5) for n in range(size)])
+    peak = peak_bytes(lambda: split_ratings(read_ml_1m(path), 0.9, seed=1))
+    assert peak < 500 * size
+
+
+def test_memory_of_a_split_does_not_grow_with_users_times_items():
+    rng = np.random.default_rng(1)
+    users, items = rng.integers(200_000, size=1_000), rng.integers(100_000, size=1_000)
+    values = np.ones(1_000, np.float32)
+    ids = np.arange(200_000), np.arange(100_000)
+    ratings = Ratings("wide", users, items, values, *ids, scale=ML_1M_SCALE)
+    for orientation in ("item", "user"):
+        assert peak_bytes(lambda o=orientation: split_ratings(ratings, 0.9, 1, o)) < 20e6
+
+
+def peak_bytes(function):
+    """The most memory that `function` held at once."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# Download
+
+
+def zipped(members):
+    """A zip archive of {name: content}."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+MANY_TRIPLES = [(user, item, 4) for user in range(40) for item in range(40)]
+PUBLISHED = zipped(
+    {
+        "ml-1m/movies.dat": b"1::Toy Story (1995)::Comedy\n",
+        ML_1M_MEMBER: rating_lines(MANY_TRIPLES),  # longer than urlretrieve's 8,192-byte block
+        "ml-1m/README": b"terms of use",
+    }
+)
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """A function that starts a server of an archive and makes it the published one."""
+    with ExitStack() as servers:
+
+        def start(content=PUBLISHED, mood="ok", published=None):
+            server = servers.enter_context(ArchiveServer(content, mood))
+            digest = hashlib.sha256(published or content).hexdigest()
+            monkeypatch.setattr(data_preprocessor, "ML_1M_URL", server.url)
+            monkeypatch.setattr(data_preprocessor, "ML_1M_SHA256", digest)
+            return server
+
+        monkeypatch.setenv("no_proxy", "*")
+        yield start
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """The archive's address is one that refuses connections."""
+    with socket.socket() as bound_but_deaf:
+        bound_but_deaf.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound_but_deaf.getsockname()[1]}/ml-1m.zip"
+        monkeypatch.setenv("no_proxy", "*")
+        monkeypatch.setattr(data_preprocessor, "ML_1M_URL", url)
+        yield url
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("dataset", ["ml-1m", None])
+def test_a_download_leaves_ratings_dat_and_nothing_else(serve, tmp_path, dataset):
+    serve()
+    ratings = load_ratings(dataset, str(tmp_path / "data"), seed=1)
+    assert triples_of(ratings) == MANY_TRIPLES
+    assert files_below(tmp_path) == ["data", "data/ratings.dat"]
+
+
+def test_the_downloaded_file_is_read_the_next_time(serve, tmp_path):
+    server = serve()
+    first, second = (load_ratings("ml-1m", str(tmp_path), seed=1) for _ in range(2))
+    assert first.fingerprint == second.fingerprint
+    assert server.num_requests == 1
+
+
+def test_an_archive_with_another_checksum_is_refused_and_removed(serve, tmp_path):
+    server = serve(published=b"something else")
+    for dataset in ("ml-1m", None):  # never a reason for the stand-in
+        with pytest.raises(UserError, match="wrong checksum") as error:
+            load_ratings(dataset, str(tmp_path), seed=1)
+        assert server.url in str(error.value)
+        assert "--data_dir" in str(error.value)
+        assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "mood, reason", [("cut", "retrieval incomplete"), ("missing", "Not Found")]
+)
+def test_a_transfer_that_fails_leaves_nothing(serve, tmp_path, mood, reason):
+    serve(mood=mood)
+    with pytest.raises(OSError, match=reason):
+        download_ml_1m(tmp_path / "ratings.dat")
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("mood", ["hang", "stall"])
+def test_a_server_that_falls_silent_is_given_up_after_the_timeout(
+    serve, tmp_path, monkeypatch, mood
+):
+    monkeypatch.setattr(data_preprocessor, "NETWORK_TIMEOUT", 0.2)
+    serve(mood=mood)
+    with pytest.raises(OSError, match="timed out"):
+        download_ml_1m(tmp_path / "ratings.dat")
+    assert files_below(tmp_path) == []
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_refused_connection_leaves_nothing(no_network, tmp_path):
+    with pytest.raises(OSError, match="Connection refused"):
+        download_ml_1m(tmp_path / "ratings.dat")
+    assert files_below(tmp_path) == []
+
+
+def test_a_hostile_archive_writes_nothing_outside_the_folder(serve, tmp_path, monkeypatch):
+    opened = []
+    original = zipfile.ZipFile.open
+
+    def spy(self, name, *args, **kwargs):
+        opened.append(getattr(name, "filename", name))
+        return original(self, name, *args, **kwargs)
+
+    hostile = {
+        "../evil": b"evil",
+        "../../evil": b"evil",
+        str(tmp_path / "evil"): b"evil",
+        "ml-1m/../../../evil": b"evil",
+        ML_1M_MEMBER: GOOD_LINES,
+    }
+    serve(zipped(hostile))
+    monkeypatch.setattr(zipfile.ZipFile, "open", spy)
+    download_ml_1m(tmp_path / "data" / "ratings.dat")
+    assert files_below(tmp_path) == ["data", "data/ratings.dat"]
+    assert opened == [ML_1M_MEMBER]
+
+
+@pytest.mark.parametrize(
+    "reader", [HTTPResponse, zipfile.ZipExtFile], ids=["transferring", "unpacking"]
+)
+def test_an_interrupted_download_leaves_nothing_to_take_for_good(
+    serve, tmp_path, monkeypatch, reader
+):
+    original, calls = reader.read, []
+
+    def interrupted(self, *args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    serve()
+    monkeypatch.setattr(reader, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        download_ml_1m(tmp_path / "ratings.dat")
+    assert files_below(tmp_path) == []
+    assert triples_of(load_ratings("ml-1m", str(tmp_path), seed=1)) == MANY_TRIPLES
+
+
+def test_what_a_killed_download_left_is_not_taken_for_the_data(serve, tmp_path, write_ratings):
+    write_ratings(TRIPLES, tmp_path / ".download-x" / "ml-1m")
+    (tmp_path / ".download-x" / "ml-1m.zip").write_bytes(b"half an archive")
+    serve()
+    assert triples_of(load_ratings("ml-1m", str(tmp_path), seed=1)) == MANY_TRIPLES
+
+
+def test_a_folder_that_cannot_be_made_is_named(serve, tmp_path):
+    serve()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=re.escape(f"cannot write to {tmp_path / 'file'}")):
+        load_ratings("ml-1m", str(tmp_path / "file"), seed=1)
+
+
+# What is loaded when
+
+
+@pytest.fixture
+def small_stand_in(monkeypatch):
+    """Few synthetic ratings, and the seeds that they were asked for with."""
+    seeds = []
+
+    def synthetic_ratings(seed):
+        seeds.append(seed)
+        return np.array([1, 2]), np.array([1, 1]), np.array([3, 4])
+
+    monkeypatch.setattr(data_preprocessor, "synthetic_ratings", synthetic_ratings)
+    return seeds
+
+
+@pytest.mark.parametrize("dataset", ["ml-1m", None])
+def test_a_file_on_disk_is_read_without_network_and_without_a_word(
+    no_network, write_ratings, dataset
+):
+    folder, said = str(write_ratings(TRIPLES).parent), []
+    ratings = load_ratings(dataset, folder, seed=1, say=said.append)
+    assert (ratings.name, triples_of(ratings)) == ("ml-1m", TRIPLES)
+    assert said == []
+
+
+def test_without_data_and_network_the_stand_in_is_announced(no_network, tmp_path, small_stand_in):
+    said = []
+    ratings = load_ratings(None, str(tmp_path / "data"), seed=7, say=said.append)
+    assert ratings.name == "synthetic"
+    assert small_stand_in == [7]
+    (message,) = said
+    assert "\n" not in message
+    for part in (
+        str(tmp_path / "data"),
+        "cannot be downloaded",
+        "Connection refused",
+        "synthetic ratings",
+        "RMSE is not MovieLens'",
+    ):
+        assert part in message
+
+
+def test_ml_1m_asked_for_by_name_is_never_the_stand_in(no_network, tmp_path, small_stand_in):
+    said = []
+    with pytest.raises(UserError) as error:
+        load_ratings("ml-1m", str(tmp_path), seed=1, say=said.append)
+    for part in (
+        f"{tmp_path / 'ratings.dat'} is not there",
+        f"{no_network} cannot be fetched",
+        "connect to the network",
+        "--data_dir",
+        "--dataset synthetic",
+    ):
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+    assert said == small_stand_in == []
+
+
+@pytest.mark.parametrize("dataset", ["ml-1m", None])
+def test_a_malformed_file_is_an_error_and_never_the_stand_in(
+    no_network, write_ratings, small_stand_in, dataset
+):
+    path = write_ratings(GOOD_LINES + b"1::11::6::0\n")
+    with pytest.raises(UserError, match=r"line 7: '1::11::6::0'"):
+        load_ratings(dataset, str(path.parent), seed=1)
+    assert small_stand_in == []
+
+
+def test_synthetic_ignores_the_disk_and_the_network(
+    serve, tmp_path, write_ratings, small_stand_in
+):
+    server, said = serve(), []
+    for folder in (write_ratings(b"not ratings").parent, tmp_path / "nowhere"):
+        ratings = load_ratings("synthetic", str(folder), seed=8, say=said.append)
+        assert (ratings.name, ratings.scale, len(ratings)) == ("synthetic", (1.0, 5.0), 2)
+    assert small_stand_in == [8, 8]
+    assert server.num_requests == 0
+    assert files_below(tmp_path) == ["ratings.dat"]
+    assert said == []

@@ -1,0 +1,299 @@
+"""The program as a user runs it: a process, its output, its exit code and what it leaves."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+MAIN = Path(__file__).resolve().parent.parent / "main.py"
+NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+TIME_COLUMNS = ("epoch_seconds", "elapsed_seconds")
+
+
+def command(*arguments):
+    return [sys.executable, str(MAIN), *map(str, arguments)]
+
+
+def environment(**changes):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
+    return kept | {"HOME": "/nonexistent"} | changes
+
+
+def run_main(*arguments, cwd, **changes):
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=environment(**changes), capture_output=True, text=True
+    )
+
+
+def read_metrics(folder):
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def values_of(folder, name):
+    """The lines of a text record: {"Cost:": [...], "RMSE:": [...]}."""
+    rows = [line.split("\t") for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+    assert all(row[-1] == "" for row in rows)  # a tab after every value
+    return {row[0]: [float(value) for value in row[1:-1]] for row in rows}
+
+
+@pytest.fixture
+def small_data(write_ratings, tmp_path):
+    """A folder with a small ratings.dat of 60 users x 40 items, ids with gaps."""
+    rng = np.random.default_rng(5)
+    pairs = rng.permutation(60 * 40)[:900]
+    triples = [(7 * (p // 40) + 1, 3 * (p % 40) + 2, int(rng.integers(1, 6))) for p in pairs]
+    return write_ratings(triples, tmp_path / "data").parent
+
+
+SMALL = ("--comet", "off", "--hidden_neuron", 8, "--batch_size", 16, "--run_name", "run")
+
+
+def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
+    done = run_main(
+        *SMALL, "--train_epoch", 5, "--display_step", 2, "--grad_clip", "false",
+        "--data_dir", small_data, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        "basic_info.txt", "train_record.txt", "test_record.txt", "metrics.csv", "config.json",
+        "summary.json", "rmse.png", "parameters.index", "parameters.data-00000-of-00001",
+    }  # fmt: skip
+
+    rows = read_metrics(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [row["epoch"] for row in rows if row["test_rmse"]] == ["2", "4", "5"]
+    assert [row["epoch"] for row in rows if row["test_mae"]] == ["2", "4", "5"]
+    for name, prefix in (("train_record.txt", "train"), ("test_record.txt", "test")):
+        record = values_of(folder, name)
+        for line, column in (("Cost:", f"{prefix}_cost"), ("RMSE:", f"{prefix}_rmse")):
+            assert record[line] == [float(row[column]) for row in rows if row[column]]
+
+    config, summary = read_json(folder / "config.json"), read_json(folder / "summary.json")
+    expected = {"hidden_neuron": 8, "train_epoch": 5, "grad_clip": False, "dataset": "ml-1m",
+                "num_ratings": 900, "train_ratings": 810, "test_ratings": 90, "base_lr": 0.001,
+                "split_seed": 1994, "adam_beta_1": 0.9, "run_name": "run"}  # fmt: skip
+    assert {key: config[key] for key in expected} == expected
+    assert config["engine"] in ("dense", "sparse") and config["threads"] >= 1
+    assert config["packages"]["tensorflow"] == tf.__version__
+    assert "hidden_neuron=8" in (folder / "basic_info.txt").read_text(encoding="utf-8")
+    assert str(tmp_path) not in "".join(
+        path.read_text(encoding="utf-8") for path in folder.glob("*.[tj]*") if path.is_file()
+    )
+    assert summary["status"] == "finished" and summary["epochs"] == 5
+    assert summary["final_test_rmse"] == float(rows[-1]["test_rmse"])
+    assert summary["best_test_rmse"] == min(float(r["test_rmse"]) for r in rows if r["test_rmse"])
+    assert summary["peak_memory_mb"] > 100
+
+    printed = done.stdout.splitlines()
+    epochs = [re.search(r"epoch +(\d+)/5", line) for line in printed]
+    assert [int(match[1]) for match in epochs if match] == [2, 4, 5]
+    assert f"Test RMSE {summary['final_test_rmse']:.4f}" in done.stdout
+
+
+def test_the_recorded_test_rmse_is_that_of_the_saved_parameters(small_data, tmp_path):
+    """From the files alone: parameters, split and ratings give the summary's RMSE again."""
+    from data_preprocessor import read_ml_1m, split_ratings
+
+    done = run_main(
+        *SMALL, "--train_epoch", 30, "--base_lr", 0.02, "--data_dir", small_data, cwd=tmp_path
+    )
+    assert done.returncode == 0
+    folder = tmp_path / "results" / "run"
+    V, W, mu, b = (
+        tf.train.load_variable(str(folder / "parameters"), f"{name}/.ATTRIBUTES/VARIABLE_VALUE")
+        for name in ("V", "W", "mu", "b")
+    )
+    split = split_ratings(read_ml_1m(small_data / "ratings.dat"), 0.9, 1994)
+    R = np.zeros((split.train.num_rows, split.train.num_columns))
+    R[split.train.rows, split.train.indices] = split.train.values
+    reconstruction = 1 / (1 + np.exp(-(R @ V + mu))) @ W + b
+    predictions = np.clip(reconstruction[split.test.rows, split.test.indices], 1, 5)
+    rmse = np.sqrt(np.mean((predictions - split.test.values) ** 2))
+    assert read_json(folder / "summary.json")["final_test_rmse"] == pytest.approx(rmse, abs=1e-5)
+
+
+def test_real_movielens_trains_to_the_rmse_it_should(ml_1m, tmp_path):
+    """12 epochs of small batches reach a test RMSE of 0.870. A wrong gradient stays above the
+    bounds; test ratings that leak into training or input, or training ratings into the
+    score, fall below them."""
+    arguments = ("--train_epoch", 12, "--batch_size", 128, "--base_lr", 0.002, "--comet", "off",
+                 "--display_step", 12, "--run_name", "run", "--data_dir", ml_1m)  # fmt: skip
+    done = run_main(*arguments, "--dataset", "ml-1m", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    summary = read_json(tmp_path / "results" / "run" / "summary.json")
+    assert 0.865 < summary["final_test_rmse"] < 0.876
+    assert 0.785 < summary["final_train_rmse"] < 0.803
+    assert summary["test_ratings"] == 100_021
+    assert summary["peak_memory_mb"] < 1300
+
+
+def test_the_same_command_gives_the_same_metrics_to_the_last_bit(ml_1m, tmp_path):
+    runs = []
+    for name in ("first", "second"):
+        done = run_main("--train_epoch", 2, "--comet", "off", "--run_name", name,
+                        "--data_dir", ml_1m, cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0
+        rows = read_metrics(tmp_path / "results" / name)
+        runs.append([{k: v for k, v in row.items() if k not in TIME_COLUMNS} for row in rows])
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [
+        ("--hidden_neuron", 9), ("--lambda_value", 3), ("--train_epoch", 3), ("--batch_size", 7),
+        ("--optimizer_method", "RMSProp"), ("--grad_clip", "true"), ("--base_lr", 0.05),
+        ("--decay_rate", 0.1), ("--decay_epoch_step", 1), ("--random_seed", 5),
+        ("--split_seed", 5), ("--train_ratio", 0.8), ("--orientation", "user"),
+        ("--regularization", "plain"),
+    ],
+)  # fmt: skip
+def test_every_hyper_parameter_changes_the_result(flag, value, small_data, tmp_path, monkeypatch):
+    import main
+
+    results = []
+    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    for run, changed in (("before", ()), ("after", (flag, str(value)))):
+        arguments = {"--comet": "off", "--hidden_neuron": 8, "--batch_size": 16, "--base_lr": 0.1,
+                     "--train_epoch": 4, "--decay_epoch_step": 2, "--data_dir": small_data,
+                     "--run_name": run, "--results_dir": tmp_path}  # fmt: skip
+        arguments |= dict([changed]) if changed else {}
+        assert main.main([str(x) for pair in arguments.items() for x in pair]) == 0
+        results.append(read_json(tmp_path / run / "summary.json")["final_test_rmse"])
+    assert results[0] != results[1]
+
+
+def test_ctrl_c_finishes_the_epoch_and_writes_every_record(small_data, tmp_path):
+    folder = tmp_path / "results" / "run"
+    process = subprocess.Popen(
+        command("--comet", "offline", *SMALL[2:], "--train_epoch", 10**6, "--data_dir", small_data),
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: (folder / "metrics.csv").exists() and len(read_metrics(folder)) > 3, process)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    summary, rows = read_json(folder / "summary.json"), read_metrics(folder)
+    assert summary["status"] == "interrupted" and summary["epochs"] == len(rows)
+    assert len(values_of(folder, "train_record.txt")["RMSE:"]) == len(rows)
+    assert f"Interrupted after epoch {len(rows)}" in stdout
+    assert (folder / "comet.zip").exists() and (folder / "parameters.index").exists()
+    assert (folder / "rmse.png").read_bytes().startswith(b"\x89PNG")
+
+
+def wait_for(condition, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--train_epoch", 0), "--train_epoch 0: must be at least 1"),
+        (("--train_ratio", 1.5), "--train_ratio 1.5: must be between 0 and 1"),
+        (("--comet", "online"), "needs an API key: set COMET_API_KEY"),
+        (("--run_name", "taken"), "already exists and is never overwritten: choose another"),
+        (("--results_dir", "data/ratings.dat"), "cannot make the run folder"),
+        (("--train_ratio", 0.99999), "leaves one side of the split empty"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_leaves_nothing(arguments, message, small_data, tmp_path):
+    (tmp_path / "results" / "taken").mkdir(parents=True)
+    done = run_main("--data_dir", small_data, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["taken"]
+
+
+def test_a_bad_line_of_data_is_one_line_and_leaves_nothing(small_data, tmp_path):
+    with open(small_data / "ratings.dat", "ab") as file:
+        file.write(b"1::2::six::978300760\n")
+    done = run_main("--data_dir", small_data, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.search(r"ratings\.dat, line 901: '1::2::six::978300760': expected", done.stderr)
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "results").exists()
+
+
+def test_without_data_and_network_it_trains_on_synthetic_ratings_and_says_so(tmp_path):
+    done = run_main(
+        "--train_epoch", 1, "--hidden_neuron", 4, "--comet", "off", cwd=tmp_path, **NO_NETWORK
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert "synthetic ratings of its size instead" in done.stdout
+    assert any(line.startswith("synthetic  epoch 1/1") for line in lines)
+    assert "synthetic" in lines[-1] and "says nothing about MovieLens" in lines[-1]
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.name.startswith("synthetic_seed1994_adam_lr0.001_")
+    assert read_json(folder / "config.json")["dataset"] == "synthetic"
+    assert read_json(folder / "summary.json")["dataset"] == "synthetic"
+    assert "dataset='synthetic'" in (folder / "basic_info.txt").read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.glob("ml-1m/*")] == []
+
+
+def test_ml_1m_asked_for_by_name_is_never_replaced(tmp_path):
+    done = run_main("--dataset", "ml-1m", cwd=tmp_path, **NO_NETWORK)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    for remedy in ("network", "--data_dir", "--dataset synthetic"):
+        assert remedy in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_broken_comet_package_warns_once_and_the_run_finishes(small_data, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "comet_ml.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
+    done = run_main(
+        *SMALL[2:], "--train_epoch", 2, "--data_dir", small_data, cwd=tmp_path,
+        PYTHONPATH=str(tmp_path / "broken"),
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout.count("warning: Comet") + done.stderr.count("warning: Comet") == 1
+    assert read_json(tmp_path / "results" / "run" / "summary.json")["status"] == "finished"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_on_a_terminal_one_line_is_renewed(small_data, tmp_path):
+    import pty
+
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        command(*SMALL, "--train_epoch", 4, "--data_dir", small_data),
+        cwd=tmp_path, env=environment(COLUMNS="70"), stdout=child, stderr=child,
+    )  # fmt: skip
+    os.close(child)
+    output = b""
+    try:
+        while chunk := os.read(parent, 4096):
+            output += chunk
+    except OSError:  # how Linux says that the terminal was closed
+        pass
+    assert process.wait() == 0
+    (live,) = [line for line in output.decode().split("\r\n") if "epoch 1/4" in line]
+    states = live.split("\r\033[K")[1:]
+    assert [re.search(r"epoch (\d)/4", state)[1] for state in states] == ["1", "2", "3", "4"]
+    assert all(len(state) < 70 for state in states)
+
+
+def test_help_answers_without_loading_tensorflow(tmp_path):
+    done = run_main("--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0 and "--hidden_neuron" in done.stdout
+    assert "tensorflow" not in done.stderr and "comet_ml" not in done.stderr
