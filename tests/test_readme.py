@@ -1,0 +1,52 @@
+"""README says what is so: its numbers, flags, links and example."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from config import Config, flag_fields
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_quoted_rmse_is_the_committed_runs_last_epoch():
+    (folder,) = set(re.findall(r"results/ml-1m_[\w.-]+?Z", README))
+    summary = json.loads((REPOSITORY / folder / "summary.json").read_text(encoding="utf-8"))
+    config = json.loads((REPOSITORY / folder / "config.json").read_text(encoding="utf-8"))
+    assert summary["final_test_epoch"] == 500 and summary["status"] == "finished"
+    assert f"**{summary['final_test_rmse']:.4f}**" in README
+    assert summary["final_test_rmse"] <= 0.840
+    assert summary["final_test_rmse"] <= summary["best_test_rmse"] + 0.002
+    defaults = {k: v for k, v in Config().recorded().items() if v is not None and k != "engine"}
+    assert {name: config[name] for name in defaults} == defaults
+
+
+def test_the_default_decay_rate_is_the_one_that_validation_chose():
+    with open(REPOSITORY / "results" / "decay_rate" / "summary.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    best = min(rows, key=lambda row: float(row["validation_rmse"]))
+    assert float(best["decay_rate"]) == Config().decay_rate
+
+
+def test_every_flag_has_its_purpose_told():
+    table = README.split("| flag | purpose |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`--(\w+)[ `]", table)) >= {f.name for f in flag_fields()}
+
+
+def test_every_link_into_the_repository_leads_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(links) > 10
+    assert [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ml-1m").symlink_to(ml_1m)
+    exec(compile(example.replace("train_epoch=20", "train_epoch=2"), "README.md", "exec"), {})
+    epoch, rmse = capsys.readouterr().out.splitlines()[-1].split()
+    assert epoch == "2" and float(rmse) == pytest.approx(1.357, abs=0.02)
