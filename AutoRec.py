@@ -86,19 +86,36 @@ def take(dense: tf.Tensor, flat: tf.Tensor) -> tuple[tf.Tensor, object]:
     return tf.gather(tf.reshape(dense, [-1]), flat), gradient
 
 
-def choose_engine(wanted: str, density: float) -> str:
-    """The engine, "dense" or "sparse", that `--engine` means on this machine.
+def choose_engine(config: Config, density: float) -> str:
+    """The engine, "dense" or "sparse", that the configuration means here.
 
-    "auto": sparse on a CPU, if Numba is there and at most `SPARSE_DENSITY` of the rating
-    matrix is observed, else dense. Raises UserError for "sparse" without Numba.
+    "auto": sparse for float32 on a CPU, if Numba is there and at most `SPARSE_DENSITY` of the
+    rating matrix is observed, else dense. Raises UserError for "sparse" without Numba, and for
+    bfloat16 where it would not be faster.
     """
+    wanted, precision = config.engine, config.precision
     numba = importlib.util.find_spec("numba") is not None
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if precision == "bfloat16" and wanted == "sparse":
+        raise UserError("--precision bfloat16 is for --engine dense: the sparse engine is float32")
+    if precision == "bfloat16" and not on_gpu and not multiplies_bfloat16():
+        raise UserError(
+            "--precision bfloat16: this processor only emulates bfloat16 (it has neither "
+            "AVX512_BF16 nor AMX), which is slower than float32: use --precision float32"
+        )
     if wanted == "sparse" and not numba:
         raise UserError("--engine sparse needs Numba: pip install numba, or use --engine dense")
     if wanted != "auto":
         return wanted
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    return "sparse" if numba and not on_gpu and density <= SPARSE_DENSITY else "dense"
+    sparse = numba and not on_gpu and density <= SPARSE_DENSITY and precision == "float32"
+    return "sparse" if sparse else "dense"
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16 products, as far as Linux tells."""
+    cpu = Path("/proc/cpuinfo")
+    flags = set(cpu.read_text(encoding="utf-8").split()) if cpu.exists() else set()
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
 class AutoRec(tf.Module):
@@ -151,13 +168,18 @@ class AutoRec(tf.Module):
     def encode(self, batch: Batch) -> tf.Tensor:
         """g(R V + mu), equation 1's inner part with g the sigmoid: float32 [B, k]."""
         shape = tf.stack([batch.num_rows, self.V.shape[0]])
-        R = to_dense(batch.flat, batch.ratings, shape)  # (B, n), 0 where nothing is observed
-        return tf.sigmoid(R @ self.V + self.mu)  # (B, k)
+        ratings, V = self.factors(batch.ratings, self.V)
+        R = to_dense(batch.flat, ratings, shape)  # (B, n), 0 where nothing is observed
+        return tf.sigmoid(tf.cast(R @ V, tf.float32) + self.mu)  # (B, k)
 
     def decode(self, hidden: tf.Tensor, flat: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
         """f(h W + b), f the identity, at the places `flat` only: float32 [e]."""
-        product = tf.matmul(hidden, self.Wt, transpose_b=True)  # (B, n)
-        return take(product, flat) + tf.gather(self.b, column)
+        product = tf.matmul(*self.factors(hidden, self.Wt), transpose_b=True)  # (B, n)
+        return tf.cast(take(product, flat), tf.float32) + tf.gather(self.b, column)
+
+    def factors(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
+        """`tensors` in the precision of the dense products; sums and updates stay float32."""
+        return [tf.cast(tensor, self.config.precision) for tensor in tensors]
 
     def objective(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """J(B), equation 2 over one mini-batch, and its squared error: two float32 scalars.

@@ -89,6 +89,12 @@ class Config:
         "auto: whichever is faster here",
         choices=("auto", "dense", "sparse"),
     )
+    precision: str = option(
+        "float32",
+        "training",
+        "of the dense engine's products; parameters, loss and updates are float32 always",
+        choices=("float32", "bfloat16"),
+    )
     grad_clip: bool = option(
         False, "training", "clip each gradient component to [-5, 5]; alone, it means true"
     )

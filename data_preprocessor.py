@@ -33,6 +33,7 @@ ML_1M_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 ML_1M_SHA256 = "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"
 ML_1M_MEMBER = "ml-1m/ratings.dat"
 ML_1M_SCALE = (1.0, 5.0)
+READ_BYTES = 1 << 22  # of text parsed at a time
 NETWORK_TIMEOUT = 30  # seconds without a byte
 
 RATING_LINE = re.compile(rb"\d{1,18}::\d{1,18}::[1-5]::-?\d{1,18}\r?\n?")
@@ -275,25 +276,43 @@ def download_ml_1m(path: Path) -> None:
 def read_ml_1m(path: str | Path) -> Ratings:
     """Read a MovieLens-1M `ratings.dat` (`UserID::MovieID::Rating::Timestamp`, no header).
 
-    Raises UserError that names the file, the line and what is wrong with it.
+    Read in blocks, so that memory grows with the ratings and not with the text. Raises UserError
+    that names the file, the line and what is wrong with it.
     """
+    blocks = []
     try:
-        content = Path(path).read_bytes()
-        if not content:
-            raise UserError(f"{path} is empty: expected lines {EXPECTED_LINE}")
-        # pandas reads 4.0, " 4" and +4 as whole numbers, and takes the width of the table from
-        # the first line, whatever `names` says.
-        first_line = io.BytesIO(content).readline()
-        if content.translate(None, b"0123456789:-\r\n") or not RATING_LINE.fullmatch(first_line):
-            raise bad_line(path)
-        # The C parser takes one-character separators only, so "::" is two, with an empty column
-        # between them: that is ten times faster than the Python engine.
+        with open(path, "rb") as file:
+            while text := file.read(READ_BYTES) + file.readline():
+                blocks.append(parse_lines(text))
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})") from error
+    except ValueError as error:  # pandas' ParserError is one
+        raise bad_line(path) from error
+    if not blocks:
+        raise UserError(f"{path} is empty: expected lines {EXPECTED_LINE}")
+    ratings = index_ratings(
+        "ml-1m", *(np.concatenate(column) for column in zip(*blocks, strict=True)), ML_1M_SCALE
+    )
+    refuse_duplicates(path, ratings)
+    return ratings
+
+
+def parse_lines(text: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User ids, item ids (int64) and ratings (float32) of whole lines; ValueError if malformed."""
+    # pandas reads 4.0, " 4" and +4 as whole numbers, and takes the width of the table from the
+    # first line, whatever `names` says.
+    first_line = text[: text.find(b"\n") + 1 or len(text)]
+    if text.translate(None, b"0123456789:-\r\n") or not RATING_LINE.fullmatch(first_line):
+        raise ValueError("not a rating file's characters, or not its first line")
+    # The C parser takes one-character separators only, so "::" is two, with an empty column
+    # between them: that is ten times faster than the Python engine.
+    try:
         table = pd.read_csv(
-            io.BytesIO(content),
+            io.BytesIO(text),
             sep=":",
             header=None,
             names=range(7),
-            dtype={0: "int64", 2: "int64", 4: "int64", 6: "int64"} | dict.fromkeys((1, 3, 5), "f4"),
+            dtype=dict.fromkeys((0, 2, 4, 6), "int64") | dict.fromkeys((1, 3, 5), "float32"),
             quoting=csv.QUOTE_NONE,
             keep_default_na=False,
             na_values=[""],
@@ -301,21 +320,16 @@ def read_ml_1m(path: str | Path) -> Ratings:
             index_col=False,
             engine="c",
         )
-        malformed = (
-            table[[1, 3, 5]].notna().any(axis=None)
-            or table[[0, 2]].lt(0).any(axis=None)
-            or not table[4].between(*ML_1M_SCALE).all()
-        )
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
-    except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError
-        raise bad_line(path) from error
-    if malformed:
-        raise bad_line(path)
-    refuse_duplicates(path, table[0], table[2])
-    return index_ratings(
-        "ml-1m", table[0].to_numpy(), table[2].to_numpy(), table[4].to_numpy(), ML_1M_SCALE
-    )
+    except OverflowError as error:
+        raise ValueError("an id of too many digits") from error
+    users, items, values = (table[column].to_numpy() for column in (0, 2, 4))
+    if table[[1, 3, 5]].notna().any(axis=None):
+        raise ValueError("text between the colons")
+    if min(users.min(), items.min()) < 0 or max(users.max(), items.max()) >= 10**18:
+        raise ValueError("an id that is negative, or of more than the 18 digits of RATING_LINE")
+    if not ML_1M_SCALE[0] <= values.min() <= values.max() <= ML_1M_SCALE[1]:
+        raise ValueError("a rating off the scale")
+    return users, items, values.astype(np.float32)
 
 
 def bad_line(path: str | Path) -> UserError:
@@ -328,16 +342,17 @@ def bad_line(path: str | Path) -> UserError:
     return UserError(f"{path}: not in the published format: expected lines {EXPECTED_LINE}")
 
 
-def refuse_duplicates(path: str | Path, users: pd.Series, items: pd.Series) -> None:
-    """Raise UserError if a (user, item) pair stands in the file twice."""
-    item_codes, item_ids = pd.factorize(items)
-    pairs = pd.Series(pd.factorize(users)[0] * len(item_ids) + item_codes)
-    again = pairs.duplicated().to_numpy()
-    if again.any():
-        second = int(again.argmax())
-        first = int((pairs == pairs[second]).to_numpy().argmax())
+def refuse_duplicates(path: str | Path, ratings: Ratings) -> None:
+    """Raise UserError if a (user, item) pair stands twice in the file of `ratings`."""
+    pairs = ratings.users.astype(np.int64) * ratings.num_items + ratings.items
+    ordered = np.sort(pairs)
+    if np.any(ordered[1:] == ordered[:-1]):
+        second = int(pd.Series(pairs).duplicated().argmax())
+        first = int((pairs == pairs[second]).argmax())
+        user = ratings.user_ids[ratings.users[second]]
+        item = ratings.item_ids[ratings.items[second]]
         raise UserError(
-            f"{path}, line {second + 1}: user {users[second]} rates movie {items[second]} again "
+            f"{path}, line {second + 1}: user {user} rates movie {item} again "
             f"(first on line {first + 1}): remove one of the two lines"
         )
 

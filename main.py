@@ -19,7 +19,7 @@ from typing import Any
 
 from config import Config, parse_arguments
 from data_preprocessor import Ratings, Split, load_ratings, split_ratings
-from errors import UserError
+from errors import run_program
 from figure import draw_rmse
 from progress import Progress
 from records import RunFolder, default_name, environment, peak_memory_mb, summarize
@@ -30,14 +30,8 @@ from tracking import Tracker, require_key
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
-    try:
-        return run(parse_arguments(arguments))
-    except UserError as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
+    config = parse_arguments(arguments)
+    return run_program("main.py", lambda: run(config))
 
 
 def run(config: Config) -> int:
@@ -56,7 +50,7 @@ def run(config: Config) -> int:
     from AutoRec import AutoRec, choose_engine
     from training import epochs
 
-    config = replace(config, engine=choose_engine(config.engine, split.train.density))
+    config = replace(config, engine=choose_engine(config, split.train.density))
     model = AutoRec(split.train.num_columns, config, num_threads())
 
     progress = Progress(ratings.name, config.train_epoch)

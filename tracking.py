@@ -137,15 +137,21 @@ class Tracker:
             self._changed.notify_all()
         try:
             if self._online:  # the last third is kept for the archive
-                self._worker.join(timeout * 2 / 3)
+                self._wait(end - timeout / 3)
                 if self._worker.is_alive():
                     self._fail("the server did not take the record in time", online=True)
-            self._worker.join(max(0.0, end - time.monotonic()))
+            self._wait(end)
             if self._worker.is_alive():
                 self._fail("the archive was not done in time", online=self._online)
         finally:
             logging.getLogger("comet_ml").removeHandler(self._errors)
             self._tell()
+
+    def _wait(self, end: float) -> None:
+        """Waits for the worker, till `end` at the latest; in slices, for not every version of
+        Python lets Ctrl-C end a long join."""
+        while self._worker.is_alive() and time.monotonic() < end:
+            self._worker.join(0.1)
 
     def _log(self, method: str, *args, **kwargs) -> None:
         with self._changed:

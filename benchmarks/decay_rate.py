@@ -8,11 +8,13 @@ ratings are not looked at. Writes results/decay_rate/summary.csv, a row a rate.
 """
 
 import csv
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from config import Config
 from data_preprocessor import Split, hold_out, load_ratings, split_ratings
+from errors import run_program
 from records import summarize
 from runtime import num_threads, start_tensorflow
 
@@ -43,7 +45,7 @@ def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[f
     from AutoRec import AutoRec, choose_engine
     from training import epochs
 
-    config = replace(config, engine=choose_engine(config.engine, split.train.density))
+    config = replace(config, engine=choose_engine(config, split.train.density))
     model = AutoRec(split.train.num_columns, config, num_threads())
     summary = summarize(list(epochs(model, split, scale, config)))
     names = "final_test_rmse", "final_train_rmse", "best_test_rmse"
@@ -51,4 +53,4 @@ def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[f
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program("decay_rate", main))

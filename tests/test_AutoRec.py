@@ -278,15 +278,37 @@ def test_saved_parameters_are_read_by_plain_tensorflow(tmp_path):
 
 def test_auto_takes_the_sparse_engine_where_most_is_missing(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert choose_engine("auto", 0.04) == "sparse"
-    assert choose_engine("auto", 0.9) == "dense"
-    assert choose_engine("dense", 0.04) == "dense"
+    assert choose_engine(Config(engine="auto"), 0.04) == "sparse"
+    assert choose_engine(Config(engine="auto"), 0.9) == "dense"
+    assert choose_engine(Config(engine="dense"), 0.04) == "dense"
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert choose_engine("auto", 0.04) == "dense"
+    assert choose_engine(Config(engine="auto"), 0.04) == "dense"
 
 
 def test_without_numba_dense_serves_and_sparse_says_what_to_install(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    assert choose_engine("auto", 0.04) == "dense"
+    assert choose_engine(Config(engine="auto"), 0.04) == "dense"
     with pytest.raises(UserError, match="pip install numba"):
-        choose_engine("sparse", 0.04)
+        choose_engine(Config(engine="sparse"), 0.04)
+
+
+def test_bfloat16_is_refused_where_it_is_emulated_and_for_the_sparse_engine(monkeypatch):
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: False)
+    with pytest.raises(UserError, match="only emulates bfloat16"):
+        choose_engine(Config(engine="auto", precision="bfloat16"), 0.04)
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: True)
+    assert choose_engine(Config(engine="auto", precision="bfloat16"), 0.04) == "dense"
+    with pytest.raises(UserError, match="the sparse engine is float32"):
+        choose_engine(Config(engine="sparse", precision="bfloat16"), 0.04)
+
+
+@both_rules
+def test_bfloat16_gradients_are_the_references_to_its_precision(regularization):
+    matrix, R, M = random_matrix()
+    model = build(regularization=regularization, precision="bfloat16")
+    reference = Reference.of(model)
+    gradients, cost, _ = gradients_of(model, matrix, range(ROWS))
+    assert cost == pytest.approx(reference.objective(R, M), rel=0.01)
+    for actual, expected in zip(gradients, reference.gradients(R, M), strict=True):
+        assert actual.dtype == np.float32
+        assert_close(actual, expected, 0.02)
