@@ -14,6 +14,7 @@ Called through `tf.numpy_function`: inputs are TensorFlow's own buffers and are 
 """
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -169,6 +170,7 @@ class SparseEngine:
         self.strength, self.weighted = np.float32(lambda_value), weighted
         self.num_threads = num_threads
         self.pool = ThreadPoolExecutor(num_threads)
+        self.results = []
 
     def gradients(self, indptr, indices, values, rows, V, Wt, mu, b):
         """dJ(B) for V, Wt, mu and b, then J(B) and its squared error, for the batch `rows`."""
@@ -180,8 +182,8 @@ class SparseEngine:
         self.share(decode_and_back, starts, *ratings, Wt, b, h, starts, d, dz, sse)
 
         columns = by_column(*ratings, len(b))
-        dV, dWt, db = map(np.empty_like, (V, Wt, b))
-        penalty = np.empty(len(b))
+        dV, dWt = self.result(V.shape), self.result(Wt.shape)
+        db, penalty = np.empty_like(b), np.empty(len(b))
         work = columns[0] + COLUMN_COST * np.arange(len(b) + 1)
         self.share(
             weight_gradients, work, *columns, d, h, dz, V, Wt, self.strength, self.weighted,
@@ -204,6 +206,23 @@ class SparseEngine:
         self.share(encode, work, indptr, indices, values, rows, V, mu, z)
         half = np.float32(0.5)
         return half + half * np.tanh(half * z)  # the sigmoid, without overflow
+
+    def result(self, shape: tuple[int, int]) -> np.ndarray:
+        """An array to return to TensorFlow: one of an earlier call that is free again, or new.
+
+        TensorFlow takes a result without a copy if it is aligned to 64 bytes, and holds a
+        reference to it for as long as it uses it. Fresh memory costs as much as filling it.
+        """
+        for array in self.results:
+            # Held by self.results, by `array` and by getrefcount's argument: by nobody else.
+            if array.shape == shape and sys.getrefcount(array) == 3:
+                return array
+        size = 4 * shape[0] * shape[1]
+        memory = np.empty(size + 64, np.uint8)
+        start = -memory.ctypes.data % 64
+        array = memory[start : start + size].view(np.float32).reshape(shape)
+        self.results.append(array)
+        return array
 
     def share(self, kernel: Callable, work: np.ndarray, *arguments) -> None:
         """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
