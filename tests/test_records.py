@@ -1,13 +1,24 @@
 """The run folder's parts that the whole program's tests do not reach."""
 
 import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from config import Config
 from errors import UserError
 from progress import Progress, clock
-from records import EpochMetrics, RunFolder, default_name, git_commit, summarize, tab_line
+from records import (
+    EpochMetrics,
+    RunFolder,
+    default_name,
+    git_commit,
+    peak_memory_mb,
+    summarize,
+    tab_line,
+)
 
 
 def metrics(epoch, test_rmse=None):
@@ -119,3 +130,14 @@ def test_durations_read_as_a_clock():
     assert [clock(s) for s in (0, 9.6, 61, 3599.6, 3725)] == [
         "0:00", "0:10", "1:01", "1:00:00", "1:02:05",
     ]  # fmt: skip
+
+
+def test_peak_memory_is_this_process_own_and_not_its_parents():
+    ballast = np.ones(300_000_000, np.uint8)
+    code = "from records import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert peak_memory_mb() > 300 > float(done.stdout) > 10
+    del ballast

@@ -1,0 +1,298 @@
+"""How fast training is, as ratios measured in one run.
+
+    python -m benchmarks.speed                    # everything, about a quarter of an hour
+    python -m benchmarks.speed --quick            # MovieLens-1M alone, under a minute
+    python -m benchmarks.speed --json speed.json
+
+Prints a Markdown table. The ways of training MovieLens-1M take turns within one process, so that
+a machine whose speed drifts treats them alike; a ratio is the median over the rounds. Large sizes
+run in processes of their own (benchmarks/scale.py), so that each has its own peak of memory.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from config import Config
+from data_preprocessor import RatingMatrix, Split, load_ratings, split_ratings
+from errors import run_program
+from runtime import num_threads, start_tensorflow
+from scoring import cold_pairs, score
+from streams import random_stream
+
+ROOT = Path(__file__).parents[1]
+GROWTH = (1, 3, 10, 30)  # times MovieLens-1M's ratings
+RMSE_EPOCHS = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="speed", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="MovieLens-1M alone")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each way (default: 7)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    arguments = parser.parse_args()
+    start_tensorflow()
+    figures = movielens_1m(arguments.rounds) | whole_program()
+    if not arguments.quick:
+        figures |= agreement() | large()
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def movielens_1m(rounds: int) -> dict[str, float]:
+    """Time every way of an epoch of MovieLens-1M and print its rows."""
+    config = Config()
+    ratings = load_ratings("ml-1m", config.ratings_folder(), config.random_seed)
+    split = split_ratings(ratings, config.train_ratio, config.random_seed)
+    ways = {
+        "feed_dict": FeedDict(split, config),
+        "matmuls_float32": BareProducts(split, config, "float32"),
+        "dense_float32": Ours(split, replace(config, engine="dense")),
+        "sparse": Ours(split, replace(config, engine="sparse")),
+    }
+    from AutoRec import multiplies_bfloat16
+
+    if multiplies_bfloat16():
+        dense_bfloat16 = replace(config, engine="dense", precision="bfloat16")
+        ways["matmuls_bfloat16"] = BareProducts(split, config, "bfloat16")
+        ways["dense_bfloat16"] = Ours(split, dense_bfloat16)
+    laps = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            lap = timed(way.train), timed(way.test)
+            if turn:  # the first turn compiles
+                laps[name].append(lap)
+
+    print(f"\n| MovieLens-1M, {num_threads()} threads, median of {rounds} | epoch (s) | test (s) |")
+    print("| --- | --- | --- |")
+    for name, times in laps.items():
+        train, test = (median(column) for column in zip(*times, strict=True))
+        print(f"| {ways[name].label} | {train:.3f} | {f'{test:.3f}' if test > 1e-4 else ''} |")
+
+    def ratio(one: str, other: str, with_test: bool) -> float:
+        pairs = zip(laps[one], laps[other], strict=True)
+        return median((a[0] + with_test * a[1]) / (b[0] + with_test * b[1]) for a, b in pairs)
+
+    figures = {
+        "dense_float32_over_matmuls": ratio("dense_float32", "matmuls_float32", False),
+        "speedup_dense_over_feed_dict": ratio("feed_dict", "dense_float32", True),
+        "speedup_sparse_over_feed_dict": ratio("feed_dict", "sparse", True),
+        "speedup_sparse_over_dense": ratio("dense_float32", "sparse", True),
+    }
+    if "dense_bfloat16" in ways:
+        figures["dense_bfloat16_over_matmuls"] = ratio("dense_bfloat16", "matmuls_bfloat16", False)
+    print("\n| ratio | |\n| --- | --- |")
+    for name, text in (
+        ("dense_float32_over_matmuls", "dense float32 epoch / its five bare products"),
+        ("dense_bfloat16_over_matmuls", "dense bfloat16 epoch / its five bare products"),
+        ("speedup_dense_over_feed_dict", "epoch and test: the earlier way / dense float32"),
+        ("speedup_sparse_over_feed_dict", "epoch and test: the earlier way / sparse"),
+        ("speedup_sparse_over_dense", "epoch and test: dense float32 / sparse"),
+    ):
+        if name in figures:
+            print(f"| {text} | {figures[name]:.2f} |")
+    return figures
+
+
+def timed(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+class Ours:
+    """The program's own epoch and test."""
+
+    def __init__(self, split: Split, config: Config) -> None:
+        from AutoRec import AutoRec, sparse_rows
+
+        self.label = f"{config.engine} {config.precision}"
+        self.model = AutoRec(split.train.num_columns, config, num_threads())
+        self.ratings, self.pairs = sparse_rows(split.train), split.test
+        self.cold = cold_pairs(split.train, self.pairs.rows, self.pairs.indices)
+        self.order = random_stream(config.random_seed, "shuffle", 1).permutation(
+            split.train.num_rows
+        )
+
+    def train(self) -> None:
+        self.model.train_epoch(self.ratings, self.order, 0.001)
+
+    def test(self) -> None:
+        predictions = self.model.predict(self.ratings, self.pairs.rows, self.pairs.indices)
+        score(predictions, self.pairs.values, self.cold, (1.0, 5.0))
+
+
+class BareProducts:
+    """The five matrix products of each step on the same shapes, and nothing else."""
+
+    def __init__(self, split: Split, config: Config, precision: str) -> None:
+        import tensorflow as tf
+
+        self.label = f"the five products alone, {precision}"
+        batch, rows, k = config.batch_size, split.train.num_rows, config.hidden_neuron
+
+        def random(*shape: int) -> tf.Tensor:
+            return tf.cast(tf.random.stateless_uniform(shape, (1, 2)), precision)
+
+        R, V, h, Wt = (random(batch, split.train.num_columns), random(split.train.num_columns, k),
+                       random(batch, k), random(split.train.num_columns, k))  # fmt: skip
+
+        @tf.function
+        def products():
+            total = tf.zeros([], precision)
+            for start in tf.range(0, rows, batch):
+                tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+                num_rows = tf.minimum(batch, rows - start)
+                block, hidden = R[:num_rows], h[:num_rows]
+                z = block @ V
+                prediction = tf.matmul(hidden, Wt, transpose_b=True)
+                dh = prediction @ Wt
+                dWt = tf.matmul(prediction, hidden, transpose_a=True)
+                dV = tf.matmul(block, dh, transpose_a=True)
+                total += z[0, 0] + dWt[0, 0] + dV[0, 0]
+            return total
+
+        self.train = lambda: products().numpy()
+
+    def test(self) -> None:
+        pass
+
+
+class FeedDict:
+    """The earlier program's way, written anew: dense float32 matrices, a session that is fed
+    batch by batch, and a dense reconstruction of the whole test matrix."""
+
+    label = "the earlier way: dense matrices, feed dictionaries"
+
+    def __init__(self, split: Split, config: Config) -> None:
+        import tensorflow as tf
+
+        tf1 = tf.compat.v1
+        self.R, self.M = dense(split.train)
+        self.test_R, self.test_M = dense(split.test)
+        self.batch, n, k = config.batch_size, split.train.num_columns, config.hidden_neuron
+        graph = tf.Graph()
+        with graph.as_default():
+            self.r, self.m = (tf1.placeholder(tf.float32, [None, n]) for _ in range(2))
+            V, W = (
+                tf1.get_variable(name, initializer=tf.random.truncated_normal(shape, 0, 0.03, seed=1))
+                for name, shape in (("V", (n, k)), ("W", (k, n)))
+            )
+            mu, b = (tf1.get_variable(name, initializer=tf.zeros(size))
+                     for name, size in (("mu", k), ("b", n)))  # fmt: skip
+            self.output = tf.sigmoid(self.r @ V + mu) @ W + b
+            error = (self.r - self.output) * self.m
+            penalty = tf.reduce_sum(tf.square(V)) + tf.reduce_sum(tf.square(W))
+            self.cost = tf.reduce_sum(tf.square(error)) + 0.5 * penalty
+            self.step = tf1.train.AdamOptimizer(0.001).minimize(self.cost)
+            self.session = tf1.Session(graph=graph)
+            self.session.run(tf1.global_variables_initializer())
+
+    def train(self) -> None:
+        order = np.random.permutation(len(self.R))
+        for start in range(0, len(order), self.batch):
+            rows = order[start : start + self.batch]
+            self.session.run([self.step, self.cost], {self.r: self.R[rows], self.m: self.M[rows]})
+
+    def test(self) -> None:
+        feed = {self.r: self.test_R, self.m: self.test_M}
+        _, output = self.session.run([self.cost, self.output], feed)
+        error = (np.clip(output, 1, 5) - self.test_R) * self.test_M
+        np.sqrt(np.sum(np.square(error)) / self.test_M.sum())
+
+
+def dense(matrix: RatingMatrix) -> tuple[np.ndarray, np.ndarray]:
+    """Ratings and mask as dense float32 matrices: what this program never holds."""
+    R, M = (np.zeros((matrix.num_rows, matrix.num_columns), np.float32) for _ in range(2))
+    R[matrix.rows, matrix.indices], M[matrix.rows, matrix.indices] = matrix.values, 1
+    return R, M
+
+
+def whole_program() -> dict[str, float]:
+    """`python main.py --train_epoch 2` as a process: start-up, parsing and peak memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-u", str(ROOT / "main.py"), "--dataset", "ml-1m",
+                   "--train_epoch", "2", "--results_dir", folder, "--run_name", "run"]  # fmt: skip
+        started = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            first = next(
+                time.perf_counter() - started for line in process.stdout if "epoch 1/2" in line
+            )
+            process.stdout.read()
+        summary = json.loads((Path(folder) / "run" / "summary.json").read_text("utf-8"))
+    config = Config()
+    parse = min(
+        timed(lambda: load_ratings("ml-1m", config.ratings_folder(), 0)) for _ in range(3)
+    )
+    figures = {
+        "first_epoch_s": first,
+        "parse_s": parse,
+        "peak_gb": summary["peak_memory_mb"] / 1e3,
+    }
+    print("\n| whole program, MovieLens-1M | |\n| --- | --- |")
+    print(f"| from start to the first finished epoch and its test | {first:.1f} s |")
+    print(f"| of that, parsing 1,000,209 ratings | {parse:.2f} s |")
+    print(f"| peak resident memory | {figures['peak_gb']:.2f} GB |", flush=True)
+    return figures
+
+
+def agreement() -> dict[str, float]:
+    """Test RMSE of every engine and precision after some epochs from the same seed."""
+    from AutoRec import AutoRec, multiplies_bfloat16
+    from training import epochs
+
+    config = Config(train_epoch=RMSE_EPOCHS, display_step=RMSE_EPOCHS)
+    ratings = load_ratings("ml-1m", config.ratings_folder(), config.random_seed)
+    split = split_ratings(ratings, config.train_ratio, config.random_seed)
+    ways = [("dense", "float32"), ("sparse", "float32"), ("dense", "bfloat16")]
+    print(f"\n| test RMSE after {RMSE_EPOCHS} epochs, same seed | |\n| --- | --- |")
+    results = []
+    for engine, precision in ways[: 2 + multiplies_bfloat16()]:
+        chosen = replace(config, engine=engine, precision=precision)
+        model = AutoRec(split.train.num_columns, chosen, num_threads())
+        results.append(list(epochs(model, split, ratings.scale, chosen))[-1].test_rmse)
+        print(f"| {engine} {precision} | {results[-1]:.5f} |", flush=True)
+    return {"rmse_spread": max(results) - min(results)}
+
+
+def large() -> dict[str, float]:
+    """The large sizes, each a process of its own, and how the epoch grows with the ratings."""
+    print("\n| size (made-up ratings) | engine | parse (s) | epoch (s) | test (s) | peak (GB) |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    growth = [at_size(f"{factor}x", "sparse", 3) for factor in GROWTH]
+    logs = np.log([[float(r["size"].removesuffix("x")), r["epoch_s"]] for r in growth])
+    exponent = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+    sparse, dense_ = at_size("ml-20m", "sparse", 2), at_size("ml-20m", "dense", 1)
+    netflix = at_size("netflix", "sparse", 1)
+    print(f"\nEpoch time grows as ratings ^ {exponent:.2f}; at ML-20M's size, sparse is "
+          f"{dense_['epoch_s'] / sparse['epoch_s']:.1f} times as fast as dense.")  # fmt: skip
+    return {
+        "ratings_exponent": exponent,
+        "ml20m_speedup_sparse_over_dense": dense_["epoch_s"] / sparse["epoch_s"],
+        "ml20m_peak_gb": sparse["peak_gb"],
+        "netflix_epoch_s": netflix["epoch_s"],
+        "netflix_peak_gb": netflix["peak_gb"],
+    }
+
+
+def at_size(size: str, engine: str, epochs: int) -> dict:
+    command = [sys.executable, "-m", "benchmarks.scale", size, "--engine", engine,
+               "--epochs", str(epochs)]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    result = json.loads(done.stdout)
+    print(f"| {size} | {engine} | {result['parse_s']:.1f} | {result['epoch_s']:.2f} | "
+          f"{result['test_s']:.2f} | {result['peak_gb']:.2f} |", flush=True)  # fmt: skip
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(run_program("speed", main))
