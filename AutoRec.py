@@ -191,9 +191,11 @@ class AutoRec(tf.Module):
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
         omega = tf.reduce_sum(tf.square(self.V), 1) + tf.reduce_sum(tf.square(self.Wt), 1)  # (n,)
         if self.config.regularization == "weighted":
-            omega *= tf.raw_ops.DenseBincount(
-                input=batch.column, size=tf.size(self.b), weights=tf.zeros([0])
-            )
+            with tf.device("CPU:0"):  # the GPU's kernel is not deterministic, and refuses to run
+                count = tf.raw_ops.DenseBincount(
+                    input=batch.column, size=tf.size(self.b), weights=tf.zeros([0])
+                )
+            omega *= count
         return squared_error + self.config.lambda_value / 2 * tf.reduce_sum(omega), squared_error
 
     def gradients(

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("auto", "dense", "sparse"), default="auto")
     parser.add_argument("--epochs", type=int, default=2, help="the last one is timed")
     arguments = parser.parse_args()
+    start_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ratings.dat"
         started = time.perf_counter()
@@ -82,7 +83,6 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
 
 def measure(path: Path, config: Config) -> dict[str, float]:
     """Seconds of parsing, splitting, the last training epoch and the test, and peak GB."""
-    start_tensorflow()
     from AutoRec import AutoRec, choose_engine, sparse_rows
     from scoring import cold_pairs, score
     from streams import random_stream

@@ -183,11 +183,10 @@ class FeedDict:
         graph = tf.Graph()
         with graph.as_default():
             self.r, self.m = (tf1.placeholder(tf.float32, [None, n]) for _ in range(2))
-            V, W = (
-                tf1.get_variable(name, initializer=tf.random.truncated_normal(shape, 0, 0.03, seed=1))
-                for name, shape in (("V", (n, k)), ("W", (k, n)))
-            )
-            mu, b = (tf1.get_variable(name, initializer=tf.zeros(size))
+            normal = tf1.truncated_normal_initializer(stddev=0.03, seed=1)
+            V, W = (tf1.get_variable(name, shape, initializer=normal)
+                    for name, shape in (("V", (n, k)), ("W", (k, n))))  # fmt: skip
+            mu, b = (tf1.get_variable(name, size, initializer=tf1.zeros_initializer())
                      for name, size in (("mu", k), ("b", n)))  # fmt: skip
             self.output = tf.sigmoid(self.r @ V + mu) @ W + b
             error = (self.r - self.output) * self.m

@@ -32,6 +32,25 @@ def test_the_default_decay_rate_is_the_one_that_validation_chose():
     assert float(best["decay_rate"]) == Config().decay_rate
 
 
+def test_the_speed_table_is_that_of_the_committed_figures():
+    figures = json.loads((REPOSITORY / "results" / "speed" / "speed.json").read_text("utf-8"))
+    table = README.split("<!-- what benchmarks.speed printed -->")[1].split("<!-- end -->")[0]
+    for name, shown in (
+        ("dense_float32_over_matmuls", "five bare products | {:.2f} |"),
+        ("dense_bfloat16_over_matmuls", "five bare products | {:.2f} |"),
+        ("speedup_sparse_over_feed_dict", "the earlier way / sparse | {:.2f} |"),
+        ("speedup_sparse_over_dense", "dense float32 / sparse | {:.2f} |"),
+        ("first_epoch_s", "| {:.1f} s |"),
+        ("parse_s", "ratings | {:.2f} s |"),
+        ("peak_gb", "peak resident memory | {:.2f} GB |"),
+        ("netflix_epoch_s", "| {:.2f} |"),
+        ("netflix_peak_gb", "| {:.2f} |"),
+        ("ratings_exponent", "ratings ^ {:.2f};"),
+        ("ml20m_speedup_sparse_over_dense", "sparse is {:.1f} times as fast as dense"),
+    ):
+        assert shown.format(figures[name]) in table, name
+
+
 def test_every_flag_has_its_purpose_told():
     table = README.split("| flag | purpose |")[1].split("\n\n")[0]
     assert set(re.findall(r"`--(\w+)[ `]", table)) >= {f.name for f in flag_fields()}

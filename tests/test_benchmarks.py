@@ -1,0 +1,51 @@
+"""The benchmarks' own parts; what they measure is never a test."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.scale import SIZES, measure, size_of, write_ratings
+from benchmarks.speed import BareProducts, FeedDict, Ours, dense
+from config import Config
+from data_preprocessor import read_ml_1m, split_ratings
+
+
+@pytest.fixture(scope="module")
+def ratings_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scale") / "ratings.dat"
+    write_ratings(path, 300, 120, 4_000)
+    return path
+
+
+def test_made_up_ratings_have_the_size_asked_for_and_power_law_popularity(ratings_file):
+    ratings = read_ml_1m(ratings_file)  # refuses a pair that stands twice
+    assert (len(ratings), ratings.num_items) == (4_000, 120) and ratings.num_users <= 300
+    popularity = np.sort(np.bincount(ratings.items))
+    assert popularity[-12:].sum() > 5 * popularity[:12].sum()
+
+
+def test_a_multiple_of_movielens_1m_keeps_its_density():
+    users, items, ratings = size_of("10x")
+    one_users, one_items, one_ratings = SIZES["ml-1m"]
+    assert ratings == 10 * one_ratings
+    assert ratings / users / items == pytest.approx(one_ratings / one_users / one_items, rel=1e-3)
+
+
+def test_a_large_size_is_parsed_trained_and_tested(ratings_file):
+    result = measure(ratings_file, Config(engine="sparse", hidden_neuron=8, train_epoch=1))
+    names = {"parse_s", "split_s", "epoch_s", "test_s", "peak_gb"}
+    assert names <= set(json.loads(json.dumps(result)))
+    assert 0 < result["rmse"] < 4
+
+
+def test_every_way_of_an_epoch_runs(ratings_file):
+    ratings = read_ml_1m(ratings_file)
+    split = split_ratings(ratings, 0.9, 1)
+    config = Config(hidden_neuron=8, batch_size=50, engine="dense")
+    ways = FeedDict(split, config), BareProducts(split, config, "float32"), Ours(split, config)
+    for way in ways:
+        way.train()
+        way.test()
+    R, M = dense(split.train)
+    assert M.sum() == len(split.train) and R.sum() == split.train.values.sum()
