@@ -204,8 +204,12 @@ class SparseEngine:
         """g(R V + mu) of `rows`, float32 (len(rows), k)."""
         z = np.empty((len(rows), V.shape[1]), np.float32)
         self.share(encode, work, indptr, indices, values, rows, V, mu, z)
-        half = np.float32(0.5)
-        return half + half * np.tanh(half * z)  # the sigmoid, without overflow
+        # The sigmoid as (1 + tanh(z / 2)) / 2, which cannot overflow, in place.
+        z *= np.float32(0.5)
+        np.tanh(z, out=z)
+        z += np.float32(1)
+        z *= np.float32(0.5)
+        return z
 
     def result(self, shape: tuple[int, int]) -> np.ndarray:
         """An array to return to TensorFlow: one of an earlier call that is free again, or new.
