@@ -77,6 +77,12 @@ def require_key() -> None:
         )
 
 
+def comet_command() -> str:
+    """Comet's command as the user's shell finds it: by name, or in our virtual environment."""
+    beside = Path(sys.executable).with_name("comet")
+    return "comet" if shutil.which("comet") or not beside.exists() else os.path.relpath(beside)
+
+
 class Tracker:
     """A Comet experiment that can never stop, slow or outlive a training run.
 
@@ -211,7 +217,8 @@ class Tracker:
             with zipfile.ZipFile(built) as archive:
                 archive.getinfo("messages.json")
             os.replace(built, self._dir / ARCHIVE)
-        self._lines.put(f"Comet: send this run with `comet upload {self._dir / ARCHIVE}`")
+        archive = self._dir / ARCHIVE
+        self._lines.put(f"Comet: send this run with `{comet_command()} upload {archive}`")
 
     def _feed(self, experiment, online: bool) -> bool:
         """Gives the experiment the record from its first call on, and each new call until the run

@@ -210,7 +210,7 @@ def test_archive_names_no_host_user_or_folder(offline):
 
 
 def test_offline_run_says_how_to_upload_and_nothing_else(offline):
-    assert offline.lines == [f"Comet: send this run with `comet upload {offline.archive}`"]
+    assert len(offline.lines) == 1 and tells_how_to_upload(offline.lines[0], offline.archive)
     assert offline.output == "the end\n"
     assert sorted(os.listdir(offline.archive.parent)) == ["comet.zip", "rmse.png", "seen.json"]
     assert not os.listdir(offline.folder / "tmp")
@@ -288,7 +288,7 @@ def test_slow_import_holds_up_nothing(tmp_path):
 
 def test_wrong_key_warns_once_and_leaves_an_offline_archive(rejected):
     warning, upload = rejected.lines
-    assert upload == f"Comet: send this run with `comet upload {rejected.archive}`"
+    assert tells_how_to_upload(upload, rejected.archive)
     assert "key" in warning and "invalid" in warning
     assert "training is not affected" in warning and str(rejected.archive) in warning
     assert "will not be logged" not in warning  # comet-ml's next sentence, and no longer true
@@ -332,7 +332,7 @@ def test_failing_server_warns_once_and_leaves_a_whole_archive(mood, since, spare
     warning, upload = run.lines
     assert address.startswith("Comet: http:")
     assert warning.startswith("warning: Comet: ") and says in warning
-    assert upload == f"Comet: send this run with `comet upload {run.archive}`"
+    assert tells_how_to_upload(upload, run.archive)
     assert archived_metrics(run.archive) == METRICS
     assert run.slowest < 1.5 and run.close < 7
     assert run.exit < 3  # also while an upload hangs
@@ -417,6 +417,21 @@ def test_failing_server_and_full_disk_leave_one_warning_and_no_promise(tmp_path)
     assert warning.startswith("warning: Comet: ")
     assert failure.startswith("Comet: the offline archive could not be written")
     assert not run.archive.exists()
+
+
+def tells_how_to_upload(line, archive):
+    start, end = "Comet: send this run with `", f"comet upload {archive}`"
+    return line.startswith(start) and line.endswith(end)
+
+
+def test_upload_command_is_beside_this_python_where_the_shell_has_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert tracking.comet_command() == "comet"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "comet").touch()
+    assert tracking.comet_command() == os.path.join("bin", "comet")
 
 
 def test_off_never_imports_comet(tmp_path):
