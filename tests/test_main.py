@@ -128,16 +128,16 @@ def test_the_recorded_test_rmse_is_that_of_the_saved_parameters(small_data, tmp_
 
 
 def test_real_movielens_trains_to_the_rmse_it_should(ml_1m, tmp_path):
-    """12 epochs of small batches reach a test RMSE of 0.8698. Above the bounds: 0.881 without V's
-    regularisation, 1.08 without the sigmoid's derivative, 1.08 from test ratings alone. Below:
-    0.866 with test ratings beside the training ratings as input, 0.788 trained on them."""
-    arguments = ("--train_epoch", 12, "--batch_size", 128, "--base_lr", 0.002, "--comet", "off",
-                 "--display_step", 12, "--run_name", "run", "--data_dir", ml_1m)  # fmt: skip
-    done = run_main(*arguments, "--dataset", "ml-1m", cwd=tmp_path)
+    """15 epochs of small batches and falling rates reach a test RMSE of 0.8588, within 0.0002 on
+    the library versions tried. Test ratings beside the training ratings as input give 0.8564."""
+    arguments = ("--train_epoch", 15, "--batch_size", 128, "--base_lr", 0.002, "--comet", "off",
+                 "--decay_epoch_step", 6, "--decay_rate", 0.2, "--display_step", 15)  # fmt: skip
+    done = run_main(
+        *arguments, "--dataset", "ml-1m", "--data_dir", ml_1m, "--run_name", "run", cwd=tmp_path
+    )
     assert (done.returncode, done.stderr) == (0, "")
     summary = read_json(tmp_path / "results" / "run" / "summary.json")
-    assert 0.868 < summary["final_test_rmse"] < 0.873
-    assert 0.789 < summary["final_train_rmse"] < 0.799
+    assert 0.8576 < summary["final_test_rmse"] < 0.8600
     assert summary["test_ratings"] == 100_021
     assert summary["peak_memory_mb"] < 1300
 
