@@ -22,7 +22,7 @@ from data_preprocessor import Ratings, Split, load_ratings, split_ratings
 from errors import run_program
 from figure import draw_rmse
 from progress import Progress
-from records import RunFolder, default_name, environment, peak_memory_mb, summarize
+from records import RunFolder, default_name, environment, summarize
 from runtime import num_threads, start_tensorflow
 from scoring import cold_pairs
 from tracking import Tracker, require_key
@@ -71,15 +71,8 @@ def run(config: Config) -> int:
                 break
         progress.close()
 
-        summary = {
-            "status": "finished" if metrics.epoch == config.train_epoch else "interrupted",
-            "dataset": ratings.name,
-            **summarize(folder.metrics),
-            "test_ratings": len(split.test),
-            "cold_test_ratings": facts["cold_test_ratings"],
-            "seconds": round(time.perf_counter() - started, 3),
-            "peak_memory_mb": peak_memory_mb(),
-        }
+        seconds = time.perf_counter() - started
+        summary = summarize(folder.metrics, config.train_epoch, facts, seconds)
         folder.write_text_records(config)
         folder.write_json("summary.json", summary)
         model.save(folder.path / "parameters")

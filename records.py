@@ -112,16 +112,14 @@ def default_name(config: Config) -> str:
     )
 
 
-def summarize(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
+def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
     """Final and best results. The final ones are the result; the best epoch is chosen by looking
     at the test ratings, so it says how flat the end is and is never to be quoted as a score."""
     evaluated = [m for m in metrics if m.test_rmse is not None]
-    summary: dict[str, Any] = {"epochs": len(metrics)}
-    if metrics:
-        summary["final_train_rmse"] = metrics[-1].train_rmse
+    found: dict[str, Any] = {"final_train_rmse": metrics[-1].train_rmse}
     if evaluated:
         final, best = evaluated[-1], min(evaluated, key=lambda m: m.test_rmse)
-        summary |= {
+        found |= {
             "final_test_epoch": final.epoch,
             "final_test_rmse": final.test_rmse,
             "final_test_mae": final.test_mae,
@@ -129,7 +127,23 @@ def summarize(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
             "best_test_rmse": best.test_rmse,
             "best_test_mae": best.test_mae,
         }
-    return summary
+    return found
+
+
+def summarize(
+    metrics: Sequence[EpochMetrics], train_epoch: int, facts: dict[str, Any], seconds: float
+) -> dict[str, Any]:
+    """What summary.json holds: a run of `train_epoch` epochs, or of fewer if it was interrupted."""
+    return {
+        "status": "finished" if len(metrics) == train_epoch else "interrupted",
+        "dataset": facts["dataset"],
+        "epochs": len(metrics),
+        **results(metrics),
+        "test_ratings": facts["test_ratings"],
+        "cold_test_ratings": facts["cold_test_ratings"],
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": peak_memory_mb(),
+    }
 
 
 def environment() -> dict[str, Any]:

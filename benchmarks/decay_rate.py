@@ -15,7 +15,7 @@ from pathlib import Path
 from config import Config
 from data_preprocessor import Split, hold_out, load_ratings, split_ratings
 from errors import run_program
-from records import summarize
+from records import results
 from runtime import num_threads, start_tensorflow
 
 GRID = (0.96, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -47,9 +47,9 @@ def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[f
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     model = AutoRec(split.train.num_columns, config, num_threads())
-    summary = summarize(list(epochs(model, split, scale, config)))
+    found = results(list(epochs(model, split, scale, config)))
     names = "final_test_rmse", "final_train_rmse", "best_test_rmse"
-    return [summary[name] for name in names]
+    return [found[name] for name in names]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from records import (
     default_name,
     git_commit,
     peak_memory_mb,
+    results,
     summarize,
     tab_line,
 )
@@ -58,11 +59,18 @@ def test_text_lines_end_every_value_with_a_tab():
 
 
 def test_the_final_result_is_the_last_evaluated_epoch_not_the_best():
-    summary = summarize([metrics(1, 0.9), metrics(2, 0.8), metrics(3, 0.85), metrics(4)])
-    assert (summary["final_test_epoch"], summary["final_test_rmse"]) == (3, 0.85)
-    assert (summary["best_test_epoch"], summary["best_test_rmse"]) == (2, 0.8)
-    assert summary["epochs"] == 4
-    assert "final_test_rmse" not in summarize([metrics(1)])
+    found = results([metrics(1, 0.9), metrics(2, 0.8), metrics(3, 0.85), metrics(4)])
+    assert (found["final_test_epoch"], found["final_test_rmse"]) == (3, 0.85)
+    assert (found["best_test_epoch"], found["best_test_rmse"]) == (2, 0.8)
+    assert "final_test_rmse" not in results([metrics(1)])
+
+
+def test_a_run_of_fewer_epochs_than_asked_for_is_called_interrupted():
+    facts = {"dataset": "ml-1m", "test_ratings": 9, "cold_test_ratings": 1}
+    two = [metrics(1, 0.9), metrics(2, 0.8)]
+    assert summarize(two, 2, facts, 1.0)["status"] == "finished"
+    assert summarize(two, 3, facts, 1.0)["status"] == "interrupted"
+    assert summarize(two, 3, facts, 1.0)["epochs"] == 2
 
 
 def test_the_default_name_tells_dataset_seed_optimiser_rate_and_time():
