@@ -296,4 +296,5 @@ def test_on_a_terminal_one_line_is_renewed(small_data, tmp_path):
 def test_help_answers_without_loading_tensorflow(tmp_path):
     done = run_main("--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0 and "--hidden_neuron" in done.stdout
+    assert "numpy" in done.stderr  # or the trace of imports would prove nothing
     assert "tensorflow" not in done.stderr and "comet_ml" not in done.stderr
