@@ -1,89 +1,43 @@
 """AutoRec (Sedhain, Menon, Sanner, Xie: "AutoRec: Autoencoders Meet Collaborative Filtering",
-WWW 2015), a one-hidden-layer autoencoder over the rows of a sparse rating matrix:
+WWW 2015), an autoencoder over the rows of a sparse rating matrix:
 
     h(r; theta) = f(W g(V r + mu) + b)                                       (equation 1)
     min_theta  sum_i ||r_i - h(r_i; theta)||_O^2 + lambda/2 (||W||_F^2 + ||V||_F^2)   (equation 2)
 
 ||.||_O counts observed ratings only. Rows of ratings are rows here, so V and W stand transposed
 with respect to the paper: h(R) = f(g(R V + mu) W + b). W is kept as its transpose Wt: row u of V
-and row u of Wt belong to column u of R, and a rating touches two contiguous rows.
+and row u of Wt belong to column u of R, and a rating touches two contiguous rows. More hidden
+layers, if any, lie between the two (the paper's deep AutoRec).
 
-Shapes at the ends of lines: B rows of a mini-batch, n columns, k hidden units, e ratings
-observed in the mini-batch.
+Shapes at the ends of lines: B rows of a mini-batch, n columns, k units of the first hidden layer
+and l of the last (the same one, but in a deep model), e ratings observed in the mini-batch.
 """
 
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from batch import Batch, SparseRows, places, sparse_rows
 from config import Config
-from data_preprocessor import RatingMatrix
+from dense_engine import DenseEngine
 from errors import UserError
 from optimizer import OPTIMIZERS
 from streams import random_stream
 
-PREDICTION_ROWS = 512  # rows made dense at a time when predicting
+__all__ = ["AutoRec", "choose_engine", "sparse_rows"]
+
+PREDICTION_ROWS = 512  # rows predicted at a time
 SPARSE_DENSITY = 0.2  # `auto` multiplies dense blocks from this share of observed entries on
-
-
-class SparseRows(NamedTuple):
-    """A `RatingMatrix` as tensors: indptr int64 [rows + 1], indices int32 and values float32."""
-
-    indptr: tf.Tensor
-    indices: tf.Tensor
-    values: tf.Tensor
-
-
-class Batch(NamedTuple):
-    """The observed ratings of some rows: `flat` int64 [e], each one's place in the batch's dense
-    (B, n) block; `column` int32 [e]; `ratings` float32 [e]; `num_rows` int64, the B."""
-
-    flat: tf.Tensor
-    column: tf.Tensor
-    ratings: tf.Tensor
-    num_rows: tf.Tensor
-
-
-def sparse_rows(matrix: RatingMatrix) -> SparseRows:
-    """Copy `matrix` to the device once, to be trained on and predicted from many times."""
-    return SparseRows(*map(tf.constant, (matrix.indptr, matrix.indices, matrix.values)))
-
-
-def gather(matrix: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
-    """The observed ratings of `rows` (int64 [B]); an unobserved one is in no tensor at all."""
-    starts, ends = tf.gather(matrix.indptr, rows), tf.gather(matrix.indptr, rows + 1)
-    num_rows = tf.size(rows, tf.int64)
-    row_start = tf.repeat(tf.range(num_rows) * num_columns, ends - starts)
-    entry = tf.ragged.range(starts, ends).flat_values
-    column = tf.gather(matrix.indices, entry)
-    flat = row_start + tf.cast(column, tf.int64)
-    return Batch(flat, column, tf.gather(matrix.values, entry), num_rows)
-
-
-def to_dense(flat: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """A dense `shape` (B, n) with `values` [e] at the distinct places `flat` [e], else 0."""
-    # Half the time of tf.scatter_nd, which also has to care for repeated places.
-    dense = tf.raw_ops.SparseToDense(
-        sparse_indices=flat,
-        output_shape=tf.reduce_prod(shape, keepdims=True),
-        sparse_values=values,
-        default_value=tf.zeros([], values.dtype),
-        validate_indices=False,
-    )
-    return tf.reshape(dense, shape)
-
-
-@tf.custom_gradient
-def take(dense: tf.Tensor, flat: tf.Tensor) -> tuple[tf.Tensor, object]:
-    """`dense` (B, n) at the distinct places `flat` [e]; the gradient is `to_dense`, for speed."""
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        return to_dense(flat, upstream, tf.shape(dense, tf.int64)), None
-
-    return tf.gather(tf.reshape(dense, [-1]), flat), gradient
+ACTIVATIONS = {
+    "identity": tf.identity,
+    "sigmoid": tf.sigmoid,
+    "relu": tf.nn.relu,
+    "tanh": tf.tanh,
+    "elu": tf.nn.elu,
+}
 
 
 def choose_engine(config: Config, density: float) -> str:
@@ -119,119 +73,149 @@ def multiplies_bfloat16() -> bool:
 
 
 class AutoRec(tf.Module):
-    """The parameters V, W, mu, b, their objective, its optimiser, and prediction.
+    """The parameters V, W, mu, b (and a deep model's inner layers), their objective, its
+    optimiser, and prediction.
 
     What a row and a column are (items and users, or the reverse) is the caller's business.
-    `num_columns` is n; `config` gives everything else, initialisation seed included. Its engine
-    "sparse" computes gradients and predictions from observed entries with `num_threads` threads
-    (sparse_engine.py); any other value, with dense products in TensorFlow.
+    `num_columns` is n; `scale` the lowest and highest rating, which a bounded output activation
+    spans; `config` gives everything else, initialisation seed included. Its engine "sparse"
+    computes from observed entries with `num_threads` threads (sparse_engine.py); any other
+    value, with dense products in TensorFlow (dense_engine.py).
     """
 
-    def __init__(self, num_columns: int, config: Config, num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        num_columns: int,
+        config: Config,
+        scale: tuple[float, float] = (1.0, 5.0),
+        num_threads: int = 1,
+    ) -> None:
         super().__init__(name="autorec")
-        shape = num_columns, config.hidden_neuron
-        seeds = random_stream(config.random_seed, "initialisation").integers(2**31, size=(2, 2))
-        self.V, self.Wt = (
-            tf.Variable(
-                tf.random.stateless_truncated_normal(shape, seed, stddev=config.init_stddev),
-                name=name,
-            )
-            for name, seed in zip(("V", "Wt"), seeds, strict=True)
+        self.config, self.scale = config, scale
+        sizes = config.hidden_neuron
+        seeds = random_stream(config.random_seed, "initialisation").integers(
+            2**31, size=(len(sizes) + 1, 2)
         )
-        self.mu = tf.Variable(tf.zeros(config.hidden_neuron), name="mu")
+        self.V = normal("V", (num_columns, sizes[0]), config.init_stddev, seeds[0])
+        self.Wt = normal("Wt", (num_columns, sizes[-1]), config.init_stddev, seeds[1])
+        self.mu = tf.Variable(tf.zeros(sizes[0]), name="mu")
         self.b = tf.Variable(tf.zeros(num_columns), name="b")
-        self.config = config
+        self.inner = [
+            (normal(f"V{i}", shape, shape[0] ** -0.5, seed), tf.Variable(tf.zeros(shape[1])))
+            for i, (shape, seed) in enumerate(zip(pairwise(sizes), seeds[2:], strict=True), 2)
+        ]
+        self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
+        self.drop_seeds = random_stream(config.random_seed, "dropout").integers(
+            2**31, size=len(sizes)
+        )
         self.optimizer = OPTIMIZERS[config.optimizer_method](self.parameters, config)
-        self.sparse = None
         if config.engine == "sparse":
             from sparse_engine import SparseEngine  # Numba is needed here only
 
-            weighted = config.regularization == "weighted"
-            self.sparse = SparseEngine(config.lambda_value, weighted, num_threads)
+            self.engine = SparseEngine(num_threads)
+        else:
+            self.engine = DenseEngine(config.precision)
 
     @property
     def parameters(self) -> list[tf.Variable]:
-        """V (n, k), Wt (n, k), mu (k), b (n), all float32."""
-        return [self.V, self.Wt, self.mu, self.b]
+        """V (n, k), Wt (n, l), mu (k), b (n), then each inner layer's weights (inputs, outputs)
+        and biases (outputs); all float32."""
+        return [self.V, self.Wt, self.mu, self.b, *(x for layer in self.inner for x in layer)]
 
     @property
     def W(self) -> tf.Tensor:
-        """The decoder's weights in the paper's orientation: float32 (k, n)."""
+        """The decoder's weights in the paper's orientation: float32 (l, n)."""
         return tf.transpose(self.Wt)
 
     def save(self, prefix: str | Path) -> None:
-        """Write V (n, k), W (k, n), mu (k) and b (n) as a TensorFlow checkpoint, the files
-        `prefix`.index and `prefix`.data-*."""
-        W = tf.Variable(self.W)
-        tf.train.Checkpoint(V=self.V, W=W, mu=self.mu, b=self.b).write(str(prefix))
+        """Write V (n, k), W (l, n), mu (k), b (n) and the inner layers as a TensorFlow
+        checkpoint, the files `prefix`.index and `prefix`.data-*."""
+        saved = tf.train.Checkpoint(V=self.V, W=tf.Variable(self.W), mu=self.mu, b=self.b)
+        if self.inner:
+            saved.inner = self.inner
+        saved.write(str(prefix))
 
-    def encode(self, batch: Batch) -> tf.Tensor:
-        """g(R V + mu), equation 1's inner part with g the sigmoid: float32 [B, k]."""
-        shape = tf.stack([batch.num_rows, self.V.shape[0]])
-        ratings, V = self.factors(batch.ratings, self.V)
-        R = to_dense(batch.flat, ratings, shape)  # (B, n), 0 where nothing is observed
-        return tf.sigmoid(tf.cast(R @ V, tf.float32) + self.mu)  # (B, k)
+    def hidden(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The last hidden layer (B, l) from the first one's products z = R V (B, k)."""
+        activation = ACTIVATIONS[self.config.hidden_activation]
+        h = self.drop(activation(z + self.mu), 0, training)
+        for layer, (weights, biases) in enumerate(self.inner, 1):
+            h = self.drop(activation(h @ weights + biases), layer, training)
+        return h
 
-    def decode(self, hidden: tf.Tensor, flat: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-        """f(h W + b), f the identity, at the places `flat` only: float32 [e]."""
-        product = tf.matmul(*self.factors(hidden, self.Wt), transpose_b=True)  # (B, n)
-        return tf.cast(take(product, flat), tf.float32) + tf.gather(self.b, column)
+    def drop(self, h: tf.Tensor, layer: int, training: bool) -> tf.Tensor:
+        """Dropout (Srivastava et al., 2014) of `h`, drawn anew for each layer and step."""
+        if not training or not self.config.dropout:
+            return h
+        seed = tf.stack([tf.constant(self.drop_seeds[layer]), self.steps])
+        return tf.nn.experimental.stateless_dropout(h, self.config.dropout, seed)
 
-    def factors(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
-        """`tensors` in the precision of the dense products; sums and updates stay float32."""
-        return [tf.cast(tensor, self.config.precision) for tensor in tensors]
+    def output(self, x: tf.Tensor) -> tf.Tensor:
+        """f; a bounded activation spans the rating scale."""
+        low, high = self.scale
+        if self.config.output_activation == "sigmoid":
+            return low + (high - low) * tf.sigmoid(x)
+        if self.config.output_activation == "tanh":
+            return low + (high - low) * (tf.tanh(x) + 1) / 2
+        return ACTIVATIONS[self.config.output_activation](x)
 
-    def objective(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+    def objective(
+        self, batch: Batch, share: tf.Tensor | float = 1.0
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """J(B), equation 2 over one mini-batch, and its squared error: two float32 scalars.
 
-        Omega is all of equation 2's ||W||^2 + ||V||^2 under "plain" regularisation; under
-        "weighted" each column's part counts once per rating that the column has in the batch.
+        Omega is equation 2's ||W||^2 + ||V||^2 under "plain" regularisation, times `share`;
+        under "weighted" each column's part counts once per rating that the column has in the
+        batch, and an inner layer's, through which all pass, once a row.
         """
-        prediction = self.decode(self.encode(batch), batch.flat, batch.column)
+        config, weighted = self.config, self.config.regularization == "weighted"
+        count = batch.count if weighted else tf.fill([self.V.shape[0]], tf.cast(share, tf.float32))
+        z, omega_V = self.engine.encode(batch, batch.ratings, self.V, count)
+        product, omega_W = self.engine.decode(batch, self.hidden(z, True), self.Wt, count)
+        prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
-        omega = tf.reduce_sum(tf.square(self.V), 1) + tf.reduce_sum(tf.square(self.Wt), 1)  # (n,)
-        if self.config.regularization == "weighted":
-            with tf.device("CPU:0"):  # the GPU's kernel is not deterministic, and refuses to run
-                count = tf.raw_ops.DenseBincount(
-                    input=batch.column, size=tf.size(self.b), weights=tf.zeros([0])
-                )
-            omega *= count
-        return squared_error + self.config.lambda_value / 2 * tf.reduce_sum(omega), squared_error
+        penalty = config.encoder_lambda * omega_V + config.decoder_lambda * omega_W
+        if self.inner:
+            times = tf.cast(tf.size(batch.starts) - 1, tf.float32) if weighted else share
+            norms = [tf.reduce_sum(tf.square(weights)) for weights, _ in self.inner]
+            penalty += config.lambda_value * times * tf.add_n(norms)
+        return squared_error + penalty / 2, squared_error
 
     def gradients(
-        self, ratings: SparseRows, rows: tf.Tensor
+        self, ratings: SparseRows, rows: tf.Tensor, share: tf.Tensor | float = 1.0
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        """dJ(B) for each of `parameters` (clipped if the configuration says so), J(B) and the
-        squared error, all float32; B is `rows` (int64 [B]) of `ratings`."""
-        if self.sparse:
-            inputs = [*ratings, rows, *self.parameters]
-            *gradients, cost, squared_error = tf.numpy_function(
-                self.sparse.gradients, inputs, [tf.float32] * 6
-            )
-            for tensor, like in zip(gradients, self.parameters, strict=True):
-                tensor.set_shape(like.shape)
-            cost, squared_error = tf.reshape(cost, []), tf.reshape(squared_error, [])
-        else:
-            with tf.GradientTape() as tape:
-                cost, squared_error = self.objective(gather(ratings, rows, self.V.shape[0]))
-            gradients = tape.gradient(cost, self.parameters)
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        if self.config.grad_clip:
-            limit = self.config.grad_clip_limit
-            gradients = [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
-        return gradients, cost, squared_error
+        """dJ(B) for each of `parameters`, J(B) and the squared error, all float32; B is `rows`
+        (int64 [B]) of `ratings`."""
+        with tf.GradientTape() as tape:
+            batch = self.engine.gather(ratings, rows, self.V.shape[0])
+            cost, squared_error = self.objective(batch, share)
+        gradients = tape.gradient(cost, self.parameters)
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], cost, squared_error
+
+    def clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Each component within the limit, if the configuration says so."""
+        if not self.config.grad_clip:
+            return gradients
+        limit = self.config.grad_clip_limit
+        return [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
 
     def train_epoch(
         self, ratings: SparseRows, order: np.ndarray, learning_rate: float
     ) -> tuple[float, float]:
-        """Train on every row of `ratings` once, in `order` (int64 [rows]), one step a mini-batch.
+        """Train on every row of `ratings` once, in `order` (int64 [rows]), one step a mini-batch;
+        a full-batch optimiser takes one step.
 
-        Returns the sum of J(B) over the mini-batches, Ω included, and the training RMSE of the
-        running epoch: unclipped, each mini-batch scored just before the update it causes.
+        Returns the sum of J(B) over the steps, Ω included, and the training RMSE of the running
+        epoch: unclipped, each mini-batch scored just before the update it causes.
         """
-        cost, squared_error = self._train_epoch(
-            ratings, tf.constant(order, tf.int64), tf.constant(learning_rate, tf.float32)
-        )
+        if self.optimizer.full_batch:
+            cost, squared_error = self.optimizer.step(
+                lambda: self._full_gradients(ratings), learning_rate
+            )
+        else:
+            cost, squared_error = self._train_epoch(
+                ratings, tf.constant(order, tf.int64), tf.constant(learning_rate, tf.float32)
+            )
         return float(cost), float(np.sqrt(squared_error / len(ratings.values)))
 
     @tf.function
@@ -244,9 +228,25 @@ class AutoRec(tf.Module):
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             rows = order[start : start + batch_size]
             gradients, cost, squared_error = self.gradients(ratings, rows)
-            self.optimizer.apply(gradients, learning_rate)
+            self.optimizer.apply(self.clip(gradients), learning_rate)
+            self.steps.assign_add(1)
             total += tf.cast(tf.stack([cost, squared_error]), tf.float64)
         return total[0], total[1]
+
+    @tf.function
+    def _full_gradients(self, ratings):
+        """The gradients over all rows, summed over blocks of them, with plain Ω counted once."""
+        total = tf.zeros(2, tf.float64)
+        sums = [tf.zeros_like(x) for x in self.parameters]
+        num_rows = tf.size(ratings.indptr, tf.int64) - 1
+        for start in tf.range(0, num_rows, self.config.batch_size):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            rows = tf.range(start, tf.minimum(start + self.config.batch_size, num_rows))
+            share = tf.cast(tf.size(rows, tf.int64) / num_rows, tf.float32)
+            gradients, cost, squared_error = self.gradients(ratings, rows, share)
+            sums = [x + gradient for x, gradient in zip(sums, gradients, strict=True)]
+            total += tf.cast(tf.stack([cost, squared_error]), tf.float64)
+        return self.clip(sums), total[0], total[1]
 
     def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The reconstruction, from `ratings`, of the (row, column) pairs: float32 [pairs].
@@ -255,7 +255,7 @@ class AutoRec(tf.Module):
         given and on nothing else: a test rating is predicted from training ratings by passing
         those. Predictions are not clipped.
         """
-        order = np.argsort(rows, kind="stable")
+        order = np.lexsort((columns, rows))
         predictions = np.empty(len(rows), np.float32)
         predictions[order] = self._predict(
             ratings,
@@ -266,19 +266,29 @@ class AutoRec(tf.Module):
 
     @tf.function
     def _predict(self, ratings, rows, columns):
-        if self.sparse:
-            inputs = [*ratings, *self.parameters, rows, columns]
-            return tf.numpy_function(self.sparse.predictions, inputs, tf.float32)
         blocks = tf.TensorArray(
             tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None]
         )
-        num_rows, num_columns = tf.size(ratings.indptr, tf.int64) - 1, self.V.shape[0]
+        num_rows = tf.size(ratings.indptr, tf.int64) - 1
         for start in tf.range(0, num_rows, PREDICTION_ROWS):
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             stop = tf.minimum(start + PREDICTION_ROWS, num_rows)
             first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
-            column = columns[first:last]
-            flat = (rows[first:last] - start) * num_columns + column
-            hidden = self.encode(gather(ratings, tf.range(start, stop), num_columns))
-            blocks = blocks.write(blocks.size(), self.decode(hidden, flat, column))
+            where = places(rows[first:last] - start, columns[first:last], stop - start)
+            hidden = self.represent(ratings, tf.range(start, stop))
+            product, _ = self.engine.decode(where, hidden, self.Wt, tf.zeros_like(self.b))
+            prediction = self.output(product + tf.gather(self.b, where.column))
+            blocks = blocks.write(blocks.size(), prediction)
         return blocks.concat()
+
+    def represent(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
+        """The last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B, l]."""
+        batch = self.engine.gather(ratings, rows, self.V.shape[0])
+        z, _ = self.engine.encode(batch, batch.ratings, self.V, tf.zeros_like(self.b))
+        return self.hidden(z)
+
+
+def normal(name: str, shape: tuple[int, int], stddev: float, seed: np.ndarray) -> tf.Variable:
+    """Truncated normal values with mean 0, from `seed` (integers [2])."""
+    values = tf.random.stateless_truncated_normal(shape, seed, stddev=stddev)
+    return tf.Variable(values, name=name)

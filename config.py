@@ -10,9 +10,11 @@ from typing import Any, NoReturn, get_args, get_type_hints
 from errors import UserError
 
 DATA_DIR_VARIABLE = "AUTOREC_DATA_DIR"
+ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")
 
 Check = tuple[Callable[[Any], bool], str]
 AT_LEAST_1: Check = (lambda x: x >= 1, "at least 1")
+SHARE: Check = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
 NOT_NEGATIVE: Check = (lambda x: 0 <= x < math.inf, "0 or more")
 POSITIVE: Check = (lambda x: 0 < x < math.inf, "greater than 0")
 FRACTION: Check = (lambda x: 0 < x < 1, "between 0 and 1, both excluded")
@@ -59,6 +61,9 @@ class Config:
         None, "data", f"folder of ratings.dat (default: ${DATA_DIR_VARIABLE}, or ml-1m)", place=True
     )
     train_ratio: float = option(0.9, "data", "share of the ratings to train on", FRACTION)
+    validation_ratio: float = option(
+        0.0, "data", "share of the training ratings to hold out and choose the epoch by", SHARE
+    )
     split_seed: int | None = option(
         None, "data", "seed of the split (default: --random_seed)", NOT_NEGATIVE
     )
@@ -68,14 +73,33 @@ class Config:
         "what a row is: item (I-AutoRec) or user (U-AutoRec)",
         choices=("item", "user"),
     )
-    hidden_neuron: int = option(500, "model", "hidden units", AT_LEAST_1)
+    hidden_neuron: tuple[int, ...] = option(
+        (500,), "model", "hidden units; several numbers make a deep model, as in 500 250 500",
+        (lambda x: len(x) > 0 and min(x) >= 1, "one or more whole numbers, each at least 1"),
+    )
+    hidden_activation: str = option(
+        "sigmoid", "model", "g, after every hidden layer", choices=ACTIVATION_NAMES
+    )
+    output_activation: str = option(
+        "identity", "model", "f; sigmoid and tanh span the rating scale", choices=ACTIVATION_NAMES
+    )
     lambda_value: float = option(1.0, "model", "regularisation strength, lambda", NOT_NEGATIVE)
+    lambda_encoder: float | None = option(
+        None, "model", "lambda of V alone (default: --lambda_value)", NOT_NEGATIVE
+    )
+    lambda_decoder: float | None = option(
+        None, "model", "lambda of W alone (default: --lambda_value)", NOT_NEGATIVE
+    )
     regularization: str = option(
         "weighted",
         "model",
         "weighted: a column's weights once per rating it has in the batch; "
         "plain: equation 2 of the paper, all weights once a batch",
         choices=("weighted", "plain"),
+    )
+    dropout: float = option(
+        0.0, "model", "share of each hidden layer's units left out of a training step",
+        SHARE,
     )
     train_epoch: int = option(500, "training", "number of epochs", AT_LEAST_1)
     batch_size: int = option(512, "training", "rows in a mini-batch", AT_LEAST_1)
@@ -105,6 +129,12 @@ class Config:
     decay_rate: float = option(
         0.5, "training", "factor of the learning rate at each step", RATE
     )
+    patience: int = option(
+        0, "training",
+        "with --validation_ratio: stop after so many epochs without a new lowest validation "
+        "RMSE; 0: never",
+        NOT_NEGATIVE,
+    )
     random_seed: int = option(
         1994, "training", "seed of split, initialisation and shuffling", NOT_NEGATIVE
     )
@@ -132,6 +162,8 @@ class Config:
     rmsprop_epsilon: float = constant(1e-7)
 
     def __post_init__(self) -> None:
+        if isinstance(self.hidden_neuron, int):  # Config(hidden_neuron=500), for convenience
+            object.__setattr__(self, "hidden_neuron", (self.hidden_neuron,))
         for option_field in flag_fields():
             value, allowed = getattr(self, option_field.name), option_field.metadata
             if value is None:
@@ -141,6 +173,14 @@ class Config:
             if allowed["choices"] and value not in allowed["choices"]:
                 names = ", ".join(allowed["choices"])
                 raise UserError(f"--{option_field.name} {value!r}: must be one of {names}")
+
+    @property
+    def encoder_lambda(self) -> float:
+        return self.lambda_value if self.lambda_encoder is None else self.lambda_encoder
+
+    @property
+    def decoder_lambda(self) -> float:
+        return self.lambda_value if self.lambda_decoder is None else self.lambda_decoder
 
     def recorded(self) -> dict[str, Any]:
         """Every setting but the paths, which tell of a machine and not of the experiment."""

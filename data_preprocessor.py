@@ -158,10 +158,12 @@ class RatingMatrix:
 
 @dataclass(frozen=True)
 class Split:
-    """Training and test ratings of one random split, over the same rows and columns."""
+    """Training, test and perhaps validation ratings of one random split, over the same rows and
+    columns."""
 
     train: RatingMatrix
     test: RatingMatrix
+    validation: RatingMatrix | None = None
 
 
 def check_indices(indices: np.ndarray, bound: int, what: str) -> None:
@@ -170,42 +172,39 @@ def check_indices(indices: np.ndarray, bound: int, what: str) -> None:
 
 
 def split_ratings(
-    ratings: Ratings, train_ratio: float, seed: int, orientation: str = "item"
+    ratings: Ratings,
+    train_ratio: float,
+    seed: int,
+    orientation: str = "item",
+    validation_ratio: float = 0.0,
 ) -> Split:
     """Put round(train_ratio x ratings) random ratings in train and the others in test.
 
-    Rows are items and columns users, or the reverse with orientation "user". Which rating goes
-    where depends on the seed alone. Raises UserError if either side would be empty.
+    Of those in train, round(validation_ratio x them) become validation ratings instead. Rows are
+    items and columns users, or the reverse with orientation "user". Which rating goes where
+    depends on the seed and the ratios alone. Raises UserError if a side would be empty.
     """
     num_train = round(len(ratings) * train_ratio)
+    num_validation = round(num_train * validation_ratio)
     if not 0 < num_train < len(ratings):
         raise UserError(
             f"--train_ratio {train_ratio} of {len(ratings)} ratings leaves one side of the split "
             "empty: choose another ratio"
         )
+    if validation_ratio and not 0 < num_validation < num_train:
+        raise UserError(
+            f"--validation_ratio {validation_ratio} of {num_train} training ratings leaves one "
+            "side empty: choose another ratio"
+        )
     order = random_stream(seed, "split").permutation(len(ratings))
+    train, validation, test = np.split(order, [num_train - num_validation, num_train])
     axes = (ratings.items, ratings.users), (ratings.num_items, ratings.num_users)
     (rows, columns), shape = axes if orientation == "item" else (axes[0][::-1], axes[1][::-1])
-    train, test = (
-        RatingMatrix.from_triples(rows[part], columns[part], ratings.values[part], shape)
-        for part in (order[:num_train], order[num_train:])
-    )
-    return Split(train, test)
 
+    def matrix(part: np.ndarray) -> RatingMatrix:
+        return RatingMatrix.from_triples(rows[part], columns[part], ratings.values[part], shape)
 
-def hold_out(matrix: RatingMatrix, ratio: float, seed: int) -> Split:
-    """Split a training matrix again: round(ratio x ratings) random ratings become the "test" side,
-    to choose settings by, so that the real test ratings choose nothing."""
-    order = random_stream(seed, "validation").permutation(len(matrix))
-    held, kept = np.split(order, [round(len(matrix) * ratio)])
-    shape = matrix.num_rows, matrix.num_columns
-    train, validation = (
-        RatingMatrix.from_triples(
-            matrix.rows[part], matrix.indices[part], matrix.values[part], shape
-        )
-        for part in (kept, held)
-    )
-    return Split(train, validation)
+    return Split(matrix(train), matrix(test), matrix(validation) if num_validation else None)
 
 
 def load_ratings(

@@ -51,7 +51,7 @@ def run(config: Config) -> int:
     from training import epochs
 
     config = replace(config, engine=choose_engine(config, split.train.density))
-    model = AutoRec(split.train.num_columns, config, num_threads())
+    model = AutoRec(split.train.num_columns, config, ratings.scale, num_threads())
 
     progress = Progress(ratings.name, config.train_epoch)
     with Interruption() as interruption, ExitStack() as stack:
@@ -63,7 +63,7 @@ def run(config: Config) -> int:
         facts = config.recorded() | describe(ratings, split) | {"threads": num_threads()}
         folder.write_json("config.json", facts | environment())
         tracker.log_parameters(facts)
-        for metrics in epochs(model, split, ratings.scale, config):
+        for metrics in epochs(model, split):
             folder.add(metrics)
             tracker.log_metrics(asdict(metrics), metrics.epoch)
             progress.show(metrics)

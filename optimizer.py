@@ -14,6 +14,8 @@ class Adam(tf.Module):
     x <- x - lr sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
     """
 
+    full_batch = False
+
     def __init__(self, parameters: Sequence[tf.Variable], config: Config) -> None:
         super().__init__(name="adam")
         self.parameters = list(parameters)
@@ -45,6 +47,8 @@ class RMSProp(tf.Module):
 
     v <- decay v + (1 - decay) g^2;  x <- x - lr g / sqrt(v + epsilon)
     """
+
+    full_batch = False
 
     def __init__(self, parameters: Sequence[tf.Variable], config: Config) -> None:
         super().__init__(name="rmsprop")

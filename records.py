@@ -29,6 +29,8 @@ class EpochMetrics:
     test_cost: float | None  # the squared error summed over the test ratings
     test_rmse: float | None
     test_mae: float | None
+    validation_rmse: float | None  # None without validation ratings, too
+    reconstruction_rmse: float | None  # test ratings as input: only if asked for, never a result
     epoch_seconds: float  # of training and evaluation
     elapsed_seconds: float  # since the first epoch began
 

@@ -1,9 +1,9 @@
-"""The objective's gradients from observed ratings alone, for the CPU.
+"""The model's two products with a rating matrix, from observed ratings alone, for the CPU.
 
 A dense step multiplies B x n matrices that are mostly missing entries: at MovieLens-1M's density
 of 4 %, 24 of 25 products are with nothing. Here every product belongs to a rating, so an epoch
-costs O(ratings x k) and computes the same loss and gradients (AutoRec.gradients), up to the
-order of float32 sums.
+costs O(ratings x k), and the values and gradients are those of dense_engine.py up to the order
+of float32 sums.
 
 Why Numba: TensorFlow's sparse ops do not reach this. `sparse_dense_matmul` runs on one thread,
 and gather-and-reduce writes every gathered row to memory first. Numba installs with pip, needs
@@ -11,6 +11,8 @@ no compiler, and its kernels release the interpreter lock, so plain threads shar
 result row is made by one thread in a fixed order: the threads' number changes no bit.
 
 Called through `tf.numpy_function`: inputs are TensorFlow's own buffers and are never written to.
+
+Shapes: B rows of a mini-batch, n columns, k hidden units, e ratings of the mini-batch.
 """
 
 import os
@@ -20,8 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
+import tensorflow as tf
 
-BLOCK = 64  # ratings of a row whose decoder weights stay in cache between their two uses
+from batch import Batch, Places, SparseRows
+
+BLOCK_BYTES = 1 << 18  # of a factor's rows that are used by all rows in turn: half a core's L2
 COLUMN_COST = 4  # what a column costs before its first rating, in ratings: for even shares
 
 compiled = numba.njit(
@@ -73,143 +78,194 @@ def dot_rows(out, h, index, X):
 
 
 @compiled
-def encode(first, last, indptr, indices, values, rows, V, mu, z):
-    """z (B, k) = R V + mu for the batch's rows first..last-1."""
-    for i in range(first, last):
-        start, end = indptr[rows[i]], indptr[rows[i] + 1]
-        z[i] = mu
-        add_rows(z[i], values[start:end], indices[start:end], V)
+def block_end(column, start, end, limit):
+    """The first of the places start..end-1, ascending in `column`, that is `limit` or beyond."""
+    while start < end and column[start] < limit:
+        start += 1
+    return start
 
 
 @compiled
-def decode_and_back(first, last, indptr, indices, values, rows, Wt, b, h, starts, d, dz, sse):
-    """For rows first..last-1 of the batch: d (e) = dJ / d prediction, sse (B) the squared error,
-    and dz (B, k) = dJ / d z, back through the decoder and the sigmoid."""
-    for i in range(first, last):
-        start, end = indptr[rows[i]], indptr[rows[i] + 1]
-        columns, ratings = indices[start:end], values[start:end]
-        d_row, h_row, dh = d[starts[i] : starts[i + 1]], h[i], dz[i]
-        squared_error = 0.0
-        dh[:] = 0
-        for begin in range(0, len(columns), BLOCK):
-            block = columns[begin : begin + BLOCK]
-            d_block = d_row[begin : begin + BLOCK]
-            dot_rows(d_block, h_row, block, Wt)
-            for e in range(len(block)):
-                error = d_block[e] + b[block[e]] - ratings[begin + e]
-                squared_error += error * error
-                d_block[e] = np.float32(2) * error
-            add_rows(dh, d_block, block, Wt)
-        sse[i] = squared_error
-        for j in range(len(dh)):
-            dh[j] *= h_row[j] * (np.float32(1) - h_row[j])
+def multiply(first, last, starts, column, weights, X, block, out):
+    """out (B, k) = S X for rows first..last-1, with S (B, n) the `weights` at `column`.
+
+    Every `block` rows of X are used by all rows of S before the next ones are read.
+    """
+    at = starts[first:last].copy()
+    out[first:last] = 0
+    for limit in range(block, len(X) + block, block):
+        for i in range(first, last):
+            start = at[i - first]
+            end = block_end(column, start, starts[i + 1], limit)
+            add_rows(out[i], weights[start:end], column[start:end], X)
+            at[i - first] = end
 
 
 @compiled
-def by_column(indptr, indices, values, rows, num_columns):
-    """The batch's ratings by column: column starts (n + 1), and of each rating its row in the
-    batch, its place in row order, and its value."""
-    starts = np.zeros(num_columns + 1, np.int64)
-    for row in rows:
-        for column in indices[indptr[row] : indptr[row + 1]]:
-            starts[column + 1] += 1
-    for column in range(num_columns):
-        starts[column + 1] += starts[column]
-    following = starts[:-1].copy()
-    row_of = np.empty(starts[-1], np.int32)
-    place = np.empty(starts[-1], np.int64)
-    rating = np.empty(starts[-1], np.float32)
-    e = 0
-    for i in range(len(rows)):
-        for entry in range(indptr[rows[i]], indptr[rows[i] + 1]):
-            at = following[indices[entry]]
-            following[indices[entry]] += 1
-            row_of[at], place[at], rating[at] = i, e, values[entry]
-            e += 1
-    return starts, row_of, place, rating
+def multiply_at(first, last, starts, column, h, X, block, out):
+    """out (e) = the entries of h X' at each row's `column`, for rows first..last-1."""
+    at = starts[first:last].copy()
+    for limit in range(block, len(X) + block, block):
+        for i in range(first, last):
+            start = at[i - first]
+            end = block_end(column, start, starts[i + 1], limit)
+            dot_rows(out[start:end], h[i], column[start:end], X)
+            at[i - first] = end
 
 
 @compiled
-def weight_gradients(
-    first, last, starts, row_of, place, rating, d, h, dz, V, Wt, strength, weighted, dV, dWt, db,
-    penalty,
-):  # fmt: skip
-    """dJ/dV, dJ/dWt and dJ/db of columns first..last-1, and each one's part of Omega."""
+def multiply_transposed(first, last, starts, row, place, weights, h, decay, X, out):
+    """out (n, k) = S' h + decay X for columns first..last-1, S (B, n) given by its columns."""
     for u in range(first, last):
         start, end = starts[u], starts[u + 1]
-        count = np.float32(end - start) if weighted else np.float32(1)
-        v, w, dv, dw = V[u], Wt[u], dV[u], dWt[u]
-        square = np.float32(0)
-        for j in range(len(v)):
-            square += v[j] * v[j] + w[j] * w[j]
-            dv[j] = strength * count * v[j]
-            dw[j] = strength * count * w[j]
-        penalty[u] = count * square
-        d_column = d[place[start:end]]
-        db[u] = d_column.sum()
-        add_rows(dv, rating[start:end], row_of[start:end], dz)
-        add_rows(dw, d_column, row_of[start:end], h)
+        x, out_u = X[u], out[u]
+        for j in range(len(x)):
+            out_u[j] = decay[u] * x[j]
+        add_rows(out_u, weights[place[start:end]], row[start:end], h)
 
 
 @compiled
-def decode_pairs(first, last, rows, columns, h, Wt, b, out):
-    """out (pairs) = h_row . W_column + b_column for pairs first..last-1."""
-    for e in range(first, last):
-        dot_rows(out[e : e + 1], h[rows[e]], columns[e : e + 1], Wt)
-        out[e] += b[columns[e]]
+def squared_norms(first, last, X, out):
+    """out (n) = ||X_u||^2 for u in first..last-1."""
+    for u in range(first, last):
+        total = np.float32(0)
+        for j in range(X.shape[1]):
+            total += X[u, j] * X[u, j]
+        out[u] = total
+
+
+@compiled
+def copy_rows(first, last, indptr, indices, values, rows, starts, row, column, ratings):
+    """The ratings of the batch's rows first..last-1, as the fields of a Batch."""
+    for i in range(first, last):
+        begin, end = indptr[rows[i]], indptr[rows[i] + 1]
+        row[starts[i] : starts[i + 1]] = i
+        column[starts[i] : starts[i + 1]] = indices[begin:end]
+        ratings[starts[i] : starts[i + 1]] = values[begin:end]
+
+
+@compiled
+def transpose(row, column, num_columns):
+    """The batch's ratings by column: where each column starts (n + 1), and of each rating its
+    row and its place in row order."""
+    starts = np.zeros(num_columns + 1, np.int64)
+    for u in column:
+        starts[u + 1] += 1
+    for u in range(num_columns):
+        starts[u + 1] += starts[u]
+    following = starts[:-1].copy()
+    row_of = np.empty(len(row), np.int32)
+    place = np.empty(len(row), np.int32)
+    for e in range(len(row)):
+        at = following[column[e]]
+        following[column[e]] += 1
+        row_of[at], place[at] = row[e], e
+    return starts, row_of, place
 
 
 class SparseEngine:
-    """Gradients and predictions with `num_threads` threads.
+    """Gathers, encodes and decodes mini-batches with `num_threads` threads, in float32."""
 
-    Every array is float32, C-contiguous, V and Wt (n, k), mu (k), b (n); the rating matrix is
-    indptr int64, indices int32 and values float32, in CSR; row and column numbers are int64.
-    """
-
-    def __init__(self, lambda_value: float, weighted: bool, num_threads: int) -> None:
-        self.strength, self.weighted = np.float32(lambda_value), weighted
+    def __init__(self, num_threads: int) -> None:
         self.num_threads = num_threads
         self.pool = ThreadPoolExecutor(num_threads)
         self.results = []
 
-    def gradients(self, indptr, indices, values, rows, V, Wt, mu, b):
-        """dJ(B) for V, Wt, mu and b, then J(B) and its squared error, for the batch `rows`."""
-        ratings = indptr, indices, values, rows
+    def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
+        """The observed ratings of `rows` (int64 [B])."""
+        starts, row, column, values = call(
+            self._gather, [*ratings, rows], tf.int64, tf.int32, tf.int32, tf.float32
+        )
+        by_column = call(
+            self._transpose, [row, column, num_columns], tf.int64, tf.int32, tf.int32
+        )
+        count = tf.cast(by_column[0][1:] - by_column[0][:-1], tf.float32)
+        return Batch(starts, row, column, values, tf.ensure_shape(count, [num_columns]), by_column)
+
+    def encode(
+        self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's places, and
+        sum_u count_u ||V_u||^2, with `count` float32 [n]."""
+
+        @tf.custom_gradient
+        def encode(V):
+            def gradient(dz, d_omega):
+                return self.transposed(batch, inputs, dz, 2 * d_omega * count, V)
+
+            return (self.multiply(batch, inputs, V), self.weighted_norm(V, count)), gradient
+
+        return encode(V)
+
+    def decode(
+        self, places: Batch | Places, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """h W at `places` only (float32 [e]), and sum_u count_u ||W_u||^2. Gradients need the
+        places of a whole `Batch`."""
+
+        @tf.custom_gradient
+        def decode(h, Wt):
+            def gradient(d, d_omega):
+                dh = self.multiply(places, d, Wt)
+                return dh, self.transposed(places, d, h, 2 * d_omega * count, Wt)
+
+            inputs = [places.starts, places.column, h, Wt]
+            product = call(self._multiply_at, inputs, tf.float32)
+            product = tf.ensure_shape(product, [None])
+            return (product, self.weighted_norm(Wt, count)), gradient
+
+        return decode(h, Wt)
+
+    def multiply(self, places: Batch | Places, weights: tf.Tensor, X: tf.Tensor) -> tf.Tensor:
+        """S X (B, k), with S (B, n) the `weights` at `places`."""
+        out = call(self._multiply, [places.starts, places.column, weights, X], tf.float32)
+        return tf.ensure_shape(out, [None, X.shape[1]])
+
+    def transposed(
+        self, batch: Batch, weights: tf.Tensor, h: tf.Tensor, decay: tf.Tensor, X: tf.Tensor
+    ) -> tf.Tensor:
+        """S' h + decay X (n, k), with S (B, n) the `weights` at the batch's places."""
+        inputs = [*batch.by_column, weights, h, decay, X]
+        out = call(self._multiply_transposed, inputs, tf.float32)
+        return tf.ensure_shape(out, X.shape)
+
+    def weighted_norm(self, X: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        norms = call(self._squared_norms, [X], tf.float32)
+        return tf.reduce_sum(count * tf.ensure_shape(norms, [X.shape[0]]))
+
+    def _gather(self, indptr, indices, values, rows):
         starts = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(indptr[rows + 1] - indptr[rows], out=starts[1:])
-        h = self.hidden(starts, *ratings, V, mu)
-        d, dz, sse = np.empty(starts[-1], np.float32), np.empty_like(h), np.empty(len(rows))
-        self.share(decode_and_back, starts, *ratings, Wt, b, h, starts, d, dz, sse)
+        row, column = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+        ratings = np.empty(starts[-1], np.float32)
+        arguments = indptr, indices, values, rows, starts, row, column, ratings
+        self.share(copy_rows, starts, *arguments)
+        return starts, row, column, ratings
 
-        columns = by_column(*ratings, len(b))
-        dV, dWt = self.result(V.shape), self.result(Wt.shape)
-        db, penalty = np.empty_like(b), np.empty(len(b))
-        work = columns[0] + COLUMN_COST * np.arange(len(b) + 1)
-        self.share(
-            weight_gradients, work, *columns, d, h, dz, V, Wt, self.strength, self.weighted,
-            dV, dWt, db, penalty,
-        )  # fmt: skip
-        squared_error = sse.sum()
-        cost = squared_error + self.strength / 2 * penalty.sum()
-        return dV, dWt, dz.sum(0), db, np.float32(cost), np.float32(squared_error)
+    def _transpose(self, row, column, num_columns):
+        return transpose(row, column, int(num_columns))
 
-    def predictions(self, indptr, indices, values, V, Wt, mu, b, rows, columns):
-        """The reconstruction at the (row, column) pairs, float32 [pairs]."""
-        h = self.hidden(indptr, indptr, indices, values, np.arange(len(indptr) - 1), V, mu)
-        out = np.empty(len(rows), np.float32)
-        self.share(decode_pairs, np.arange(len(rows) + 1), rows, columns, h, Wt, b, out)
+    def _multiply(self, starts, column, weights, X):
+        out = self.result((len(starts) - 1, X.shape[1]))
+        self.share(multiply, starts, starts, column, weights, X, block_rows(X), out)
         return out
 
-    def hidden(self, work, indptr, indices, values, rows, V, mu):
-        """g(R V + mu) of `rows`, float32 (len(rows), k)."""
-        z = np.empty((len(rows), V.shape[1]), np.float32)
-        self.share(encode, work, indptr, indices, values, rows, V, mu, z)
-        # The sigmoid as (1 + tanh(z / 2)) / 2, which cannot overflow, in place.
-        z *= np.float32(0.5)
-        np.tanh(z, out=z)
-        z += np.float32(1)
-        z *= np.float32(0.5)
-        return z
+    def _multiply_at(self, starts, column, h, X):
+        out = np.empty(len(column), np.float32)
+        self.share(multiply_at, starts, starts, column, h, X, block_rows(X), out)
+        return out
+
+    def _multiply_transposed(self, starts, row, place, weights, h, decay, X):
+        out = self.result(X.shape)
+        work = starts + COLUMN_COST * np.arange(len(starts))
+        arguments = starts, row, place, weights, h, decay, X, out
+        self.share(multiply_transposed, work, *arguments)
+        return out
+
+    def _squared_norms(self, X):
+        out = np.empty(len(X), np.float32)
+        self.share(squared_norms, np.arange(len(X) + 1), X, out)
+        return out
 
     def result(self, shape: tuple[int, int]) -> np.ndarray:
         """An array to return to TensorFlow: one of an earlier call that is free again, or new.
@@ -239,3 +295,14 @@ class SparseEngine:
         ]
         for piece in pieces:
             piece.result()
+
+
+def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list[tf.Tensor]:
+    """`function`, which only reads its NumPy arguments and depends on nothing else, as an op."""
+    returned = list(types) if len(types) > 1 else types[0]
+    return tf.numpy_function(function, inputs, returned, stateful=False)
+
+
+def block_rows(X: np.ndarray) -> int:
+    """Rows of `X` to keep in cache at a time."""
+    return max(1, BLOCK_BYTES // (X.itemsize * X.shape[1]))

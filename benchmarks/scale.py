@@ -100,7 +100,7 @@ def measure(path: Path, config: Config) -> dict[str, float]:
     del ratings
     lap("split_s")
     config = replace(config, engine=choose_engine(config, split.train.density))
-    model = AutoRec(split.train.num_columns, config, num_threads())
+    model = AutoRec(split.train.num_columns, config, num_threads=num_threads())
     train, test = sparse_rows(split.train), split.test
     lap("build_s")
     for epoch in range(1, config.train_epoch + 1):

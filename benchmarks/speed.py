@@ -116,7 +116,7 @@ class Ours:
         from AutoRec import AutoRec, sparse_rows
 
         self.label = f"{config.engine} {config.precision}"
-        self.model = AutoRec(split.train.num_columns, config, num_threads())
+        self.model = AutoRec(split.train.num_columns, config, num_threads=num_threads())
         self.ratings, self.pairs = sparse_rows(split.train), split.test
         self.cold = cold_pairs(split.train, self.pairs.rows, self.pairs.indices)
         self.order = random_stream(config.random_seed, "shuffle", 1).permutation(
@@ -257,8 +257,8 @@ def agreement() -> dict[str, float]:
     results = []
     for engine, precision in ways[: 2 + multiplies_bfloat16()]:
         chosen = replace(config, engine=engine, precision=precision)
-        model = AutoRec(split.train.num_columns, chosen, num_threads())
-        results.append(list(epochs(model, split, ratings.scale, chosen))[-1].test_rmse)
+        model = AutoRec(split.train.num_columns, chosen, ratings.scale, num_threads())
+        results.append(list(epochs(model, split))[-1].test_rmse)
         print(f"| {engine} {precision} | {results[-1]:.5f} |", flush=True)
     return {"rmse_spread": max(results) - min(results)}
 

@@ -9,53 +9,117 @@ from dataclasses import dataclass
 import numpy as np
 
 
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+# Each activation and its derivative, both from its input.
+ACTIVATIONS = {
+    "identity": (lambda x: x, np.ones_like),
+    "sigmoid": (sigmoid, lambda x: sigmoid(x) * (1 - sigmoid(x))),
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
+    "elu": (
+        lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
+        lambda x: np.where(x > 0, 1, np.exp(np.minimum(x, 0))),
+    ),
+}
+
+
 @dataclass
 class Reference:
-    """Parameters V (n, k), W (k, n), mu (k), b (n) and lambda; `weighted` as in DESIGN's Omega."""
+    """Parameters V (n, k), W (l, n), mu (k), b (n), the inner layers' weights and biases by turns,
+    and the settings of the objective."""
 
     V: np.ndarray
     W: np.ndarray
     mu: np.ndarray
     b: np.ndarray
+    inner: list[np.ndarray]
     strength: float
     weighted: bool
+    encoder_strength: float
+    decoder_strength: float
+    g: str
+    f: str
+    scale: tuple[float, float]
 
     @classmethod
     def of(cls, model) -> "Reference":
-        V, W, mu, b = (np.array(x, np.float64) for x in (model.V, model.W, model.mu, model.b))
+        V, W, mu, b, *inner = (
+            np.array(x, np.float64)
+            for x in (model.V, model.W, model.mu, model.b, *model.parameters[4:])
+        )
         config = model.config
-        return cls(V, W, mu, b, config.lambda_value, config.regularization == "weighted")
+        strengths = (
+            config.lambda_value if own is None else own
+            for own in (config.lambda_encoder, config.lambda_decoder)
+        )
+        return cls(
+            V, W, mu, b, inner, config.lambda_value, config.regularization == "weighted",
+            *strengths, config.hidden_activation, config.output_activation, model.scale,
+        )  # fmt: skip
 
     def parameters(self) -> list[np.ndarray]:
-        return [self.V, self.W, self.mu, self.b]
+        return [self.V, self.W, self.mu, self.b, *self.inner]
+
+    def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Weights and biases of every hidden layer, the first one's included."""
+        every = [self.V, self.mu, *self.inner]
+        return list(zip(every[::2], every[1::2], strict=True))
+
+    def output(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """f and its derivative; sigmoid and tanh are stretched over the scale."""
+        value, slope = (function(x) for function in ACTIVATIONS[self.f])
+        low, high = self.scale
+        if self.f == "sigmoid":
+            return low + (high - low) * value, (high - low) * slope
+        if self.f == "tanh":
+            return (low + high) / 2 + (high - low) / 2 * value, (high - low) / 2 * slope
+        return value, slope
 
     def predict(self, R: np.ndarray) -> np.ndarray:
-        """Equation 1 with g the sigmoid and f the identity."""
-        return self.hidden(R) @ self.W + self.b
+        """Equation 1, with as many hidden layers as there are."""
+        return self.output(self.hidden(R) @ self.W + self.b)[0]
 
     def hidden(self, R: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-(R @ self.V + self.mu)))
+        for weights, biases in self.layers():
+            R = ACTIVATIONS[self.g][0](R @ weights + biases)
+        return R
 
     def squared_error(self, R: np.ndarray, M: np.ndarray) -> float:
         return float((M * (R - self.predict(R)) ** 2).sum())
 
+    def counts(self, M: np.ndarray) -> tuple[np.ndarray, float]:
+        """How often Omega counts each column's weights, and an inner layer's."""
+        return (M.sum(0), len(M)) if self.weighted else (np.ones(len(self.b)), 1)
+
     def objective(self, R: np.ndarray, M: np.ndarray) -> float:
         """J(B): equation 2 over one mini-batch, R being 0 where M is."""
-        of_column = (self.V**2).sum(1) + (self.W**2).sum(0)
-        count = M.sum(0) if self.weighted else 1
-        return self.squared_error(R, M) + self.strength / 2 * float((count * of_column).sum())
+        columns, rows = self.counts(M)
+        penalty = self.encoder_strength * float((columns * (self.V**2).sum(1)).sum())
+        penalty += self.decoder_strength * float((columns * (self.W**2).sum(0)).sum())
+        penalty += self.strength * rows * sum(float((x**2).sum()) for x in self.inner[::2])
+        return self.squared_error(R, M) + penalty / 2
 
     def gradients(self, R: np.ndarray, M: np.ndarray) -> list[np.ndarray]:
-        h = self.hidden(R)
-        d = 2 * M * (self.predict(R) - R)
-        dz = (d @ self.W.T) * h * (1 - h)
-        count = self.strength * (M.sum(0) if self.weighted else np.ones(len(self.b)))
-        return [
-            R.T @ dz + count[:, None] * self.V,
-            h.T @ d + count * self.W,
-            dz.sum(0),
-            d.sum(0),
-        ]
+        columns, rows = self.counts(M)
+        inputs, sums = [R], []
+        for weights, biases in self.layers():
+            sums.append(inputs[-1] @ weights + biases)
+            inputs.append(ACTIVATIONS[self.g][0](sums[-1]))
+        predicted, slope = self.output(inputs[-1] @ self.W + self.b)
+        d = 2 * M * (predicted - R) * slope
+        dW = inputs[-1].T @ d + self.decoder_strength * columns * self.W
+        dh, found = d @ self.W.T, []
+        for (weights, _), x, z in zip(
+            self.layers()[::-1], inputs[-2::-1], sums[::-1], strict=True
+        ):
+            dz = dh * ACTIVATIONS[self.g][1](z)
+            found = [x.T @ dz + self.strength * rows * weights, dz.sum(0), *found]
+            dh = dz @ weights.T
+        dV = R.T @ dz + self.encoder_strength * columns[:, None] * self.V
+        return [dV, dW, found[1], d.sum(0), *found[2:]]
 
 
 def finite_differences(reference: Reference, R, M, step: float = 1e-5) -> list[np.ndarray]:

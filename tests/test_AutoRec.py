@@ -12,6 +12,7 @@ from data_preprocessor import RatingMatrix
 from errors import UserError
 
 ROWS, COLUMNS, HIDDEN = 23, 17, 6
+SCALE = 1.0, 5.0
 ENGINES = ("dense", "sparse")
 RULES = ("weighted", "plain")
 
@@ -36,7 +37,7 @@ def random_matrix(rows=ROWS, columns=COLUMNS, seed=0):
 def build(engine="dense", columns=COLUMNS, spread=0.3, num_threads=2, **settings):
     """A model whose parameters are large enough for every term to matter."""
     settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5} | settings
-    model = AutoRec(columns, Config(engine=engine, **settings), num_threads)
+    model = AutoRec(columns, Config(engine=engine, **settings), SCALE, num_threads)
     rng = np.random.default_rng(7)
     for x in model.parameters:
         x.assign(rng.normal(0, spread, x.shape).astype(np.float32))
@@ -44,11 +45,12 @@ def build(engine="dense", columns=COLUMNS, spread=0.3, num_threads=2, **settings
 
 
 def gradients_of(model, matrix, rows):
-    """(dV, dW, dmu, db), J and the squared error of a batch, W as in the paper."""
-    (dV, dWt, dmu, db), cost, squared_error = model.gradients(
+    """(dV, dW, dmu, db, inner...), J and the squared error of a batch, W as in the paper."""
+    (dV, dWt, *others), cost, squared_error = model.gradients(
         sparse_rows(matrix), tf.constant(rows, tf.int64)
     )
-    return [dV.numpy(), dWt.numpy().T, dmu.numpy(), db.numpy()], float(cost), float(squared_error)
+    gradients = [dV.numpy(), dWt.numpy().T, *(x.numpy() for x in others)]
+    return gradients, float(cost), float(squared_error)
 
 
 def assert_close(actual, expected, tolerance=2e-5):
@@ -57,14 +59,43 @@ def assert_close(actual, expected, tolerance=2e-5):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
 
 
+VARIANTS = (
+    {},
+    {"hidden_activation": "tanh", "output_activation": "sigmoid"},
+    {"hidden_activation": "identity", "output_activation": "tanh"},
+    {"hidden_activation": "elu", "output_activation": "elu"},
+    {"hidden_activation": "relu", "output_activation": "relu"},
+    {"lambda_encoder": 2.0, "lambda_decoder": 0.3},
+    {"hidden_neuron": (6, 3, 4)},
+    {"hidden_neuron": (4, 5), "hidden_activation": "tanh", "output_activation": "sigmoid"},
+)
+every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
+
+
 @both_rules
-def test_reference_gradients_are_the_finite_differences_of_its_objective(regularization):
+@every_variant
+def test_reference_gradients_are_the_finite_differences_of_its_objective(regularization, variant):
     _, R, M = random_matrix()
-    reference = Reference.of(build(regularization=regularization))
+    reference = Reference.of(build(regularization=regularization, **variant))
     batch = slice(8, 13)
     numerical = finite_differences(reference, R[batch], M[batch])
     for exact, difference in zip(reference.gradients(R[batch], M[batch]), numerical, strict=True):
         assert_close(exact, difference, 1e-7)
+
+
+@both_engines
+@both_rules
+@every_variant
+def test_every_variant_equals_the_reference(engine, regularization, variant):
+    matrix, R, M = random_matrix()
+    model = build(engine, regularization=regularization, **variant)
+    reference, rows = Reference.of(model), [3, 20, 11, 8, 15]
+    gradients, cost, _ = gradients_of(model, matrix, rows)
+    assert cost == pytest.approx(reference.objective(R[rows], M[rows]), rel=1e-5)
+    for actual, expected in zip(gradients, reference.gradients(R[rows], M[rows]), strict=True):
+        assert_close(actual, expected)
+    predictions = model.predict(sparse_rows(matrix), *np.nonzero(R + 1))
+    assert_close(predictions, reference.predict(R).ravel())
 
 
 @both_engines
@@ -125,10 +156,17 @@ def test_training_follows_the_reference_for_20_steps(engine, regularization, met
 def test_clipping_bounds_every_component_and_changes_no_other(engine):
     matrix, _, _ = random_matrix()
     free, _, _ = gradients_of(build(engine), matrix, range(ROWS))
-    clipped, _, _ = gradients_of(build(engine, grad_clip=True), matrix, range(ROWS))
+    clipped = build(engine, grad_clip=True).clip([tf.constant(g) for g in free])
     assert max(np.abs(g).max() for g in free) > 5
     for actual, unbounded in zip(clipped, free, strict=True):
         np.testing.assert_array_equal(actual, np.clip(unbounded, -5, 5))
+    taken = []
+    model = build(engine, grad_clip=True, batch_size=ROWS)
+    model.optimizer.apply = lambda gradients, rate: taken.extend(gradients)
+    model._train_epoch.python_function(
+        sparse_rows(matrix), tf.range(ROWS, dtype=tf.int64), tf.constant(0.1)
+    )
+    assert max(np.abs(g).max() for g in taken) == 5
 
 
 @both_engines

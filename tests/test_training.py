@@ -28,8 +28,8 @@ def run(split, monkeypatch, config=CONFIG):
         return true_score(predictions, *rest)
 
     monkeypatch.setattr(training, "score", score)
-    model = AutoRec(split.train.num_columns, config)
-    metrics = list(training.epochs(model, split, SCALE, config))
+    model = AutoRec(split.train.num_columns, config, SCALE)
+    metrics = list(training.epochs(model, split))
     monkeypatch.undo()
     return metrics, scored
 
