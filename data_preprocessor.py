@@ -155,6 +155,11 @@ class RatingMatrix:
         """The row of each rating, int32 [ratings], ascending."""
         return np.repeat(np.arange(self.num_rows, dtype=np.int32), self.row_counts)
 
+    def transposed(self) -> "RatingMatrix":
+        """The same ratings with rows and columns exchanged; rows without ratings stay columns."""
+        shape = self.num_columns, self.num_rows
+        return RatingMatrix.from_triples(self.indices, self.rows, self.values, shape)
+
 
 @dataclass(frozen=True)
 class Split:

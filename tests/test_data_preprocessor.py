@@ -383,6 +383,20 @@ def test_rows_and_columns_without_ratings_are_kept():
     assert matrix.column_counts.tolist() == [0, 0, 1, 0, 0]
 
 
+def test_the_transpose_equals_a_dense_one_and_keeps_what_has_no_rating():
+    matrix = split_ratings(random_ratings(), 0.3, seed=1).train
+    wide = RatingMatrix(
+        np.append(matrix.indptr, [len(matrix)] * 2), matrix.indices, matrix.values, 40
+    )
+    transposed = wide.transposed()
+    assert (transposed.num_rows, transposed.num_columns) == (40, 19)
+    assert np.array_equal(dense(transposed), dense(wide).T, equal_nan=True)
+    assert all(np.all(np.diff(row) > 0) for row in np.split(
+        transposed.indices, transposed.indptr[1:-1]
+    ))  # fmt: skip
+    assert (transposed.indptr.dtype, transposed.indices.dtype) == (np.int64, np.int32)
+
+
 def test_rows_times_columns_may_exceed_32_bits():
     rows, columns = np.array([99_999, 0, 50_000, 99_999]), np.array([7, 199_999, 3, 5])
     matrix = RatingMatrix.from_triples(
