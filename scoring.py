@@ -1,5 +1,7 @@
-"""Scores of predictions: clipping, the cold rule, RMSE and MAE, as whole sums over all ratings."""
+"""Scores of predictions: clipping, the cold rule, RMSE and MAE, as whole sums over all ratings,
+or over those of users, or items, with about as many training ratings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +9,7 @@ import numpy as np
 from data_preprocessor import RatingMatrix
 
 COLD_RATING = 3.0  # the paper's prediction for a user or an item without training ratings
+SLICE_EDGES = (0, 1, 10, 20, 50, 100, 200, 500, 1000)  # the lowest training ratings of each slice
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,43 @@ def score(
         num_ratings=len(error),
         num_cold=int(cold.sum()),
     )
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The scores of the test ratings whose user (or item) has `low` to `high` training ratings,
+    both included; `high` is None where there is no bound."""
+
+    low: int
+    high: int | None
+    scores: Scores
+
+    @property
+    def label(self) -> str:
+        if self.high is None:
+            return f"{self.low:,}+"
+        return f"{self.low:,}" if self.low == self.high else f"{self.low:,}–{self.high:,}"
+
+
+def slices(
+    predictions: np.ndarray,
+    ratings: np.ndarray,
+    cold: np.ndarray,
+    scale: tuple[float, float],
+    counts: np.ndarray,
+    edges: Sequence[int] = SLICE_EDGES,
+) -> list[Slice]:
+    """`score`, apart for each bin of `counts`: who knows few ratings, and who many.
+
+    counts: int [pairs], the training ratings of each pair's user, or of its item, as
+    `train.column_counts[columns]`; edges: the bins' lowest counts, ascending from 0. Bins without
+    a pair are left out. Every pair is in one slice, so `squared_error` and `num_ratings` of the
+    slices add up to those of all pairs.
+    """
+    bins = np.digitize(counts, edges) - 1
+    highs = [*(edge - 1 for edge in edges[1:]), None]
+    return [
+        Slice(edges[k], highs[k], score(predictions[part], ratings[part], cold[part], scale))
+        for k in range(len(edges))
+        if (part := bins == k).any()
+    ]

@@ -1,12 +1,13 @@
 """Scores against arithmetic done by hand."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from data_preprocessor import RatingMatrix
-from scoring import cold_pairs, final_predictions, score
+from data_preprocessor import RatingMatrix, split_ratings
+from scoring import SLICE_EDGES, Slice, cold_pairs, final_predictions, score, slices
 
 SCALE = (1.0, 5.0)
 
@@ -97,3 +98,80 @@ def test_scoring_changes_none_of_its_inputs():
     copies = [array.copy() for array in arrays]
     score(*arrays, SCALE)
     assert all(np.array_equal(a, b) for a, b in zip(arrays, copies, strict=True))
+
+
+# Slices
+
+
+def test_a_slice_holds_the_pairs_with_low_to_high_training_ratings():
+    counts = np.array([0, 1, 9, 10, 19, 1000, 4_321])
+    found = slices(np.full(7, 3.0), np.full(7, 4.0), warm(7), SCALE, counts)
+    assert [(s.low, s.high, s.scores.num_ratings) for s in found] == [
+        (0, 0, 1), (1, 9, 2), (10, 19, 2), (1000, None, 2),
+    ]  # fmt: skip
+    assert [s.label for s in found] == ["0", "1–9", "10–19", "1,000+"]
+
+
+@pytest.mark.parametrize("low, next_low", [*pairwise(SLICE_EDGES)])
+def test_both_ends_of_a_slice_are_in_it_and_the_next_is_not(low, next_low):
+    counts = np.array([next_low - 1, low, next_low])
+    first, second = slices(np.ones(3), np.ones(3), warm(3), SCALE, counts)
+    assert (first.low, first.high, first.scores.num_ratings) == (low, next_low - 1, 2)
+    assert (second.low, second.scores.num_ratings) == (next_low, 1)
+
+
+def test_the_scores_of_a_slice_equal_hand_arithmetic():
+    # Clipped to 5 and 1 in the second slice; cold, so 3, in the first.
+    predictions, ratings = np.array([7.0, -2.0, 3.5, np.nan]), np.array([4.0, 1.0, 3.0, 5.0])
+    cold = np.array([False, False, False, True])
+    few, many = slices(predictions, ratings, cold, SCALE, np.array([7, 7, 2, 0]), edges=(0, 5))
+    assert (few.low, few.high, many.low, many.high) == (0, 4, 5, None)
+    assert few.scores.squared_error == 0.25 + 4.0 and few.scores.mae == (0.5 + 2.0) / 2
+    assert many.scores.squared_error == 1.0 and many.scores.mae == 0.5
+    assert many.scores.rmse == pytest.approx(math.sqrt(0.5), rel=1e-15)
+    assert (few.scores.num_cold, many.scores.num_cold) == (1, 0)
+
+
+def test_slices_of_ml_1m_by_user_and_by_item_add_up_to_the_whole(ml_1m_ratings):
+    split = split_ratings(ml_1m_ratings, 0.9, seed=1994)
+    train, test = split.train, split.test
+    rng = np.random.default_rng(3)
+    predictions = test.values + rng.normal(0, 1, len(test)).astype(np.float32)
+    cold = cold_pairs(train, test.rows, test.indices)
+    whole = score(predictions, test.values, cold, SCALE)
+    of_item, of_user = train.row_counts[test.rows], train.column_counts[test.indices]
+    for counts in (of_user, of_item):
+        parts = [s.scores for s in slices(predictions, test.values, cold, SCALE, counts)]
+        shares = [part.num_ratings / len(test) for part in parts]
+        mean_square = sum(w * part.rmse**2 for w, part in zip(shares, parts, strict=True))
+        assert len(parts) >= 6 and len({part.rmse for part in parts}) == len(parts)
+        assert sum(part.num_ratings for part in parts) == whole.num_ratings == 100_021
+        assert mean_square == pytest.approx(whole.rmse**2, rel=1e-12)
+        assert sum(w * p.mae for w, p in zip(shares, parts, strict=True)) == pytest.approx(
+            whole.mae, rel=1e-12
+        )
+        assert sum(part.num_cold for part in parts) == whole.num_cold > 0
+
+
+def test_slices_equal_a_loop_over_the_pairs():
+    rng = np.random.default_rng(4)
+    predictions, ratings = rng.normal(3, 2, 500), rng.integers(1, 6, 500)
+    cold, counts = rng.random(500) < 0.1, rng.integers(0, 40, 500)
+    found = {(s.low, s.high): s for s in slices(predictions, ratings, cold, SCALE, counts)}
+    assert set(found) == {(0, 0), (1, 9), (10, 19), (20, 49)}
+    for (low, high), part in found.items():
+        errors = [
+            (3.0 if c else min(max(p, 1.0), 5.0)) - r
+            for p, r, c, n in zip(predictions, ratings, cold, counts, strict=True)
+            if low <= n <= high
+        ]
+        assert part.scores.num_ratings == len(errors)
+        assert part.scores.rmse == pytest.approx(
+            math.sqrt(math.fsum(e * e for e in errors) / len(errors)), rel=1e-12
+        )
+
+
+def test_a_slice_is_labelled_with_both_ends_unless_they_are_one():
+    scores = score(np.ones(1), np.ones(1), warm(1), SCALE)
+    assert Slice(1_000, 1_999, scores).label == "1,000–1,999"
+    assert Slice(7, 7, scores).label == "7"
