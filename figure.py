@@ -1,15 +1,19 @@
-"""The picture of a run: RMSE against epoch."""
+"""The pictures of a run: RMSE against epoch, and against how many ratings were there to learn."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from records import EpochMetrics
+from scoring import Slice
 
 PAPER_RMSE = {"item": 0.831, "user": 0.874}  # Table 1(a), ML-1M
 TRAIN_COLOR, TEST_COLOR, PAPER_COLOR = "#7a8ba0", "#c8452f", "#333333"
+STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def draw_rmse(
@@ -25,8 +29,7 @@ def draw_rmse(
         ("training (running)", TRAIN_COLOR, metrics, [m.train_rmse for m in metrics]),
         ("test", TEST_COLOR, evaluated, [m.test_rmse for m in evaluated]),
     ]
-    with matplotlib.rc_context({"font.size": 11, "axes.spines.top": False,
-                                "axes.spines.right": False}):  # fmt: skip
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.2), dpi=120, layout="constrained")
         axes = figure.add_subplot()
         for name, color, points, values in curves:
@@ -46,3 +49,48 @@ def draw_rmse(
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
         axes.legend(frameon=False)
         figure.savefig(path)
+
+
+def draw_slices(
+    path: Path,
+    by_user: Sequence[Slice],
+    by_item: Sequence[Slice],
+    dataset: str,
+    orientation: str,
+) -> None:
+    """Draw the test RMSE of each slice into the PNG file `path`: users by their training ratings
+    on the left, items on the right, and how many test ratings each slice has.
+
+    Both panels cut the same test ratings, so one line in each is the RMSE of all of them.
+    """
+    squared_error = sum(part.scores.squared_error for part in by_user)
+    overall = float(np.sqrt(squared_error / sum(part.scores.num_ratings for part in by_user)))
+    with matplotlib.rc_context(STYLE):
+        height = 2.1 + 0.3 * max(len(by_user), len(by_item))
+        figure = Figure(figsize=(9, height), dpi=120, layout="constrained")
+        left, right = figure.subplots(1, 2, sharex=True)
+        draw_panel(left, by_user, overall, "user")
+        draw_panel(right, by_item, overall, "item")
+        figure.legend(handles=left.lines[:1], loc="outside lower center", frameon=False)
+        figure.suptitle(f"AutoRec on {dataset}, {orientation} rows")
+        figure.savefig(path)
+
+
+def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) -> None:
+    """The RMSE of each slice, from few training ratings (top) to many, and its test ratings."""
+    places = range(len(parts))
+    axes.axvline(overall, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
+                 label=f"all test ratings: {overall:.4f}")  # fmt: skip
+    axes.plot([part.scores.rmse for part in parts], places, color=TEST_COLOR, marker="o",
+              markersize=5, linewidth=1)  # fmt: skip
+    axes.set_yticks(places, [part.label for part in parts])
+    axes.set_ylim(len(parts) - 0.5, -0.5)
+    axes.set_xlabel("test RMSE")
+    axes.set_title(f"training ratings of the {what}", loc="left", fontsize=11)
+    axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
+    counts = axes.secondary_yaxis("right")
+    counts.set_yticks(places, [f"{part.scores.num_ratings:,}" for part in parts])
+    counts.tick_params(length=0, labelcolor=TRAIN_COLOR)
+    counts.spines["right"].set_visible(False)
+    axes.annotate("test ratings", (1, 1), (4, 6), xycoords="axes fraction", color=TRAIN_COLOR,
+                  textcoords="offset points")  # fmt: skip
