@@ -106,7 +106,7 @@ class AutoRec(tf.Module):
         ]
         self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
         self.drop_seeds = random_stream(config.random_seed, "dropout").integers(
-            2**31, size=len(sizes)
+            2**31, size=len(sizes) + 1
         )
         self.optimizer = OPTIMIZERS[config.optimizer_method](self.parameters, config)
         if config.engine == "sparse":
@@ -138,17 +138,18 @@ class AutoRec(tf.Module):
     def hidden(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The last hidden layer (B, l) from the first one's products z = R V (B, k)."""
         activation = ACTIVATIONS[self.config.hidden_activation]
-        h = self.drop(activation(z + self.mu), 0, training)
-        for layer, (weights, biases) in enumerate(self.inner, 1):
-            h = self.drop(activation(h @ weights + biases), layer, training)
+        rate = self.config.dropout if training else 0.0
+        h = self.drop(activation(z + self.mu), rate, 1)
+        for layer, (weights, biases) in enumerate(self.inner, 2):
+            h = self.drop(activation(h @ weights + biases), rate, layer)
         return h
 
-    def drop(self, h: tf.Tensor, layer: int, training: bool) -> tf.Tensor:
-        """Dropout (Srivastava et al., 2014) of `h`, drawn anew for each layer and step."""
-        if not training or not self.config.dropout:
-            return h
+    def drop(self, x: tf.Tensor, rate: float, layer: int) -> tf.Tensor:
+        """Dropout (Srivastava et al., 2014) of `x`, drawn anew for each layer and step."""
+        if not rate:
+            return x
         seed = tf.stack([tf.constant(self.drop_seeds[layer]), self.steps])
-        return tf.nn.experimental.stateless_dropout(h, self.config.dropout, seed)
+        return tf.nn.experimental.stateless_dropout(x, rate, seed)
 
     def output(self, x: tf.Tensor) -> tf.Tensor:
         """f; a bounded activation spans the rating scale."""
@@ -170,7 +171,8 @@ class AutoRec(tf.Module):
         """
         config, weighted = self.config, self.config.regularization == "weighted"
         count = batch.count if weighted else tf.fill([self.V.shape[0]], tf.cast(share, tf.float32))
-        z, omega_V = self.engine.encode(batch, batch.ratings, self.V, count)
+        inputs = self.drop(batch.ratings, config.input_dropout, 0)
+        z, omega_V = self.engine.encode(batch, inputs, self.V, count)
         product, omega_W = self.engine.decode(batch, self.hidden(z, True), self.Wt, count)
         prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
@@ -286,6 +288,25 @@ class AutoRec(tf.Module):
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
         z, _ = self.engine.encode(batch, batch.ratings, self.V, tf.zeros_like(self.b))
         return self.hidden(z)
+
+    @tf.function
+    def codes(self, ratings: SparseRows) -> tf.Tensor:
+        """`represent` of every row, in blocks: float32 [rows, l]."""
+        blocks = tf.TensorArray(
+            tf.float32, 0, True, infer_shape=False, element_shape=[None, self.Wt.shape[1]]
+        )
+        num_rows = tf.size(ratings.indptr, tf.int64) - 1
+        for start in tf.range(0, num_rows, PREDICTION_ROWS):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            rows = tf.range(start, tf.minimum(start + PREDICTION_ROWS, num_rows))
+            blocks = blocks.write(blocks.size(), self.represent(ratings, rows))
+        return blocks.concat()
+
+    def reconstruct(self, codes: tf.Tensor, first: int, last: int) -> tf.Tensor:
+        """The reconstruction of columns first..last-1 from hidden `codes` (float32 [B, l]):
+        float32 [B, last - first], dense."""
+        product = tf.matmul(codes, self.Wt[first:last], transpose_b=True)
+        return self.output(product + self.b[first:last])
 
 
 def normal(name: str, shape: tuple[int, int], stddev: float, seed: np.ndarray) -> tf.Variable:

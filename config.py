@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from errors import UserError
 
@@ -46,10 +46,51 @@ def constant(value: Any) -> Any:
     return field(default=value, init=False)
 
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "regularization": "plain", "tune": ("lambda_value", "base_lr"), "decay_epoch_step": 20,
+        "train_epoch": 125,
+    },
+    "seed": {
+        "orientation": "user", "train_ratio": 0.75, "regularization": "plain", "decay_rate": 0.96,
+        "score_reconstruction": True,
+    },
+    "best": {"regularization": "plain", "members": ("item", "item", "deep", "user")},
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Config:
     """One run's settings. Raises `UserError` if a value is out of its range."""
 
+    preset: str = option(
+        "default", "experiment",
+        "settings to start from, which other flags override: paper (its I-AutoRec, lambda and "
+        "learning rate chosen by validation), seed (the earlier program's protocol), best "
+        "(several models, blended)",
+        choices=tuple(PRESETS),
+    )
+    num_splits: int = option(
+        1, "experiment",
+        "repeat the run with as many consecutive seeds, and report mean and 95 %% interval",
+        AT_LEAST_1,
+    )
+    tune: tuple[str, ...] = option(
+        (), "experiment",
+        "settings to choose from their grid (experiments.py) by validation ratings",
+        choices=("lambda_value", "base_lr"),
+    )
+    members: tuple[str, ...] = option(
+        (), "experiment",
+        "models (experiments.py) to blend with weights learned on validation ratings",
+        choices=("item", "deep", "user"),
+    )
+    score_reconstruction: bool = option(
+        False, "experiment",
+        "score the reconstruction of test ratings given as input, too: the earlier program's "
+        "measure, which leaks",
+    )
     dataset: str | None = option(
         None,
         "data",
@@ -101,8 +142,15 @@ class Config:
         0.0, "model", "share of each hidden layer's units left out of a training step",
         SHARE,
     )
+    input_dropout: float = option(
+        0.0, "model", "share of the input ratings left out of a training step; all are "
+        "reconstructed", SHARE,
+    )
     train_epoch: int = option(500, "training", "number of epochs", AT_LEAST_1)
     batch_size: int = option(512, "training", "rows in a mini-batch", AT_LEAST_1)
+    pretrain_epoch: int = option(
+        0, "training", "epochs of greedy layer-wise pre-training of a deep model", NOT_NEGATIVE
+    )
     optimizer_method: str = option(
         "Adam", "training", "optimiser", choices=("Adam", "RMSProp")
     )
@@ -170,9 +218,24 @@ class Config:
                 continue
             if allowed["check"] and not allowed["check"][0](value):
                 raise UserError(f"--{option_field.name} {value!r}: must be {allowed['check'][1]}")
-            if allowed["choices"] and value not in allowed["choices"]:
+            several = value if isinstance(value, tuple) else (value,)
+            if allowed["choices"] and not set(several) <= set(allowed["choices"]):
                 names = ", ".join(allowed["choices"])
                 raise UserError(f"--{option_field.name} {value!r}: must be one of {names}")
+        self.check_combinations()
+
+    def check_combinations(self) -> None:
+        """Raise UserError for settings that would silently have no effect together."""
+        sizes = self.hidden_neuron
+        mirrored = len(sizes) > 1 and len(sizes) % 2 and sizes == sizes[::-1]
+        if self.pretrain_epoch and not mirrored:
+            raise UserError(
+                f"--pretrain_epoch {self.pretrain_epoch}: layer-wise pre-training needs hidden "
+                "layers that mirror each other around one in the middle, as in "
+                "--hidden_neuron 500 250 500"
+            )
+        if self.patience and not self.validation_ratio:
+            raise UserError(f"--patience {self.patience} needs --validation_ratio")
 
     @property
     def encoder_lambda(self) -> float:
@@ -217,11 +280,15 @@ def boolean(text: str) -> bool:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
-    """The configuration that a command line asks for. Exits with code 2 if it is unusable."""
+    """The configuration that a command line asks for. Exits with code 2 if it is unusable.
+
+    A flag that is given overrides the preset, and is not tuned.
+    """
     parser = Parser(
         prog="main.py",
         description="Train AutoRec (Sedhain et al., WWW 2015) and record the run.",
         allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
     groups: dict[str, Any] = {}
     types = get_type_hints(Config)
@@ -229,17 +296,31 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
         group = f.metadata["group"]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
-        value_type = (*get_args(types[f.name]), types[f.name])[0]  # int of int | None
-        shown = "" if f.default is None else f" (default: {f.default})"
-        settings: dict[str, Any] = dict(default=f.default, help=f.metadata["text"] + shown)
-        if value_type is bool:
-            settings.update(type=boolean, nargs="?", const=True, metavar="true|false")
-        elif f.metadata["choices"]:
-            settings.update(choices=f.metadata["choices"])
-        else:
-            settings.update(type=value_type, metavar=value_type.__name__.upper())
-        groups[group].add_argument(f"--{f.name}", **settings)
+        groups[group].add_argument(f"--{f.name}", **flag_settings(f, types[f.name]))
+    given = vars(parser.parse_args(arguments))
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    settings = PRESETS[given.get("preset", "default")] | given
+    if "tune" not in given:
+        settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
     try:
-        return Config(**vars(parser.parse_args(arguments)))
+        return Config(**settings)
     except UserError as error:
         parser.error(str(error))
+
+
+def flag_settings(f: Any, hint: Any) -> dict[str, Any]:
+    """What argparse needs to know of a field's flag."""
+    several = get_origin(hint) is tuple
+    value_type = (*get_args(hint), hint)[0]  # int of int | None, and of tuple[int, ...]
+    default = " ".join(map(str, f.default)) if several else f.default
+    shown = "" if default in (None, "") else f" (default: {default})"
+    settings: dict[str, Any] = dict(help=f.metadata["text"] + shown)
+    if several:
+        settings.update(nargs="+")
+    if value_type is bool:
+        settings.update(type=boolean, nargs="?", const=True, metavar="true|false")
+    elif f.metadata["choices"]:
+        settings.update(choices=f.metadata["choices"])
+    else:
+        settings.update(type=value_type, metavar=value_type.__name__.upper())
+    return settings

@@ -170,6 +170,11 @@ class Split:
     test: RatingMatrix
     validation: RatingMatrix | None = None
 
+    def transposed(self) -> "Split":
+        """The same split in the other orientation."""
+        sides = (self.train, self.test, self.validation)
+        return Split(*(side and side.transposed() for side in sides))
+
 
 def check_indices(indices: np.ndarray, bound: int, what: str) -> None:
     if len(indices) and not 0 <= indices.min() <= indices.max() < bound:

@@ -18,6 +18,12 @@ class Progress:
         self.test_rmse: float | None = None
         self.line = ""
 
+    def begin(self, name: str, epochs: int) -> None:
+        """Go over to the training called `name`, if it is another one than before."""
+        if name != self.dataset:
+            self.close()
+            self.dataset, self.epochs, self.test_rmse = name, epochs, None
+
     def show(self, metrics: EpochMetrics) -> None:
         """Renew the live line; where there is none, print a line if the epoch was evaluated."""
         if metrics.test_rmse is not None:

@@ -1,6 +1,7 @@
 """The run folder: what a run leaves on disk for people and programs to read."""
 
 import csv
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -14,8 +15,10 @@ from typing import Any, NoReturn
 
 from config import Config
 from errors import UserError
+from scoring import Slice
 
-PACKAGES = ("tensorflow", "numpy", "pandas", "numba", "comet-ml", "matplotlib")
+RECONSTRUCTION = "reconstruction_rmse_test_ratings_as_input"
+PACKAGES = ("tensorflow", "numpy", "pandas", "scipy", "numba", "comet-ml", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -48,38 +51,29 @@ class RunFolder:
             self.refuse()
 
     def create(self) -> None:
-        """Make the folder, with an empty metrics.csv in it."""
+        """Make the folder."""
         try:
-            self.path.mkdir(parents=True)
+            make_folder(self.path)
         except FileExistsError:
             self.refuse()
-        except OSError as error:
-            raise UserError(
-                f"cannot make the run folder {self.path} ({error.strerror}): choose another "
-                "--results_dir"
-            ) from error
-        self.metrics_file = open(self.path / "metrics.csv", "w", newline="", encoding="utf-8")
-        self.write_row([f.name for f in fields(EpochMetrics)])
 
     def refuse(self) -> NoReturn:
         raise UserError(
             f"{self.path} already exists and is never overwritten: choose another --run_name"
         )
 
-    def write_row(self, row: Sequence[Any]) -> None:
-        csv.writer(self.metrics_file, lineterminator="\n").writerow(row)
-        self.metrics_file.flush()  # so that a killed run keeps its rows
-
     def add(self, metrics: EpochMetrics) -> None:
         """Append one epoch to metrics.csv, at once."""
+        with open(self.path / "metrics.csv", "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if not self.metrics:
+                writer.writerow([f.name for f in fields(EpochMetrics)])
+            writer.writerow(astuple(metrics))
         self.metrics.append(metrics)
-        self.write_row(astuple(metrics))
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write `content` under `name`, which appears only when it is whole."""
-        unfinished = self.path / f"{name}.part"
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, self.path / name)
+        write_json(self.path / name, content)
 
     def write_text_records(self, config: Config) -> None:
         """The three files of the earlier program: the settings as its `Namespace(...)` line, and
@@ -96,9 +90,6 @@ class RunFolder:
         for name, text in texts.items():
             (self.path / name).write_text(text, encoding="utf-8")
 
-    def close(self) -> None:
-        self.metrics_file.close()
-
 
 def tab_line(name: str, values: Sequence[float | None]) -> str:
     """`name` and each value, every one followed by a tab, as the earlier program wrote them."""
@@ -106,21 +97,36 @@ def tab_line(name: str, values: Sequence[float | None]) -> str:
 
 
 def default_name(config: Config) -> str:
-    """A run's name made of dataset, seed, optimiser, learning rate and UTC time."""
-    time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    """A run's name made of dataset, preset, seed, optimiser, learning rate and UTC time.
+
+    A run over several splits has a digest of its settings for the time: the same command goes on
+    in the same folder.
+    """
+    if config.num_splits == 1:
+        last = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    else:
+        settings = config.recorded() | {"num_splits": None}
+        last = f"splits_{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]}"
+    preset = "" if config.preset == "default" else f"{config.preset}_"
     return (
-        f"{config.dataset}_seed{config.random_seed}_{config.optimizer_method.lower()}"
-        f"_lr{config.base_lr:g}_{time}"
+        f"{config.dataset}_{preset}seed{config.random_seed}_{config.optimizer_method.lower()}"
+        f"_lr{config.base_lr:g}_{last}"
     )
 
 
 def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
-    """Final and best results. The final ones are the result; the best epoch is chosen by looking
-    at the test ratings, so it says how flat the end is and is never to be quoted as a score."""
+    """Final and best results. The final ones are the result, of the last evaluated epoch or of the
+    one that validation ratings chose; the best epoch is chosen by looking at the test ratings, so
+    it says how flat the end is and is never to be quoted as a score."""
     evaluated = [m for m in metrics if m.test_rmse is not None]
     found: dict[str, Any] = {"final_train_rmse": metrics[-1].train_rmse}
     if evaluated:
         final, best = evaluated[-1], min(evaluated, key=lambda m: m.test_rmse)
+        if final.validation_rmse is not None:
+            final = min(evaluated, key=lambda m: m.validation_rmse)
+            found["final_validation_rmse"] = final.validation_rmse
+        if final.reconstruction_rmse is not None:
+            found[RECONSTRUCTION] = final.reconstruction_rmse
         found |= {
             "final_test_epoch": final.epoch,
             "final_test_rmse": final.test_rmse,
@@ -132,20 +138,58 @@ def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
     return found
 
 
-def summarize(
-    metrics: Sequence[EpochMetrics], train_epoch: int, facts: dict[str, Any], seconds: float
-) -> dict[str, Any]:
-    """What summary.json holds: a run of `train_epoch` epochs, or of fewer if it was interrupted."""
-    return {
-        "status": "finished" if len(metrics) == train_epoch else "interrupted",
-        "dataset": facts["dataset"],
-        "epochs": len(metrics),
-        **results(metrics),
-        "test_ratings": facts["test_ratings"],
-        "cold_test_ratings": facts["cold_test_ratings"],
-        "seconds": round(seconds, 3),
-        "peak_memory_mb": peak_memory_mb(),
-    }
+def slice_rows(slices: Sequence[Slice]) -> list[dict[str, Any]]:
+    """Slices as summary.json holds them."""
+    return [
+        {
+            "training_ratings": part.label,
+            "test_ratings": part.scores.num_ratings,
+            "rmse": part.scores.rmse,
+            "mae": part.scores.mae,
+        }
+        for part in slices
+    ]
+
+
+def make_folder(path: Path) -> None:
+    """Make `path`, which must be new; FileExistsError if it is not, UserError if it cannot be."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"cannot make the run folder {path} ({error.strerror}): choose another --results_dir"
+        ) from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` under a name that appears only when it is whole."""
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that a run wrote; UserError if it was changed into something
+    else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} ({error}): remove it, and the run goes on") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object: remove it, and the run goes on")
+    return content
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write `rows`, all with the keys of the first, under a name that appears when it is whole."""
+    unfinished = path.with_name(f"{path.name}.part")
+    with open(unfinished, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(unfinished, path)
 
 
 def environment() -> dict[str, Any]:

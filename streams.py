@@ -3,7 +3,14 @@
 import numpy as np
 
 # The position of a name is part of every published number: append, never reorder.
-STREAMS = ("split", "initialisation", "shuffle", "synthetic", "validation", "dropout")
+STREAMS = (
+    "split",
+    "initialisation",
+    "shuffle",
+    "synthetic",
+    "dropout",
+    "pretraining",
+)
 
 
 def random_stream(seed: int, name: str, *index: int) -> np.random.Generator:

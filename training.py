@@ -23,8 +23,8 @@ def epochs(
     measure of experiments.py, if that is to be recorded beside.
     """
     config, train = model.config, sparse_rows(split.train)
-    test = Evaluation(model, split, split.test)
-    validation = split.validation and Evaluation(model, split, split.validation)
+    test = HeldOut(model, split, split.test)
+    validation = split.validation and HeldOut(model, split, split.validation)
     best = Best(model)
     started = time.perf_counter()
     try:
@@ -61,7 +61,7 @@ def epochs(
         best.restore()
 
 
-class Evaluation:
+class HeldOut:
     """Scores of a model's predictions of the `held_out` ratings of a split."""
 
     def __init__(self, model: AutoRec, split: Split, held_out: RatingMatrix) -> None:

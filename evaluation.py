@@ -1,0 +1,51 @@
+"""What a trained model is worth on the test ratings: RMSE by slice, and rankings."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from AutoRec import AutoRec
+from batch import sparse_rows
+from data_preprocessor import Split
+from ranking import RankingScores, rank
+from scoring import Scores, Slice, cold_pairs, score, slices
+
+
+def scores(split: Split, predictions: np.ndarray, scale: tuple[float, float]) -> Scores:
+    """RMSE and MAE of raw `predictions` of the test ratings, float32 [pairs] in their order."""
+    test = split.test
+    return score(predictions, test.values, cold_pairs(split.train, test.rows, test.indices), scale)
+
+
+def sliced(
+    split: Split, predictions: np.ndarray, scale: tuple[float, float], orientation: str
+) -> dict[str, list[Slice]]:
+    """The scores by training ratings of the user ("user") and of the item ("item")."""
+    train, test = split.train, split.test
+    cold = cold_pairs(train, test.rows, test.indices)
+    counts = train.row_counts[test.rows], train.column_counts[test.indices]
+    by_user, by_item = counts[::-1] if orientation == "item" else counts
+    return {
+        axis: slices(predictions, test.values, cold, scale, count)
+        for axis, count in (("user", by_user), ("item", by_item))
+    }
+
+
+def user_blocks(
+    model: AutoRec, split: Split, orientation: str
+) -> Callable[[int, int], np.ndarray]:
+    """A function (first, last) -> the raw predictions of every item for users first..last-1,
+    float32 [last - first, items]."""
+    codes = model.codes(sparse_rows(split.train))
+    if orientation == "item":
+        return lambda first, last: model.reconstruct(codes, first, last).numpy().T
+    num_items = split.train.num_columns
+    return lambda first, last: model.reconstruct(codes[first:last], 0, num_items).numpy()
+
+
+def ranked(
+    split: Split, predict_block: Callable[[int, int], np.ndarray], orientation: str
+) -> RankingScores:
+    """NDCG@10 and Recall@10 over the users."""
+    by_user = split if orientation == "user" else split.transposed()
+    return rank(predict_block, by_user.train, by_user.test)

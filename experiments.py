@@ -1,0 +1,163 @@
+"""What goes beyond training one model: settings chosen by validation ratings, several models
+blended, and the earlier program's leaking measure.
+
+Test ratings are seen here by `reconstruction` alone, which exists to show what that does; the
+others are given training and validation ratings.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from AutoRec import AutoRec, choose_engine
+from batch import sparse_rows
+from config import Config
+from data_preprocessor import Ratings, Split, split_ratings
+from evaluation import scores, user_blocks
+from pretraining import pretrain
+from records import EpochMetrics
+from scoring import Scores
+from training import HeldOut, epochs
+
+VALIDATION_RATIO = 0.1  # of the training ratings, to choose settings or learn weights by
+
+# What --tune chooses from.
+GRID: dict[str, Sequence[Any]] = {"lambda_value": (30.0, 40.0, 50.0), "base_lr": (0.003, 0.005)}
+
+# What --members names: settings over those of the configuration.
+MEMBERS: dict[str, dict[str, Any]] = {
+    "item": {"orientation": "item"},
+    "deep": {"orientation": "item"},
+    "user": {"orientation": "user"},
+}
+
+
+def build(config: Config, split: Split, scale: tuple[float, float], threads: int) -> AutoRec:
+    """The model that `config` means for the training ratings of `split`, pre-trained if that is
+    asked for."""
+    config = replace(config, engine=choose_engine(config, split.train.density))
+    model = AutoRec(split.train.num_columns, config, scale, threads)
+    if config.pretrain_epoch:
+        pretrain(model, split.train, threads)
+    return model
+
+
+def tune(
+    config: Config, ratings: Ratings, threads: int
+) -> Iterator[tuple[dict[str, Any], float]]:
+    """Train every point of `GRID` over the settings in `config.tune` and yield it with the last
+    epoch's RMSE of validation ratings, a tenth of the training ratings of `config`'s split. The
+    test ratings are not looked at."""
+    split = validation_split(config, ratings)
+    for values in itertools.product(*(GRID[name] for name in config.tune)):
+        point = dict(zip(config.tune, values, strict=True))
+        trial = replace(config, **point, display_step=config.train_epoch)
+        *_, last = epochs(build(trial, split, ratings.scale, threads), split)
+        yield point, last.test_rmse
+
+
+def validation_split(config: Config, ratings: Ratings) -> Split:
+    """The training ratings of `config`'s split, parted again: a tenth of them is the test side."""
+    split = split_ratings(
+        ratings, config.train_ratio, config.split_seed, config.orientation, VALIDATION_RATIO
+    )
+    return Split(split.train, split.validation)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a blend: its settings, weight and lone scores, and how it predicts."""
+
+    config: Config
+    weight: float
+    validation_rmse: float
+    test_rmse: float
+    model: AutoRec
+    predict_block: Callable[[int, int], np.ndarray]
+
+    def row(self) -> dict[str, Any]:
+        """The member's line in members.csv."""
+        shown = ("orientation", "hidden_neuron", "regularization", "lambda_value", "dropout",
+                 "base_lr", "train_epoch", "random_seed")  # fmt: skip
+        found = {name: getattr(self, name) for name in ("weight", "validation_rmse", "test_rmse")}
+        return found | {name: getattr(self.config, name) for name in shown}
+
+
+def blend(
+    config: Config,
+    ratings: Ratings,
+    threads: int,
+    watch: Callable[[str, Config, EpochMetrics], None],
+) -> tuple[list[Member], np.ndarray, Split]:
+    """Train `config.members` and blend them with weights learned on validation ratings.
+
+    Every member is trained twice: without a tenth of the training ratings, which then choose the
+    weights, and with all of them, for the result. Returns the members, the blend's raw
+    predictions of the test ratings (float32 [pairs]) and the split, whose rows are items. `watch`
+    is told every epoch of every member, and may raise to end it all.
+    """
+    config = replace(config, orientation="item")
+    whole = split_ratings(ratings, config.train_ratio, config.split_seed)
+    part, settings = validation_split(config, ratings), member_configs(config)
+
+    def fit(split: Split, step: str) -> tuple[list[AutoRec], list[np.ndarray]]:
+        models, predictions = [], []
+        for number, member in enumerate(settings, 1):
+            own = oriented(split, member)
+            model = build(member, own, ratings.scale, threads)
+            for metrics in epochs(model, own):
+                watch(f"{step}, model {number}", member, metrics)
+            pairs = split.test.rows, split.test.indices
+            pairs = pairs if member.orientation == "item" else pairs[::-1]
+            models.append(model)
+            predictions.append(model.predict(sparse_rows(own.train), *pairs))
+        return models, predictions
+
+    _, held_out = fit(part, "for the weights")
+    models, predictions = fit(whole, "for the result")
+    weights = blend_weights(np.clip(held_out, *ratings.scale), part.test.values)
+    members = [
+        Member(
+            member, float(weight), scores(part, held, ratings.scale).rmse,
+            scores(whole, predicted, ratings.scale).rmse, model,
+            user_blocks(model, oriented(whole, member), member.orientation)
+        )
+        for member, weight, held, predicted, model in zip(
+            settings, weights, held_out, predictions, models, strict=True
+        )
+    ]  # fmt: skip
+    return members, weights @ np.clip(predictions, *ratings.scale), whole
+
+
+def oriented(split: Split, config: Config) -> Split:
+    """`split`, whose rows are items, as `config` wants its rows."""
+    return split if config.orientation == "item" else split.transposed()
+
+
+def member_configs(config: Config) -> list[Config]:
+    """The settings of each of `config.members`: they share the split, and each has an
+    initialisation and a shuffling of its own."""
+    return [
+        replace(
+            config, **MEMBERS[name], members=(), random_seed=config.random_seed + i,
+        )
+        for i, name in enumerate(config.members)
+    ]  # fmt: skip
+
+
+def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    """The weights, none negative, with the least squared error of the weighted sum of
+    `predictions` [members, pairs] against validation `ratings` [pairs]: float64 [members]."""
+    weights, _ = nnls(predictions.T.astype(np.float64), ratings.astype(np.float64))
+    return weights
+
+
+def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
+    """The earlier program's measure: the network is given the *test* ratings and the same test
+    ratings are compared with what comes out. Not a prediction, and never to be quoted as one."""
+    evaluate, inputs = HeldOut(model, split, split.test), sparse_rows(split.test)
+    return lambda: evaluate(inputs)
