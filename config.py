@@ -152,7 +152,10 @@ class Config:
         0, "training", "epochs of greedy layer-wise pre-training of a deep model", NOT_NEGATIVE
     )
     optimizer_method: str = option(
-        "Adam", "training", "optimiser", choices=("Adam", "RMSProp")
+        "Adam",
+        "training",
+        "optimiser; RProp takes one step an epoch, on all rows at once",
+        choices=("Adam", "RMSProp", "RProp"),
     )
     engine: str = option(
         "auto",
@@ -208,6 +211,10 @@ class Config:
     adam_epsilon: float = constant(1e-8)
     rmsprop_decay: float = constant(0.9)
     rmsprop_epsilon: float = constant(1e-7)
+    rprop_eta_plus: float = constant(1.2)
+    rprop_eta_minus: float = constant(0.5)
+    rprop_delta_min: float = constant(1e-6)
+    rprop_delta_max: float = constant(50.0)
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden_neuron, int):  # Config(hidden_neuron=500), for convenience

@@ -1,10 +1,23 @@
-"""Optimisers on TensorFlow's fused update ops: one pass over a parameter and its state a step."""
+"""Optimisers of two kinds, told apart by `full_batch`.
 
-from collections.abc import Sequence
+Adam and RMSProp (`full_batch` false) take the gradients of a mini-batch: `apply(gradients,
+learning_rate)`, on TensorFlow's fused update ops, one pass over a parameter and its state.
+
+RProp (`full_batch` true) needs the whole objective: `step(evaluate, learning_rate)`, called from
+Python. It is the paper's.
+
+All state is in variables: `tf.train.Checkpoint(optimizer=...)` restores an optimiser exactly.
+"""
+
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from config import Config
+
+# Gradients (one dense tensor a parameter, in its shape and dtype), cost and squared error
+# (scalars) of the whole objective, at the present values of the parameters.
+Evaluation = tuple[Sequence[tf.Tensor], tf.Tensor, tf.Tensor]
 
 
 class Adam(tf.Module):
@@ -21,19 +34,19 @@ class Adam(tf.Module):
         self.parameters = list(parameters)
         self.beta_1, self.beta_2 = config.adam_beta_1, config.adam_beta_2
         self.epsilon = config.adam_epsilon
-        self.step = tf.Variable(0.0, trainable=False)
+        self.t = tf.Variable(0.0, trainable=False)
         self.m, self.v = zeros_like(parameters), zeros_like(parameters)
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
         """Take one step; gradients: one dense float32 tensor a parameter, in its shape."""
-        self.step.assign_add(1.0)
+        self.t.assign_add(1.0)
         for x, m, v, gradient in zip(self.parameters, self.m, self.v, gradients, strict=True):
             tf.raw_ops.ResourceApplyAdam(
                 var=x.handle,
                 m=m.handle,
                 v=v.handle,
-                beta1_power=tf.pow(self.beta_1, self.step),
-                beta2_power=tf.pow(self.beta_2, self.step),
+                beta1_power=tf.pow(self.beta_1, self.t),
+                beta2_power=tf.pow(self.beta_2, self.t),
                 lr=learning_rate,
                 beta1=self.beta_1,
                 beta2=self.beta_2,
@@ -73,8 +86,58 @@ class RMSProp(tf.Module):
             )
 
 
+class RProp(tf.Module):
+    """iRprop- (Igel and Hüsken, "Improving the Rprop learning algorithm", 2000), full-batch.
+
+    Every component of x has a step length of its own, delta, and uses its gradient's sign only:
+
+    g g_last > 0:  delta <- min(eta+ delta, delta_max)
+    g g_last < 0:  delta <- max(eta- delta, delta_min);  g <- 0
+    x <- x - sign(g) delta
+
+    All deltas start as the learning rate of the first step; later learning rates have no effect.
+    """
+
+    full_batch = True
+
+    def __init__(self, parameters: Sequence[tf.Variable], config: Config) -> None:
+        super().__init__(name="rprop")
+        self.parameters = list(parameters)
+        self.eta_plus, self.eta_minus = config.rprop_eta_plus, config.rprop_eta_minus
+        self.delta_min, self.delta_max = config.rprop_delta_min, config.rprop_delta_max
+        self.started = tf.Variable(False, trainable=False)
+        self.delta, self.last_sign = zeros_like(parameters), zeros_like(parameters)
+
+    def step(
+        self, evaluate: Callable[[], Evaluation], learning_rate: float
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Evaluate once, update the parameters, and return cost and squared error from before the
+        update: float64 scalars."""
+        if not self.started.numpy():
+            for delta in self.delta:
+                delta.assign(tf.ones_like(delta) * float(learning_rate))
+            self.started.assign(True)
+        gradients, cost, squared_error = evaluate()
+        self._update(list(gradients))
+        return tf.cast(cost, tf.float64), tf.cast(squared_error, tf.float64)
+
+    @tf.function
+    def _update(self, gradients):
+        for x, delta, last_sign, gradient in zip(
+            self.parameters, self.delta, self.last_sign, gradients, strict=True
+        ):
+            sign = tf.sign(gradient)  # signs, because a product of small gradients may be 0
+            turn = sign * last_sign
+            longer = tf.minimum(self.eta_plus * delta, self.delta_max)
+            shorter = tf.maximum(self.eta_minus * delta, self.delta_min)
+            delta.assign(tf.where(turn > 0, longer, tf.where(turn < 0, shorter, delta)))
+            sign = tf.where(turn < 0, tf.zeros_like(sign), sign)
+            x.assign_sub(sign * delta)
+            last_sign.assign(sign)
+
+
 def zeros_like(parameters: Sequence[tf.Variable]) -> list[tf.Variable]:
     return [tf.Variable(tf.zeros_like(x), trainable=False) for x in parameters]
 
 
-OPTIMIZERS = {"Adam": Adam, "RMSProp": RMSProp}
+OPTIMIZERS = {"Adam": Adam, "RMSProp": RMSProp, "RProp": RProp}

@@ -167,3 +167,24 @@ class ReferenceRMSProp:
             v = self.decay * self.state.get(name, 0.0) + (1 - self.decay) * g * g
             self.state[name] = v
             x -= rate * g / np.sqrt(v + self.epsilon)
+
+
+class ReferenceRProp:
+    """iRprop-: algorithm 4 of Igel and Hüsken (2000), one component at a time."""
+
+    def __init__(self, eta_plus=1.2, eta_minus=0.5, delta_min=1e-6, delta_max=50.0):
+        self.eta_plus, self.eta_minus = eta_plus, eta_minus
+        self.delta_min, self.delta_max = delta_min, delta_max
+        self.delta, self.last = {}, {}
+
+    def step(self, parameters, gradients, rate):
+        for name, (x, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            for index, g in np.ndenumerate(gradient):
+                key = name, index
+                delta, product = self.delta.get(key, rate), g * self.last.get(key, 0.0)
+                if product > 0:
+                    delta = min(delta * self.eta_plus, self.delta_max)
+                if product < 0:
+                    delta, g = max(delta * self.eta_minus, self.delta_min), 0.0
+                x[index] -= np.sign(g) * delta
+                self.delta[key], self.last[key] = delta, g

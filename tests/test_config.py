@@ -60,6 +60,12 @@ def test_constants_of_the_model_are_the_listed_ones():
     assert 0 < config.decay_rate <= 1
 
 
+def test_constants_of_rprop_are_its_papers():
+    config = Config()
+    assert (config.rprop_eta_plus, config.rprop_eta_minus) == (1.2, 0.5)
+    assert (config.rprop_delta_min, config.rprop_delta_max) == (1e-6, 50.0)
+
+
 @pytest.mark.parametrize(
     "flag, text, value",
     [
@@ -74,6 +80,7 @@ def test_constants_of_the_model_are_the_listed_ones():
         ("train_epoch", "2", 2),
         ("batch_size", "64", 64),
         ("optimizer_method", "RMSProp", "RMSProp"),
+        ("optimizer_method", "RProp", "RProp"),
         ("engine", "sparse", "sparse"),
         ("base_lr", "3e-3", 0.003),
         ("decay_epoch_step", "25", 25),

@@ -1,0 +1,216 @@
+"""The full-batch optimisers against NumPy, SciPy and the conditions that define them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference import ReferenceRProp
+
+from config import Config
+from optimizer import OPTIMIZERS, Adam, RMSProp, RProp
+
+RATE = 0.1
+
+
+class Problem:
+    """A function of several parameters, with its minimum, and a log of where it was evaluated.
+
+    `value` and `gradient` are NumPy's, in float64, of all parameters in one flat vector.
+    """
+
+    def __init__(self, value, gradient, starts, dtype=np.float64):
+        self.value, self.gradient, self.points = value, gradient, []
+        self.parameters = [tf.Variable(np.asarray(start, dtype)) for start in starts]
+
+    @property
+    def x(self):
+        return np.concatenate([x.numpy().ravel() for x in self.parameters]).astype(np.float64)
+
+    def split(self, flat):
+        ends = np.cumsum([x.shape.num_elements() for x in self.parameters])[:-1]
+        return [
+            part.reshape(x.shape)
+            for part, x in zip(np.split(flat, ends), self.parameters, strict=True)
+        ]
+
+    def evaluate(self):
+        """What `step` asks for; the squared error is told from the cost by a factor of 3."""
+        self.points.append(self.x)
+        gradients = [
+            tf.constant(part, x.dtype)
+            for part, x in zip(self.split(self.gradient(self.x)), self.parameters, strict=True)
+        ]
+        cost = tf.constant(self.value(self.x), self.parameters[0].dtype)
+        return gradients, cost, 3 * cost
+
+
+def quadratic(condition=30.0, seed=0, dtype=np.float64):
+    """A quadratic with a minimum of 2, whose Hessian mixes the parameters, (3, 4) and (5)."""
+    rng = np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(rng.normal(size=(17, 17)))
+    A = rotation * np.geomspace(1, condition, 17) @ rotation.T
+    minimum = rng.normal(size=17)
+    starts = rng.normal(size=(3, 4)), rng.normal(size=5)
+    return Problem(
+        lambda x: (x - minimum) @ A @ (x - minimum) / 2 + 2,
+        lambda x: A @ (x - minimum),
+        starts,
+        dtype,
+    )
+
+
+def rosenbrock(dtype=np.float64):
+    return Problem(
+        lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2,
+        lambda x: np.array(
+            [-400 * x[0] * (x[1] - x[0] ** 2) - 2 * (1 - x[0]), 200 * (x[1] - x[0] ** 2)]
+        ),
+        ([-1.2], [1.0]),
+        dtype,
+    )
+
+
+def slope():
+    """No minimum and one gradient everywhere: every step is longer than the last."""
+    return Problem(lambda x: x.sum(), np.ones_like, ([1.0, 2.0],))
+
+
+def kink():
+    """A minimum that every step oversteps."""
+    return Problem(lambda x: abs(x).sum(), np.sign, ([1.03, -0.4],))
+
+
+PROBLEMS = {f.__name__: f for f in (quadratic, rosenbrock, slope, kink)}
+both = pytest.mark.parametrize("method", [RProp])
+
+
+def run(method, problem, num_steps):
+    """The optimiser after `num_steps`, and the cost and x where each step began."""
+    optimizer = method(problem.parameters, Config())
+    costs, points = [], []
+    for _ in range(num_steps):
+        points.append(problem.x)
+        costs.append(float(optimizer.step(problem.evaluate, RATE)[0]))
+    return optimizer, costs, points
+
+
+# Both
+
+
+def test_optimisers_tell_which_want_the_whole_objective():
+    assert OPTIMIZERS == {"Adam": Adam, "RMSProp": RMSProp, "RProp": RProp}
+    assert [name for name, method in OPTIMIZERS.items() if method.full_batch] == ["RProp"]
+    for name, method in OPTIMIZERS.items():
+        assert hasattr(method, "step" if method.full_batch else "apply")
+        assert Config(optimizer_method=name).optimizer_method == name
+
+
+@both
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_step_returns_cost_and_squared_error_of_where_it_began(method, dtype):
+    problem = quadratic(dtype=dtype)
+    optimizer = method(problem.parameters, Config())
+    for _ in range(15):
+        before = problem.x
+        cost, squared_error = optimizer.step(problem.evaluate, RATE)
+        assert cost.dtype == squared_error.dtype == tf.float64
+        assert float(cost) == pytest.approx(problem.value(before), rel=1e-6)
+        assert float(squared_error) == pytest.approx(3 * float(cost), rel=1e-6)
+        assert not np.array_equal(problem.x, before)
+
+
+@both
+def test_a_gradient_of_zero_moves_nothing(method):
+    problem = quadratic()
+    problem.gradient = np.zeros_like
+    start = problem.x
+    optimizer, costs, _ = run(method, problem, 3)
+    np.testing.assert_array_equal(problem.x, start)
+    assert costs == [problem.value(start)] * 3
+
+
+@both
+def test_a_cost_of_nan_is_reported_and_not_swallowed(method):
+    problem = quadratic()
+    problem.value = lambda x: np.nan
+    problem.gradient = lambda x: np.full_like(x, np.nan)
+    _, costs, _ = run(method, problem, 2)
+    assert np.isnan(costs).all()
+
+
+@both
+@pytest.mark.parametrize("num_steps", [0, 1, 4, 14])  # 14: the ring of 10 pairs has wrapped
+def test_a_restored_optimiser_continues_bit_for_bit(method, num_steps, tmp_path):
+    problem = quadratic(1e3, dtype=np.float32)
+    optimizer, _, _ = run(method, problem, num_steps)
+    prefix = tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / "state"))
+
+    other = quadratic(1e3, dtype=np.float32)
+    for x in other.parameters:
+        x.assign(tf.zeros_like(x))
+    restored = method(other.parameters, Config())
+    tf.train.Checkpoint(optimizer=restored).read(prefix).assert_consumed()
+    problem.points.clear()
+    for _ in range(12):
+        one = optimizer.step(problem.evaluate, RATE)
+        two = restored.step(other.evaluate, RATE)
+        assert [float(x) for x in one] == [float(x) for x in two]
+        np.testing.assert_array_equal(problem.x, other.x)
+    np.testing.assert_array_equal(problem.points, other.points)
+
+
+# RProp
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_rprop_follows_the_reference_step_by_step(name):
+    problem = PROBLEMS[name]()
+    optimizer, reference = RProp(problem.parameters, Config()), ReferenceRProp()
+    expected = [x.numpy() for x in problem.parameters]
+    for _ in range(100):
+        optimizer.step(problem.evaluate, RATE)
+        flat = np.concatenate([x.ravel() for x in expected])
+        reference.step(expected, problem.split(problem.gradient(flat)), RATE)
+        for x, wanted in zip(problem.parameters, expected, strict=True):
+            np.testing.assert_allclose(x, wanted, rtol=1e-9, atol=1e-12)
+    lengths = np.concatenate([delta.numpy().ravel() for delta in optimizer.delta])
+    if name == "slope":
+        np.testing.assert_array_equal(lengths, 50.0)
+    if name == "kink":
+        assert lengths.min() == pytest.approx(1e-6)
+
+
+def test_rprop_in_float32_follows_the_float64_reference():
+    problem, reference = quadratic(dtype=np.float32), ReferenceRProp()
+    optimizer, expected = RProp(problem.parameters, Config()), problem.split(problem.x)
+    for _ in range(20):
+        optimizer.step(problem.evaluate, RATE)
+        flat = np.concatenate([x.ravel() for x in expected])
+        reference.step(expected, problem.split(problem.gradient(flat)), RATE)
+    for x, wanted in zip(problem.parameters, expected, strict=True):
+        assert x.dtype == tf.float32
+        np.testing.assert_allclose(x, wanted, rtol=0, atol=1e-5)
+
+
+def test_rprop_sees_that_tiny_gradients_agree():
+    problem = slope()
+    problem.gradient = lambda x: np.full_like(x, 1e-200)  # whose square is 0
+    optimizer, _, _ = run(RProp, problem, 3)
+    np.testing.assert_allclose(optimizer.delta[0], RATE * 1.2**2)
+
+
+def test_rprop_takes_its_first_step_length_from_the_first_learning_rate_alone():
+    ends = []
+    for rates in ([0.1, 0.1, 0.1], [0.1, 5.0, 1e-3], [0.2, 0.1, 0.1]):
+        problem = quadratic()
+        optimizer = RProp(problem.parameters, Config())
+        for rate in rates:
+            optimizer.step(problem.evaluate, rate)
+        ends.append(problem.x)
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert not np.array_equal(ends[0], ends[2])
+
+
+def test_rprop_evaluates_once_a_step():
+    problem = quadratic()
+    _, _, points = run(RProp, problem, 7)
+    np.testing.assert_array_equal(problem.points, points)
