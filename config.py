@@ -154,8 +154,8 @@ class Config:
     optimizer_method: str = option(
         "Adam",
         "training",
-        "optimiser; RProp takes one step an epoch, on all rows at once",
-        choices=("Adam", "RMSProp", "RProp"),
+        "optimiser; RProp and LBFGS take one step an epoch, on all rows at once",
+        choices=("Adam", "RMSProp", "RProp", "LBFGS"),
     )
     engine: str = option(
         "auto",
@@ -215,6 +215,11 @@ class Config:
     rprop_eta_minus: float = constant(0.5)
     rprop_delta_min: float = constant(1e-6)
     rprop_delta_max: float = constant(50.0)
+    lbfgs_memory: int = constant(10)  # pairs of s and y
+    lbfgs_armijo: float = constant(1e-4)  # c1 and c2 of the weak Wolfe conditions
+    lbfgs_wolfe: float = constant(0.9)
+    lbfgs_max_trials: int = constant(25)  # evaluations in a line search
+    lbfgs_min_cosine: float = constant(1e-7)  # between s and y: float32's rounding
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden_neuron, int):  # Config(hidden_neuron=500), for convenience

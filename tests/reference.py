@@ -188,3 +188,16 @@ class ReferenceRProp:
                     delta, g = max(delta * self.eta_minus, self.delta_min), 0.0
                 x[index] -= np.sign(g) * delta
                 self.delta[key], self.last[key] = delta, g
+
+
+def inverse_bfgs(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The dense inverse BFGS matrix of (s, y) pairs, oldest first, from s'y / y'y of the newest:
+    equation 6.17 of Nocedal and Wright (2006)."""
+    s, y = pairs[-1]
+    identity = np.eye(len(s))
+    H = (s @ y) / (y @ y) * identity
+    for s, y in pairs:
+        rho = 1 / (y @ s)
+        left = identity - rho * np.outer(s, y)
+        H = left @ H @ left.T + rho * np.outer(s, s)
+    return H

@@ -60,10 +60,12 @@ def test_constants_of_the_model_are_the_listed_ones():
     assert 0 < config.decay_rate <= 1
 
 
-def test_constants_of_rprop_are_its_papers():
+def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
     config = Config()
     assert (config.rprop_eta_plus, config.rprop_eta_minus) == (1.2, 0.5)
     assert (config.rprop_delta_min, config.rprop_delta_max) == (1e-6, 50.0)
+    assert config.lbfgs_memory == 10
+    assert (config.lbfgs_armijo, config.lbfgs_wolfe) == (1e-4, 0.9)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,7 @@ def test_constants_of_rprop_are_its_papers():
         ("batch_size", "64", 64),
         ("optimizer_method", "RMSProp", "RMSProp"),
         ("optimizer_method", "RProp", "RProp"),
+        ("optimizer_method", "LBFGS", "LBFGS"),
         ("engine", "sparse", "sparse"),
         ("base_lr", "3e-3", 0.003),
         ("decay_epoch_step", "25", 25),
