@@ -214,6 +214,7 @@ class AutoRec(tf.Module):
             cost, squared_error = self.optimizer.step(
                 lambda: self._full_gradients(ratings), learning_rate
             )
+            self.steps.assign_add(1)
         else:
             cost, squared_error = self._train_epoch(
                 ratings, tf.constant(order, tf.int64), tf.constant(learning_rate, tf.float32)
