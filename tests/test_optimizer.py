@@ -275,6 +275,33 @@ def test_the_first_trial_is_of_length_1_and_later_ones_are_newton_steps():
     np.testing.assert_allclose(problem.gradient(problem.x), 0, atol=1e-9)
 
 
+def test_a_cost_that_hardly_falls_is_of_too_long_a_step():
+    minimum = -0.50002  # so that -1 lies lower than 0, by less than 1e-4 of the slope
+    problem = Problem(
+        lambda x: (x[0] - minimum) ** 2, lambda x: 2 * (x - minimum), ([0.0],)
+    )
+    run(LBFGS, problem, 1)
+    assert 0 < problem.value([0.0]) - problem.value([-1.0]) < 1e-4 * 2 * abs(minimum)
+    np.testing.assert_allclose(np.ravel(problem.points), [0, -1, -0.5])
+
+
+def test_a_slope_that_hardly_changes_is_of_too_short_a_step():
+    problem = Problem(lambda x: (x[0] - 15) ** 2 / 2, lambda x: x - 15, ([0.0],))
+    run(LBFGS, problem, 1)  # slopes of 15, 14 and 13: 14 is more than 0.9 times 15
+    np.testing.assert_allclose(np.ravel(problem.points), [0, 1, 2])
+
+
+def test_a_direction_that_leads_upwards_is_given_up_for_the_gradient():
+    problem = quadratic()
+    optimizer, _, _ = run(LBFGS, problem, 1)
+    for ring in [*optimizer.s, *optimizer.y]:
+        ring.assign(tf.zeros_like(ring))
+    optimizer.scale.assign(-1)  # H is -I
+    (direction, slope), g = optimizer.descent(), problem.gradient(problem.x)
+    np.testing.assert_array_equal(np.concatenate([x.numpy().ravel() for x in direction]), g)
+    assert slope == pytest.approx(-g @ g) and optimizer.num_pairs.numpy() == 0
+
+
 @pytest.mark.parametrize("num_steps", [1, 2, 9, 10, 11, 14, 25])
 def test_the_two_loops_are_the_dense_bfgs_matrix_of_the_last_10_pairs(num_steps):
     problem = quadratic(1e4)
@@ -326,11 +353,12 @@ def test_parameters_changed_from_outside_are_evaluated_anew_without_history():
     np.testing.assert_array_equal(problem.x, fresh.x)
 
 
+@pytest.mark.parametrize("slope_beyond", [np.nan, 3.0, -3.0])
 @pytest.mark.parametrize("cost_beyond", [np.nan, np.inf])
-def test_a_trial_without_a_cost_is_too_long_a_step(cost_beyond):
+def test_a_trial_without_a_cost_is_too_long_a_step(cost_beyond, slope_beyond):
     problem = Problem(
         lambda x: float(3 * x[0] - np.log(x[0])) if x[0] > 0 else cost_beyond,
-        lambda x: 3 - 1 / x if x[0] > 0 else np.full(1, np.nan),
+        lambda x: 3 - 1 / x if x[0] > 0 else np.full(1, slope_beyond),
         ([0.9],),
     )
     _, costs, _ = run(LBFGS, problem, 12)
