@@ -246,6 +246,11 @@ class Config:
                 "layers that mirror each other around one in the middle, as in "
                 "--hidden_neuron 500 250 500"
             )
+        if self.grad_clip and self.optimizer_method in ("RProp", "LBFGS"):
+            raise UserError(
+                f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
+                "sign only, and L-BFGS needs the gradient itself"
+            )
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
 
