@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from records import EpochMetrics
+from records import RECONSTRUCTION, EpochMetrics
 from scoring import Slice
 
 PAPER_RMSE = {"item": 0.831, "user": 0.874}  # Table 1(a), ML-1M
 TRAIN_COLOR, TEST_COLOR, PAPER_COLOR = "#7a8ba0", "#c8452f", "#333333"
+VALIDATION_COLOR, LEAKING_COLOR = "#2f7d5b", "#b08a2e"
 STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -29,6 +30,12 @@ def draw_rmse(
         ("training (running)", TRAIN_COLOR, metrics, [m.train_rmse for m in metrics]),
         ("test", TEST_COLOR, evaluated, [m.test_rmse for m in evaluated]),
     ]
+    for label, color, column in (
+        ("validation", VALIDATION_COLOR, "validation_rmse"),
+        ("reconstruction (test ratings as input)", LEAKING_COLOR, RECONSTRUCTION),
+    ):
+        if evaluated and getattr(evaluated[0], column) is not None:
+            curves.append((label, color, evaluated, [getattr(m, column) for m in evaluated]))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.2), dpi=120, layout="constrained")
         axes = figure.add_subplot()

@@ -40,6 +40,11 @@ class Progress:
         left = metrics.elapsed_seconds / metrics.epoch * (self.epochs - metrics.epoch)
         width = len(str(self.epochs))
         test = "   -  " if self.test_rmse is None else f"{self.test_rmse:.4f}"
+        if metrics.validation_rmse is not None:
+            test += f"  validation RMSE {metrics.validation_rmse:.4f}"
+        if metrics.reconstruction_rmse_test_ratings_as_input is not None:
+            leaking = metrics.reconstruction_rmse_test_ratings_as_input
+            test += f"  reconstruction RMSE (test ratings as input) {leaking:.4f}"
         return (
             f"{self.dataset}  epoch {metrics.epoch:{width}}/{self.epochs}  "
             f"train RMSE {metrics.train_rmse:.4f}  test RMSE {test}  "

@@ -126,8 +126,8 @@ class Run:
         ended_early = self.interruption.requested and len(folder.metrics) < config.train_epoch
         status = "interrupted" if ended_early else "finished"
         found |= {"status": status, "epochs": len(folder.metrics)}
-        if "final_test_rmse" not in found:  # interrupted before the first evaluation
-            return found
+        if self.split.validation is None:  # the epoch of an interruption may be unevaluated
+            found["final_test_epoch"] = len(folder.metrics)
         split, test = self.split, self.split.test
         predictions = model.predict(sparse_rows(split.train), test.rows, test.indices)
         blocks = user_blocks(model, split, config.orientation)
@@ -194,8 +194,8 @@ class Run:
         return {
             "final_test_rmse": total.rmse,
             "final_test_mae": total.mae,
-            "ndcg_at_10": ranking.ndcg,
-            "recall_at_10": ranking.recall,
+            "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
+            "recall_at_10": ranking.recall if ranking.num_users else None,
             "ranked_users": ranking.num_users,
             "by_training_ratings_of_the_user": slice_rows(parts["user"]),
             "by_training_ratings_of_the_item": slice_rows(parts["item"]),
@@ -241,6 +241,7 @@ def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
             f"{epoch} ({summary['test_ratings']:,} test ratings, "
             f"{summary['cold_test_ratings']} cold)."
         )
+    if summary.get("ranked_users"):
         lines.append(
             f"NDCG@10 {summary['ndcg_at_10']:.4f}, Recall@10 {summary['recall_at_10']:.4f} "
             f"over {summary['ranked_users']:,} users."

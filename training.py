@@ -49,7 +49,7 @@ def epochs(
                 test_rmse=scores and scores.rmse,
                 test_mae=scores and scores.mae,
                 validation_rmse=held_out and held_out.rmse,
-                reconstruction_rmse=leaking and leaking.rmse,
+                reconstruction_rmse_test_ratings_as_input=leaking and leaking.rmse,
                 epoch_seconds=round(now - epoch_started, 4),
                 elapsed_seconds=round(now - started, 4),
             )
