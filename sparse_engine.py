@@ -145,22 +145,28 @@ def copy_rows(first, last, indptr, indices, values, rows, starts, row, column, r
 
 
 @compiled
-def transpose(row, column, num_columns):
-    """The batch's ratings by column: where each column starts (n + 1), and of each rating its
-    row and its place in row order."""
-    starts = np.zeros(num_columns + 1, np.int64)
-    for u in column:
-        starts[u + 1] += 1
-    for u in range(num_columns):
-        starts[u + 1] += starts[u]
-    following = starts[:-1].copy()
-    row_of = np.empty(len(row), np.int32)
-    place = np.empty(len(row), np.int32)
-    for e in range(len(row)):
-        at = following[column[e]]
-        following[column[e]] += 1
-        row_of[at], place[at] = row[e], e
-    return starts, row_of, place
+def count_columns(first, last, starts, column, count):
+    """count (n): the ratings of columns first..last-1."""
+    for i in range(len(starts) - 1):
+        begin, end = starts[i], starts[i + 1]
+        e = begin + np.searchsorted(column[begin:end], first)
+        while e < end and column[e] < last:
+            count[column[e]] += 1
+            e += 1
+
+
+@compiled
+def place_columns(first, last, starts, column, following, row, place):
+    """The ratings of columns first..last-1, column by column: their rows in the batch, and their
+    places in row order. `following` (n) is where each column's next rating goes."""
+    for i in range(len(starts) - 1):
+        begin, end = starts[i], starts[i + 1]
+        e = begin + np.searchsorted(column[begin:end], first)
+        while e < end and column[e] < last:
+            at = following[column[e]]
+            following[column[e]] += 1
+            row[at], place[at] = i, e
+            e += 1
 
 
 class SparseEngine:
@@ -177,7 +183,7 @@ class SparseEngine:
             self._gather, [*ratings, rows], tf.int64, tf.int32, tf.int32, tf.float32
         )
         by_column = call(
-            self._transpose, [row, column, num_columns], tf.int64, tf.int32, tf.int32
+            self._transpose, [starts, column, num_columns], tf.int64, tf.int32, tf.int32
         )
         count = tf.cast(by_column[0][1:] - by_column[0][:-1], tf.float32)
         return Batch(starts, row, column, values, tf.ensure_shape(count, [num_columns]), by_column)
@@ -242,8 +248,15 @@ class SparseEngine:
         self.share(copy_rows, starts, *arguments)
         return starts, row, column, ratings
 
-    def _transpose(self, row, column, num_columns):
-        return transpose(row, column, int(num_columns))
+    def _transpose(self, starts, column, num_columns):
+        by_column = np.zeros(num_columns + 1, np.int64)
+        every = np.arange(num_columns + 1)
+        self.share(count_columns, every, starts, column, by_column[1:])
+        np.cumsum(by_column, out=by_column)
+        row, place = np.empty(len(column), np.int32), np.empty(len(column), np.int32)
+        arguments = starts, column, by_column[:-1].copy(), row, place
+        self.share(place_columns, every, *arguments)
+        return by_column, row, place
 
     def _multiply(self, starts, column, weights, X):
         out = self.result((len(starts) - 1, X.shape[1]))
