@@ -49,14 +49,14 @@ def constant(value: Any) -> Any:
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
-        "regularization": "plain", "tune": ("lambda_value", "base_lr"), "decay_epoch_step": 20,
-        "train_epoch": 125,
+        "regularization": "plain", "tune": ("lambda_value", "base_lr", "decay_epoch_step"),
+        "train_epoch": 100,
     },
     "seed": {
         "orientation": "user", "train_ratio": 0.75, "regularization": "plain", "decay_rate": 0.96,
         "score_reconstruction": True,
     },
-    "best": {"regularization": "plain", "members": ("item", "item", "deep", "user")},
+    "best": {"members": ("denoising", "wide", "weighted", "user")},
 }  # fmt: skip
 
 
@@ -79,12 +79,12 @@ class Config:
     tune: tuple[str, ...] = option(
         (), "experiment",
         "settings to choose from their grid (experiments.py) by validation ratings",
-        choices=("lambda_value", "base_lr"),
+        choices=("lambda_value", "base_lr", "decay_epoch_step"),
     )
     members: tuple[str, ...] = option(
         (), "experiment",
         "models (experiments.py) to blend with weights learned on validation ratings",
-        choices=("item", "deep", "user"),
+        choices=("item", "denoising", "wide", "weighted", "user"),
     )
     score_reconstruction: bool = option(
         False, "experiment",
