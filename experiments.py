@@ -153,14 +153,18 @@ def oriented(split: Split, config: Config) -> Split:
 
 
 def member_configs(config: Config) -> list[Config]:
-    """The settings of each of `config.members`: they share the split, and each has an
-    initialisation and a shuffling of its own."""
+    """The settings of each of `config.members`: what `config` has set otherwise than by default,
+    and else the member's own. They share the split, and each has an initialisation and a
+    shuffling of its own."""
+    default = Config()
+    own = [
+        {k: v for k, v in MEMBERS[name].items() if getattr(config, k) == getattr(default, k)}
+        for name in config.members
+    ]
     return [
-        replace(
-            config, **MEMBERS[name], members=(), random_seed=config.random_seed + i,
-        )
-        for i, name in enumerate(config.members)
-    ]  # fmt: skip
+        replace(config, **settings, members=(), random_seed=config.random_seed + i)
+        for i, settings in enumerate(own)
+    ]
 
 
 def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:
