@@ -17,14 +17,19 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
+from config import Config
+from data_preprocessor import load_ratings, split_ratings
 from errors import UserError, run_program
 from figure import TEST_COLOR
+from ranking import rank
 from records import RECONSTRUCTION, write_csv
 from splits import mean_and_interval
 
@@ -118,7 +123,8 @@ def render() -> None:
     done = [(row, splits) for row in ROWS if (splits := finished(FOLDER / row.name))]
     lines = [line for row, splits in done for line in summary_lines(row, splits)]
     write_csv(FOLDER / "summary.csv", lines)
-    write_csv(FOLDER / "metrics.csv", [metrics_line(row, splits) for row, splits in done])
+    metrics = [metrics_line(row.name, splits) for row, splits in done]
+    write_csv(FOLDER / "metrics.csv", [*metrics, metrics_line("popularity", by_popularity())])
     (FOLDER / "table.md").write_text(markdown(done, lines), encoding="utf-8")
     draw_hidden_units({line["row"]: line for line in lines})
 
@@ -145,15 +151,36 @@ def summary_lines(row: Row, splits: list[dict[str, Any]]) -> list[dict[str, Any]
     return [line(row.name)]
 
 
-def metrics_line(row: Row, splits: list[dict[str, Any]]) -> dict[str, Any]:
+METRICS = "final_test_mae", "ndcg_at_10", "recall_at_10"
+
+
+def metrics_line(name: str, splits: list[dict[str, Any]]) -> dict[str, Any]:
     """The means of the other metrics."""
-    found = {"row": row.name, "num_splits": len(splits)}
-    for name in ("final_test_mae", "ndcg_at_10", "recall_at_10"):
-        mean, half = mean_and_interval([split[name] for split in splits])
+    found = {"row": name, "num_splits": len(splits)}
+    for metric in METRICS:
+        values = [split[metric] for split in splits if metric in split]
+        mean, half = mean_and_interval(values) if values else ("", "")
         found |= {
-            f"{name}_mean": round(mean, 5),
-            f"{name}_ci95": round(half, 5) if len(splits) > 1 else "",
+            f"{metric}_mean": round(mean, 5) if values else "",
+            f"{metric}_ci95": round(half, 5) if len(values) > 1 else "",
         }
+    return found
+
+
+@cache
+def by_popularity() -> list[dict[str, Any]]:
+    """For comparison: every user is recommended the items with the most training ratings."""
+    ratings = load_ratings("ml-1m", Config().ratings_folder(), 0)
+    found = []
+    for seed in range(1994, 1999):
+        split = split_ratings(ratings, Config().train_ratio, seed, "user")
+        counts = split.train.column_counts.astype(np.float32)
+
+        def predict_block(first: int, last: int, counts: np.ndarray = counts) -> np.ndarray:
+            return np.tile(counts, (last - first, 1))
+
+        scores = rank(predict_block, split.train, split.test)
+        found.append({"ndcg_at_10": scores.ndcg, "recall_at_10": scores.recall})
     return found
 
 
