@@ -14,6 +14,7 @@ and l of the last (the same one, but in a deep model), e ratings observed in the
 """
 
 import importlib.util
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -159,6 +160,13 @@ class AutoRec(tf.Module):
         if self.config.output_activation == "tanh":
             return low + (high - low) * (tf.tanh(x) + 1) / 2
         return ACTIVATIONS[self.config.output_activation](x)
+
+    def start_at(self, rating: float) -> None:
+        """Set b so that f(b) is `rating`, which lies within the scale: where the output starts."""
+        low, high = self.scale
+        share = (rating - low) / (high - low)
+        inverse = {"sigmoid": math.log(share / (1 - share)), "tanh": math.atanh(2 * share - 1)}
+        self.b.assign(tf.fill(self.b.shape, inverse.get(self.config.output_activation, rating)))
 
     def objective(
         self, batch: Batch, share: tf.Tensor | float = 1.0

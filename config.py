@@ -124,6 +124,10 @@ class Config:
     output_activation: str = option(
         "identity", "model", "f; sigmoid and tanh span the rating scale", choices=ACTIVATION_NAMES
     )
+    initial_bias: str = option(
+        "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
+        choices=("zero", "mean"),
+    )
     lambda_value: float = option(1.0, "model", "regularisation strength, lambda", NOT_NEGATIVE)
     lambda_encoder: float | None = option(
         None, "model", "lambda of V alone (default: --lambda_value)", NOT_NEGATIVE

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from AutoRec import AutoRec, choose_engine
 from batch import sparse_rows
@@ -55,6 +54,8 @@ def build(config: Config, split: Split, scale: tuple[float, float], threads: int
     asked for."""
     config = replace(config, engine=choose_engine(config, split.train.density))
     model = AutoRec(split.train.num_columns, config, scale, threads)
+    if config.initial_bias == "mean":
+        model.start_at(float(split.train.values.mean()))
     if config.pretrain_epoch:
         pretrain(model, split.train, threads)
     return model
@@ -170,6 +171,8 @@ def member_configs(config: Config) -> list[Config]:
 def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:
     """The weights, none negative, with the least squared error of the weighted sum of
     `predictions` [members, pairs] against validation `ratings` [pairs]: float64 [members]."""
+    from scipy.optimize import nnls  # 30 MB, and few runs blend
+
     weights, _ = nnls(predictions.T.astype(np.float64), ratings.astype(np.float64))
     return weights
 

@@ -222,7 +222,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     if config.members:
         return f"{data}\nModels: AutoRec, {', '.join(config.members)}, blended"
     hidden = ", ".join(map(str, config.hidden_neuron))
-    tuned = " (to be tuned)" if config.tune else ""
+    tuned = f"\nTo be chosen by validation: {', '.join(config.tune)}" if config.tune else ""
     return (
         f"{data}\nModel: AutoRec, {config.orientation} rows, {hidden} hidden units, "
         f"{config.regularization} lambda {config.lambda_value:g}, {config.optimizer_method} "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import scipy.stats
+from scipy.special import stdtrit  # light, unlike scipy.stats
 
 from config import Config
 from errors import UserError
@@ -93,5 +93,5 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
     """The mean, and half the width of its 95 % interval by Student's t; nan for one value."""
     if len(values) < 2:
         return values[0], float("nan")
-    quantile = scipy.stats.t.ppf(0.975, len(values) - 1)
+    quantile = stdtrit(len(values) - 1, 0.975)
     return statistics.fmean(values), quantile * statistics.stdev(values) / len(values) ** 0.5
