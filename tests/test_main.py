@@ -71,7 +71,8 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
     folder = tmp_path / "results" / "run"
     assert {path.name for path in folder.iterdir()} == {
         "basic_info.txt", "train_record.txt", "test_record.txt", "metrics.csv", "config.json",
-        "summary.json", "rmse.png", "parameters.index", "parameters.data-00000-of-00001",
+        "summary.json", "rmse.png", "slices.png", "parameters.index",
+        "parameters.data-00000-of-00001",
     }  # fmt: skip
 
     rows = read_metrics(folder)
@@ -84,13 +85,13 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
             assert record[line] == [float(row[column]) for row in rows if row[column]]
 
     config, summary = read_json(folder / "config.json"), read_json(folder / "summary.json")
-    expected = {"hidden_neuron": 8, "train_epoch": 5, "grad_clip": False, "dataset": "ml-1m",
+    expected = {"hidden_neuron": [8], "train_epoch": 5, "grad_clip": False, "dataset": "ml-1m",
                 "num_ratings": 900, "train_ratings": 810, "test_ratings": 90, "base_lr": 0.001,
                 "split_seed": 1994, "adam_beta_1": 0.9, "run_name": "run"}  # fmt: skip
     assert {key: config[key] for key in expected} == expected
     assert config["engine"] in ("dense", "sparse") and config["threads"] >= 1
     assert config["packages"]["tensorflow"] == tf.__version__
-    assert "hidden_neuron=8" in (folder / "basic_info.txt").read_text(encoding="utf-8")
+    assert "hidden_neuron=(8,)" in (folder / "basic_info.txt").read_text(encoding="utf-8")
     assert str(tmp_path) not in "".join(
         path.read_text(encoding="utf-8") for path in folder.glob("*.[tj]*") if path.is_file()
     )
@@ -167,7 +168,7 @@ def test_every_hyper_parameter_changes_the_result(flag, value, small_data, tmp_p
     import main
 
     results = []
-    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
     for run, changed in (("before", ()), ("after", (flag, str(value)))):
         arguments = {"--comet": "off", "--hidden_neuron": 8, "--batch_size": 16, "--base_lr": 0.1,
                      "--train_epoch": 4, "--decay_epoch_step": 2, "--data_dir": small_data,
