@@ -166,9 +166,10 @@ def test_the_same_command_gives_the_same_metrics_to_the_last_bit(ml_1m, tmp_path
 )  # fmt: skip
 def test_every_hyper_parameter_changes_the_result(flag, value, small_data, tmp_path, monkeypatch):
     import main
+    import run as run_module
 
     results = []
-    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(run_module, "start_tensorflow", lambda: None)  # already running here
     for run, changed in (("before", ()), ("after", (flag, str(value)))):
         arguments = {"--comet": "off", "--hidden_neuron": 8, "--batch_size": 16, "--base_lr": 0.1,
                      "--train_epoch": 4, "--decay_epoch_step": 2, "--data_dir": small_data,
