@@ -128,6 +128,10 @@ class Run:
         found |= {"status": status, "epochs": len(folder.metrics)}
         if "final_test_rmse" not in found:  # interrupted before the first evaluation
             return found
+        if "final_validation_rmse" not in found:  # which chose an epoch; otherwise it is the last
+            found["final_test_epoch"] = len(folder.metrics)
+        if leaking:
+            found[RECONSTRUCTION] = leaking().rmse
         split, test = self.split, self.split.test
         predictions = model.predict(sparse_rows(split.train), test.rows, test.indices)
         blocks = user_blocks(model, split, config.orientation)

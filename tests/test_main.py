@@ -1,6 +1,7 @@
 """The program as a user runs it: a process, its output, its exit code and what it leaves."""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+RECONSTRUCTION = "reconstruction_rmse_test_ratings_as_input"
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
 TIME_COLUMNS = ("epoch_seconds", "elapsed_seconds")
@@ -154,30 +156,112 @@ def test_the_same_command_gives_the_same_metrics_to_the_last_bit(ml_1m, tmp_path
     assert runs[0] == runs[1]
 
 
+DEEP = "--hidden_neuron 6 3 6"
+
+
 @pytest.mark.parametrize(
-    "flag, value",
+    "given, changed",
     [
-        ("--hidden_neuron", 9), ("--lambda_value", 3), ("--train_epoch", 3), ("--batch_size", 7),
-        ("--optimizer_method", "RMSProp"), ("--grad_clip", "true"), ("--base_lr", 0.05),
-        ("--decay_rate", 0.1), ("--decay_epoch_step", 1), ("--random_seed", 5),
-        ("--split_seed", 5), ("--train_ratio", 0.8), ("--orientation", "user"),
-        ("--regularization", "plain"),
+        ("", "--hidden_neuron 9"), ("", "--lambda_value 3"), ("", "--train_epoch 3"),
+        ("", "--batch_size 7"), ("", "--optimizer_method RMSProp"), ("", "--grad_clip true"),
+        ("", "--base_lr 0.05"), ("", "--decay_rate 0.1"), ("", "--decay_epoch_step 1"),
+        ("", "--random_seed 5"), ("", "--split_seed 5"), ("", "--train_ratio 0.8"),
+        ("", "--orientation user"), ("", "--regularization plain"),
+        ("", "--hidden_activation tanh"), ("", "--output_activation sigmoid"),
+        ("", "--lambda_encoder 0"), ("", "--lambda_decoder 0"), ("", "--dropout 0.3"),
+        ("", "--input_dropout 0.3"), ("", "--optimizer_method RProp"),
+        ("", "--optimizer_method LBFGS"), ("", DEEP), (DEEP, "--pretrain_epoch 1"),
+        (DEEP + " --pretrain_epoch 1", "--pretrain_epoch 2"),
+        ("", "--validation_ratio 0.2"),
+        ("--validation_ratio 0.2 --train_epoch 12", "--patience 1"),
     ],
 )  # fmt: skip
-def test_every_hyper_parameter_changes_the_result(flag, value, small_data, tmp_path, monkeypatch):
-    import main
-    import run as run_module
+def test_every_hyper_parameter_changes_the_result(given, changed, run_here):
+    before, after = (run_here(f"{given} {flags}") for flags in ("", changed))
+    assert before["status"] == after["status"] == "finished"
+    if "--patience" in changed:  # which only spares epochs
+        assert before["final_test_rmse"] == after["final_test_rmse"]
+        assert before["epochs"] > after["epochs"]
+    else:
+        assert before["final_test_rmse"] != after["final_test_rmse"]
 
-    results = []
-    monkeypatch.setattr(run_module, "start_tensorflow", lambda: None)  # already running here
-    for run, changed in (("before", ()), ("after", (flag, str(value)))):
-        arguments = {"--comet": "off", "--hidden_neuron": 8, "--batch_size": 16, "--base_lr": 0.1,
-                     "--train_epoch": 4, "--decay_epoch_step": 2, "--data_dir": small_data,
-                     "--run_name": run, "--results_dir": tmp_path}  # fmt: skip
-        arguments |= dict([changed]) if changed else {}
-        assert main.main([str(x) for pair in arguments.items() for x in pair]) == 0
-        results.append(read_json(tmp_path / run / "summary.json")["final_test_rmse"])
-    assert results[0] != results[1]
+
+@pytest.fixture
+def run_here(small_data, tmp_path, monkeypatch):
+    """A function that runs flags within this process, on small data, and returns the summary."""
+    import main
+    import run
+
+    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
+    names = itertools.count()
+
+    def run_flags(flags):
+        name = f"run_{next(names)}"
+        small = ("--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 4 "
+                 "--decay_epoch_step 2")  # fmt: skip
+        places = ("--run_name", name, "--data_dir", str(small_data), "--results_dir", str(tmp_path))
+        assert main.main([*small.split(), *places, *flags.split()]) in (0, 130)
+        return read_json(tmp_path / name / "summary.json")
+
+    return run_flags
+
+
+def test_the_result_is_that_of_the_epoch_that_validation_ratings_chose(run_here, tmp_path, capsys):
+    summary = run_here("--validation_ratio 0.2 --train_epoch 12 --patience 3 --lambda_value 0")
+    rows = read_metrics(tmp_path / "run_0")
+    best = min(rows, key=lambda row: float(row["validation_rmse"]))
+    assert 1 <= int(best["epoch"]) == len(rows) - 3
+    assert summary["final_test_epoch"] == int(best["epoch"])
+    assert summary["final_validation_rmse"] == float(best["validation_rmse"])
+    assert summary["final_test_rmse"] == float(best["test_rmse"])
+    assert f"after epoch {best['epoch']} (" in capsys.readouterr().out
+
+
+def test_slices_and_rankings_are_in_the_summary_and_add_up(run_here):
+    summary = run_here("")
+    for axis in ("user", "item"):
+        parts = summary[f"by_training_ratings_of_the_{axis}"]
+        assert sum(part["test_ratings"] for part in parts) == summary["test_ratings"] == 90
+        total = sum(part["test_ratings"] * part["rmse"] ** 2 for part in parts)
+        assert np.sqrt(total / 90) == pytest.approx(summary["final_test_rmse"], rel=1e-9)
+    assert 0 < summary["ndcg_at_10"] < 1 and 0 < summary["recall_at_10"] <= 1
+    assert 0 < summary["ranked_users"] <= 60
+
+
+def interrupt_at(epoch, monkeypatch):
+    """Have the runs of this process interrupted as soon as `epoch` is recorded."""
+    from run import Run
+
+    record = Run.record
+
+    def record_and_interrupt(self, metrics):
+        record(self, metrics)
+        self.interruption.requested = metrics.epoch == epoch
+
+    monkeypatch.setattr(Run, "record", record_and_interrupt)
+
+
+@pytest.mark.parametrize("display_step", [1, 2])
+def test_an_interrupted_run_is_scored_as_it_was_when_it_ended(
+    display_step, run_here, monkeypatch
+):
+    flags = "--score_reconstruction true --train_epoch"
+    whole = run_here(f"{flags} 3")
+    interrupt_at(3, monkeypatch)
+    summary = run_here(f"{flags} 9 --display_step {display_step}")
+    assert (summary["status"], summary["epochs"]) == ("interrupted", 3)
+    for name in ("final_test_epoch", "final_test_rmse", "ndcg_at_10", RECONSTRUCTION):
+        assert summary[name] == whole[name]
+
+
+def test_a_run_that_is_interrupted_at_its_best_epoch_ends_as_that(
+    run_here, tmp_path, monkeypatch
+):
+    interrupt_at(3, monkeypatch)
+    summary = run_here("--train_epoch 9 --base_lr 0.02 --validation_ratio 0.2")
+    rows = read_metrics(tmp_path / "run_0")
+    assert summary["final_test_epoch"] == len(rows) == 3
+    assert summary["final_test_rmse"] == float(rows[-1]["test_rmse"])
 
 
 def test_ctrl_c_finishes_the_epoch_and_writes_every_record(small_data, tmp_path):
