@@ -130,6 +130,86 @@ def test_the_recorded_test_rmse_is_that_of_the_saved_parameters(small_data, tmp_
     assert read_json(folder / "summary.json")["final_test_rmse"] == pytest.approx(rmse, abs=1e-5)
 
 
+def test_the_seed_preset_calls_its_reconstruction_by_its_name_beside_the_honest_rmse(
+    small_data, tmp_path
+):
+    done = run_main(
+        *SMALL, "--preset", "seed", "--train_epoch", 8, "--base_lr", 0.05,
+        "--data_dir", small_data, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    summary, rows = read_json(folder / "summary.json"), read_metrics(folder)
+    honest, leaking = summary["final_test_rmse"], summary[RECONSTRUCTION]
+    assert (honest, leaking) == tuple(
+        float(rows[-1][name]) for name in ("test_rmse", "reconstruction_rmse")
+    )
+    assert honest != leaking and summary["test_ratings"] == 225 and summary["preset"] == "seed"
+    assert f"Honest test RMSE {honest:.4f}" in done.stdout
+    assert f"Reconstruction RMSE (test ratings as input) {leaking:.4f}: " in done.stdout
+    assert "no prediction" in done.stdout
+    assert read_json(folder / "config.json")["preset"] == "seed"
+
+
+def test_the_paper_preset_chooses_lambda_and_learning_rate_and_keeps_the_table(
+    small_data, tmp_path
+):
+    done = run_main(*SMALL, "--preset", "paper", "--train_epoch", 2, "--data_dir", small_data,
+                    cwd=tmp_path)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    with open(folder / "tuning.csv", newline="", encoding="utf-8") as file:
+        points = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    assert len({(p["lambda_value"], p["base_lr"]) for p in points}) == len(points) > 3
+    best = min(points, key=lambda point: point["validation_rmse"])
+    config = read_json(folder / "config.json")
+    for name in ("lambda_value", "base_lr"):
+        assert config[name] == best[name]
+    assert config["regularization"] == "plain"
+    assert f"validation RMSE {best['validation_rmse']:.4f}" in done.stdout
+    rows = read_metrics(folder)
+    assert float(rows[0]["learning_rate"]) == best["base_lr"] and len(rows) == 2
+    assert f"lambda_value={best['lambda_value']!r}" in (folder / "basic_info.txt").read_text()
+
+
+def test_several_splits_are_run_once_and_the_table_is_printed_again(small_data, tmp_path):
+    arguments = (*SMALL, "--train_epoch", 2, "--num_splits", 2, "--data_dir", small_data)
+    first = run_main(*arguments, cwd=tmp_path)
+    assert (first.returncode, first.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    files = {path: path.stat().st_mtime_ns for path in folder.glob("split_*/*")}
+    table = (folder / "splits.csv").read_text(encoding="utf-8")
+    summaries = [read_json(folder / f"split_{seed}" / "summary.json") for seed in (1994, 1995)]
+    scores = [summary["final_test_rmse"] for summary in summaries]
+    assert scores[0] != scores[1]
+    mean = read_json(folder / "summary.json")["final_test_rmse_mean"]
+    assert mean == pytest.approx(np.mean(scores), rel=1e-12)
+
+    second = run_main(*arguments, cwd=tmp_path)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert "epoch" in first.stdout and "epoch" not in second.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("split_*/*")} == files
+    assert (folder / "splits.csv").read_text(encoding="utf-8") == table
+    assert first.stdout.endswith(second.stdout[second.stdout.index("| split_seed") :])
+
+
+def test_a_blend_leaves_its_members_and_a_summary(small_data, tmp_path):
+    done = run_main(*SMALL, "--members", "item", "user", "--train_epoch", 2,
+                    "--data_dir", small_data, cwd=tmp_path)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    with open(folder / "members.csv", newline="", encoding="utf-8") as file:
+        members = list(csv.DictReader(file))
+    assert [member["orientation"] for member in members] == ["item", "user"]
+    assert all(float(member["weight"]) >= 0 for member in members)
+    assert (folder / "parameters_1.index").exists() and (folder / "parameters_2.index").exists()
+    summary = read_json(folder / "summary.json")
+    assert (summary["status"], summary["test_ratings"]) == ("finished", 90)
+    assert f"Test RMSE {summary['final_test_rmse']:.4f}" in done.stdout
+    assert "for the weights, model 1" in done.stdout and "for the result, model 2" in done.stdout
+    assert read_json(folder / "config.json")["members"] == ["item", "user"]
+
+
 def test_real_movielens_trains_to_the_rmse_it_should(ml_1m, tmp_path):
     """15 epochs of small batches and falling rates reach a test RMSE of 0.8588, within 0.0002 on
     the library versions tried. Test ratings beside the training ratings as input give 0.8564."""
