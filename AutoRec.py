@@ -21,14 +21,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from batch import Batch, SparseRows, places, sparse_rows
+from batch import Batch, SparseRows, places
 from config import Config
 from dense_engine import DenseEngine
 from errors import UserError
 from optimizer import OPTIMIZERS
 from streams import random_stream
-
-__all__ = ["AutoRec", "choose_engine", "sparse_rows"]
 
 PREDICTION_ROWS = 512  # rows predicted at a time
 SPARSE_DENSITY = 0.2  # `auto` multiplies dense blocks from this share of observed entries on
@@ -162,9 +160,9 @@ class AutoRec(tf.Module):
         return ACTIVATIONS[self.config.output_activation](x)
 
     def start_at(self, rating: float) -> None:
-        """Set b so that f(b) is `rating`, which lies within the scale: where the output starts."""
+        """Set b so that f(b) is `rating`, or near it at the ends of the scale."""
         low, high = self.scale
-        share = (rating - low) / (high - low)
+        share = min(max((rating - low) / (high - low), 0.01), 0.99)
         inverse = {"sigmoid": math.log(share / (1 - share)), "tanh": math.atanh(2 * share - 1)}
         self.b.assign(tf.fill(self.b.shape, inverse.get(self.config.output_activation, rating)))
 

@@ -112,7 +112,7 @@ def blend(
 
     Every member is trained twice: without a tenth of the training ratings, which then choose the
     weights, and with all of them, for the result. Returns the members, the blend's raw
-    predictions of the test ratings (float32 [pairs]) and the split, whose rows are items. `watch`
+    predictions of the test ratings (float64 [pairs]) and the split, whose rows are items. `watch`
     is told every epoch of every member, and may raise to end it all.
     """
     config = replace(config, orientation="item")

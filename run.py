@@ -126,8 +126,10 @@ class Run:
         ended_early = self.interruption.requested and len(folder.metrics) < config.train_epoch
         status = "interrupted" if ended_early else "finished"
         found |= {"status": status, "epochs": len(folder.metrics)}
-        if self.split.validation is None:  # the epoch of an interruption may be unevaluated
+        if "final_validation_rmse" not in found:  # which chose an epoch; otherwise it is the last
             found["final_test_epoch"] = len(folder.metrics)
+        if leaking:
+            found[RECONSTRUCTION] = leaking().rmse
         split, test = self.split, self.split.test
         predictions = model.predict(sparse_rows(split.train), test.rows, test.indices)
         blocks = user_blocks(model, split, config.orientation)

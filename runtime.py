@@ -19,6 +19,8 @@ def import_tensorflow() -> ModuleType:
 def start_tensorflow() -> None:
     """Import TensorFlow and make the same command give the same bits again."""
     tf = import_tensorflow()
+    # It warns that functions are traced again, which every model's are, on purpose.
+    tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_op_determinism()
     tf.config.threading.set_intra_op_parallelism_threads(num_threads())
 

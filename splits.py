@@ -73,7 +73,9 @@ class SplitsFolder:
         }
         for name in list(self.rows[0])[1:]:
             mean, half = mean_and_interval([row[name] for row in self.rows])
-            found |= {f"{name}_mean": mean, f"{name}_ci95": half}
+            found[f"{name}_mean"] = mean
+            if len(self.rows) > 1:  # JSON knows no nan
+                found[f"{name}_ci95"] = half
         return found
 
     def table(self) -> str:

@@ -39,6 +39,8 @@ def epochs(
             scores = test(train) if evaluate else None
             held_out = validation(train) if evaluate and validation else None
             leaking = reconstruction() if evaluate and reconstruction else None
+            if held_out:
+                best.keep(epoch, held_out.rmse)
             now = time.perf_counter()
             yield EpochMetrics(
                 epoch=epoch,
@@ -53,10 +55,8 @@ def epochs(
                 epoch_seconds=round(now - epoch_started, 4),
                 elapsed_seconds=round(now - started, 4),
             )
-            if held_out:
-                best.keep(epoch, held_out.rmse)
-                if config.patience and epoch - best.epoch >= config.patience:
-                    break
+            if held_out and config.patience and epoch - best.epoch >= config.patience:
+                break
     finally:
         best.restore()
 

@@ -83,7 +83,8 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
 
 def measure(path: Path, config: Config) -> dict[str, float]:
     """Seconds of parsing, splitting, the last training epoch and the test, and peak GB."""
-    from AutoRec import AutoRec, choose_engine, sparse_rows
+    from AutoRec import AutoRec, choose_engine
+    from batch import sparse_rows
     from scoring import cold_pairs, score
     from streams import random_stream
 

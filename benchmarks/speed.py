@@ -113,7 +113,8 @@ class Ours:
     """The program's own epoch and test."""
 
     def __init__(self, split: Split, config: Config) -> None:
-        from AutoRec import AutoRec, sparse_rows
+        from AutoRec import AutoRec
+        from batch import sparse_rows
 
         self.label = f"{config.engine} {config.precision}"
         self.model = AutoRec(split.train.num_columns, config, num_threads=num_threads())

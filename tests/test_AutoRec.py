@@ -6,7 +6,8 @@ import tensorflow as tf
 from reference import Reference, ReferenceAdam, ReferenceRMSProp, finite_differences
 
 import AutoRec as module
-from AutoRec import AutoRec, choose_engine, sparse_rows
+from AutoRec import AutoRec, choose_engine
+from batch import sparse_rows
 from config import Config
 from data_preprocessor import RatingMatrix
 from errors import UserError
@@ -350,3 +351,177 @@ def test_bfloat16_gradients_are_the_references_to_its_precision(regularization):
     for actual, expected in zip(gradients, reference.gradients(R, M), strict=True):
         assert actual.dtype == np.float32
         assert_close(actual, expected, 0.02)
+
+
+# Full batches
+
+METHODS = ("Adam", "RMSProp", "RProp", "LBFGS")
+
+
+@both_engines
+@both_rules
+@pytest.mark.parametrize("method", METHODS)
+def test_every_optimiser_lowers_the_objective(engine, regularization, method):
+    matrix, R, M = random_matrix()
+    model = build(engine, regularization=regularization, optimizer_method=method)
+    costs = [Reference.of(model).objective(R, M)]
+    for epoch in range(4):
+        order = np.random.default_rng(epoch).permutation(ROWS)
+        model.train_epoch(sparse_rows(matrix), order, 0.01)
+        costs.append(Reference.of(model).objective(R, M))
+    assert np.all(np.diff(costs) < 0)
+    assert costs[-1] < 0.9 * costs[0]
+
+
+@both_engines
+@both_rules
+@pytest.mark.parametrize("batch_size", [5, 100])
+@pytest.mark.parametrize("hidden_neuron", [HIDDEN, (6, 3, 4)])
+def test_gradients_summed_over_blocks_are_those_of_all_rows(
+    engine, regularization, batch_size, hidden_neuron
+):
+    """Plain Omega is counted once, however many blocks there are."""
+    matrix, R, M = random_matrix()
+    model = build(
+        engine, regularization=regularization, batch_size=batch_size, hidden_neuron=hidden_neuron,
+        lambda_encoder=2.0, lambda_decoder=0.3, optimizer_method="RProp",
+    )  # fmt: skip
+    reference = Reference.of(model)
+    (dV, dWt, *others), cost, squared_error = model._full_gradients(sparse_rows(matrix))
+    assert float(cost) == pytest.approx(reference.objective(R, M), rel=1e-5)
+    assert float(squared_error) == pytest.approx(reference.squared_error(R, M), rel=1e-5)
+    for actual, expected in zip(
+        (dV, tf.transpose(dWt), *others), reference.gradients(R, M), strict=True
+    ):
+        assert_close(actual, expected)
+
+
+@both_engines
+@pytest.mark.parametrize("method", ["RProp", "LBFGS"])
+def test_a_full_batch_epoch_is_one_step_whatever_the_order_and_reports_where_it_began(
+    engine, method
+):
+    matrix, R, M = random_matrix()
+    results = []
+    for order in (np.arange(ROWS), np.arange(ROWS)[::-1]):
+        model = build(engine, optimizer_method=method)
+        reference = Reference.of(model)
+        cost, rmse = model.train_epoch(sparse_rows(matrix), order, 0.01)
+        assert cost == pytest.approx(reference.objective(R, M), rel=1e-5)
+        expected = np.sqrt(reference.squared_error(R, M) / len(matrix))
+        assert rmse == pytest.approx(expected, rel=1e-5)
+        assert int(model.steps) == 1
+        results.append([x.numpy() for x in model.parameters])
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@both_engines
+def test_clipping_bounds_the_sum_over_blocks_too(engine):
+    matrix, _, _ = random_matrix()
+    models = [build(engine, optimizer_method="RProp", grad_clip=clip) for clip in (False, True)]
+    free, clipped = (model._full_gradients(sparse_rows(matrix))[0] for model in models)
+    for actual, unbounded in zip(clipped, free, strict=True):
+        np.testing.assert_array_equal(actual, np.clip(unbounded, -5, 5))
+    assert max(np.abs(g).max() for g in free) > 5
+
+
+# Dropout
+
+DROPOUTS = ({"dropout": 0.5}, {"input_dropout": 0.5})
+both_dropouts = pytest.mark.parametrize("rates", DROPOUTS, ids=str)
+
+
+def trained(rates, seed=1, method="Adam", num_epochs=2, engine="dense"):
+    """The parameters after training; the seed changes nothing in them but what is left out."""
+    matrix, _, _ = random_matrix()
+    model = build(engine, random_seed=seed, optimizer_method=method, **rates)
+    for _ in range(num_epochs):
+        model.train_epoch(sparse_rows(matrix), np.arange(ROWS), 0.01)
+    return [x.numpy() for x in model.parameters]
+
+
+def all_equal(some, others):
+    return all(np.array_equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+@both_engines
+@both_dropouts
+def test_nothing_is_left_out_of_a_prediction(engine, rates):
+    matrix, R, _ = random_matrix()
+    model = build(engine, hidden_neuron=(6, 4), **rates)
+    everywhere = np.nonzero(R + 1)
+    predictions = model.predict(sparse_rows(matrix), *everywhere)
+    assert_close(predictions, Reference.of(model).predict(R).ravel())
+    model.steps.assign_add(1)
+    np.testing.assert_array_equal(predictions, model.predict(sparse_rows(matrix), *everywhere))
+    assert_close(model.codes(sparse_rows(matrix)), Reference.of(model).hidden(R))
+
+
+@both_dropouts
+@pytest.mark.parametrize("method", METHODS)
+def test_the_seed_decides_what_is_left_out(rates, method):
+    first, again, other = (trained(rates, seed, method) for seed in (1, 1, 2))
+    assert all_equal(first, again)
+    assert not all_equal(first, other)
+
+
+@both_dropouts
+@pytest.mark.parametrize("method", ["Adam", "LBFGS"])
+def test_a_rate_of_0_is_no_dropout_to_the_last_bit(rates, method):
+    """Neither the seed nor a rate too small to leave anything out changes anything."""
+    none = trained(dict.fromkeys(rates, 0.0), method=method)
+    assert all_equal(none, trained({}, seed=2, method=method))
+    assert all_equal(none, trained(dict.fromkeys(rates, 1e-12), method=method))
+    assert not all_equal(none, trained(rates, method=method))
+
+
+@both_engines
+@both_dropouts
+def test_every_step_leaves_out_something_else(engine, rates):
+    matrix, _, _ = random_matrix()
+    model, rows = build(engine, **rates), list(range(ROWS))
+    first, again = (gradients_of(model, matrix, rows)[0] for _ in range(2))
+    assert all_equal(first, again)
+    model.steps.assign_add(1)
+    assert not all_equal(first, gradients_of(model, matrix, rows)[0])
+
+
+def test_every_mini_batch_is_a_step():
+    matrix, _, _ = random_matrix()
+    model = build(dropout=0.5)
+    for epoch in (1, 2):
+        model.train_epoch(sparse_rows(matrix), np.arange(ROWS), 0.01)
+        assert int(model.steps) == 5 * epoch
+
+
+def test_every_layer_leaves_out_its_own_share_and_the_rest_makes_up_for_it():
+    model = build(hidden_neuron=(6, 6, 6))
+    x = tf.ones([1000, 6])
+    layers = [model.drop(x, 0.25, layer).numpy() for layer in range(4)]
+    for layer in layers:
+        assert set(np.unique(layer)) == {0, np.float32(1 / 0.75)}
+        assert layer.mean() == pytest.approx(1, abs=0.03)
+    for i, one in enumerate(layers):
+        assert all(0.2 < ((one == 0) == (other == 0)).mean() < 0.8 for other in layers[:i])
+
+
+@both_engines
+def test_an_input_that_is_left_out_is_reconstructed_all_the_same(engine):
+    matrix, _, M = random_matrix()
+    model = build(engine, lambda_value=0.0, input_dropout=0.5)
+    (dV, dW, _, db), _, _ = gradients_of(model, matrix, [22])
+    seen = dV.any(1)
+    assert 3 < seen.sum() < M[22].sum() and not seen[~M[22]].any()
+    np.testing.assert_array_equal(db != 0, M[22])
+    np.testing.assert_array_equal(dW.any(0), M[22])
+
+
+@both_dropouts
+def test_the_engines_leave_out_the_same(rates):
+    matrix, _, _ = random_matrix()
+    dense, sparse = (
+        gradients_of(build(engine, **rates), matrix, range(ROWS))[0] for engine in ENGINES
+    )
+    for one, two in zip(dense, sparse, strict=True):
+        assert_close(one, two)

@@ -6,25 +6,41 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
-from config import DATA_DIR_VARIABLE, Config, flag_fields, parse_arguments
+from config import DATA_DIR_VARIABLE, PRESETS, Config, flag_fields, parse_arguments
 from errors import UserError
 
 DEFAULTS = {
+    "preset": "default",
+    "num_splits": 1,
+    "tune": (),
+    "members": (),
+    "score_reconstruction": False,
     "dataset": None,
     "data_dir": None,
     "train_ratio": 0.9,
+    "validation_ratio": 0.0,
     "split_seed": None,
     "orientation": "item",
-    "hidden_neuron": 500,
+    "hidden_neuron": (500,),
+    "hidden_activation": "sigmoid",
+    "output_activation": "identity",
     "lambda_value": 1.0,
+    "lambda_encoder": None,
+    "lambda_decoder": None,
     "regularization": "weighted",
+    "dropout": 0.0,
+    "input_dropout": 0.0,
     "train_epoch": 500,
     "batch_size": 512,
+    "pretrain_epoch": 0,
     "optimizer_method": "Adam",
     "engine": "auto",
+    "precision": "float32",
     "grad_clip": False,
     "base_lr": 0.001,
     "decay_epoch_step": 50,
+    "decay_rate": 0.5,
+    "patience": 0,
     "random_seed": 1994,
     "display_step": 1,
     "results_dir": "results",
@@ -45,6 +61,10 @@ def refusal(arguments, capsys):
 
 
 # Defaults and values
+
+
+def test_every_flag_has_a_listed_default():
+    assert set(DEFAULTS) == {f.name for f in flag_fields()}
 
 
 @pytest.mark.parametrize("name, default", DEFAULTS.items())
@@ -72,12 +92,21 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
     "flag, text, value",
     [
         ("dataset", "synthetic", "synthetic"),
+        ("num_splits", "5", 5),
+        ("score_reconstruction", "true", True),
         ("data_dir", "somewhere", "somewhere"),
         ("train_ratio", "0.75", 0.75),
+        ("validation_ratio", "0.1", 0.1),
         ("split_seed", "3", 3),
         ("orientation", "user", "user"),
-        ("hidden_neuron", "1", 1),
+        ("hidden_neuron", "1", (1,)),
+        ("hidden_activation", "tanh", "tanh"),
+        ("output_activation", "elu", "elu"),
         ("lambda_value", "0", 0.0),
+        ("lambda_encoder", "0", 0.0),
+        ("lambda_decoder", "2", 2.0),
+        ("dropout", "0.5", 0.5),
+        ("input_dropout", "0.2", 0.2),
         ("regularization", "plain", "plain"),
         ("train_epoch", "2", 2),
         ("batch_size", "64", 64),
@@ -85,6 +114,7 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
         ("optimizer_method", "RProp", "RProp"),
         ("optimizer_method", "LBFGS", "LBFGS"),
         ("engine", "sparse", "sparse"),
+        ("precision", "bfloat16", "bfloat16"),
         ("base_lr", "3e-3", 0.003),
         ("decay_epoch_step", "25", 25),
         ("decay_rate", "1", 1.0),
@@ -100,6 +130,103 @@ def test_a_flag_sets_its_own_setting_and_no_other(flag, text, value):
     assert config == replace(Config(), **{flag: value})
     assert type(getattr(config, flag)) is type(value)
     assert parse_arguments([f"--{flag}={text}"]) == config
+
+
+@pytest.mark.parametrize(
+    "arguments, setting",
+    [
+        (["--hidden_neuron", "500", "250", "500"], dict(hidden_neuron=(500, 250, 500))),
+        (["--hidden_neuron", "7", "--train_epoch", "2"], dict(hidden_neuron=7, train_epoch=2)),
+        (["--tune", "lambda_value"], dict(tune=("lambda_value",))),
+        (["--tune", "base_lr", "lambda_value"], dict(tune=("base_lr", "lambda_value"))),
+        (["--members", "item", "user"], dict(members=("item", "user"))),
+        (["--members", "item", "item"], dict(members=("item", "item"))),
+        (
+            ["--patience", "3", "--validation_ratio", "0.1"],
+            dict(patience=3, validation_ratio=0.1),
+        ),
+        (
+            ["--pretrain_epoch", "3", "--hidden_neuron", "5", "4", "5"],
+            dict(pretrain_epoch=3, hidden_neuron=(5, 4, 5)),
+        ),
+    ],
+)
+def test_several_values_and_flags_that_belong_together_are_taken(arguments, setting):
+    assert parse_arguments(arguments) == replace(Config(), **setting)
+
+
+def test_one_number_of_hidden_units_is_one_hidden_layer():
+    assert Config(hidden_neuron=7) == Config(hidden_neuron=(7,))
+    assert Config(hidden_neuron=7).hidden_neuron == (7,)
+
+
+def test_each_sides_lambda_is_lambda_value_if_it_has_none_of_its_own():
+    config = Config(lambda_value=3.0, lambda_encoder=0.0)
+    assert (config.encoder_lambda, config.decoder_lambda) == (0.0, 3.0)
+    config = Config(lambda_value=3.0, lambda_decoder=2.0)
+    assert (config.encoder_lambda, config.decoder_lambda) == (3.0, 2.0)
+
+
+# Presets
+
+PRESET_VALUES = {
+    "default": {},
+    "paper": dict(
+        regularization="plain", tune=("lambda_value", "base_lr"), decay_epoch_step=20,
+        train_epoch=125,
+    ),
+    "seed": dict(
+        orientation="user", train_ratio=0.75, regularization="plain", decay_rate=0.96,
+        score_reconstruction=True,
+    ),
+    "best": dict(regularization="plain", members=("item", "item", "deep", "user")),
+}  # fmt: skip
+
+
+def test_every_preset_has_listed_values():
+    assert set(PRESET_VALUES) == set(PRESETS)
+
+
+@pytest.mark.parametrize("preset, values", PRESET_VALUES.items())
+def test_a_preset_sets_its_own_values_and_no_other_and_its_name_is_recorded(preset, values):
+    config = parse_arguments(["--preset", preset])
+    assert config == replace(Config(), preset=preset, **values)
+    assert config.recorded()["preset"] == preset
+
+
+@pytest.mark.parametrize(
+    "preset, flag, text, value",
+    [
+        ("paper", "train_epoch", "2", 2),
+        ("paper", "regularization", "weighted", "weighted"),
+        ("seed", "orientation", "item", "item"),
+        ("seed", "score_reconstruction", "false", False),
+        ("seed", "random_seed", "7", 7),
+        ("best", "members", "item", ("item",)),
+    ],
+)
+@pytest.mark.parametrize("preset_first", [True, False])
+def test_a_flag_overrides_the_preset_and_nothing_else_of_it(
+    preset, flag, text, value, preset_first
+):
+    arguments = [["--preset", preset], [f"--{flag}", text]]
+    config = parse_arguments(sum(arguments if preset_first else arguments[::-1], []))
+    assert config == replace(parse_arguments(["--preset", preset]), **{flag: value})
+
+
+@pytest.mark.parametrize(
+    "arguments, tuned",
+    [
+        (["--lambda_value", "40"], ("base_lr",)),
+        (["--base_lr", "0.003"], ("lambda_value",)),
+        (["--base_lr", "0.003", "--lambda_value", "40"], ()),
+        (["--lambda_value", "1"], ("base_lr",)),  # although that is the default
+        (["--train_epoch", "3"], ("lambda_value", "base_lr")),
+        (["--tune", "lambda_value"], ("lambda_value",)),
+    ],
+)
+def test_a_setting_that_is_given_is_not_tuned(arguments, tuned):
+    assert parse_arguments(["--preset", "paper", *arguments]).tune == tuned
 
 
 @pytest.mark.parametrize(
@@ -136,7 +263,26 @@ def test_a_configuration_cannot_be_changed():
         ("train_epoch", "1.5"),
         ("train_epoch", "ten"),
         ("hidden_neuron", "0"),
+        ("hidden_neuron", "1.5"),
         ("batch_size", "0"),
+        ("num_splits", "0"),
+        ("validation_ratio", "1"),
+        ("validation_ratio", "-0.1"),
+        ("validation_ratio", "nan"),
+        ("dropout", "1"),
+        ("dropout", "-0.1"),
+        ("input_dropout", "1"),
+        ("input_dropout", "nan"),
+        ("lambda_encoder", "-1"),
+        ("lambda_decoder", "inf"),
+        ("patience", "-1"),
+        ("pretrain_epoch", "-1"),
+        ("preset", "none"),
+        ("members", "both"),
+        ("tune", "batch_size"),
+        ("hidden_activation", "softmax"),
+        ("output_activation", "softmax"),
+        ("score_reconstruction", "maybe"),
         ("display_step", "0"),
         ("decay_epoch_step", "0"),
         ("train_ratio", "0"),
@@ -188,6 +334,29 @@ def test_a_refusal_says_what_is_allowed(flag, value, allowed, capsys):
     assert allowed in refusal([f"--{flag}", value], capsys)
 
 
+PATIENCE = "--patience 3 needs --validation_ratio"
+PRETRAINING = "layer-wise pre-training needs hidden layers that mirror each other"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("--patience 3", PATIENCE),
+        ("--patience 3 --validation_ratio 0", PATIENCE),
+        ("--pretrain_epoch 3", PRETRAINING),
+        ("--pretrain_epoch 3 --hidden_neuron 8 4", PRETRAINING),
+        ("--pretrain_epoch 3 --hidden_neuron 8 4 9", PRETRAINING),
+        ("--pretrain_epoch 3 --hidden_neuron 8 4 4 8", PRETRAINING),
+        ("--hidden_neuron 8 0 8", "--hidden_neuron (8, 0, 8): must be one or more whole numbers"),
+        ("--hidden_neuron", "expected at least one argument"),
+        ("--members item both", "invalid choice: 'both'"),
+        ("--tune lambda_value batch_size", "invalid choice: 'batch_size'"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_refused_in_one_line(arguments, message, capsys):
+    assert message in refusal(arguments.split(), capsys)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--epochs", "3"], ["--train_ep", "3"], ["--hidden", "3"], ["--comet_key=x"], ["stray"]],
@@ -217,6 +386,11 @@ def test_a_run_name_cannot_leave_the_results_folder(name, capsys):
     [
         (dict(train_epoch=0), "--train_epoch 0: must be at least 1"),
         (dict(orientation="both"), "--orientation 'both': must be one of item, user"),
+        (dict(hidden_neuron=0), r"--hidden_neuron \(0,\): must be one or more whole numbers"),
+        (dict(hidden_neuron=()), r"--hidden_neuron \(\): must be one or more whole numbers"),
+        (dict(members=("item", "x")), r"--members \('item', 'x'\): must be one of item, deep, u"),
+        (dict(tune=("x",)), r"--tune \('x',\): must be one of lambda_value, base_lr"),
+        (dict(preset="x"), "--preset 'x': must be one of default, paper, seed, best"),
         (dict(run_name="../x"), r"--run_name '\.\./x': must be a plain folder name"),
     ],
 )
@@ -241,13 +415,17 @@ def test_help_names_every_flag_and_its_default(help_text):
     entries = [" ".join(entry.split()) for entry in re.split(r"\n\s+(?=--)", help_text)]
     for f in flag_fields():
         (entry,) = (e for e in entries if re.match(rf"--{f.name}[ =]", e))
+        default = " ".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
+        if default == "":
+            assert "(default" not in entry
+            continue
         shown = "if not given" if f.name == "dataset" else "(default: "
-        assert (shown if f.default is None else f"(default: {f.default})") in entry
+        assert (shown if default is None else f"(default: {default})") in entry
 
 
 def test_help_is_grouped_and_fits_80_columns(help_text):
     assert all(len(line) <= 80 for line in help_text.splitlines())
-    for group in ("data", "model", "training", "output"):
+    for group in ("experiment", "data", "model", "training", "output"):
         assert f"\n{group}:\n" in help_text
 
 
@@ -255,11 +433,14 @@ def test_help_is_grouped_and_fits_80_columns(help_text):
 
 
 def test_every_setting_but_the_paths_is_recorded():
-    config = Config(data_dir="someone/data", results_dir="someone/results", run_name="a")
+    config = Config(data_dir="someone/data", results_dir="someone/results", run_name="a",
+                    hidden_neuron=(5, 4), members=("item", "user"))  # fmt: skip
     recorded = json.loads(json.dumps(config.recorded()))
     assert "someone" not in json.dumps(recorded)
     assert set(recorded) == {f.name for f in fields(Config)} - {"data_dir", "results_dir"}
-    assert recorded == {name: getattr(config, name) for name in recorded}
+    settings = {name: getattr(config, name) for name in recorded}
+    assert config.recorded() == settings
+    assert recorded == settings | dict(hidden_neuron=[5, 4], members=["item", "user"], tune=[])
 
 
 # The learning rate

@@ -21,7 +21,6 @@ from data_preprocessor import (
     RatingMatrix,
     Ratings,
     download_ml_1m,
-    hold_out,
     index_ratings,
     load_ratings,
     read_ml_1m,
@@ -480,26 +479,65 @@ def test_a_ratio_that_leaves_one_side_empty_is_refused(ratio):
         split_ratings(random_ratings(), ratio, seed=1)
 
 
-def test_held_out_ratings_are_a_part_of_the_training_ratings_and_of_no_other():
-    split = split_ratings(random_ratings(), 0.9, seed=1)
-    held = hold_out(split.train, 0.25, seed=1)
-    assert (len(held.train), len(held.test)) == (135, 45)
-    kept, out = dense(held.train), dense(held.test)
-    assert not np.any(~np.isnan(kept) & ~np.isnan(out))
-    assert np.array_equal(np.where(np.isnan(kept), out, kept), dense(split.train), equal_nan=True)
+def merged(*parts):
+    """The dense union of matrices that must not share a rating; nan where there is none."""
+    union = np.full_like(dense(parts[0]), np.nan)
+    for part in map(dense, parts):
+        assert not np.any(~np.isnan(union) & ~np.isnan(part))
+        union = np.where(np.isnan(part), union, part)
+    return union
+
+
+@pytest.mark.parametrize("orientation", ["item", "user"])
+def test_validation_ratings_are_taken_from_the_training_ratings_and_leave_the_test_ratings(
+    orientation,
+):
+    without = split_ratings(random_ratings(), 0.9, 1, orientation)
+    split = split_ratings(random_ratings(), 0.9, 1, orientation, 0.25)
+    assert without.validation is None
+    assert (len(split.train), len(split.validation), len(split.test)) == (135, 45, 20)
+    held = merged(split.train, split.validation)
+    assert np.array_equal(held, dense(without.train), equal_nan=True)
+    assert np.array_equal(dense(split.test), dense(without.test), equal_nan=True)
+    merged(split.train, split.validation, split.test)
+
+
+def test_the_same_ratings_are_held_out_in_both_orientations():
+    by_item = split_ratings(random_ratings(), 0.9, 3, "item", 0.1)
+    by_user = split_ratings(random_ratings(), 0.9, 3, "user", 0.1)
+    for one, other in ((by_item, by_user), (by_item.transposed(), by_user.transposed())):
+        assert np.array_equal(dense(one.train), dense(other.train).T, equal_nan=True)
+        assert np.array_equal(dense(one.validation), dense(other.validation).T, equal_nan=True)
+        assert np.array_equal(dense(one.test), dense(other.test).T, equal_nan=True)
+    for side in ("train", "validation", "test"):
+        turned, asked_for = getattr(by_item.transposed(), side), getattr(by_user, side)
+        assert np.array_equal(dense(turned), dense(asked_for), equal_nan=True)
+
+
+def test_a_split_without_validation_ratings_is_transposed_without_them():
+    assert split_ratings(random_ratings(), 0.9, 1).transposed().validation is None
 
 
 def test_the_same_seed_holds_out_the_same_ratings_and_another_seed_others():
-    train = split_ratings(random_ratings(), 0.9, seed=1).train
-    first, again, other = (dense(hold_out(train, 0.1, seed).test) for seed in (1, 1, 2))
+    first, again, other = (
+        dense(split_ratings(random_ratings(), 0.9, seed, validation_ratio=0.1).validation)
+        for seed in (1, 1, 2)
+    )
     assert np.array_equal(first, again, equal_nan=True)
     assert not np.array_equal(first, other, equal_nan=True)
+
+
+@pytest.mark.parametrize("ratio", [0.001, 0.999])
+def test_a_validation_ratio_that_leaves_one_side_empty_is_refused(ratio):
+    message = f"--validation_ratio {ratio} of 180 training ratings leaves one side empty: choose"
+    with pytest.raises(UserError, match=message):
+        split_ratings(random_ratings(), 0.9, 1, "item", ratio)
 
 
 # The random streams
 
 
-@pytest.mark.parametrize("other", ["initialisation", "shuffle", "synthetic", "validation"])
+@pytest.mark.parametrize("other", STREAMS[1:])
 def test_the_split_does_not_depend_on_what_another_stream_drew(other):
     ratings = random_ratings()
     before = split_ratings(ratings, 0.9, seed=1)
@@ -521,8 +559,9 @@ def test_each_name_seed_and_index_is_a_stream_of_its_own():
 
 @pytest.mark.parametrize(
     "position, name",
-    [(0, "split"), (1, "initialisation"), (2, "shuffle"), (3, "synthetic"), (4, "validation")],
-)
+    [(0, "split"), (1, "initialisation"), (2, "shuffle"), (3, "synthetic"), (4, "dropout"),
+     (5, "pretraining")],
+)  # fmt: skip
 def test_a_stream_keeps_the_numbers_that_published_results_came_from(position, name):
     expected = np.random.default_rng([1994, position, 7]).random(3)
     assert random_stream(1994, name, 7).random(3).tolist() == expected.tolist()

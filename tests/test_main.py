@@ -1,6 +1,7 @@
 """The program as a user runs it: a process, its output, its exit code and what it leaves."""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+RECONSTRUCTION = "reconstruction_rmse_test_ratings_as_input"
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
 TIME_COLUMNS = ("epoch_seconds", "elapsed_seconds")
@@ -71,7 +73,8 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
     folder = tmp_path / "results" / "run"
     assert {path.name for path in folder.iterdir()} == {
         "basic_info.txt", "train_record.txt", "test_record.txt", "metrics.csv", "config.json",
-        "summary.json", "rmse.png", "parameters.index", "parameters.data-00000-of-00001",
+        "summary.json", "rmse.png", "slices.png", "parameters.index",
+        "parameters.data-00000-of-00001",
     }  # fmt: skip
 
     rows = read_metrics(folder)
@@ -84,13 +87,13 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
             assert record[line] == [float(row[column]) for row in rows if row[column]]
 
     config, summary = read_json(folder / "config.json"), read_json(folder / "summary.json")
-    expected = {"hidden_neuron": 8, "train_epoch": 5, "grad_clip": False, "dataset": "ml-1m",
+    expected = {"hidden_neuron": [8], "train_epoch": 5, "grad_clip": False, "dataset": "ml-1m",
                 "num_ratings": 900, "train_ratings": 810, "test_ratings": 90, "base_lr": 0.001,
                 "split_seed": 1994, "adam_beta_1": 0.9, "run_name": "run"}  # fmt: skip
     assert {key: config[key] for key in expected} == expected
     assert config["engine"] in ("dense", "sparse") and config["threads"] >= 1
     assert config["packages"]["tensorflow"] == tf.__version__
-    assert "hidden_neuron=8" in (folder / "basic_info.txt").read_text(encoding="utf-8")
+    assert "hidden_neuron=(8,)" in (folder / "basic_info.txt").read_text(encoding="utf-8")
     assert str(tmp_path) not in "".join(
         path.read_text(encoding="utf-8") for path in folder.glob("*.[tj]*") if path.is_file()
     )
@@ -127,6 +130,86 @@ def test_the_recorded_test_rmse_is_that_of_the_saved_parameters(small_data, tmp_
     assert read_json(folder / "summary.json")["final_test_rmse"] == pytest.approx(rmse, abs=1e-5)
 
 
+def test_the_seed_preset_calls_its_reconstruction_by_its_name_beside_the_honest_rmse(
+    small_data, tmp_path
+):
+    done = run_main(
+        *SMALL, "--preset", "seed", "--train_epoch", 8, "--base_lr", 0.05,
+        "--data_dir", small_data, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    summary, rows = read_json(folder / "summary.json"), read_metrics(folder)
+    honest, leaking = summary["final_test_rmse"], summary[RECONSTRUCTION]
+    assert (honest, leaking) == tuple(
+        float(rows[-1][name]) for name in ("test_rmse", "reconstruction_rmse_test_ratings_as_input")
+    )
+    assert honest != leaking and summary["test_ratings"] == 225 and summary["preset"] == "seed"
+    assert f"Honest test RMSE {honest:.4f}" in done.stdout
+    assert f"Reconstruction RMSE (test ratings as input) {leaking:.4f}: " in done.stdout
+    assert "no prediction" in done.stdout
+    assert read_json(folder / "config.json")["preset"] == "seed"
+
+
+def test_the_paper_preset_chooses_lambda_and_learning_rate_and_keeps_the_table(
+    small_data, tmp_path
+):
+    done = run_main(*SMALL, "--preset", "paper", "--train_epoch", 2, "--data_dir", small_data,
+                    cwd=tmp_path)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    with open(folder / "tuning.csv", newline="", encoding="utf-8") as file:
+        points = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    assert len({(p["lambda_value"], p["base_lr"]) for p in points}) == len(points) > 3
+    best = min(points, key=lambda point: point["validation_rmse"])
+    config = read_json(folder / "config.json")
+    for name in ("lambda_value", "base_lr"):
+        assert config[name] == best[name]
+    assert config["regularization"] == "plain"
+    assert f"validation RMSE {best['validation_rmse']:.4f}" in done.stdout
+    rows = read_metrics(folder)
+    assert float(rows[0]["learning_rate"]) == best["base_lr"] and len(rows) == 2
+    assert f"lambda_value={best['lambda_value']!r}" in (folder / "basic_info.txt").read_text()
+
+
+def test_several_splits_are_run_once_and_the_table_is_printed_again(small_data, tmp_path):
+    arguments = (*SMALL, "--train_epoch", 2, "--num_splits", 2, "--data_dir", small_data)
+    first = run_main(*arguments, cwd=tmp_path)
+    assert (first.returncode, first.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    files = {path: path.stat().st_mtime_ns for path in folder.glob("split_*/*")}
+    table = (folder / "splits.csv").read_text(encoding="utf-8")
+    summaries = [read_json(folder / f"split_{seed}" / "summary.json") for seed in (1994, 1995)]
+    scores = [summary["final_test_rmse"] for summary in summaries]
+    assert scores[0] != scores[1]
+    mean = read_json(folder / "summary.json")["final_test_rmse_mean"]
+    assert mean == pytest.approx(np.mean(scores), rel=1e-12)
+
+    second = run_main(*arguments, cwd=tmp_path)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert "epoch" in first.stdout and "epoch" not in second.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("split_*/*")} == files
+    assert (folder / "splits.csv").read_text(encoding="utf-8") == table
+    assert first.stdout.endswith(second.stdout[second.stdout.index("| split_seed") :])
+
+
+def test_a_blend_leaves_its_members_and_a_summary(small_data, tmp_path):
+    done = run_main(*SMALL, "--members", "item", "user", "--train_epoch", 2,
+                    "--data_dir", small_data, cwd=tmp_path)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    with open(folder / "members.csv", newline="", encoding="utf-8") as file:
+        members = list(csv.DictReader(file))
+    assert [member["orientation"] for member in members] == ["item", "user"]
+    assert all(float(member["weight"]) >= 0 for member in members)
+    assert (folder / "parameters_1.index").exists() and (folder / "parameters_2.index").exists()
+    summary = read_json(folder / "summary.json")
+    assert (summary["status"], summary["test_ratings"]) == ("finished", 90)
+    assert f"Test RMSE {summary['final_test_rmse']:.4f}" in done.stdout
+    assert "for the weights, model 1" in done.stdout and "for the result, model 2" in done.stdout
+    assert read_json(folder / "config.json")["members"] == ["item", "user"]
+
+
 def test_real_movielens_trains_to_the_rmse_it_should(ml_1m, tmp_path):
     """15 epochs of small batches and falling rates reach a test RMSE of 0.8588, within 0.0002 on
     the library versions tried. Test ratings beside the training ratings as input give 0.8564."""
@@ -153,29 +236,112 @@ def test_the_same_command_gives_the_same_metrics_to_the_last_bit(ml_1m, tmp_path
     assert runs[0] == runs[1]
 
 
+DEEP = "--hidden_neuron 6 3 6"
+
+
 @pytest.mark.parametrize(
-    "flag, value",
+    "given, changed",
     [
-        ("--hidden_neuron", 9), ("--lambda_value", 3), ("--train_epoch", 3), ("--batch_size", 7),
-        ("--optimizer_method", "RMSProp"), ("--grad_clip", "true"), ("--base_lr", 0.05),
-        ("--decay_rate", 0.1), ("--decay_epoch_step", 1), ("--random_seed", 5),
-        ("--split_seed", 5), ("--train_ratio", 0.8), ("--orientation", "user"),
-        ("--regularization", "plain"),
+        ("", "--hidden_neuron 9"), ("", "--lambda_value 3"), ("", "--train_epoch 3"),
+        ("", "--batch_size 7"), ("", "--optimizer_method RMSProp"), ("", "--grad_clip true"),
+        ("", "--base_lr 0.05"), ("", "--decay_rate 0.1"), ("", "--decay_epoch_step 1"),
+        ("", "--random_seed 5"), ("", "--split_seed 5"), ("", "--train_ratio 0.8"),
+        ("", "--orientation user"), ("", "--regularization plain"),
+        ("", "--hidden_activation tanh"), ("", "--output_activation sigmoid"),
+        ("", "--lambda_encoder 0"), ("", "--lambda_decoder 0"), ("", "--dropout 0.3"),
+        ("", "--input_dropout 0.3"), ("", "--optimizer_method RProp"),
+        ("", "--optimizer_method LBFGS"), ("", DEEP), (DEEP, "--pretrain_epoch 1"),
+        (DEEP + " --pretrain_epoch 1", "--pretrain_epoch 2"),
+        ("", "--validation_ratio 0.2"),
+        ("--validation_ratio 0.2 --train_epoch 12", "--patience 1"),
     ],
 )  # fmt: skip
-def test_every_hyper_parameter_changes_the_result(flag, value, small_data, tmp_path, monkeypatch):
-    import main
+def test_every_hyper_parameter_changes_the_result(given, changed, run_here):
+    before, after = (run_here(f"{given} {flags}") for flags in ("", changed))
+    assert before["status"] == after["status"] == "finished"
+    if "--patience" in changed:  # which only spares epochs
+        assert before["final_test_rmse"] == after["final_test_rmse"]
+        assert before["epochs"] > after["epochs"]
+    else:
+        assert before["final_test_rmse"] != after["final_test_rmse"]
 
-    results = []
-    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
-    for run, changed in (("before", ()), ("after", (flag, str(value)))):
-        arguments = {"--comet": "off", "--hidden_neuron": 8, "--batch_size": 16, "--base_lr": 0.1,
-                     "--train_epoch": 4, "--decay_epoch_step": 2, "--data_dir": small_data,
-                     "--run_name": run, "--results_dir": tmp_path}  # fmt: skip
-        arguments |= dict([changed]) if changed else {}
-        assert main.main([str(x) for pair in arguments.items() for x in pair]) == 0
-        results.append(read_json(tmp_path / run / "summary.json")["final_test_rmse"])
-    assert results[0] != results[1]
+
+@pytest.fixture
+def run_here(small_data, tmp_path, monkeypatch):
+    """A function that runs flags within this process, on small data, and returns the summary."""
+    import main
+    import run
+
+    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
+    names = itertools.count()
+
+    def run_flags(flags):
+        name = f"run_{next(names)}"
+        small = ("--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 4 "
+                 "--decay_epoch_step 2")  # fmt: skip
+        places = ("--run_name", name, "--data_dir", str(small_data), "--results_dir", str(tmp_path))
+        assert main.main([*small.split(), *places, *flags.split()]) in (0, 130)
+        return read_json(tmp_path / name / "summary.json")
+
+    return run_flags
+
+
+def test_the_result_is_that_of_the_epoch_that_validation_ratings_chose(run_here, tmp_path, capsys):
+    summary = run_here("--validation_ratio 0.2 --train_epoch 12 --patience 3 --lambda_value 0")
+    rows = read_metrics(tmp_path / "run_0")
+    best = min(rows, key=lambda row: float(row["validation_rmse"]))
+    assert 1 <= int(best["epoch"]) == len(rows) - 3
+    assert summary["final_test_epoch"] == int(best["epoch"])
+    assert summary["final_validation_rmse"] == float(best["validation_rmse"])
+    assert summary["final_test_rmse"] == float(best["test_rmse"])
+    assert f"after epoch {best['epoch']} (" in capsys.readouterr().out
+
+
+def test_slices_and_rankings_are_in_the_summary_and_add_up(run_here):
+    summary = run_here("")
+    for axis in ("user", "item"):
+        parts = summary[f"by_training_ratings_of_the_{axis}"]
+        assert sum(part["test_ratings"] for part in parts) == summary["test_ratings"] == 90
+        total = sum(part["test_ratings"] * part["rmse"] ** 2 for part in parts)
+        assert np.sqrt(total / 90) == pytest.approx(summary["final_test_rmse"], rel=1e-9)
+    assert 0 < summary["ndcg_at_10"] < 1 and 0 < summary["recall_at_10"] <= 1
+    assert 0 < summary["ranked_users"] <= 60
+
+
+def interrupt_at(epoch, monkeypatch):
+    """Have the runs of this process interrupted as soon as `epoch` is recorded."""
+    from run import Run
+
+    record = Run.record
+
+    def record_and_interrupt(self, metrics):
+        record(self, metrics)
+        self.interruption.requested = metrics.epoch == epoch
+
+    monkeypatch.setattr(Run, "record", record_and_interrupt)
+
+
+@pytest.mark.parametrize("display_step", [1, 2])
+def test_an_interrupted_run_is_scored_as_it_was_when_it_ended(
+    display_step, run_here, monkeypatch
+):
+    flags = "--score_reconstruction true --train_epoch"
+    whole = run_here(f"{flags} 3")
+    interrupt_at(3, monkeypatch)
+    summary = run_here(f"{flags} 9 --display_step {display_step}")
+    assert (summary["status"], summary["epochs"]) == ("interrupted", 3)
+    for name in ("final_test_epoch", "final_test_rmse", "ndcg_at_10", RECONSTRUCTION):
+        assert summary[name] == whole[name]
+
+
+def test_a_run_that_is_interrupted_at_its_best_epoch_ends_as_that(
+    run_here, tmp_path, monkeypatch
+):
+    interrupt_at(3, monkeypatch)
+    summary = run_here("--train_epoch 9 --base_lr 0.02 --validation_ratio 0.2")
+    rows = read_metrics(tmp_path / "run_0")
+    assert summary["final_test_epoch"] == len(rows) == 3
+    assert summary["final_test_rmse"] == float(rows[-1]["test_rmse"])
 
 
 def test_ctrl_c_finishes_the_epoch_and_writes_every_record(small_data, tmp_path):

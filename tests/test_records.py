@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +12,43 @@ from config import Config
 from errors import UserError
 from progress import Progress, clock
 from records import (
+    RECONSTRUCTION,
     EpochMetrics,
     RunFolder,
     default_name,
     git_commit,
     peak_memory_mb,
+    read_json,
     results,
-    summarize,
     tab_line,
 )
 
 
-def metrics(epoch, test_rmse=None):
-    return EpochMetrics(epoch, 0.001, 10.0, 0.9, test_rmse, test_rmse, test_rmse, 1.0, epoch * 1.0)
+def metrics(epoch, test_rmse=None, validation_rmse=None, reconstruction_rmse_test_ratings_as_input=None):
+    return EpochMetrics(
+        epoch, 0.001, 10.0, 0.9, test_rmse, test_rmse, test_rmse, validation_rmse,
+        reconstruction_rmse_test_ratings_as_input, 1.0, epoch * 1.0,
+    )  # fmt: skip
 
 
 def test_rows_are_on_disk_as_soon_as_they_are_added(tmp_path):
     folder = RunFolder(tmp_path, "run")
     folder.create()
-    folder.add(metrics(1, 0.95))
-    folder.add(metrics(2))
-    lines = (tmp_path / "run" / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[0].startswith("epoch,learning_rate,train_cost,train_rmse,test_cost,test_rmse")
-    assert lines[1] == "1,0.001,10.0,0.9,0.95,0.95,0.95,1.0,1.0"
-    assert lines[2] == "2,0.001,10.0,0.9,,,,1.0,2.0"
+    path = tmp_path / "run" / "metrics.csv"
+    assert not path.exists()
+    for row, expected in (
+        (metrics(1, 0.95), "1,0.001,10.0,0.9,0.95,0.95,0.95,,,1.0,1.0"),
+        (metrics(2), "2,0.001,10.0,0.9,,,,,,1.0,2.0"),
+        (metrics(3, 0.95, 0.96, 0.7), "3,0.001,10.0,0.9,0.95,0.95,0.95,0.96,0.7,1.0,3.0"),
+    ):
+        folder.add(row)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert lines[-1] == expected
+    assert len(lines) == 4
+    assert lines[0] == (
+        "epoch,learning_rate,train_cost,train_rmse,test_cost,test_rmse,test_mae,"
+        "validation_rmse,reconstruction_rmse_test_ratings_as_input,epoch_seconds,elapsed_seconds"
+    )
 
 
 def test_a_run_folder_that_appears_meanwhile_is_not_taken(tmp_path):
@@ -65,12 +79,21 @@ def test_the_final_result_is_the_last_evaluated_epoch_not_the_best():
     assert "final_test_rmse" not in results([metrics(1)])
 
 
-def test_a_run_of_fewer_epochs_than_asked_for_is_called_interrupted():
-    facts = {"dataset": "ml-1m", "test_ratings": 9, "cold_test_ratings": 1}
-    two = [metrics(1, 0.9), metrics(2, 0.8)]
-    assert summarize(two, 2, facts, 1.0)["status"] == "finished"
-    assert summarize(two, 3, facts, 1.0)["status"] == "interrupted"
-    assert summarize(two, 3, facts, 1.0)["epochs"] == 2
+def test_with_validation_ratings_the_final_result_is_the_epoch_that_they_chose():
+    found = results(
+        [metrics(1, 0.9, 0.95), metrics(2, 0.88, 0.9), metrics(3), metrics(4, 0.8, 0.91)]
+    )
+    assert (found["final_test_epoch"], found["final_test_rmse"]) == (2, 0.88)
+    assert found["final_validation_rmse"] == 0.9
+    assert (found["best_test_epoch"], found["best_test_rmse"]) == (4, 0.8)
+    assert RECONSTRUCTION not in found
+
+
+def test_the_reconstruction_is_that_of_the_final_epoch_and_under_its_own_name():
+    rows = [metrics(1, 0.9, 0.8, 0.7), metrics(2, 0.88, 0.9, 0.6)]
+    assert results(rows)[RECONSTRUCTION] == 0.7
+    assert results(rows)["final_test_rmse"] == 0.9
+    assert "test_ratings_as_input" in RECONSTRUCTION
 
 
 def test_the_default_name_tells_dataset_seed_optimiser_rate_and_time():
@@ -78,6 +101,28 @@ def test_the_default_name_tells_dataset_seed_optimiser_rate_and_time():
     start, time = name.rsplit("_", 1)
     assert start == "synthetic_seed3_rmsprop_lr0.001"
     assert len(time) == len("20260101T000000Z") and time.endswith("Z")
+
+
+def test_a_presets_name_is_in_the_default_name():
+    name = default_name(Config(dataset="synthetic", preset="paper"))
+    assert name.startswith("synthetic_paper_seed1994_adam_lr0.001_")
+
+
+def test_a_run_over_several_splits_is_named_by_its_settings_and_not_by_the_time():
+    three = Config(dataset="synthetic", num_splits=3)
+    assert default_name(three) == default_name(replace(three, num_splits=5))
+    assert default_name(three) != default_name(replace(three, lambda_value=2.0))
+    assert default_name(three) == default_name(replace(three, results_dir="elsewhere"))
+    assert "_splits_" in default_name(three)
+
+
+@pytest.mark.parametrize("text, message", [("{", "cannot read"), ("[1]", "no JSON object")])
+def test_a_changed_json_file_is_told_in_one_line(text, message, tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message) as error:
+        read_json(path)
+    assert "summary.json" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_commit_is_that_of_the_folders_own_checkout(tmp_path):
@@ -122,6 +167,21 @@ def test_plain_lines_are_printed_for_evaluated_epochs_only():
         "ml-1m  epoch  2/10  train RMSE 0.9000  test RMSE 0.9500  lr 0.001  "
         "0:02 elapsed  0:08 left\n"
     )
+
+
+def test_another_training_of_the_same_run_has_a_name_and_a_count_of_its_own(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    screen = Screen(terminal=True)
+    progress = Progress("ml-1m", 10, screen)
+    progress.show(metrics(1, 0.95))
+    progress.begin("ml-1m", 10)
+    progress.show(metrics(2))
+    assert "\n" not in screen.text and "test RMSE 0.9500" in screen.text.split("\r")[-1]
+    progress.begin("ml-1m, model 2", 3)
+    progress.show(metrics(1))
+    first, second = screen.text.split("\n")
+    assert "ml-1m  epoch  2/10" in first
+    assert "ml-1m, model 2  epoch 1/3" in second and "test RMSE    -  " in second
 
 
 def test_a_message_stands_above_the_live_line(monkeypatch):

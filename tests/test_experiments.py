@@ -1,0 +1,269 @@
+"""Tuning, blends and the leaking measure: what each may see, and that it is what it says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reference import Reference
+
+import experiments
+from batch import sparse_rows
+from config import Config, flag_fields
+from data_preprocessor import Ratings, index_ratings, split_ratings
+from experiments import (
+    blend,
+    blend_weights,
+    build,
+    member_configs,
+    reconstruction,
+    tune,
+    validation_split,
+)
+from scoring import cold_pairs, score
+from training import epochs
+
+NAMED = ("tune", "members")
+SCALE = (1.0, 5.0)
+CONFIG = Config(
+    hidden_neuron=8, batch_size=16, base_lr=0.02, train_epoch=2, engine="dense", split_seed=1,
+    regularization="plain",
+)  # fmt: skip
+
+
+def made_up_ratings():
+    """Ratings of 60 users x 40 items that users and items explain in part."""
+    rng = np.random.default_rng(2)
+    pairs = rng.permutation(60 * 40)[:900]
+    users, items = pairs // 40, pairs % 40
+    values = np.clip(np.round(rng.normal(3 + (users % 3 - 1) + (items % 2 - 0.5), 0.7)), 1, 5)
+    return index_ratings("made up", users, items, values, SCALE)
+
+
+RATINGS = made_up_ratings()
+
+
+def with_other_test_ratings(config=CONFIG):
+    """The same ratings but for those on the test side of `config`'s split: r is 6 - r there."""
+    test = split_ratings(RATINGS, config.train_ratio, config.split_seed).test
+    tested = set(zip(test.rows.tolist(), test.indices.tolist(), strict=True))
+    pairs = zip(RATINGS.items.tolist(), RATINGS.users.tolist(), strict=True)
+    turned = np.array([pair in tested for pair in pairs])
+    assert turned.sum() == 90
+    values = np.where(turned, 6 - RATINGS.values, RATINGS.values)
+    return Ratings("other", RATINGS.users, RATINGS.items, values, RATINGS.user_ids,
+                   RATINGS.item_ids, SCALE)  # fmt: skip
+
+
+@pytest.fixture
+def small_members(monkeypatch):
+    """Members as small as `CONFIG`, whatever the program's are."""
+    members = {
+        name: {"orientation": name, "lambda_value": value, "base_lr": 0.02}
+        for name, value in (("item", 2.0), ("user", 1.0))
+    }
+    monkeypatch.setattr(experiments, "MEMBERS", members)
+
+
+def as_member(name):
+    return replace(CONFIG, **experiments.MEMBERS[name])
+
+
+def blended(config, ratings=RATINGS, watch=lambda *_: None):
+    return blend(config, ratings, 1, watch)
+
+
+def trained(config, split):
+    model = build(config, split, SCALE, 1)
+    for _ in epochs(model, split):
+        pass
+    return model
+
+
+def test_what_a_flag_may_name_is_there_and_every_value_of_it_is_a_setting():
+    choices = {f.name: set(f.metadata["choices"]) for f in flag_fields() if f.name in NAMED}
+    assert choices == {"tune": set(experiments.GRID), "members": set(experiments.MEMBERS)}
+    for name, values in experiments.GRID.items():
+        assert len({replace(CONFIG, **{name: value}) for value in values}) == len(values) > 1
+    for settings in experiments.MEMBERS.values():
+        assert replace(CONFIG, **settings).orientation == settings["orientation"]
+
+
+# Tuning
+
+
+@pytest.mark.parametrize("names", [("lambda_value",), ("base_lr",), ("lambda_value", "base_lr")])
+def test_tuning_yields_every_point_of_the_grid_once(names, monkeypatch):
+    monkeypatch.setattr(experiments, "epochs", lambda model, split: [Last(model.config)])
+    points = [point for point, _ in tune(replace(CONFIG, tune=names), RATINGS, 1)]
+    every = [{name: value} for name in names[:1] for value in experiments.GRID[name]]
+    for name in names[1:]:
+        every = [point | {name: value} for point in every for value in experiments.GRID[name]]
+    assert points == every
+
+
+class Last:
+    def __init__(self, config):
+        self.test_rmse = config.lambda_value + config.base_lr
+
+
+@pytest.mark.parametrize("orientation", ["item", "user"])
+def test_a_point_is_scored_by_the_last_epochs_rmse_of_validation_ratings(orientation, monkeypatch):
+    monkeypatch.setitem(experiments.GRID, "lambda_value", (0.1, 30.0))
+    config = replace(CONFIG, tune=("lambda_value",), orientation=orientation)
+    found = [(point["lambda_value"], rmse) for point, rmse in tune(config, RATINGS, 1)]
+    split = split_ratings(RATINGS, 0.9, 1, orientation, validation_ratio=0.1)
+    for value, rmse in found:
+        model = build(replace(config, lambda_value=value), split, SCALE, 1)
+        *_, last = epochs(model, split)
+        assert rmse == last.validation_rmse
+    assert found[0][1] != found[1][1]
+
+
+def test_test_ratings_choose_no_setting(monkeypatch):
+    monkeypatch.setitem(experiments.GRID, "lambda_value", (0.1, 30.0))
+    config = replace(CONFIG, tune=("lambda_value",))
+    assert [*tune(config, RATINGS, 1)] == [*tune(config, with_other_test_ratings(), 1)]
+
+
+@pytest.mark.parametrize("orientation", ["item", "user"])
+def test_settings_are_chosen_within_the_training_ratings_of_the_run(orientation):
+    config = replace(CONFIG, orientation=orientation)
+    part, whole = validation_split(config, RATINGS), split_ratings(RATINGS, 0.9, 1, orientation)
+    assert (len(part.train), len(part.test), part.validation) == (729, 81, None)
+    pairs = [
+        set(zip(side.rows.tolist(), side.indices.tolist(), strict=True))
+        for side in (part.train, part.test, whole.train)
+    ]
+    assert not pairs[0] & pairs[1] and pairs[0] | pairs[1] == pairs[2]
+
+
+# Blends
+
+
+def test_known_weights_are_recovered():
+    rng = np.random.default_rng(0)
+    predictions = rng.normal(3, 1, (4, 500)).astype(np.float32)
+    weights = np.array([0.7, 0.0, 0.25, 0.1])
+    found = blend_weights(predictions, weights @ predictions)
+    np.testing.assert_allclose(found, weights, atol=1e-6)
+
+
+def test_no_weight_is_negative():
+    rng = np.random.default_rng(0)
+    predictions = rng.normal(3, 1, (2, 500))
+    weights = blend_weights(predictions, predictions[0] - 0.5 * predictions[1])
+    assert weights[1] == 0 < weights[0]
+
+
+def test_weights_have_the_least_squared_error():
+    rng = np.random.default_rng(0)
+    ratings = rng.integers(1, 6, 300).astype(np.float32)
+    predictions = (ratings + rng.normal(0, [[0.8], [0.9], [1.5]], (3, 300))).astype(np.float32)
+    weights = blend_weights(predictions, ratings)
+    assert weights.dtype == np.float64 and (weights > 0).all()
+    normal_equations = predictions @ (weights @ predictions - ratings)
+    np.testing.assert_allclose(normal_equations, 0, atol=1e-2)
+
+
+@pytest.mark.usefixtures("small_members")
+@pytest.mark.parametrize("name", ["item", "user"])
+def test_a_blend_of_one_is_its_predictions_times_its_weight(name):
+    config = replace(CONFIG, members=(name,))
+    (member,), predictions, split = blended(config)
+    own = split if name == "item" else split.transposed()
+    alone = trained(as_member(name), own)
+    pairs = (split.test.rows, split.test.indices)
+    expected = alone.predict(sparse_rows(own.train), *(pairs if name == "item" else pairs[::-1]))
+    np.testing.assert_allclose(predictions, member.weight * np.clip(expected, 1, 5), rtol=1e-6)
+    cold = cold_pairs(split.train, split.test.rows, split.test.indices)
+    assert member.test_rmse == score(expected, split.test.values, cold, SCALE).rmse
+    assert member.config.orientation == name
+
+
+@pytest.mark.usefixtures("small_members")
+def test_a_weight_comes_from_a_model_that_has_not_seen_the_validation_ratings():
+    (member,), _, _ = blended(replace(CONFIG, members=("item",)))
+    part = validation_split(CONFIG, RATINGS)
+    model = trained(as_member("item"), part)
+    held = model.predict(sparse_rows(part.train), part.test.rows, part.test.indices)
+    held, rated = np.clip(held, 1, 5).astype(np.float64), part.test.values.astype(np.float64)
+    assert member.weight == pytest.approx(held @ rated / (held @ held), rel=1e-9)
+    cold = cold_pairs(part.train, part.test.rows, part.test.indices)
+    assert member.validation_rmse == score(held, part.test.values, cold, SCALE).rmse
+
+
+@pytest.mark.usefixtures("small_members")
+def test_test_ratings_change_no_weight_and_no_prediction():
+    config = replace(CONFIG, members=("item", "user"))
+    (members, predictions, split), (same, same_predictions, _) = (
+        blended(config, ratings) for ratings in (RATINGS, with_other_test_ratings())
+    )
+    assert [m.weight for m in members] == [m.weight for m in same]
+    assert [m.validation_rmse for m in members] == [m.validation_rmse for m in same]
+    assert all(a.test_rmse != b.test_rmse for a, b in zip(members, same, strict=True))
+    np.testing.assert_array_equal(predictions, same_predictions)
+    total = sum(
+        member.weight * np.clip(member.predict_block(0, 60)[split.test.indices, split.test.rows],
+                                1, 5)
+        for member in members
+    )  # fmt: skip
+    np.testing.assert_allclose(predictions, total, atol=1e-5)
+
+
+@pytest.mark.usefixtures("small_members")
+def test_members_share_the_split_and_nothing_that_is_drawn():
+    config = replace(CONFIG, members=("item", "user", "item"), random_seed=7)
+    first, second, third = member_configs(config)
+    assert [c.random_seed for c in (first, second, third)] == [7, 8, 9]
+    assert [c.orientation for c in (first, second, third)] == ["item", "user", "item"]
+    assert {c.split_seed for c in (first, second, third)} == {1}
+    assert {c.members for c in (first, second, third)} == {()}
+    assert replace(third, random_seed=7) == first
+
+
+@pytest.mark.usefixtures("small_members")
+def test_the_orientation_of_the_run_is_no_members():
+    config = replace(CONFIG, members=("item", "user"))
+    (members, predictions, _), (same, same_predictions, split) = (
+        blended(replace(config, orientation=orientation)) for orientation in ("item", "user")
+    )
+    assert [m.row() for m in members] == [m.row() for m in same]
+    np.testing.assert_array_equal(predictions, same_predictions)
+    assert split.test.num_rows == RATINGS.num_items
+
+
+@pytest.mark.usefixtures("small_members")
+def test_every_epoch_of_every_member_is_watched_and_can_end_it_all():
+    seen = []
+
+    def watch(label, config, metrics):
+        seen.append((label, config.orientation, metrics.epoch))
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        blended(replace(CONFIG, members=("item", "user")), watch=watch)
+    assert seen == [
+        *(("for the weights, model 1", "item", epoch) for epoch in (1, 2)),
+        *(("for the weights, model 2", "user", epoch) for epoch in (1, 2)),
+        *(("for the result, model 1", "item", epoch) for epoch in (1, 2)),
+    ]
+
+
+# The leaking measure
+
+
+@pytest.mark.parametrize("orientation", ["item", "user"])
+def test_the_leaking_measure_reconstructs_test_ratings_from_themselves(orientation):
+    split = split_ratings(RATINGS, 0.75, 1, orientation)
+    model = trained(replace(CONFIG, train_epoch=20, lambda_value=0.1), split)
+    R = np.zeros((split.test.num_rows, split.test.num_columns))
+    R[split.test.rows, split.test.indices] = split.test.values
+    predicted = np.clip(Reference.of(model).predict(R), 1, 5)
+    predicted[split.train.row_counts == 0] = predicted[:, split.train.column_counts == 0] = 3
+    error = (predicted - R)[R > 0]
+    leaking = reconstruction(model, split)()
+    assert leaking.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
+    assert leaking.num_ratings == len(split.test)
+    honest = model.predict(sparse_rows(split.train), split.test.rows, split.test.indices)
+    assert leaking.rmse != score(honest, split.test.values, np.zeros(225, bool), SCALE).rmse
