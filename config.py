@@ -46,6 +46,7 @@ def constant(value: Any) -> Any:
     return field(default=value, init=False)
 
 
+NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
@@ -250,6 +251,12 @@ class Config:
                 "layers that mirror each other around one in the middle, as in "
                 "--hidden_neuron 500 250 500"
             )
+        alone = [name for name in NOT_WITH_MEMBERS if getattr(self, name)]
+        if self.members and alone:
+            raise UserError(
+                f"--{alone[0]} does not go with --members, which have settings of their own and "
+                "hold out ratings for their weights"
+            )
         if self.grad_clip and self.optimizer_method in ("RProp", "LBFGS"):
             raise UserError(
                 f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
@@ -323,6 +330,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
     settings = PRESETS[given.get("preset", "default")] | given
     if "tune" not in given:
         settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
+    elif both := set(given["tune"]) & set(given):
+        parser.error(f"--{both.pop()} is given, and to be chosen by --tune: leave one out")
     try:
         return Config(**settings)
     except UserError as error:

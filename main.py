@@ -57,7 +57,7 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
 
     A split that an earlier run of the same command finished is not run again.
     """
-    folder = SplitsFolder(config)
+    folder = SplitsFolder(config, ratings.fingerprint)
     for number in range(config.num_splits):
         one = replace(
             config,

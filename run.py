@@ -254,8 +254,11 @@ def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
             "the earlier program's measure, no prediction."
         )
     if summary["status"] == "interrupted":
-        after = f" after epoch {summary['epochs']}" if "epochs" in summary else ""
-        lines.append(f"Interrupted{after}; its records are complete.")
+        lines.append(
+            f"Interrupted after epoch {summary['epochs']}; its records are complete."
+            if "epochs" in summary
+            else "Interrupted before there was a result."
+        )
     lines.append(f"Results: {folder.path}")
     if summary["dataset"] == "synthetic":
         lines.append("These ratings were synthetic: the RMSE says nothing about MovieLens.")

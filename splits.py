@@ -25,19 +25,21 @@ class SplitsFolder:
     Raises UserError if it holds other ones, or cannot be made.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, fingerprint: str) -> None:
         self.path = Path(config.results_dir) / config.run_name
         self.num_splits, self.rows = config.num_splits, []
-        settings, place = config.recorded(), self.path / "settings.json"
-        settings.pop("num_splits")  # which may grow
+        place = self.path / "settings.json"
+        settings = config.recorded() | {"fingerprint": fingerprint}
+        for name in ("num_splits", "display_step", "comet"):  # which may change
+            del settings[name]
         # As JSON reads them again: tuples are lists there.
         settings = json.loads(json.dumps(settings))
         if place.exists():
             found = read_json(place)
             for name in settings:
-                if found.get(name) != settings[name]:
+                if found.get(name, settings[name]) != settings[name]:
                     raise UserError(
-                        f"{self.path} holds splits of another {name} ({found.get(name)}, not "
+                        f"{self.path} holds splits of another {name} ({found[name]}, not "
                         f"{settings[name]}): choose another --run_name"
                     )
             return

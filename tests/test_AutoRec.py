@@ -525,3 +525,12 @@ def test_the_engines_leave_out_the_same(rates):
     )
     for one, two in zip(dense, sparse, strict=True):
         assert_close(one, two)
+
+
+@pytest.mark.parametrize("activation", ["identity", "sigmoid", "tanh", "relu", "elu"])
+@pytest.mark.parametrize("rating", [1.0, 3.6, 5.0])
+def test_the_output_starts_at_the_rating_asked_for(activation, rating):
+    model = build(output_activation=activation)
+    model.start_at(rating)
+    at_the_ends = 0.05 if activation in ("sigmoid", "tanh") else 0
+    np.testing.assert_allclose(model.output(model.b), rating, rtol=0, atol=1e-5 + at_the_ends)

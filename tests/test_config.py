@@ -24,6 +24,7 @@ DEFAULTS = {
     "hidden_neuron": (500,),
     "hidden_activation": "sigmoid",
     "output_activation": "identity",
+    "initial_bias": "zero",
     "lambda_value": 1.0,
     "lambda_encoder": None,
     "lambda_decoder": None,
@@ -102,6 +103,7 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
         ("hidden_neuron", "1", (1,)),
         ("hidden_activation", "tanh", "tanh"),
         ("output_activation", "elu", "elu"),
+        ("initial_bias", "mean", "mean"),
         ("lambda_value", "0", 0.0),
         ("lambda_encoder", "0", 0.0),
         ("lambda_decoder", "2", 2.0),
@@ -491,3 +493,22 @@ def test_data_dir_wins_over_the_environment_and_that_over_the_default(
     if variable is not None:
         monkeypatch.setenv("AUTOREC_DATA_DIR", variable)
     assert Config(data_dir=data_dir).ratings_folder() == folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--members", "item", "--tune", "lambda_value"],
+        ["--members", "item", "--validation_ratio", "0.1"],
+        ["--members", "item", "--score_reconstruction"],
+        ["--preset", "best", "--tune", "base_lr"],
+        ["--tune", "base_lr", "--base_lr", "0.1"],
+        ["--optimizer_method", "LBFGS", "--grad_clip"],
+    ],
+    ids=" ".join,
+)
+def test_settings_that_would_have_no_effect_together_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as exit:
+        parse_arguments(arguments)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -249,7 +249,7 @@ DEEP = "--hidden_neuron 6 3 6"
         ("", "--orientation user"), ("", "--regularization plain"),
         ("", "--hidden_activation tanh"), ("", "--output_activation sigmoid"),
         ("", "--lambda_encoder 0"), ("", "--lambda_decoder 0"), ("", "--dropout 0.3"),
-        ("", "--input_dropout 0.3"), ("", "--optimizer_method RProp"),
+        ("", "--input_dropout 0.3"), ("", "--initial_bias mean"), ("", "--optimizer_method RProp"),
         ("", "--optimizer_method LBFGS"), ("", DEEP), (DEEP, "--pretrain_epoch 1"),
         (DEEP + " --pretrain_epoch 1", "--pretrain_epoch 2"),
         ("", "--validation_ratio 0.2"),

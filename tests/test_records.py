@@ -24,10 +24,10 @@ from records import (
 )
 
 
-def metrics(epoch, test_rmse=None, validation_rmse=None, reconstruction_rmse_test_ratings_as_input=None):
+def metrics(epoch, test_rmse=None, validation_rmse=None, leaking=None):
     return EpochMetrics(
-        epoch, 0.001, 10.0, 0.9, test_rmse, test_rmse, test_rmse, validation_rmse,
-        reconstruction_rmse_test_ratings_as_input, 1.0, epoch * 1.0,
+        epoch, 0.001, 10.0, 0.9, test_rmse, test_rmse, test_rmse, validation_rmse, leaking, 1.0,
+        epoch * 1.0,
     )  # fmt: skip
 
 

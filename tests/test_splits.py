@@ -172,7 +172,7 @@ def test_other_settings_under_the_same_name_are_refused_in_one_line(change, spli
 def test_a_folder_of_another_kind_is_refused(splits):
     splits.path.mkdir()
     with pytest.raises(UserError, match="already exists and holds no splits: choose another"):
-        SplitsFolder(splits.config)
+        SplitsFolder(splits.config, "fingerprint")
 
 
 def test_where_the_results_lie_is_no_setting(splits, tmp_path):

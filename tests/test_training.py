@@ -13,7 +13,7 @@ from AutoRec import AutoRec
 from batch import sparse_rows
 from config import Config
 from data_preprocessor import RatingMatrix, Split, index_ratings, split_ratings
-from records import EpochMetrics, results
+from records import RECONSTRUCTION, EpochMetrics, results
 from scoring import cold_pairs, score
 
 SCALE = (1.0, 5.0)
@@ -187,5 +187,5 @@ def test_the_leaking_measure_is_recorded_only_if_it_is_given():
     model = AutoRec(split.train.num_columns, CONFIG, SCALE)
     seen = replace(score(np.ones(1), np.ones(1), np.zeros(1, bool), SCALE), rmse=0.25)
     metrics = [*training.epochs(model, split, lambda: seen)]
-    assert [m.reconstruction_rmse_test_ratings_as_input for m in metrics] == [0.25] * 3
-    assert [m.reconstruction_rmse_test_ratings_as_input for m in train(split, CONFIG)[1]] == [None] * 3
+    assert [getattr(m, RECONSTRUCTION) for m in metrics] == [0.25] * 3
+    assert [getattr(m, RECONSTRUCTION) for m in train(split, CONFIG)[1]] == [None] * 3
