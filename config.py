@@ -79,12 +79,14 @@ class Config:
     )
     tune: tuple[str, ...] = option(
         (), "experiment",
-        "settings to choose from their grid (experiments.py) by validation ratings",
+        "settings to choose from their grid (experiments.py) by validation ratings: lambda_value, "
+        "base_lr, decay_epoch_step",
         choices=("lambda_value", "base_lr", "decay_epoch_step"),
     )
     members: tuple[str, ...] = option(
         (), "experiment",
-        "models (experiments.py) to blend with weights learned on validation ratings",
+        "models (experiments.py) to blend with weights learned on validation ratings: item, "
+        "denoising, wide, weighted, user",
         choices=("item", "denoising", "wide", "weighted", "user"),
     )
     score_reconstruction: bool = option(
@@ -346,7 +348,7 @@ def flag_settings(f: Any, hint: Any) -> dict[str, Any]:
     shown = "" if default in (None, "") else f" (default: {default})"
     settings: dict[str, Any] = dict(help=f.metadata["text"] + shown)
     if several:
-        settings.update(nargs="+")
+        settings.update(nargs="+", metavar="NAME" if f.metadata["choices"] else None)
     if value_type is bool:
         settings.update(type=boolean, nargs="?", const=True, metavar="true|false")
     elif f.metadata["choices"]:

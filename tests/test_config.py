@@ -174,14 +174,14 @@ def test_each_sides_lambda_is_lambda_value_if_it_has_none_of_its_own():
 PRESET_VALUES = {
     "default": {},
     "paper": dict(
-        regularization="plain", tune=("lambda_value", "base_lr"), decay_epoch_step=20,
-        train_epoch=125,
+        regularization="plain", tune=("lambda_value", "base_lr", "decay_epoch_step"),
+        train_epoch=100,
     ),
     "seed": dict(
         orientation="user", train_ratio=0.75, regularization="plain", decay_rate=0.96,
         score_reconstruction=True,
     ),
-    "best": dict(regularization="plain", members=("item", "item", "deep", "user")),
+    "best": dict(members=("denoising", "wide", "weighted", "user")),
 }  # fmt: skip
 
 
@@ -219,11 +219,11 @@ def test_a_flag_overrides_the_preset_and_nothing_else_of_it(
 @pytest.mark.parametrize(
     "arguments, tuned",
     [
-        (["--lambda_value", "40"], ("base_lr",)),
-        (["--base_lr", "0.003"], ("lambda_value",)),
-        (["--base_lr", "0.003", "--lambda_value", "40"], ()),
-        (["--lambda_value", "1"], ("base_lr",)),  # although that is the default
-        (["--train_epoch", "3"], ("lambda_value", "base_lr")),
+        (["--lambda_value", "40"], ("base_lr", "decay_epoch_step")),
+        (["--base_lr", "0.003"], ("lambda_value", "decay_epoch_step")),
+        (["--base_lr", "0.003", "--lambda_value", "40", "--decay_epoch_step", "9"], ()),
+        (["--lambda_value", "1"], ("base_lr", "decay_epoch_step")),  # although it is the default
+        (["--train_epoch", "3"], ("lambda_value", "base_lr", "decay_epoch_step")),
         (["--tune", "lambda_value"], ("lambda_value",)),
     ],
 )
@@ -390,7 +390,7 @@ def test_a_run_name_cannot_leave_the_results_folder(name, capsys):
         (dict(orientation="both"), "--orientation 'both': must be one of item, user"),
         (dict(hidden_neuron=0), r"--hidden_neuron \(0,\): must be one or more whole numbers"),
         (dict(hidden_neuron=()), r"--hidden_neuron \(\): must be one or more whole numbers"),
-        (dict(members=("item", "x")), r"--members \('item', 'x'\): must be one of item, deep, u"),
+        (dict(members=("item", "x")), r"--members \('item', 'x'\): must be one of item, denoising, w"),
         (dict(tune=("x",)), r"--tune \('x',\): must be one of lambda_value, base_lr"),
         (dict(preset="x"), "--preset 'x': must be one of default, paper, seed, best"),
         (dict(run_name="../x"), r"--run_name '\.\./x': must be a plain folder name"),
