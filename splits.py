@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.special import stdtrit  # light, unlike scipy.stats
-
 from config import Config
 from errors import UserError
 from records import RECONSTRUCTION, make_folder, read_json, write_csv, write_json
@@ -97,5 +95,7 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
     """The mean, and half the width of its 95 % interval by Student's t; nan for one value."""
     if len(values) < 2:
         return values[0], float("nan")
+    from scipy.special import stdtrit  # memory that most runs need not spend
+
     quantile = stdtrit(len(values) - 1, 0.975)
     return statistics.fmean(values), quantile * statistics.stdev(values) / len(values) ** 0.5

@@ -390,7 +390,7 @@ def test_a_run_name_cannot_leave_the_results_folder(name, capsys):
         (dict(orientation="both"), "--orientation 'both': must be one of item, user"),
         (dict(hidden_neuron=0), r"--hidden_neuron \(0,\): must be one or more whole numbers"),
         (dict(hidden_neuron=()), r"--hidden_neuron \(\): must be one or more whole numbers"),
-        (dict(members=("item", "x")), r"--members \('item', 'x'\): must be one of item, denoising, w"),
+        (dict(members=("item", "x")), r"--members \('item', 'x'\): must be one of item, denois"),
         (dict(tune=("x",)), r"--tune \('x',\): must be one of lambda_value, base_lr"),
         (dict(preset="x"), "--preset 'x': must be one of default, paper, seed, best"),
         (dict(run_name="../x"), r"--run_name '\.\./x': must be a plain folder name"),
