@@ -58,12 +58,20 @@ ROWS = [
     Row("paper", "I-AutoRec, equation 2, settings chosen by validation", "--preset paper", 0.831),
     Row("best", "best: a blend of AutoRecs", "--preset best"),
     Row("u_autorec", "U-AutoRec, weighted rule", "--orientation user --base_lr 0.003 "
-        "--decay_epoch_step 25 --train_epoch 100", 0.874),
+        "--decay_epoch_step 25 --train_epoch 120", 0.874),
     Row("seed", "the earlier program's protocol", "--preset seed", num_splits=1),
-    Row("deep", "deep I-AutoRec, 500-250-500, pre-trained", f"{PLAIN} --train_epoch 75", 0.827),
-    Row("act_identity_identity", "f identity, g identity", "", 0.872),
-    Row("act_sigmoid_identity", "f sigmoid, g identity", "", 0.852),
-    Row("act_sigmoid_sigmoid", "f sigmoid, g sigmoid", "", 0.836),
+    Row("deep", "deep I-AutoRec, 500-250-500, pre-trained", "--hidden_neuron 500 250 500 "
+        "--pretrain_epoch 60 --regularization plain --lambda_value 0.2 --lambda_encoder 25 "
+        "--lambda_decoder 25 --base_lr 0.003 --decay_epoch_step 20 --train_epoch 100", 0.827),
+    Row("act_identity_identity", "f identity, g identity", "--hidden_activation identity "
+        "--initial_bias mean --regularization plain --lambda_value 400 --decay_epoch_step 15 "
+        "--train_epoch 60", 0.872),
+    Row("act_sigmoid_identity", "f sigmoid, g identity", "--hidden_activation identity "
+        "--output_activation sigmoid --regularization plain --lambda_value 300 --base_lr 0.005 "
+        "--decay_epoch_step 15 --train_epoch 75", 0.852),
+    Row("act_sigmoid_sigmoid", "f sigmoid, g sigmoid", "--output_activation sigmoid "
+        "--regularization plain --lambda_value 40 --base_lr 0.005 --decay_epoch_step 20 "
+        "--train_epoch 100", 0.836),
     Row("default_plain", "defaults, but equation 2", "--regularization plain"),
     *(
         Row(f"hidden_{k}", f"{k} hidden units", f"{PLAIN} --train_epoch 100 --hidden_neuron {k}")
@@ -71,8 +79,10 @@ ROWS = [
     ),
     Row("u_autorec_plain", "U-AutoRec, equation 2, settings chosen by validation",
         "--preset paper --orientation user", 0.874),
-    Row("rprop", "I-AutoRec, RProp, full batch", "--optimizer_method RProp", num_splits=1),
-    Row("lbfgs", "I-AutoRec, L-BFGS, full batch", "--optimizer_method LBFGS", num_splits=1),
+    Row("rprop", "I-AutoRec, RProp, full batch", "--optimizer_method RProp "
+        "--regularization plain --lambda_value 400 --train_epoch 400", num_splits=1),
+    Row("lbfgs", "I-AutoRec, L-BFGS, full batch", "--optimizer_method LBFGS "
+        "--regularization plain --lambda_value 400 --train_epoch 400", num_splits=1),
 ]  # fmt: skip
 
 
