@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from config import Config
-from data_preprocessor import Split, hold_out, load_ratings, split_ratings
+from data_preprocessor import Split, load_ratings, split_ratings
 from errors import run_program
 from records import results
 from runtime import num_threads, start_tensorflow
@@ -26,8 +26,10 @@ def main() -> None:
     start_tensorflow()
     config = Config(display_step=10)
     ratings = load_ratings("ml-1m", config.ratings_folder(), config.random_seed)
-    train = split_ratings(ratings, config.train_ratio, config.random_seed).train
-    split = hold_out(train, 0.1, config.random_seed)
+    split = split_ratings(
+        ratings, config.train_ratio, config.random_seed, validation_ratio=0.1
+    )
+    split = Split(split.train, split.validation)
     FOLDER.mkdir(parents=True, exist_ok=True)
     with open(FOLDER / "summary.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -46,8 +48,8 @@ def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[f
     from training import epochs
 
     config = replace(config, engine=choose_engine(config, split.train.density))
-    model = AutoRec(split.train.num_columns, config, num_threads())
-    found = results(list(epochs(model, split, scale, config)))
+    model = AutoRec(split.train.num_columns, config, scale, num_threads())
+    found = results(list(epochs(model, split)))
     names = "final_test_rmse", "final_train_rmse", "best_test_rmse"
     return [found[name] for name in names]
 
