@@ -74,3 +74,11 @@ def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
     exec(compile(example.replace("train_epoch=20", "train_epoch=2"), "README.md", "exec"), {})
     epoch, rmse = capsys.readouterr().out.splitlines()[-1].split()
     assert epoch == "2" and float(rmse) == pytest.approx(1.357, abs=0.02)
+
+
+def test_the_headline_numbers_are_the_tables():
+    with open(REPOSITORY / "results" / "paper_tables" / "summary.csv", encoding="utf-8") as file:
+        rows = {row["row"]: row for row in csv.DictReader(file)}
+    for name in ("default", "paper", "best"):
+        mean, half = float(rows[name]["rmse_mean"]), float(rows[name]["rmse_ci95"])
+        assert f"**{mean:.4f} ± {half:.4f}**" in README
