@@ -19,7 +19,7 @@ from errors import run_program
 from interruption import Interruption
 from records import default_name
 from run import run_split
-from runtime import return_freed_memory
+from runtime import share_freed_memory
 from splits import SplitsFolder
 from tracking import require_key
 
@@ -34,7 +34,7 @@ def run(config: Config) -> int:
     """Load the ratings and run one split of them, or several. Raises UserError for unusable
     input."""
     started = time.perf_counter()
-    return_freed_memory()
+    share_freed_memory()
     if config.comet == "online":
         require_key()
     ratings = load_ratings(config.dataset, config.ratings_folder(), config.random_seed)
