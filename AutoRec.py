@@ -255,7 +255,7 @@ class AutoRec(tf.Module):
             gradients, cost, squared_error = self.gradients(ratings, rows, share)
             sums = [x + gradient for x, gradient in zip(sums, gradients, strict=True)]
             total += tf.cast(tf.stack([cost, squared_error]), tf.float64)
-        return self.clip(sums), total[0], total[1]
+        return sums, total[0], total[1]
 
     def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The reconstruction, from `ratings`, of the (row, column) pairs: float32 [pairs].

@@ -139,7 +139,7 @@ class BareProducts:
         import tensorflow as tf
 
         self.label = f"the five products alone, {precision}"
-        batch, rows, k = config.batch_size, split.train.num_rows, config.hidden_neuron
+        batch, rows, k = config.batch_size, split.train.num_rows, config.hidden_neuron[0]
 
         def random(*shape: int) -> tf.Tensor:
             return tf.cast(tf.random.stateless_uniform(shape, (1, 2)), precision)
@@ -180,7 +180,7 @@ class FeedDict:
         tf1 = tf.compat.v1
         self.R, self.M = dense(split.train)
         self.test_R, self.test_M = dense(split.test)
-        self.batch, n, k = config.batch_size, split.train.num_columns, config.hidden_neuron
+        self.batch, n, k = config.batch_size, split.train.num_columns, config.hidden_neuron[0]
         graph = tf.Graph()
         with graph.as_default():
             self.r, self.m = (tf1.placeholder(tf.float32, [None, n]) for _ in range(2))

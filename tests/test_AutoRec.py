@@ -416,16 +416,6 @@ def test_a_full_batch_epoch_is_one_step_whatever_the_order_and_reports_where_it_
         np.testing.assert_array_equal(one, two)
 
 
-@both_engines
-def test_clipping_bounds_the_sum_over_blocks_too(engine):
-    matrix, _, _ = random_matrix()
-    models = [build(engine, optimizer_method="RProp", grad_clip=clip) for clip in (False, True)]
-    free, clipped = (model._full_gradients(sparse_rows(matrix))[0] for model in models)
-    for actual, unbounded in zip(clipped, free, strict=True):
-        np.testing.assert_array_equal(actual, np.clip(unbounded, -5, 5))
-    assert max(np.abs(g).max() for g in free) > 5
-
-
 # Dropout
 
 DROPOUTS = ({"dropout": 0.5}, {"input_dropout": 0.5})

@@ -160,10 +160,11 @@ def test_the_paper_preset_chooses_lambda_and_learning_rate_and_keeps_the_table(
     folder = tmp_path / "results" / "run"
     with open(folder / "tuning.csv", newline="", encoding="utf-8") as file:
         points = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    assert len({(p["lambda_value"], p["base_lr"]) for p in points}) == len(points) > 3
+    tuned = ("lambda_value", "base_lr", "decay_epoch_step")
+    assert len({tuple(point[name] for name in tuned) for point in points}) == len(points) > 3
     best = min(points, key=lambda point: point["validation_rmse"])
     config = read_json(folder / "config.json")
-    for name in ("lambda_value", "base_lr"):
+    for name in tuned:
         assert config[name] == best[name]
     assert config["regularization"] == "plain"
     assert f"validation RMSE {best['validation_rmse']:.4f}" in done.stdout
