@@ -3,12 +3,28 @@
 import sys
 from collections.abc import Callable
 
+LONGEST = 1000  # characters of a message
+
+
+def printable(text: str) -> str:
+    """`text` with what a terminal would obey, as a line end, written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
 
 class UserError(Exception):
     """Bad input: the message is one line that says what was wrong, where, and what to do.
 
-    Anything else that is raised is a bug of ours and keeps its traceback.
+    What it quotes may be anything, so it is made printable, and cut if it is too long. Anything
+    else that is raised is a bug of ours and keeps its traceback.
     """
+
+    def __init__(self, message: str) -> None:
+        message = printable(message)
+        super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}...")
+
+
+class Diverged(UserError):
+    """The numbers of a training are none any more; the message says where, and what to change."""
 
 
 def run_program(name: str, program: Callable[[], int | None]) -> int:

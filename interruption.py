@@ -1,7 +1,12 @@
-"""Ctrl-C, once and twice."""
+"""Ctrl-C and its like, once and twice."""
 
 import os
 import signal
+import socket
+import threading
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+           if hasattr(signal, name)]  # fmt: skip
 
 
 class Interrupted(Exception):
@@ -9,22 +14,54 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Within it, the first Ctrl-C only asks: the epoch at work is finished and recorded, and
-    the run closes in order. The second raises KeyboardInterrupt at once."""
+    """Within it, the first signal only asks: the epoch at work is finished and recorded, and the
+    run closes in order. The second ends the process at once.
+
+    Python runs its handlers between two of its instructions, and an epoch is one call into
+    TensorFlow. So a thread reads the signals, from a socket that the interpreter writes them to as
+    they come.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.number = 0
+
+    @property
+    def requested(self) -> bool:
+        return bool(self.number)
 
     def __enter__(self) -> "Interruption":
-        self.previous = signal.signal(signal.SIGINT, self.request)
+        self.reader, self.writer = socket.socketpair()
+        self.writer.setblocking(False)
+        self.previous = {each: signal.signal(each, lambda *_: None) for each in SIGNALS}
+        self.previous_fd = signal.set_wakeup_fd(self.writer.fileno())
+        threading.Thread(target=self.watch, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGINT, self.previous)
+        signal.set_wakeup_fd(self.previous_fd)
+        for each, handler in self.previous.items():
+            signal.signal(each, handler)
+        self.writer.close()  # which ends the thread
 
-    def request(self, *_: object) -> None:
+    def watch(self) -> None:
+        with self.reader:
+            while number := self.reader.recv(1):
+                self.request(number[0])
+
+    def request(self, number: int) -> None:
+        if number not in SIGNALS:
+            return
         if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nFinishing this epoch; press Ctrl-C again to stop at once.\n")
+            tell("\nStopped at once.\n")
+            os._exit(128 + number)
+        self.number = number
+        tell("\nFinishing this epoch; press Ctrl-C again to stop at once.\n")
+
+
+def tell(text: str) -> None:
+    """Write to stderr, if anybody is still there to read it. Not print: another thread may be in
+    the middle of one."""
+    try:
+        os.write(2, text.encode())
+    except OSError:
+        pass

@@ -4,7 +4,7 @@ From the outside in, each pair of mirrored layers is trained as an autoencoder o
 the outermost on the ratings, every other one on the hidden codes of the one before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,14 +19,20 @@ from streams import random_stream
 CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
-def pretrain(model: AutoRec, train: RatingMatrix, num_threads: int = 1) -> None:
-    """Set `model`'s parameters by `pretrain_epoch` epochs for each pair of mirrored layers.
+def pretrain(
+    model: AutoRec,
+    train: RatingMatrix,
+    num_threads: int = 1,
+    after_epoch: Callable[[], object] = lambda: None,
+) -> None:
+    """Set `model`'s parameters by `pretrain_epoch` epochs for each pair of mirrored layers;
+    `after_epoch` is called after each of them.
 
     The model's hidden sizes must read the same backwards and be odd in number (Config sees to
     it). The optimiser's own state is not touched.
     """
     config, sizes = model.config, model.config.hidden_neuron
-    shallow = fit(train, config, sizes[0], model.scale, num_threads)
+    shallow = fit(train, config, sizes[0], model.scale, num_threads, after_epoch)
     for ours, theirs in zip(model.parameters, shallow.parameters, strict=False):
         ours.assign(theirs)
     # An inner autoencoder reconstructs codes: all of them observed, within g's range.
@@ -37,7 +43,7 @@ def pretrain(model: AutoRec, train: RatingMatrix, num_threads: int = 1) -> None:
     code_range = CODE_RANGES.get(config.hidden_activation, model.scale)
     for i, size in enumerate(sizes[1 : len(sizes) // 2 + 1]):
         train = as_ratings(shallow.codes(sparse_rows(train)))
-        shallow = fit(train, inner, size, code_range)
+        shallow = fit(train, inner, size, code_range, 1, after_epoch)
         V, Wt, mu, b = shallow.parameters
         assign(model.inner[i], (V, mu))
         assign(model.inner[-1 - i], (tf.transpose(Wt), b))
@@ -49,6 +55,7 @@ def fit(
     hidden_neuron: int,
     scale: tuple[float, float],
     num_threads: int = 1,
+    after_epoch: Callable[[], object] = lambda: None,
 ) -> AutoRec:
     """An AutoRec of one hidden layer, trained on `matrix` for `pretrain_epoch` epochs."""
     config = replace(
@@ -61,6 +68,7 @@ def fit(
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(config.random_seed, "pretraining", hidden_neuron, epoch)
         model.train_epoch(rows, order.permutation(matrix.num_rows), config.learning_rate(epoch))
+        after_epoch()
     return model
 
 

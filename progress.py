@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: one live line, or plain lines where output is no
 terminal."""
 
+import os
 import shutil
 import sys
 from typing import TextIO
@@ -32,9 +33,20 @@ class Progress:
             if metrics.test_rmse is not None:
                 self.say(self.describe(metrics))
             return
-        self.line = self.describe(metrics)[: shutil.get_terminal_size().columns - 1]
-        self.stream.write(f"\r\033[K{self.line}")
-        self.stream.flush()
+        self.renew(self.describe(metrics))
+
+    def count(self, done: int, total: int, seconds: float) -> None:
+        """Renew the live line, if there is one, of something else than epochs: so many of `total`
+        done in so many seconds."""
+        if self.live:
+            left = seconds / max(done, 1) * (total - done)
+            self.renew(
+                f"{self.dataset}  {done:,}/{total:,}  {clock(seconds)} elapsed  {clock(left)} left"
+            )
+
+    def renew(self, text: str) -> None:
+        self.line = text[: shutil.get_terminal_size().columns - 1]
+        tell(f"\r\033[K{self.line}", self.stream, "")
 
     def describe(self, metrics: EpochMetrics) -> str:
         left = metrics.elapsed_seconds / metrics.epoch * (self.epochs - metrics.epoch)
@@ -55,15 +67,22 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line of its own, above the live line."""
         clear = "\r\033[K" if self.line else ""
-        self.stream.write(f"{clear}{text}\n{self.line}")
-        self.stream.flush()
+        tell(f"{clear}{text}\n{self.line}", self.stream, "")
 
     def close(self) -> None:
         """End the live line; it stays readable."""
         if self.line:
-            self.stream.write("\n")
-            self.stream.flush()
+            tell("", self.stream)
         self.line = ""
+
+
+def tell(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
+    """Print at once. When nobody reads any more, nothing is said, and the run goes on."""
+    stream = stream or sys.stdout
+    try:
+        print(text, end=end, file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def clock(seconds: float) -> str:

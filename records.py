@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -10,11 +11,15 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, get_type_hints
+
+from filelock import FileLock
 
 from config import Config
 from errors import UserError
+from files import lock, make_folder, read_json, unlock, whole, write_json, write_text
 from scoring import Slice
 
 RECONSTRUCTION = "reconstruction_rmse_test_ratings_as_input"
@@ -39,40 +44,100 @@ class EpochMetrics:
 
 
 class RunFolder:
-    """The folder `results_dir/name`, which must be new; `create` makes it.
+    """The folder `results_dir/name` of one run, which nobody else may use meanwhile.
 
-    Raises UserError, here or in `create`, if it exists or cannot be made.
+    It must be new, and `create` makes it, under another name if it is taken and `name` is not the
+    user's; or, with `resume`, it is that of a run that did not finish. Raises UserError, here or
+    in `create`, if the folder is taken, in use, or cannot be made.
     """
 
-    def __init__(self, results_dir: str, name: str) -> None:
-        self.path = Path(results_dir) / name
+    def __init__(
+        self, results_dir: str | Path, name: str, resume: bool = False, chosen: bool = True
+    ) -> None:
+        self.path, self.resume, self.chosen = Path(results_dir) / name, resume, chosen
         self.metrics: list[EpochMetrics] = []
-        if self.path.exists():
-            self.refuse()
+        self.held: FileLock | None = None
+        if resume:
+            self.held = lock(self.path)
+        elif chosen and self.path.exists():
+            raise self.taken()
 
     def create(self) -> None:
-        """Make the folder."""
-        try:
-            make_folder(self.path)
-        except FileExistsError:
-            self.refuse()
+        """Make the folder, if it is to be a new one."""
+        first, number = self.path, count(2)
+        while not self.resume:
+            try:
+                make_folder(self.path)
+                self.held = lock(self.path)
+                return
+            except FileExistsError as error:
+                if self.chosen:
+                    raise self.taken() from error
+                self.path = first.with_name(f"{first.name}_{next(number)}")
 
-    def refuse(self) -> NoReturn:
-        raise UserError(
-            f"{self.path} already exists and is never overwritten: choose another --run_name"
+    def taken(self) -> UserError:
+        unfinished = (self.path / "config.json").exists() and not self.is_finished()
+        go_on = f", or go on with it: --resume {self.path}" if unfinished else ""
+        return UserError(
+            f"{self.path} already exists and is never overwritten: choose another --run_name{go_on}"
         )
+
+    def is_finished(self) -> bool:
+        summary = self.path / "summary.json"
+        return summary.exists() and read_json(summary).get("status") == "finished"
+
+    def reopen(self) -> None:
+        """A finished run that is to go on is finished no more; its result stays."""
+        if self.is_finished():
+            summary = self.path / "summary.json"
+            write_json(summary, read_json(summary) | {"status": "interrupted"})
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self.held:
+            unlock(self.held)
 
     def add(self, metrics: EpochMetrics) -> None:
         """Append one epoch to metrics.csv, at once."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        if not self.metrics:
+            writer.writerow([f.name for f in fields(EpochMetrics)])
+        writer.writerow(astuple(metrics))
         with open(self.path / "metrics.csv", "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if not self.metrics:
-                writer.writerow([f.name for f in fields(EpochMetrics)])
-            writer.writerow(astuple(metrics))
+            file.write(text.getvalue())
         self.metrics.append(metrics)
 
+    def mark(self) -> dict[str, Any]:
+        """How far metrics.csv goes now, for `cut`."""
+        place = self.path / "metrics.csv"
+        content = place.read_bytes() if self.metrics else b""
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    def cut(self, mark: dict[str, Any] | None) -> None:
+        """Go back to a `mark` in metrics.csv, or to its beginning; UserError if what lies before
+        was changed since."""
+        place = self.path / "metrics.csv"
+        if mark is None:
+            place.unlink(missing_ok=True)
+            self.metrics = []
+            return
+        content = place.read_bytes() if place.exists() else b""
+        content = content[: mark.get("bytes")]
+        if hashlib.sha256(content).hexdigest() != mark.get("sha256"):
+            raise UserError(
+                f"{place} was changed since the last checkpoint: put it back, or remove "
+                f"{self.path / 'checkpoint.json'}, and the run begins again"
+            )
+        with whole(place) as unfinished:
+            unfinished.write_bytes(content)
+        hints = get_type_hints(EpochMetrics)
+        self.metrics = [
+            EpochMetrics(**{name: cell(text, hints[name]) for name, text in row.items()})
+            for row in csv.DictReader(io.StringIO(content.decode()))
+        ]
+
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Write `content` under `name`, which appears only when it is whole."""
         write_json(self.path / name, content)
 
     def write_text_records(self, config: Config) -> None:
@@ -88,7 +153,14 @@ class RunFolder:
             + tab_line("RMSE:", [m.test_rmse for m in evaluated]),
         }
         for name, text in texts.items():
-            (self.path / name).write_text(text, encoding="utf-8")
+            write_text(self.path / name, text)
+
+
+def cell(text: str, hint: Any) -> int | float | None:
+    """A value of metrics.csv, read again; nothing is None."""
+    if not text:
+        return None
+    return int(text) if hint is int else float(text)
 
 
 def tab_line(name: str, values: Sequence[float | None]) -> str:
@@ -149,47 +221,6 @@ def slice_rows(slices: Sequence[Slice]) -> list[dict[str, Any]]:
         }
         for part in slices
     ]
-
-
-def make_folder(path: Path) -> None:
-    """Make `path`, which must be new; FileExistsError if it is not, UserError if it cannot be."""
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"cannot make the run folder {path} ({error.strerror}): choose another --results_dir"
-        ) from error
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` under a name that appears only when it is whole."""
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file that a run wrote; UserError if it was changed into something
-    else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path} ({error}): remove it, and the run goes on") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: remove it, and the run goes on")
-    return content
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write `rows`, all with the keys of the first, under a name that appears when it is whole."""
-    unfinished = path.with_name(f"{path.name}.part")
-    with open(unfinished, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(unfinished, path)
 
 
 def environment() -> dict[str, Any]:

@@ -1,18 +1,46 @@
 """The epochs of a run: train, evaluate, measure."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
+
+import tensorflow as tf
 
 from AutoRec import AutoRec
 from batch import SparseRows, sparse_rows
 from data_preprocessor import RatingMatrix, Split
+from errors import Diverged
 from records import EpochMetrics
 from scoring import Scores, cold_pairs, score
 from streams import random_stream
 
+EXPLODED = 1000  # times the width of the rating scale; a bad start may well be off by ten times
+
+
+class State(tf.Module):
+    """What a training needs to go on as if it had not been interrupted: `tf.train.Checkpoint`
+    saves and restores it. The order of the rows and the learning rate follow from the epoch."""
+
+    def __init__(self, model: AutoRec, split: Split) -> None:
+        super().__init__(name="training")
+        self.model = model
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)  # the last finished one
+        self.elapsed = tf.Variable(0.0, dtype=tf.float64, trainable=False)  # seconds
+        self.best = Best(model) if split.validation else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is no epoch left to train."""
+        config, epoch = self.model.config, int(self.epoch.numpy())
+        waited = epoch - int(self.best.epoch.numpy()) if self.best else 0
+        return epoch >= config.train_epoch or 0 < config.patience <= waited
+
 
 def epochs(
-    model: AutoRec, split: Split, reconstruction: Callable[[], Scores] | None = None
+    model: AutoRec,
+    split: Split,
+    reconstruction: Callable[[], Scores] | None = None,
+    state: State | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train `model` on `split.train` for `train_epoch` epochs and yield each one's metrics.
 
@@ -20,15 +48,18 @@ def epochs(
     from the training ratings and scored. With validation ratings, training stops after
     `patience` epochs without a new lowest validation RMSE (0: never), and leaves the model, when
     this iterator ends or is closed, as it was at the lowest. `reconstruction` is the leaking
-    measure of experiments.py, if that is to be recorded beside.
+    measure of experiments.py, if that is to be recorded beside. `state` is where to go on from;
+    it is kept up to date. Raises Diverged if a number is not finite any more, or the training
+    RMSE is beyond all reason.
     """
     config, train = model.config, sparse_rows(split.train)
+    state = state or State(model, split)
     test = HeldOut(model, split, split.test)
     validation = split.validation and HeldOut(model, split, split.validation)
-    best = Best(model)
-    started = time.perf_counter()
+    started = time.perf_counter() - float(state.elapsed.numpy())
     try:
-        for epoch in range(1, config.train_epoch + 1):
+        while not state.is_done:
+            epoch = int(state.epoch.numpy()) + 1
             epoch_started = time.perf_counter()
             learning_rate = config.learning_rate(epoch)
             order = random_stream(config.random_seed, "shuffle", epoch)
@@ -39,9 +70,12 @@ def epochs(
             scores = test(train) if evaluate else None
             held_out = validation(train) if evaluate and validation else None
             leaking = reconstruction() if evaluate and reconstruction else None
+            refuse_divergence(model, epoch, cost, train_rmse, scores)
             if held_out:
-                best.keep(epoch, held_out.rmse)
+                state.best.keep(epoch, held_out.rmse)
             now = time.perf_counter()
+            state.epoch.assign(epoch)
+            state.elapsed.assign(now - started)
             yield EpochMetrics(
                 epoch=epoch,
                 learning_rate=learning_rate,
@@ -55,10 +89,27 @@ def epochs(
                 epoch_seconds=round(now - epoch_started, 4),
                 elapsed_seconds=round(now - started, 4),
             )
-            if held_out and config.patience and epoch - best.epoch >= config.patience:
-                break
     finally:
-        best.restore()
+        if state.best:
+            state.best.restore()
+
+
+def refuse_divergence(
+    model: AutoRec, epoch: int, cost: float, train_rmse: float, scores: Scores | None
+) -> None:
+    """Raise Diverged unless all is finite and the training RMSE is at most `EXPLODED` times
+    the width of the rating scale."""
+    found = {"training cost": cost, "training RMSE": train_rmse}
+    if scores:
+        found["test RMSE"] = scores.rmse
+    limit = EXPLODED * (model.scale[1] - model.scale[0])
+    for name, value in found.items():
+        if not math.isfinite(value) or (name == "training RMSE" and value > limit):
+            rate = model.config.learning_rate(epoch)
+            raise Diverged(
+                f"epoch {epoch}: the {name} is {value:g} at learning rate {rate:g}: training has "
+                "diverged; try a lower --base_lr, or --grad_clip"
+            )
 
 
 class HeldOut:
@@ -74,18 +125,24 @@ class HeldOut:
         return score(predictions, self.held_out.values, self.cold, self.model.scale)
 
 
-class Best:
+class Best(tf.Module):
     """The epoch of the lowest validation RMSE, and the parameters after it."""
 
     def __init__(self, model: AutoRec) -> None:
-        self.model, self.epoch, self.rmse, self.values = model, 0, float("inf"), None
+        super().__init__(name="best")
+        self.model = model
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.rmse = tf.Variable(math.inf, dtype=tf.float64, trainable=False)
+        self.values = [tf.Variable(x, trainable=False) for x in model.parameters]
 
     def keep(self, epoch: int, rmse: float) -> None:
-        if rmse < self.rmse:
-            self.epoch, self.rmse = epoch, rmse
-            self.values = [x.numpy() for x in self.model.parameters]
+        if rmse < self.rmse.numpy():
+            self.epoch.assign(epoch)
+            self.rmse.assign(rmse)
+            for value, parameter in zip(self.values, self.model.parameters, strict=True):
+                value.assign(parameter)
 
     def restore(self) -> None:
-        if self.values:
+        if self.epoch.numpy():
             for parameter, value in zip(self.model.parameters, self.values, strict=True):
                 parameter.assign(value)

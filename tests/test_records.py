@@ -1,5 +1,6 @@
 """The run folder's parts that the whole program's tests do not reach."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,6 @@ from records import (
     default_name,
     git_commit,
     peak_memory_mb,
-    read_json,
     results,
     tab_line,
 )
@@ -56,6 +56,78 @@ def test_a_run_folder_that_appears_meanwhile_is_not_taken(tmp_path):
     first.create()
     with pytest.raises(UserError, match="already exists"):
         second.create()
+
+
+def test_a_default_name_that_is_taken_is_numbered(tmp_path):
+    folders = [RunFolder(tmp_path, "run", chosen=False) for _ in range(3)]
+    for folder in folders:
+        folder.create()
+    assert [folder.path.name for folder in folders] == ["run", "run_2", "run_3"]
+
+
+def test_a_folder_in_use_is_refused_until_it_is_let_go(tmp_path):
+    first = RunFolder(tmp_path, "run")
+    first.create()
+    with pytest.raises(UserError, match="run is in use by another run: wait for its end"):
+        RunFolder(tmp_path, "run", resume=True)
+    first.close()
+    second = RunFolder(tmp_path, "run", resume=True)
+    second.create()
+    second.close()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def filled(tmp_path):
+    folder = RunFolder(tmp_path, "run")
+    folder.create()
+    folder.add(metrics(1, 0.95, 0.96, 0.7))
+    folder.add(metrics(2))
+    mark = folder.mark()
+    folder.add(metrics(3, 0.9))
+    folder.close()
+    return mark
+
+
+def test_metrics_after_the_mark_are_cut_and_the_others_are_read_again(tmp_path):
+    mark = filled(tmp_path)
+    folder = RunFolder(tmp_path, "run", resume=True)
+    folder.cut(mark)
+    assert folder.metrics == [metrics(1, 0.95, 0.96, 0.7), metrics(2)]
+    assert folder.mark() == mark
+    folder.add(metrics(3))
+    lines = (tmp_path / "run" / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 4 and lines[-1].startswith("3,0.001,")
+
+
+def test_without_a_mark_no_metrics_are_kept(tmp_path):
+    filled(tmp_path)
+    folder = RunFolder(tmp_path, "run", resume=True)
+    folder.cut(None)
+    assert folder.metrics == [] and not (tmp_path / "run" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"epoch,learning_rate\n", b"changed"])
+def test_metrics_that_were_changed_are_refused_in_one_line(content, tmp_path):
+    mark, place = filled(tmp_path), tmp_path / "run" / "metrics.csv"
+    place.unlink()
+    if content == b"changed":
+        content = b"x" * mark["bytes"]
+    if content is not None:
+        place.write_bytes(content)
+    with pytest.raises(UserError, match="metrics.csv was changed since the last checkpoint"):
+        RunFolder(tmp_path, "run", resume=True).cut(mark)
+
+
+def test_a_finished_run_that_goes_on_is_finished_no_more(tmp_path):
+    folder = RunFolder(tmp_path, "run")
+    folder.create()
+    assert not folder.is_finished()
+    folder.write_json("summary.json", {"status": "finished", "final_test_rmse": 0.9})
+    assert folder.is_finished()
+    folder.reopen()
+    assert not folder.is_finished()
+    text = (tmp_path / "run" / "summary.json").read_text(encoding="utf-8")
+    assert json.loads(text)["final_test_rmse"] == 0.9
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file_whole(tmp_path):
@@ -114,15 +186,6 @@ def test_a_run_over_several_splits_is_named_by_its_settings_and_not_by_the_time(
     assert default_name(three) != default_name(replace(three, lambda_value=2.0))
     assert default_name(three) == default_name(replace(three, results_dir="elsewhere"))
     assert "_splits_" in default_name(three)
-
-
-@pytest.mark.parametrize("text, message", [("{", "cannot read"), ("[1]", "no JSON object")])
-def test_a_changed_json_file_is_told_in_one_line(text, message, tmp_path):
-    path = tmp_path / "summary.json"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=message) as error:
-        read_json(path)
-    assert "summary.json" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_commit_is_that_of_the_folders_own_checkout(tmp_path):

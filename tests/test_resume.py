@@ -1,0 +1,477 @@
+"""A run that dies anywhere and is resumed equals one that was left alone, to the last bit."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from test_main import TIME_COLUMNS, command, environment, read_metrics, run_main, wait_for
+from test_tracking import archived_metrics
+
+import files
+import main
+import run
+from records import RunFolder
+from run import Run
+
+SMALL = (
+    "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.05 --train_epoch 6 "
+    "--decay_epoch_step 2 --checkpoint_every 2"
+)
+TIMES = {*TIME_COLUMNS, "seconds", "peak_memory_mb", "run_name"}
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+@pytest.fixture
+def here(small_data, tmp_path, monkeypatch):
+    """A function that runs flags within this process, and returns the exit code."""
+    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
+    for name in ("draw_rmse", "draw_slices"):
+        monkeypatch.setattr(run, name, lambda path, *_: path.write_bytes(b"picture"))
+    places = ["--data_dir", str(small_data)]
+
+    def run_flags(flags, name=None):
+        where = ["--results_dir", str(tmp_path), "--run_name", name] if name else []
+        try:
+            return main.main([*flags.split(), *places, *where])
+        except SystemExit as error:  # argparse's way
+            return error.code
+
+    return run_flags
+
+
+def records(folder):
+    """Everything that a run leaves, without times: file names, texts, and variables as bytes."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name == "metrics.csv":
+            rows = read_metrics(path.parent)
+            found[name] = [{k: v for k, v in r.items() if k not in TIMES} for r in rows]
+        elif path.suffix == ".json":
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found[name] = {k: v for k, v in content.items() if k not in (*TIMES, "metrics")}
+        elif path.suffix == ".index":
+            reader = tf.train.load_checkpoint(str(path.with_suffix("")))
+            variables = [v for v in reader.get_variable_to_shape_map() if "elapsed" not in v]
+            found[name] = {
+                v: bytes(reader.get_tensor(v)) if "OBJECT" not in v else b"" for v in variables
+            }
+        elif path.suffix == ".csv":
+            found[name] = path.read_text(encoding="utf-8")
+        elif path.is_file():
+            found[name] = None
+    return found
+
+
+def kill_at(number, monkeypatch):
+    """Have this process die at the `number`-th of the moments between two changes on disk, or in
+    the middle of a row of metrics.csv. The function that is returned tells how many there were."""
+    moments = itertools.count(1)
+
+    def moment():
+        if next(moments) == number:
+            raise Killed
+
+    def before_and_after(owner, name):
+        true = getattr(owner, name)
+
+        def act(*args, **kwargs):
+            moment()
+            result = true(*args, **kwargs)
+            moment()
+            return result
+
+        monkeypatch.setattr(owner, name, act)
+
+    add = RunFolder.add
+
+    def add_half(self, metrics):
+        add(self, metrics)
+        path = self.path / "metrics.csv"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-20])
+        moment()
+        path.write_bytes(whole)
+
+    monkeypatch.setattr(RunFolder, "add", add_half)
+    before_and_after(files.os, "replace")
+    before_and_after(tf.train.Checkpoint, "write")
+    return lambda: next(moments) - 1
+
+
+# A sample; the script benchmarks.faults kills real processes, at more moments.
+MOMENTS = [1, 4, 7, 8, 13, 28]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Where the folder of a finished run is kept for the tests that only want one."""
+    return tmp_path_factory.mktemp("trained") / "cut"
+
+
+@pytest.fixture
+def finished(here, tmp_path, trained):
+    """The folder of a finished run."""
+    folder = tmp_path / "cut"
+    if not trained.exists():
+        assert here(SMALL, "cut") == 0
+        shutil.copytree(folder, trained)
+    else:
+        shutil.copytree(trained, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole_run():
+    """The records of each run that was left alone, by its flags."""
+    return {}
+
+
+def compare_with_whole(flags, here, tmp_path, whole_run):
+    if flags not in whole_run:
+        assert here(f"{SMALL} {flags}", "whole") == 0
+        whole_run[flags] = records(tmp_path / "whole")
+    assert records(tmp_path / "cut") == whole_run[flags]
+
+
+@pytest.mark.parametrize("number", MOMENTS)
+def test_a_run_that_dies_at_any_moment_is_resumed_exactly(
+    number, here, tmp_path, monkeypatch, whole_run, capsys
+):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(number, patch)
+        here(SMALL, "cut")
+    place = tmp_path / "cut"
+    if not (place / "config.json").exists():
+        assert here(f"--resume {place}") == 2
+        assert "holds no config.json of a run: nothing to go on with" in capsys.readouterr().err
+        shutil.rmtree(place)
+        assert here(SMALL, "cut") == 0
+    else:
+        assert here(f"--resume {place}") == 0
+    compare_with_whole("", here, tmp_path, whole_run)
+
+
+def test_the_moments_span_the_whole_run(here, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        number_of_moments = kill_at(0, patch)
+        assert here(SMALL, "run") == 0
+        assert max(MOMENTS) <= number_of_moments() <= max(MOMENTS) + 4
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--optimizer_method RProp --dropout 0.3 --orientation user",
+        "--optimizer_method LBFGS",
+        "--hidden_neuron 6 3 6 --pretrain_epoch 2 --optimizer_method RMSProp",
+        "--validation_ratio 0.2 --patience 1 --train_epoch 12",
+        "--score_reconstruction --display_step 4",
+        "--regularization plain --tune lambda_value --train_epoch 4",
+        "--members item user --train_epoch 4",
+    ],
+)
+def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch, whole_run):
+    """It dies just after its second checkpoint, in its third training if there are several."""
+    saved = itertools.count(1)
+    save = run.Checkpoint.save
+
+    def save_and_die(*args, **kwargs):
+        save(*args, **kwargs)
+        if next(saved) == 2:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run.Checkpoint, "save", save_and_die)
+        here(f"{SMALL} {flags}", "cut")
+    assert here(f"--resume {tmp_path / 'cut'}") == 0
+    compare_with_whole(flags, here, tmp_path, whole_run)
+
+
+@pytest.mark.parametrize("epoch", [3])
+def test_a_run_that_was_interrupted_goes_on_where_it_stopped(
+    epoch, here, tmp_path, monkeypatch, whole_run, capsys
+):
+    record = Run.record
+
+    def record_and_interrupt(self, metrics):
+        record(self, metrics)
+        self.interruption.number = signal.SIGTERM if metrics.epoch == epoch else 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "record", record_and_interrupt)
+        assert here(SMALL, "cut") == 128 + signal.SIGTERM
+    assert f"To go on: python main.py --resume {tmp_path / 'cut'}" in capsys.readouterr().out
+    assert here(f"--resume {tmp_path / 'cut'}") == 0
+    assert f"Going on after epoch {epoch}." in capsys.readouterr().out
+    compare_with_whole("", here, tmp_path, whole_run)
+
+
+def test_tuning_goes_on_with_the_points_that_are_left(here, tmp_path, monkeypatch, capsys):
+    import experiments
+
+    tried, true = [], experiments.validation_rmse
+
+    def die_at_the_second(config, point, *rest):
+        tried.append(point)
+        if len(tried) == 2:
+            raise Killed
+        return true(config, point, *rest)
+
+    flags = "--regularization plain --tune lambda_value --train_epoch 4"
+    monkeypatch.setattr(experiments, "validation_rmse", die_at_the_second)
+    with pytest.raises(Killed):
+        here(f"{SMALL} {flags}", "cut")
+    assert here(f"--resume {tmp_path / 'cut'}") == 0
+    assert tried == [{"lambda_value": value} for value in (30.0, 40.0, 40.0)]
+
+    place = tmp_path / "cut" / "tuning.csv"
+    change("validation_rmse", "rmse")(place)
+    assert here(f"--resume {tmp_path / 'cut'} --train_epoch 5") == 2
+    assert f"{place} was changed: remove it, and tuning begins again" in capsys.readouterr().err
+
+
+def test_a_finished_run_may_be_made_longer(here, tmp_path, whole_run):
+    assert here(f"{SMALL} --train_epoch 4", "cut") == 0
+    assert here(f"--resume {tmp_path / 'cut'} --train_epoch 6") == 0
+    compare_with_whole("", here, tmp_path, whole_run)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("", "cut is finished, with 6 epochs: only a larger --train_epoch makes it go on"),
+        ("--train_epoch 5", "has 6, and may only be made longer"),
+        ("--base_lr 0.1", "--base_lr 0.1: the run in"),
+        ("--hidden_neuron 9", "has (8,), and goes on with it"),
+        ("--run_name other", "--run_name other: the run in"),
+    ],
+)
+def test_a_run_goes_on_as_it_was_begun_or_not_at_all(flags, message, here, finished, capsys):
+    before = records(finished)
+    capsys.readouterr()
+    code = here(f"--resume {finished} {flags}")
+    printed = capsys.readouterr().err
+    assert code == 2 and message in printed and len(printed.splitlines()) == 1
+    assert records(finished) == before
+
+
+def test_a_run_goes_on_with_its_own_ratings_or_not_at_all(here, small_data, finished, capsys):
+    path = small_data / "ratings.dat"
+    path.write_bytes(path.read_bytes().replace(b"::5::", b"::4::", 1))
+    assert here(f"--resume {finished} --train_epoch 9") == 2
+    assert "was begun with other ratings than these" in capsys.readouterr().err
+
+
+def change(old, new):
+    """A function that replaces text in a file."""
+    return lambda path: path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name, harm, message",
+    [
+        ("checkpoint-6.data-00000-of-00001", damage, "checkpoint-6.* is missing or damaged"),
+        ("checkpoint-6.data-00000-of-00001", Path.unlink, "checkpoint-6.* is missing or damaged"),
+        ("checkpoint-6.index", damage, "checkpoint-6.* is missing or damaged"),
+        ("checkpoint-6.index", lambda p: p.write_bytes(b""), "checkpoint-6.* is missing"),
+        ("checkpoint.json", change('"version": 1', '"version": 2'), "is no checkpoint of this"),
+        ("checkpoint.json", change('"seconds": ', '"time": '), "is no checkpoint of this version"),
+        ("checkpoint.json", change("{", ""), "cannot read"),
+        ("checkpoint.json", change('"epoch": 6', '"epoch": 5'), "checkpoint-5.* is missing"),
+        ("config.json", change("0.05", "0.06"), "is of a run with base_lr 0.05, not 0.06"),
+        ("config.json", change("0.05", '"x"'), "base_lr is 'x', which is no value for it"),
+        ("metrics.csv", damage, "metrics.csv was changed since the last checkpoint"),
+        ("metrics.csv", Path.unlink, "metrics.csv was changed since the last checkpoint"),
+    ],
+)  # fmt: skip
+def test_what_was_damaged_is_told_in_one_line_and_never_gone_on_with(
+    name, harm, message, here, finished, capsys
+):
+    harm(finished / name)
+    capsys.readouterr()
+    code = here(f"--resume {finished} --train_epoch 9")
+    printed = capsys.readouterr().err
+    assert code == 2 and message in printed and len(printed.splitlines()) == 1
+
+
+def test_without_its_checkpoint_a_run_begins_again(here, finished, tmp_path, whole_run):
+    for name in ("checkpoint.json", "summary.json"):
+        (finished / name).unlink()
+    assert here(f"--resume {finished}") == 0
+    compare_with_whole("", here, tmp_path, whole_run)
+
+
+@pytest.mark.parametrize("what", ["row", "checkpoint", "summary"])
+def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_later(
+    what, here, tmp_path, monkeypatch, whole_run, capsys
+):
+    with monkeypatch.context() as patch:
+        fill_disk(what, patch)
+        assert here(SMALL, "cut") == 2
+    printed = capsys.readouterr().err
+    assert "No space left on device" in printed and len(printed.splitlines()) == 1
+    assert f"go on with --resume {tmp_path / 'cut'}" in printed
+    assert here(f"--resume {tmp_path / 'cut'}") == 0
+    compare_with_whole("", here, tmp_path, whole_run)
+
+
+def fill_disk(what, patch):
+    """From the third epoch on, have one kind of file fail as on a full disk."""
+    full = OSError(28, "No space left on device")
+
+    def fail(*args, **kwargs):
+        raise full
+
+    if what == "row":
+        add = RunFolder.add
+        patch.setattr(RunFolder, "add", lambda *a: fail() if a[1].epoch == 3 else add(*a))
+    elif what == "checkpoint":
+        write = tf.train.Checkpoint.write
+
+        def fail_as_tensorflow(self, prefix):
+            if prefix.endswith("-4"):
+                Path(f"{prefix}.data-00000-of-00001.tempstate1").write_bytes(b"half")
+                message = f"{prefix}.data-00000-of-00001; No space left on device"
+                raise tf.errors.ResourceExhaustedError(None, None, message)
+            return write(self, prefix)
+
+        patch.setattr(tf.train.Checkpoint, "write", fail_as_tensorflow)
+    else:
+        patch.setattr(Run, "record_summary", fail)
+
+
+def test_a_folder_that_is_removed_underneath_is_told_in_one_line(
+    here, tmp_path, monkeypatch, capsys
+):
+    record = Run.record
+
+    def record_and_remove(self, metrics):
+        record(self, metrics)
+        if metrics.epoch == 3:
+            shutil.rmtree(self.folder.path)
+
+    monkeypatch.setattr(Run, "record", record_and_remove)
+    assert here(SMALL, "cut") == 2
+    printed = capsys.readouterr().err
+    assert "cut is gone: it was removed while the run went on" in printed
+    assert len(printed.splitlines()) == 1 and not (tmp_path / "cut").exists()
+
+
+def test_a_training_that_diverges_is_ended_with_the_reason(here, tmp_path, capsys):
+    assert here(f"{SMALL} --base_lr 1e6 --regularization plain", "cut") == 2
+    printed = capsys.readouterr().err
+    assert "training has diverged; try a lower --base_lr" in printed
+    assert "at learning rate 1e+06" in printed and len(printed.splitlines()) == 1
+    summary = json.loads((tmp_path / "cut" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["status"] == "diverged" and "final_test_rmse" not in summary
+
+
+def test_the_comet_experiment_goes_on(here, tmp_path):
+    def keys():
+        record = json.loads((tmp_path / "cut" / "config.json").read_text(encoding="utf-8"))
+        with zipfile.ZipFile(tmp_path / "cut" / "comet.zip") as archive:
+            archived = json.loads(archive.read("experiment.json"))["offline_id"]
+        logged = archived_metrics(tmp_path / "cut" / "comet.zip")
+        epochs = {step for name, _, step, _ in logged if name == "train_cost"}
+        return record["comet_experiment"], archived, epochs
+
+    assert here(f"{SMALL} --comet offline --train_epoch 4", "cut") == 0
+    key, archived, epochs = keys()
+    assert archived == key and len(key) == 32
+    assert here(f"--resume {tmp_path / 'cut'} --train_epoch 6") == 0
+    assert keys() == (key, key, set(range(1, 7)))
+    assert here(f"--resume {tmp_path / 'cut'} --train_epoch 7 --comet off") == 0
+    assert keys()[0] == key
+
+
+# The program as a process
+
+
+def test_a_killed_process_is_resumed_exactly(small_data, tmp_path):
+    flags = [*SMALL.split(), "--train_epoch", 300, "--data_dir", small_data, "--run_name"]
+    assert run_main(*flags, "whole", cwd=tmp_path).returncode == 0
+    process = subprocess.Popen(
+        command(*flags, "cut"), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
+    )
+    cut = tmp_path / "results" / "cut"
+    wait_for(lambda: (cut / "checkpoint.json").exists(), process)
+    process.kill()
+    process.wait()
+    done = run_main("--resume", "results/cut", "--data_dir", small_data, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = records(cut)
+    assert found.pop(".lock", None) is None
+    assert found == records(tmp_path / "results" / "whole")
+
+
+def test_two_signals_end_it_at_once_while_tensorflow_computes(small_data, tmp_path):
+    """An epoch of several seconds: the second signal need not wait for its end."""
+    process = subprocess.Popen(
+        command(*SMALL.split(), "--hidden_neuron", 3000, 3000, 3000, "--engine", "dense",
+                "--batch_size", 1, "--data_dir", small_data),
+        cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: [*tmp_path.glob("results/*/metrics.csv")], process)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=2) == 128 + signal.SIGTERM
+        assert process.stderr.read().split("\n") == [
+            "", "Finishing this epoch; press Ctrl-C again to stop at once.", "",
+            "Stopped at once.", "",
+        ]  # fmt: skip
+    finally:
+        process.kill()
+
+
+def test_a_run_whose_output_nobody_reads_goes_on(small_data, tmp_path):
+    flags = map(str, [*SMALL.split(), "--data_dir", small_data, "--run_name", "run"])
+    line = " ".join([sys.executable, str(Path(main.__file__)), *flags]) + " | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"], cwd=tmp_path, env=environment(),
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
+    assert len(read_metrics(tmp_path / "results" / "run")) == 6
+
+
+def test_a_folder_in_use_is_refused_and_the_run_in_it_goes_on(small_data, tmp_path):
+    process = subprocess.Popen(
+        command(*SMALL.split(), "--train_epoch", 10**6, "--data_dir", small_data, "--run_name",
+                "run"),
+        cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    folder = tmp_path / "results" / "run"
+    wait_for(lambda: (folder / "metrics.csv").exists(), process)
+    for flags, message in (
+        (["--resume", "results/run"], "is in use by another run"),
+        ([*SMALL.split(), "--run_name", "run"], "already exists and is never overwritten"),
+    ):
+        done = run_main(*flags, "--data_dir", small_data, cwd=tmp_path)
+        assert done.returncode == 2 and message in done.stderr
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not (folder / ".lock").exists()
