@@ -1,6 +1,6 @@
-"""Files to ratings, ratings to a random split, and a split to sparse rating matrices.
+"""Files to ratings, ratings to a split, and a split to sparse rating matrices.
 
-    ratings = load_ratings("ml-1m", "ml-1m", seed=1994)          # triples, ids kept beside them
+    ratings = load_ratings(Config(dataset="ml-1m"))              # triples, ids kept beside them
     split = split_ratings(ratings, 0.9, seed=1994)               # train and test, item rows
     split.train.indptr, split.train.indices, split.train.values  # CSR
 
@@ -8,15 +8,10 @@ An *id* is what the file says; an *index* is 0..n-1. Nothing here holds users x 
 memory grows with the ratings.
 """
 
-import csv
 import hashlib
-import io
-import os
+import json
 import re
-import socket
-import tempfile
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,20 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from errors import UserError
-from runtime import import_tensorflow
+from config import Config
+from downloads import DATASETS, Dataset, fetch
+from errors import UserError, printable
+from netflix import NetflixFile
+from readers import Columns, DelimitedFile, Ids, RatingsFile, open_file, read
 from streams import random_stream
 from synthetic import synthetic_ratings
-
-ML_1M_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
-ML_1M_SHA256 = "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"
-ML_1M_MEMBER = "ml-1m/ratings.dat"
-ML_1M_SCALE = (1.0, 5.0)
-READ_BYTES = 1 << 22  # of text parsed at a time
-NETWORK_TIMEOUT = 30  # seconds without a byte
-
-RATING_LINE = re.compile(rb"\d{1,18}::\d{1,18}::[1-5]::-?\d{1,18}\r?\n?")
-EXPECTED_LINE = "UserID::MovieID::Rating::Timestamp, whole numbers, the rating 1 to 5"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +33,8 @@ class Ratings:
     """Rating triples in file order.
 
     users, items: int32 indices, shape [ratings]; values: float32, shape [ratings];
-    user_ids, item_ids: the id of each index; scale: lowest and highest rating there can be.
+    user_ids, item_ids: the id of each index, int64 or strings; scale: lowest and highest rating
+    there can be; held_out: which are the test ratings (bool), if that is given and not drawn.
     Raises ValueError if the shapes, the indices or the values do not fit.
     """
 
@@ -56,10 +45,13 @@ class Ratings:
     user_ids: np.ndarray
     item_ids: np.ndarray
     scale: tuple[float, float]
+    held_out: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.users.shape == self.items.shape == self.values.shape or not len(self):
             raise ValueError("users, items and values must be of one length, at least 1")
+        if self.held_out is not None and self.held_out.shape != self.values.shape:
+            raise ValueError("held_out must say of every rating whether it is held out")
         check_indices(self.users, self.num_users, "user")
         check_indices(self.items, self.num_items, "item")
         if not np.all((self.values >= self.scale[0]) & (self.values <= self.scale[1])):
@@ -84,14 +76,17 @@ class Ratings:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the triples: user ids and item ids (int64), then ratings (float64)."""
+        """SHA-256 of the triples: user ids and item ids (int64), then ratings (float64); ids that
+        are strings as their sorted list and indices into it. Test ratings that are given count."""
         digest = hashlib.sha256()
-        for column, dtype in (
-            (self.user_ids[self.users], "<i8"),
-            (self.item_ids[self.items], "<i8"),
-            (self.values, "<f8"),
-        ):
-            digest.update(np.ascontiguousarray(column, dtype=dtype))
+        for ids, indices in ((self.user_ids, self.users), (self.item_ids, self.items)):
+            if ids.dtype == object:
+                digest.update(json.dumps(ids.tolist()).encode())
+                ids = np.arange(len(ids))
+            digest.update(np.ascontiguousarray(ids[indices], dtype="<i8"))
+        digest.update(np.ascontiguousarray(self.values, dtype="<f8"))
+        if self.held_out is not None:
+            digest.update(np.packbits(self.held_out))
         return digest.hexdigest()
 
 
@@ -163,7 +158,7 @@ class RatingMatrix:
 
 @dataclass(frozen=True)
 class Split:
-    """Training, test and perhaps validation ratings of one random split, over the same rows and
+    """Training, test and perhaps validation ratings of one split, over the same rows and
     columns."""
 
     train: RatingMatrix
@@ -188,13 +183,19 @@ def split_ratings(
     orientation: str = "item",
     validation_ratio: float = 0.0,
 ) -> Split:
-    """Put round(train_ratio x ratings) random ratings in train and the others in test.
+    """Put round(train_ratio x ratings) random ratings in train and the others in test; where
+    `ratings` say which are held out, these are the test ratings instead.
 
     Of those in train, round(validation_ratio x them) become validation ratings instead. Rows are
     items and columns users, or the reverse with orientation "user". Which rating goes where
     depends on the seed and the ratios alone. Raises UserError if a side would be empty.
     """
+    order = random_stream(seed, "split").permutation(len(ratings))
     num_train = round(len(ratings) * train_ratio)
+    if ratings.held_out is not None:
+        held_out = ratings.held_out[order]
+        order = np.concatenate([order[~held_out], order[held_out]])
+        num_train = len(order) - int(held_out.sum())
     num_validation = round(num_train * validation_ratio)
     if not 0 < num_train < len(ratings):
         raise UserError(
@@ -206,7 +207,6 @@ def split_ratings(
             f"--validation_ratio {validation_ratio} of {num_train} training ratings leaves one "
             "side empty: choose another ratio"
         )
-    order = random_stream(seed, "split").permutation(len(ratings))
     train, validation, test = np.split(order, [num_train - num_validation, num_train])
     axes = (ratings.items, ratings.users), (ratings.num_items, ratings.num_users)
     (rows, columns), shape = axes if orientation == "item" else (axes[0][::-1], axes[1][::-1])
@@ -217,153 +217,192 @@ def split_ratings(
     return Split(matrix(train), matrix(test), matrix(validation) if num_validation else None)
 
 
-def load_ratings(
-    dataset: str | None, folder: str, seed: int, say: Callable[[str], None] = print
-) -> Ratings:
-    """The ratings of `dataset`: "ml-1m", "synthetic", or None for ml-1m where it can be had.
+def load_ratings(config: Config, say: Callable[[str], None] = print) -> Ratings:
+    """The ratings that `config` names, and which of them are test ratings if that is not random.
 
-    MovieLens-1M is read from `folder`, and downloaded into it if it is not there. With None, no
-    file and no network, the synthetic stand-in takes its place, and `say` is told so; with
-    "ml-1m" that is an error. Raises UserError for data that is missing or malformed.
+    A published dataset is read from `config.ratings_folder()`, and downloaded into it if it is not
+    there. Without a name, a file and a network, the synthetic stand-in takes the place of ml-1m,
+    and `say` is told so; with a name that is an error. `say` is also told what was found in a file
+    that is none of the published ones. Raises UserError for data that is missing or malformed.
     """
-    path = Path(folder) / "ratings.dat"
-    if dataset != "synthetic" and not path.exists():
+    name, scale = config.dataset or "ml-1m", config.rating_scale or None
+    if name in DATASETS:
+        scale = scale or DATASETS[name].scale
+        file = published_file(config, DATASETS[name], say)
+    else:
+        file = None if name == "synthetic" else given_file(config, name, say)
+    if file is None:
+        return synthetic(config)
+    files = [file]
+    if config.test_file:
+        files.append(given_file(config, config.test_file, say))
+    if name not in DATASETS:
+        name = plain_name(name)
+    return read_ratings(name, files, scale, config.train_ratio if config.split == "time" else None)
+
+
+def synthetic(config: Config) -> Ratings:
+    """Made-up ratings; UserError for settings that need a file."""
+    scale = DATASETS["ml-1m"].scale
+    other_scale = config.rating_scale not in ((), scale)
+    if config.test_file or config.split == "time" or other_scale:
+        raise UserError(
+            "synthetic ratings have neither timestamps nor a test file nor another scale: leave "
+            "out --split, --test_file and --rating_scale, or name a --dataset"
+        )
+    return index_ratings("synthetic", *synthetic_ratings(config.random_seed), scale)
+
+
+def published_file(
+    config: Config, dataset: Dataset, say: Callable[[str], None]
+) -> RatingsFile | None:
+    """The ratings of `dataset`, fetched if need be; None if that fails and no name was given."""
+    folder = Path(config.ratings_folder())
+    if dataset.name == "netflix":
+        return netflix_file(folder)
+    path = folder / dataset.ratings
+    if not path.exists():
         try:
-            download_ml_1m(path)
+            fetch(dataset, folder)
         except OSError as error:
-            if dataset is not None:
+            if config.dataset is not None:
                 raise UserError(
-                    f"{path} is not there and {ML_1M_URL} cannot be fetched ({error}): connect to "
-                    "the network, name the folder of ratings.dat with --data_dir, or train on "
-                    "made-up ratings with --dataset synthetic"
+                    f"{path} is not there and {dataset.url} cannot be fetched ({error}): connect "
+                    f"to the network, name the folder of {dataset.ratings} with --data_dir, or "
+                    "train on made-up ratings with --dataset synthetic"
                 ) from error
             say(
                 f"MovieLens-1M is not in {folder} and cannot be downloaded ({error}). Training on "
                 "synthetic ratings of its size instead: their RMSE is not MovieLens'."
             )
-            dataset = "synthetic"
-    if dataset == "synthetic":
-        return index_ratings("synthetic", *synthetic_ratings(seed), ML_1M_SCALE)
-    return read_ml_1m(path)
+            return None
+    return DelimitedFile(path, dataset.layout)
 
 
-def download_ml_1m(path: Path) -> None:
-    """Fetch the published archive and put its ratings.dat at `path`.
+def netflix_file(folder: Path) -> NetflixFile:
+    """The user's own files of the Netflix Prize in `folder`."""
+    for pattern in ("combined_data_*.txt", "training_set/mv_*.txt", "mv_*.txt"):
+        if paths := sorted(folder.glob(pattern)):
+            return NetflixFile(*paths)
+    raise UserError(
+        f"{folder} holds no combined_data_1.txt and no training_set/mv_*.txt: Netflix' data cannot "
+        "be downloaded from its publisher any more; put your own files there, or name their folder "
+        "with --data_dir"
+    )
 
-    The archive is checked against the provider's checksum before anything is unpacked, in a
-    folder of its own, and the file appears under its name only when it is whole. Raises OSError
-    if the archive cannot be fetched or kept, UserError if it is not the published one.
-    """
-    tf = import_tensorflow()  # takes seconds, and most runs have the file
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent)
-    except OSError as error:
-        raise OSError(f"cannot write to {path.parent}: {error.strerror}") from error
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT)
-    with folder as name:
-        try:
-            archive = tf.keras.utils.get_file(
-                "ml-1m.zip", ML_1M_URL, cache_dir=name, cache_subdir=".", file_hash=ML_1M_SHA256
-            )
-        except ValueError as error:  # what get_file raises for a wrong checksum
-            raise UserError(
-                f"what {ML_1M_URL} sent is not the published archive (wrong checksum): try again, "
-                "or fetch it yourself and name its folder with --data_dir"
-            ) from error
-        except Exception as error:  # get_file wraps a URLError in a bare Exception
-            raise OSError(str(error).rpartition(" -- ")[2]) from error
-        finally:
-            socket.setdefaulttimeout(timeout)
-        with zipfile.ZipFile(archive) as members:
-            unpacked = members.extract(ML_1M_MEMBER, name)
-        os.replace(unpacked, path)
+def given_file(config: Config, name: str, say: Callable[[str], None]) -> RatingsFile:
+    """The file that the user names, also one in `--data_dir`, as a run that is resumed knows its
+    files by their names alone; what it is found to be is told."""
+    path = Path(name)
+    if not path.is_file() and config.data_dir:
+        path = Path(config.data_dir) / name
+    if not path.is_file():
+        raise UserError(
+            f"{name} is no file, and no dataset of that name is known: name a file (or its folder "
+            f"with --data_dir), or one of {', '.join(DATASETS)}, synthetic"
+        )
+    file = open_file(path, config.columns)
+    say(printable(f"Data file {file}"))
+    return file
+
+
+def plain_name(name: str) -> str:
+    """A file's name as that of a dataset, which folders are named after."""
+    plain = re.sub(r"[^\w .,+@()-]", "_", Path(name).name).encode()[-80:].decode(errors="ignore")
+    plain = plain.strip(". ") or "file"
+    return f"{plain}.file" if plain in (*DATASETS, "synthetic") else plain
 
 
 def read_ml_1m(path: str | Path) -> Ratings:
-    """Read a MovieLens-1M `ratings.dat` (`UserID::MovieID::Rating::Timestamp`, no header).
+    """Read a MovieLens-1M `ratings.dat`. Raises UserError that names the file, the line and what
+    is wrong with it."""
+    dataset = DATASETS["ml-1m"]
+    return read_ratings("ml-1m", [DelimitedFile(Path(path), dataset.layout)], dataset.scale)
 
-    Read in blocks, so that memory grows with the ratings and not with the text. Raises UserError
-    that names the file, the line and what is wrong with it.
+
+def read_ratings(
+    name: str,
+    files: Sequence[RatingsFile],
+    scale: tuple[float, float] | None = None,
+    train_ratio: float | None = None,
+) -> Ratings:
+    """The ratings in `files`: a second one holds the test ratings, and with `train_ratio` they are
+    those after that share of the ratings by time. The scale is that of the data if not given.
+
+    Raises UserError for malformed files, a pair that stands twice, ratings that are all alike, and
+    timestamps that are.
     """
-    blocks = []
-    try:
-        with open(path, "rb") as file:
-            while text := file.read(READ_BYTES) + file.readline():
-                blocks.append(parse_lines(text))
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
-    except ValueError as error:  # pandas' ParserError is one
-        raise bad_line(path) from error
-    if not blocks:
-        raise UserError(f"{path} is empty: expected lines {EXPECTED_LINE}")
-    ratings = index_ratings(
-        "ml-1m", *(np.concatenate(column) for column in zip(*blocks, strict=True)), ML_1M_SCALE
+    users, items = Ids(), Ids()
+    parts = [read(file, users, items, scale, train_ratio is not None) for file in files]
+    held_out = None
+    if len(parts) > 1:
+        held_out = np.repeat([False, True], [len(part.values) for part in parts])
+    if train_ratio is not None:
+        held_out = latest(files[0].path, parts[0].times, train_ratio)
+    lowest, highest = (pick(part.scale[i] for part in parts) for i, pick in enumerate((min, max)))
+    if scale is None and lowest == highest:
+        raise UserError(
+            f"{files[0].path}: every rating is {lowest:g}, which says no scale: give one with "
+            "--rating_scale LOW HIGH"
+        )
+    (user_ids, user_ranks), (item_ids, item_ranks) = users.ranked(), items.ranked()
+    ratings = Ratings(
+        name,
+        user_ranks[joined(parts, "users")],
+        item_ranks[joined(parts, "items")],
+        joined(parts, "values"),
+        user_ids,
+        item_ids,
+        scale or (lowest, highest),
+        held_out,
     )
-    refuse_duplicates(path, ratings)
+    refuse_duplicates(files, len(parts[0].values), ratings)
     return ratings
 
 
-def parse_lines(text: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """User ids, item ids (int64) and ratings (float32) of whole lines; ValueError if malformed."""
-    # pandas reads 4.0, " 4" and +4 as whole numbers, and takes the width of the table from the
-    # first line, whatever `names` says.
-    first_line = text[: text.find(b"\n") + 1 or len(text)]
-    if text.translate(None, b"0123456789:-\r\n") or not RATING_LINE.fullmatch(first_line):
-        raise ValueError("not a rating file's characters, or not its first line")
-    # The C parser takes one-character separators only, so "::" is two, with an empty column
-    # between them: that is ten times faster than the Python engine.
-    try:
-        table = pd.read_csv(
-            io.BytesIO(text),
-            sep=":",
-            header=None,
-            names=range(7),
-            dtype=dict.fromkeys((0, 2, 4, 6), "int64") | dict.fromkeys((1, 3, 5), "float32"),
-            quoting=csv.QUOTE_NONE,
-            keep_default_na=False,
-            na_values=[""],
-            skip_blank_lines=False,
-            index_col=False,
-            engine="c",
-        )
-    except OverflowError as error:
-        raise ValueError("an id of too many digits") from error
-    users, items, values = (table[column].to_numpy() for column in (0, 2, 4))
-    if table[[1, 3, 5]].notna().any(axis=None):
-        raise ValueError("text between the colons")
-    if min(users.min(), items.min()) < 0 or max(users.max(), items.max()) >= 10**18:
-        raise ValueError("an id that is negative, or of more than the 18 digits of RATING_LINE")
-    if not ML_1M_SCALE[0] <= values.min() <= values.max() <= ML_1M_SCALE[1]:
-        raise ValueError("a rating off the scale")
-    return users, items, values.astype(np.float32)
+def joined(parts: Sequence[Columns], column: str) -> np.ndarray:
+    arrays = [getattr(part, column) for part in parts]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def bad_line(path: str | Path) -> UserError:
-    """The error that names the first malformed line of `path`; slow, and only then run."""
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not RATING_LINE.fullmatch(line):
-                text = line[:80].decode("utf-8", "backslashreplace").rstrip("\r\n")
-                return UserError(f"{path}, line {number}: {text!r}: expected {EXPECTED_LINE}")
-    return UserError(f"{path}: not in the published format: expected lines {EXPECTED_LINE}")
-
-
-def refuse_duplicates(path: str | Path, ratings: Ratings) -> None:
-    """Raise UserError if a (user, item) pair stands twice in the file of `ratings`."""
-    pairs = ratings.users.astype(np.int64) * ratings.num_items + ratings.items
-    ordered = np.sort(pairs)
-    if np.any(ordered[1:] == ordered[:-1]):
-        second = int(pd.Series(pairs).duplicated().argmax())
-        first = int((pairs == pairs[second]).argmax())
-        user = ratings.user_ids[ratings.users[second]]
-        item = ratings.item_ids[ratings.items[second]]
+def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
+    """Which ratings come after the first `train_ratio` of them by time, those of one time in the
+    order of the file: bool [ratings]. Raises UserError if all timestamps are alike."""
+    if times.min() == times.max():
         raise UserError(
-            f"{path}, line {second + 1}: user {user} rates movie {item} again "
-            f"(first on line {first + 1}): remove one of the two lines"
+            f"{path}: all timestamps are alike, so --split time cannot part them: split at random"
         )
+    held_out = np.zeros(len(times), bool)
+    held_out[np.argsort(times, kind="stable")[round(len(times) * train_ratio) :]] = True
+    return held_out
+
+
+def refuse_duplicates(files: Sequence[RatingsFile], num_first: int, ratings: Ratings) -> None:
+    """Raise UserError if a (user, item) pair stands twice in `files`, of which the first has
+    `num_first` ratings."""
+    pairs = ratings.users.astype(np.int64) * ratings.num_items + ratings.items
+    pairs.sort()
+    if not np.any(pairs[1:] == pairs[:-1]):
+        return
+    pairs = ratings.users.astype(np.int64) * ratings.num_items + ratings.items
+    second = int(pd.Series(pairs).duplicated().argmax())
+    first = int((pairs == pairs[second]).argmax())
+    user = ratings.user_ids[ratings.users[second]]
+    item = ratings.item_ids[ratings.items[second]]
+    if first < num_first <= second:
+        raise UserError(
+            f"{files[1].locate(second - num_first)}: user {user} rates item {item}, as in "
+            f"{files[0].locate(first)}: a rating is for training or for testing, so remove one"
+        )
+    file, before = (files[0], 0) if second < num_first else (files[1], num_first)
+    there, here = file.locate(first - before), file.locate(second - before)
+    path, _, line = there.rpartition(", ")
+    there = line if here.startswith(f"{path}, ") else there
+    raise UserError(
+        f"{here}: user {user} rates item {item} again (first on {there}): remove one of the two "
+        "lines"
+    )
 
 
 def index_ratings(

@@ -1,7 +1,7 @@
 """A stand-in for the server of the published archive, on loopback.
 
     with ArchiveServer(content) as server:
-        monkeypatch.setattr(data_preprocessor, "ML_1M_URL", server.url)
+        monkeypatch.setattr(downloads.Dataset, "url", server.url)
 """
 
 import threading
@@ -9,11 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class ArchiveServer:
-    """Answers every request with `content`, in one of five moods.
+    """Answers every request with `content`, in one of six moods.
 
     Args:
         mood: "ok"; "missing" answers 404; "cut" promises all, sends half and closes; "stall" sends
-            half and then nothing; "hang" never answers.
+            half and then nothing; "hang" never answers; "trickle" sends a byte now and
+            then.
     """
 
     def __init__(self, content: bytes, mood: str = "ok"):
@@ -46,6 +47,8 @@ class ArchiveServer:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(server.content)))
                 self.end_headers()
+                while server.mood == "trickle" and not server._released.wait(0.05):
+                    self.wfile.write(b"P")
                 whole = len(server.content)
                 self.wfile.write(server.content[: whole if server.mood == "ok" else whole // 2])
                 if server.mood == "stall":

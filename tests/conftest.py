@@ -1,10 +1,19 @@
 """What several test modules share: the real MovieLens-1M, and small files made up on the spot."""
 
+import hashlib
+import io
 import os
+import socket
+import zipfile
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from archive_server import ArchiveServer
 
+import downloads
 from config import DATA_DIR_VARIABLE
 from data_preprocessor import read_ml_1m
 
@@ -51,3 +60,70 @@ def write_ratings(tmp_path):
 def rating_lines(triples, timestamp=978300760):
     """Triples in MovieLens-1M's published format."""
     return b"".join(b"%d::%d::%d::%d\n" % (*triple, timestamp) for triple in triples)
+
+
+@pytest.fixture
+def small_data(write_ratings, tmp_path):
+    """A folder with a small ratings.dat of 60 users x 40 items, ids with gaps."""
+    rng = np.random.default_rng(5)
+    pairs = rng.permutation(60 * 40)[:900]
+    triples = [(7 * (p // 40) + 1, 3 * (p % 40) + 2, int(rng.integers(1, 6))) for p in pairs]
+    return write_ratings(triples, tmp_path / "data").parent
+
+
+def triples_of(ratings):
+    """(user id, item id, rating) of each rating, in order."""
+    users = ratings.user_ids[ratings.users].tolist()
+    items = ratings.item_ids[ratings.items].tolist()
+    return list(zip(users, items, ratings.values.tolist(), strict=True))
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def zipped(members):
+    """A zip archive of {name: content}."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+MANY_TRIPLES = [(user, item, 4) for user in range(40) for item in range(40)]
+PUBLISHED = zipped(
+    {
+        "ml-1m/movies.dat": b"1::Toy Story (1995)::Comedy\n",
+        "ml-1m/ratings.dat": rating_lines(MANY_TRIPLES),  # more than urlretrieve's 8,192-byte block
+        "ml-1m/README": b"terms of use",
+    }
+)
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """A function that starts a server of an archive and makes it the published one."""
+    with ExitStack() as servers:
+
+        def start(content=PUBLISHED, mood="ok", published=None, name="ml-1m"):
+            server = servers.enter_context(ArchiveServer(content, mood))
+            digest = hashlib.sha256(published or content).hexdigest()
+            known = replace(downloads.DATASETS[name], digest=digest, bytes=len(content))
+            monkeypatch.setitem(downloads.DATASETS, name, known)
+            monkeypatch.setattr(downloads.Dataset, "url", server.url)
+            return server
+
+        monkeypatch.setenv("no_proxy", "*")
+        yield start
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """The archive's address is one that refuses connections."""
+    with socket.socket() as bound_but_deaf:
+        bound_but_deaf.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound_but_deaf.getsockname()[1]}/ml-1m.zip"
+        monkeypatch.setenv("no_proxy", "*")
+        monkeypatch.setattr(downloads.Dataset, "url", url)
+        yield url
