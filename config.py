@@ -3,11 +3,14 @@
 import argparse
 import math
 import os
+import reprlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from errors import UserError
+from files import read_json
 
 DATA_DIR_VARIABLE = "AUTOREC_DATA_DIR"
 ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")
@@ -65,6 +68,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Config:
     """One run's settings. Raises `UserError` if a value is out of its range."""
 
+    resume: str | None = option(
+        None, "experiment",
+        "go on with the run in this folder, from its last checkpoint; its settings are kept, "
+        "but --train_epoch may grow",
+        place=True,
+    )
     preset: str = option(
         "default", "experiment",
         "settings to start from, which other flags override: paper (its I-AutoRec, lambda and "
@@ -97,12 +106,35 @@ class Config:
     dataset: str | None = option(
         None,
         "data",
-        "which ratings to train on; if not given, ml-1m, or the built-in synthetic stand-in "
+        "which ratings to train on: ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, netflix, "
+        "synthetic, or a file of ratings; if not given, ml-1m, or the built-in synthetic stand-in "
         "where MovieLens-1M is neither on disk nor to be downloaded",
-        choices=("ml-1m", "synthetic"),
+        (lambda x: 0 < len(x) and "\0" not in x, "a dataset's name or a file"),
     )
     data_dir: str | None = option(
-        None, "data", f"folder of ratings.dat (default: ${DATA_DIR_VARIABLE}, or ml-1m)", place=True
+        None, "data", "folder of the dataset's files (default: one of the dataset's name; for "
+        f"ml-1m, ${DATA_DIR_VARIABLE} if that is set)", place=True,
+    )
+    columns: str | None = option(
+        None, "data", "user, item, rating and perhaps timestamp of a file: names of its header, or "
+        "positions from 1, as in userId,movieId,rating (default: what its header says, or the "
+        "first)",
+        (lambda x: len(set(x.split(","))) == len(x.split(",")) in (3, 4) and all(x.split(",")),
+         "three or four different names or numbers, with commas between them"),
+    )
+    rating_scale: tuple[float, ...] = option(
+        (), "data", "lowest and highest rating there can be, if they are not the dataset's",
+        (lambda x: len(x) in (0, 2) and all(map(math.isfinite, x)) and list(x) == sorted(set(x)),
+         "two numbers, the lower one first"),
+    )
+    test_file: str | None = option(
+        None, "data", "file of the test ratings; those of --dataset are all for training "
+        "(default: none)",
+        (lambda x: 0 < len(x) and "\0" not in x, "a file"),
+    )
+    split: str = option(
+        "random", "data", "which ratings are for testing: random ones, or the latest by timestamp",
+        choices=("random", "time"),
     )
     train_ratio: float = option(0.9, "data", "share of the ratings to train on", FRACTION)
     validation_ratio: float = option(
@@ -199,6 +231,10 @@ class Config:
     display_step: int = option(
         1, "output", "evaluate and print every so many epochs, and always the last", AT_LEAST_1
     )
+    checkpoint_every: int = option(
+        50, "output", "keep what --resume goes on from every so many epochs, and after the last",
+        AT_LEAST_1,
+    )
     results_dir: str = option("results", "output", "where run folders are made", place=True)
     run_name: str | None = option(
         None, "output", "name of the run folder (default: made of the settings and UTC time)",
@@ -264,8 +300,33 @@ class Config:
                 f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
                 "sign only, and L-BFGS needs the gradient itself"
             )
+        if self.test_file and self.split == "time":
+            raise UserError("--split time does not go with --test_file, which is the test side")
+        if self.num_splits > 1 and (self.test_file or self.split == "time"):
+            raise UserError(
+                f"--num_splits {self.num_splits} needs random splits: --test_file and --split time "
+                "are one"
+            )
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
+
+    @classmethod
+    def of_run(cls, folder: str | Path, **others: Any) -> "Config":
+        """The settings of the run in `folder`, to go on with it, with `others` over them."""
+        folder = Path(folder) if Path(folder).name.strip(".") else Path(folder).resolve()
+        place = folder / "config.json"
+        if (folder / "settings.json").exists():
+            raise UserError(
+                f"{folder} holds several splits: repeat the command that made it, and it goes on"
+            )
+        if not place.exists():
+            raise UserError(f"{folder} holds no config.json of a run: nothing to go on with")
+        where = dict(results_dir=str(folder.parent), run_name=folder.name, resume=str(folder))
+        record = read_json(place)
+        try:
+            return cls.from_record(record, **where, **others)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
 
     @property
     def encoder_lambda(self) -> float:
@@ -280,13 +341,53 @@ class Config:
         places = {f.name for f in flag_fields() if f.metadata["place"]}
         return {name: value for name, value in asdict(self).items() if name not in places}
 
+    @classmethod
+    def from_record(cls, content: dict[str, Any], **others: Any) -> "Config":
+        """The settings in `content`, what `recorded` returned and JSON kept, with `others` over
+        them. One that is not there has its default, as a version that did not know it had.
+
+        Raises UserError for a value of another type or out of range, and for a constant that this
+        version has changed.
+        """
+        hints, settings = get_type_hints(cls), {}
+        for f in fields(cls):
+            if f.name in others or f.name not in content:
+                continue
+            value = content[f.name]
+            value = tuple(value) if isinstance(value, list) else value
+            if not is_of(value, hints[f.name]):
+                raise UserError(
+                    f"{f.name} is {reprlib.repr(content[f.name])}, which is no value for it"
+                )
+            if f.init:
+                settings[f.name] = value
+            elif value != f.default:
+                raise UserError(
+                    f"{f.name} is {reprlib.repr(value)}, and {f.default!r} in this version"
+                )
+        return cls(**settings, **others)
+
     def learning_rate(self, epoch: int) -> float:
         """The step-decayed learning rate of `epoch`, which counts from 1."""
         return self.base_lr * self.decay_rate ** ((epoch - 1) // self.decay_epoch_step)
 
     def ratings_folder(self) -> str:
-        """`--data_dir`, or the environment's, or `ml-1m`."""
-        return self.data_dir or os.environ.get(DATA_DIR_VARIABLE) or "ml-1m"
+        """`--data_dir`, or a folder of the dataset's name; for ml-1m, the environment's before
+        that."""
+        name = self.dataset or "ml-1m"
+        set_folder = os.environ.get(DATA_DIR_VARIABLE) if name == "ml-1m" else None
+        return self.data_dir or set_folder or name
+
+
+def is_of(value: Any, hint: Any) -> bool:
+    """Whether `value` is of the type `hint`, one of those that `Config` uses."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(is_of(x, get_args(hint)[0]) for x in value)
+    if get_args(hint):  # of a union
+        return any(is_of(value, each) for each in get_args(hint))
+    if hint is float and type(value) is int:
+        return True
+    return type(value) is hint
 
 
 def flag_fields() -> list:
@@ -329,6 +430,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
         groups[group].add_argument(f"--{f.name}", **flag_settings(f, types[f.name]))
     given = vars(parser.parse_args(arguments))
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    if "resume" in given:
+        try:
+            return resumed(given)
+        except UserError as error:
+            parser.error(str(error))
     settings = PRESETS[given.get("preset", "default")] | given
     if "tune" not in given:
         settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
@@ -338,6 +444,25 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
         return Config(**settings)
     except UserError as error:
         parser.error(str(error))
+
+
+def resumed(given: dict[str, Any]) -> Config:
+    """The settings of the run in the folder `given["resume"]`, and of the flags `given` beside it
+    those that may be others now."""
+    free = ("data_dir", "comet", "train_epoch")
+    config = Config.of_run(given["resume"])
+    for name, value in given.items():
+        found = getattr(config, name)
+        if name not in ("resume", *free) and value != found:
+            raise UserError(
+                f"--{name} {value}: the run in {given['resume']} has {found}, and goes on with it"
+            )
+    if given.get("train_epoch", config.train_epoch) < config.train_epoch:
+        raise UserError(
+            f"--train_epoch {given['train_epoch']}: the run in {given['resume']} has "
+            f"{config.train_epoch}, and may only be made longer"
+        )
+    return replace(config, **{name: given[name] for name in free if name in given})
 
 
 def flag_settings(f: Any, hint: Any) -> dict[str, Any]:

@@ -6,7 +6,8 @@ others are given training and validation ratings.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +17,14 @@ from AutoRec import AutoRec, choose_engine
 from batch import sparse_rows
 from config import Config
 from data_preprocessor import Ratings, Split, split_ratings
+from errors import Diverged
 from evaluation import scores, user_blocks
 from pretraining import pretrain
-from records import EpochMetrics
 from scoring import Scores
-from training import HeldOut, epochs
+from training import HeldOut
+
+# Trains a model on a split; what it is trained for is told in words.
+Train = Callable[[AutoRec, Split, str], object]
 
 VALIDATION_RATIO = 0.1  # of the training ratings, to choose settings or learn weights by
 
@@ -49,30 +53,44 @@ MEMBERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def build(config: Config, split: Split, scale: tuple[float, float], threads: int) -> AutoRec:
+def build(
+    config: Config,
+    split: Split,
+    scale: tuple[float, float],
+    threads: int,
+    after_epoch: Callable[[], object] = lambda: None,
+) -> AutoRec:
     """The model that `config` means for the training ratings of `split`, pre-trained if that is
-    asked for."""
+    asked for; `after_epoch` is called after every epoch of that, and may raise to end it."""
     config = replace(config, engine=choose_engine(config, split.train.density))
     model = AutoRec(split.train.num_columns, config, scale, threads)
     if config.initial_bias == "mean":
         model.start_at(float(split.train.values.mean()))
     if config.pretrain_epoch:
-        pretrain(model, split.train, threads)
+        pretrain(model, split.train, threads, after_epoch)
     return model
 
 
-def tune(
-    config: Config, ratings: Ratings, threads: int
-) -> Iterator[tuple[dict[str, Any], float]]:
-    """Train every point of `GRID` over the settings in `config.tune` and yield it with the last
-    epoch's RMSE of validation ratings, a tenth of the training ratings of `config`'s split. The
-    test ratings are not looked at."""
+def grid(config: Config) -> list[dict[str, Any]]:
+    """The points of `GRID` over the settings in `config.tune`."""
+    every = itertools.product(*(GRID[name] for name in config.tune))
+    return [dict(zip(config.tune, values, strict=True)) for values in every]
+
+
+def validation_rmse(
+    config: Config, point: dict[str, Any], ratings: Ratings, threads: int, train: Train
+) -> float:
+    """What the settings of `point` are worth: the last epoch's RMSE of validation ratings, a
+    tenth of the training ratings of `config`'s split; infinite if training diverges. The test
+    ratings are not looked at."""
     split = validation_split(config, ratings)
-    for values in itertools.product(*(GRID[name] for name in config.tune)):
-        point = dict(zip(config.tune, values, strict=True))
-        trial = replace(config, **point, display_step=config.train_epoch)
-        *_, last = epochs(build(trial, split, ratings.scale, threads), split)
-        yield point, last.test_rmse
+    trial = replace(config, **point, display_step=config.train_epoch)
+    model = build(trial, split, ratings.scale, threads)
+    try:
+        train(model, split, ", ".join(f"{name} {value:g}" for name, value in point.items()))
+    except Diverged:
+        return math.inf
+    return HeldOut(model, split, split.test)(sparse_rows(split.train)).rmse
 
 
 def validation_split(config: Config, ratings: Ratings) -> Split:
@@ -103,17 +121,14 @@ class Member:
 
 
 def blend(
-    config: Config,
-    ratings: Ratings,
-    threads: int,
-    watch: Callable[[str, Config, EpochMetrics], None],
+    config: Config, ratings: Ratings, threads: int, train: Train
 ) -> tuple[list[Member], np.ndarray, Split]:
     """Train `config.members` and blend them with weights learned on validation ratings.
 
     Every member is trained twice: without a tenth of the training ratings, which then choose the
     weights, and with all of them, for the result. Returns the members, the blend's raw
-    predictions of the test ratings (float64 [pairs]) and the split, whose rows are items. `watch`
-    is told every epoch of every member, and may raise to end it all.
+    predictions of the test ratings (float64 [pairs]) and the split, whose rows are items. `train`
+    is called once for every training, and may raise to end it all.
     """
     config = replace(config, orientation="item")
     whole = split_ratings(ratings, config.train_ratio, config.split_seed)
@@ -124,8 +139,7 @@ def blend(
         for number, member in enumerate(settings, 1):
             own = oriented(split, member)
             model = build(member, own, ratings.scale, threads)
-            for metrics in epochs(model, own):
-                watch(f"{step}, model {number}", member, metrics)
+            train(model, own, f"{step}, model {number}")
             pairs = split.test.rows, split.test.indices
             pairs = pairs if member.orientation == "item" else pairs[::-1]
             models.append(model)

@@ -2,21 +2,26 @@
 
     python main.py                            # item-based AutoRec on MovieLens-1M, 500 epochs
     python main.py --preset paper --num_splits 5
+    python main.py --resume results/<run>     # what was interrupted goes on
     python main.py --help                     # every setting and its default
 
 Leaves a folder under results/ and a Comet experiment (an offline archive without an API key).
-Exit codes: 0 finished, 2 unusable input, 130 ended by Ctrl-C with its records written.
+Exit codes: 0 finished, 2 unusable input or folder, 130 or 143 ended by Ctrl-C or SIGTERM with its
+records written.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from config import Config, parse_arguments
-from data_preprocessor import Ratings, load_ratings
+from data_preprocessor import Ratings, load_ratings, plain_name
 from errors import run_program
 from interruption import Interruption
+from progress import tell
 from records import default_name
 from run import run_split
 from runtime import share_freed_memory
@@ -37,48 +42,60 @@ def run(config: Config) -> int:
     share_freed_memory()
     if config.comet == "online":
         require_key()
-    ratings = load_ratings(config.dataset, config.ratings_folder(), config.random_seed)
+    ratings = load_ratings(config, tell)
     config = resolve(config, ratings)
     with Interruption() as interruption:
         if config.num_splits == 1:
             run_split(config, ratings, interruption, started)
         else:
             run_splits(config, ratings, interruption)
-    return 130 if interruption.requested else 0
+    return 128 + interruption.number if interruption.requested else 0
 
 
 def resolve(config: Config, ratings: Ratings) -> Config:
     """`config` with what it left open filled in, so that the record says what was done."""
     split_seed = config.random_seed if config.split_seed is None else config.split_seed
-    config = replace(config, dataset=ratings.name, split_seed=split_seed)
-    return replace(config, run_name=config.run_name or default_name(config))
+    test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
+    return replace(
+        config, dataset=ratings.name, split_seed=split_seed, test_file=test_file,
+        rating_scale=ratings.scale,
+    )  # fmt: skip
 
 
 def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> None:
     """Run `num_splits` splits with consecutive seeds, and put a table over them.
 
-    A split that an earlier run of the same command finished is not run again.
+    A split that an earlier run of the same command finished is not run again, and one that it
+    began is gone on with.
     """
-    folder = SplitsFolder(config, ratings.fingerprint)
-    for number in range(config.num_splits):
-        one = replace(
-            config,
-            num_splits=1,
-            random_seed=config.random_seed + number,
-            split_seed=config.split_seed + number,
-            results_dir=str(folder.path),
-            run_name=f"split_{config.split_seed + number}",
-        )
-        summary = folder.finished(one)
-        if summary:
-            print(f"{one.run_name} is finished: test RMSE {summary['final_test_rmse']:.4f}")
-        else:
-            summary = run_split(one, ratings, interruption, time.perf_counter())
-        if interruption.requested:
-            return
-        folder.add(one, summary)
-    print(folder.table())
+    config = replace(config, run_name=config.run_name or default_name(config))
+    with closing(SplitsFolder(config, ratings.fingerprint)) as folder:
+        for number in range(config.num_splits):
+            one = replace(
+                config,
+                num_splits=1,
+                random_seed=config.random_seed + number,
+                split_seed=config.split_seed + number,
+                results_dir=str(folder.path),
+                run_name=f"split_{config.split_seed + number}",
+            )
+            summary = folder.finished(one)
+            if summary:
+                tell(f"{one.run_name} is finished: test RMSE {summary['final_test_rmse']:.4f}")
+            else:
+                one = folder.unfinished(one)
+                summary = run_split(one, ratings, interruption, time.perf_counter())
+            if interruption.requested:
+                return
+            folder.add(one, summary)
+        tell(folder.table())
+
+
+def stop(number: int, _: object) -> None:
+    """Before there is a run to finish, SIGTERM is no more than a Ctrl-C."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     sys.exit(main())

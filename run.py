@@ -1,31 +1,39 @@
 """One run: a split of the ratings to a model, or several, to results and their records."""
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from checkpoint import Checkpoint
 from config import Config
 from data_preprocessor import Ratings, Split, split_ratings
+from errors import Diverged, UserError
 from figure import draw_rmse, draw_slices
+from files import read_csv, read_json, write_csv
 from interruption import Interrupted, Interruption
-from progress import Progress
+from progress import Progress, tell
 from records import (
     RECONSTRUCTION,
     EpochMetrics,
     RunFolder,
+    default_name,
     environment,
     peak_memory_mb,
     results,
     slice_rows,
-    write_csv,
 )
 from runtime import num_threads, start_tensorflow
-from scoring import cold_pairs
+from scoring import Scores, cold_pairs
 from tracking import Tracker
+
+if TYPE_CHECKING:
+    from AutoRec import AutoRec
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
 
@@ -41,34 +49,64 @@ def run_split(
     split = split_ratings(
         ratings, config.train_ratio, config.split_seed, config.orientation, config.validation_ratio
     )
-    folder = RunFolder(config.results_dir, config.run_name)
-    print(headline(config, ratings, split))
-    start_tensorflow()
-    from AutoRec import choose_engine
-
-    config = replace(config, engine=choose_engine(config, split.train.density))
-    progress = Progress(ratings.name, config.train_epoch)
     with ExitStack() as stack:
+        folder = RunFolder(config.results_dir, config.run_name or default_name(config),
+                           resume=bool(config.resume), chosen=bool(config.run_name))  # fmt: skip
+        stack.callback(folder.close)
+        record = read_json(folder.path / "config.json") if config.resume else {}
+        if config.resume:
+            check_resumable(config, ratings, folder, record)
+        tell(headline(config, ratings, split))
+        start_tensorflow()
+        from AutoRec import choose_engine
+
+        config = replace(config, engine=choose_engine(config, split.train.density))
         folder.create()
+        config = replace(config, run_name=folder.path.name)
+        progress = Progress(ratings.name, config.train_epoch)
         progress.say(f"Run folder: {folder.path}")
-        tracker = Tracker(config.comet, config.run_name, folder.path, progress.say)
-        stack.callback(tracker.close)  # also after an error, for the sake of its archive
-        run = Run(config, ratings, split, folder, tracker, progress, interruption)
-        summary = {"status": "interrupted", "dataset": ratings.name, "preset": config.preset}
+        key = record.get("comet_experiment")
+        tracker = Tracker(config.comet, config.run_name, folder.path, progress.say, key)
+        # Also after an error, for the sake of its archive.
+        stack.callback(tracker.close, hurry=lambda: interruption.requested)
+        stack.callback(progress.close)
+        run = Run(
+            config, ratings, split, folder, tracker, progress, interruption, started,
+            experiment_key=tracker.experiment_key or key,
+        )  # fmt: skip
         try:
-            summary |= run.blend() if config.members else run.train()
-        except Interrupted:
-            progress.close()
-        summary |= {
-            "test_ratings": len(split.test),
-            "cold_test_ratings": run.facts["cold_test_ratings"],
-            "seconds": round(time.perf_counter() - started, 3),
-            "peak_memory_mb": peak_memory_mb(),
-        }
-        folder.write_json("summary.json", summary)
-        tracker.log_summary(summary)
-    print(closing_lines(summary, folder))
+            summary = run.run()
+        except OSError as error:
+            raise UserError(unwritable(folder, error)) from error
+    tell(closing_lines(summary, folder))
     return summary
+
+
+def check_resumable(
+    config: Config, ratings: Ratings, folder: RunFolder, record: dict[str, Any]
+) -> None:
+    """Raise UserError if the run in `folder`, begun as in `record`, cannot go on, or not with
+    these ratings."""
+    if record.get("fingerprint") != ratings.fingerprint:
+        raise UserError(
+            f"{folder.path} was begun with other ratings than these: name the folder of its own "
+            "with --data_dir"
+        )
+    if folder.is_finished() and record["train_epoch"] >= config.train_epoch:
+        raise UserError(
+            f"{folder.path} is finished, with {config.train_epoch} epochs: only a larger "
+            "--train_epoch makes it go on"
+        )
+
+
+def unwritable(folder: RunFolder, error: OSError) -> str:
+    where = error.filename or folder.path
+    if not folder.path.exists():
+        return f"{folder.path} is gone: it was removed while the run went on"
+    return (
+        f"cannot write {where} ({error.strerror or error}): mend that, and go on with "
+        f"--resume {folder.path}"
+    )
 
 
 @dataclass
@@ -82,8 +120,27 @@ class Run:
     tracker: Tracker
     progress: Progress
     interruption: Interruption
+    started: float
+    experiment_key: str | None  # Comet's
+    seconds_before: float = 0.0  # of what is resumed
 
-    @property
+    def run(self) -> dict[str, Any]:
+        """Train, judge, and return the summary, which is recorded last."""
+        summary = {"status": "interrupted", "dataset": self.ratings.name,
+                   "preset": self.config.preset}  # fmt: skip
+        self.folder.reopen()
+        self.record_settings()
+        try:
+            summary |= self.blend() if self.config.members else self.train()
+        except Interrupted:
+            self.progress.close()
+        except Diverged:
+            self.record_summary(summary | {"status": "diverged"})
+            raise
+        self.record_summary(summary)
+        return summary
+
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """The facts about data and machine that every record repeats."""
         train, test = self.split.train, self.split.test
@@ -94,7 +151,6 @@ class Run:
             "train_ratings": len(train),
             "test_ratings": len(test),
             "cold_test_ratings": int(cold_pairs(train, test.rows, test.indices).sum()),
-            "rating_scale": list(self.ratings.scale),
             "fingerprint": self.ratings.fingerprint,
             "threads": num_threads(),
         }
@@ -104,18 +160,18 @@ class Run:
         from batch import sparse_rows
         from evaluation import user_blocks
         from experiments import build, reconstruction
-        from training import epochs
 
         self.tune()
-        self.record_settings()
         config, folder = self.config, self.folder
-        model = build(config, self.split, self.ratings.scale, num_threads())
+        kept = self.checkpoint("checkpoint").load()
+        folder.cut(kept and kept["metrics"])
+        self.tracker.log_parameters(config.recorded() | self.facts)
+        for metrics in folder.metrics:
+            self.tracker.log_metrics(asdict(metrics), metrics.epoch)
+        unbuilt = replace(config, pretrain_epoch=0) if kept else config
+        model = build(unbuilt, self.split, self.ratings.scale, num_threads(), self.stop_if_asked)
         leaking = reconstruction(model, self.split) if config.score_reconstruction else None
-        with closing(epochs(model, self.split, leaking)) as every_epoch:
-            for metrics in every_epoch:
-                self.record(metrics)
-                if self.interruption.requested:
-                    break
+        done = self.fit(model, self.split, "checkpoint", self.record, leaking)
         self.progress.close()
 
         folder.write_text_records(config)
@@ -123,8 +179,7 @@ class Run:
         draw_rmse(folder.path / "rmse.png", folder.metrics, self.ratings.name, config.orientation)
         self.tracker.log_figure(folder.path / "rmse.png")
         found = results(folder.metrics)
-        ended_early = self.interruption.requested and len(folder.metrics) < config.train_epoch
-        status = "interrupted" if ended_early else "finished"
+        status = "finished" if done else "interrupted"
         found |= {"status": status, "epochs": len(folder.metrics)}
         if "final_validation_rmse" not in found:  # which chose an epoch; otherwise it is the last
             found["final_test_epoch"] = len(folder.metrics)
@@ -135,36 +190,88 @@ class Run:
         blocks = user_blocks(model, split, config.orientation)
         return found | self.judge(split, predictions, blocks, config.orientation)
 
+    def fit(
+        self,
+        model: "AutoRec",
+        split: Split,
+        name: str,
+        record: Callable[[EpochMetrics], None],
+        leaking: Callable[[], Scores] | None = None,
+    ) -> bool:
+        """Train `model` on `split`, from the checkpoint `name` on if there is one, and keep one.
+        Returns whether that was done to its end, and not interrupted."""
+        from training import State, epochs
+
+        state, checkpoint = State(model, split), self.checkpoint(name)
+        kept = checkpoint.restore(state)
+        if kept:
+            self.seconds_before = max(self.seconds_before, kept["seconds"])
+            self.progress.say(f"Going on after epoch {kept['epoch']}.")
+        with closing(epochs(model, split, leaking, state)) as every_epoch:
+            for metrics in every_epoch:
+                record(metrics)
+                asked, epoch = self.interruption.requested, metrics.epoch
+                if asked or state.is_done or epoch % self.config.checkpoint_every == 0:
+                    checkpoint.save(state, epoch, self.seconds, self.folder.mark())
+                if asked:
+                    break
+        return state.is_done
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """What is kept of a training; it is for these settings and ratings alone."""
+        settings = self.config.recorded() | {"fingerprint": self.ratings.fingerprint}
+        for free in ("train_epoch", "comet", "run_name"):  # which may change
+            del settings[free]
+        return Checkpoint(self.folder.path, name, json.loads(json.dumps(settings)))
+
+    def stop_if_asked(self) -> None:
+        if self.interruption.requested:
+            raise Interrupted
+
     def tune(self) -> None:
         """Choose the settings in `config.tune` by validation ratings, and keep the table."""
-        from experiments import tune
+        from experiments import grid, validation_rmse
+        from training import epochs
 
         if not self.config.tune:
             return
-        rows = []
-        for point, rmse in tune(self.config, self.ratings, num_threads()):
+
+        def train(model: "AutoRec", split: Split, label: str) -> None:
+            for _ in epochs(model, split):
+                self.stop_if_asked()
+
+        place = self.folder.path / "tuning.csv"
+        rows = read_csv(place)
+        for point in grid(self.config)[len(rows) :]:
+            rmse = validation_rmse(self.config, point, self.ratings, num_threads(), train)
             rows.append(point | {"validation_rmse": round(rmse, 5)})
+            write_csv(place, rows)
             values = ", ".join(f"{name} {value:g}" for name, value in point.items())
             self.progress.say(f"{values}: validation RMSE {rmse:.4f}")
-            if self.interruption.requested:
-                raise Interrupted
-        write_csv(self.folder.path / "tuning.csv", rows)
-        best = min(rows, key=lambda row: row["validation_rmse"])
-        self.config = replace(self.config, **{name: best[name] for name in self.config.tune})
+        try:
+            rmses = [float(row["validation_rmse"]) for row in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{place} was changed: remove it, and tuning begins again") from error
+        self.config = replace(self.config, **grid(self.config)[rmses.index(min(rmses))])
+        self.record_settings()
 
     def blend(self) -> dict[str, Any]:
         """Train several models and blend them."""
         from experiments import blend
 
-        self.record_settings()
+        self.tracker.log_parameters(self.config.recorded() | self.facts)
 
-        def watch(label: str, config: Config, metrics: EpochMetrics) -> None:
-            self.progress.begin(f"{self.ratings.name}, {label}", config.train_epoch)
-            self.progress.show(metrics)
-            if self.interruption.requested:
-                raise Interrupted
+        def train(model: "AutoRec", split: Split, label: str) -> None:
+            self.progress.begin(f"{self.ratings.name}, {label}", model.config.train_epoch)
+            name = f"checkpoint {label}".replace(" ", "_").replace(",", "")
+            self.fit(model, split, name, self.progress.show)
+            self.stop_if_asked()
 
-        members, predictions, split = blend(self.config, self.ratings, num_threads(), watch)
+        members, predictions, split = blend(self.config, self.ratings, num_threads(), train)
         self.progress.close()
         write_csv(self.folder.path / "members.csv", [member.row() for member in members])
         for number, member in enumerate(members, 1):
@@ -204,9 +311,20 @@ class Run:
         }
 
     def record_settings(self) -> None:
-        facts = self.config.recorded() | self.facts
-        self.folder.write_json("config.json", facts | environment())
-        self.tracker.log_parameters(facts)
+        record = self.config.recorded() | self.facts | environment()
+        record["comet_experiment"] = self.experiment_key
+        self.folder.write_json("config.json", record)
+
+    def record_summary(self, summary: dict[str, Any]) -> None:
+        """Add what every summary has, and write it."""
+        summary |= {
+            "test_ratings": len(self.split.test),
+            "cold_test_ratings": self.facts["cold_test_ratings"],
+            "seconds": round(self.seconds, 3),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        self.folder.write_json("summary.json", summary)
+        self.tracker.log_summary(summary)
 
     def record(self, metrics: EpochMetrics) -> None:
         self.folder.add(metrics)
@@ -216,10 +334,12 @@ class Run:
 
 def headline(config: Config, ratings: Ratings, split: Split) -> str:
     """What is going to be trained on what, in two lines."""
+    how = f"split {config.split_seed}"
+    if config.test_file or config.split == "time":
+        how = f"split by {config.test_file or config.split}"
     data = (
         f"Data: {ratings.name}, {ratings.num_users:,} users x {ratings.num_items:,} items, "
-        f"{len(split.train):,} training and {len(split.test):,} test ratings, "
-        f"split {config.split_seed}"
+        f"{len(split.train):,} training and {len(split.test):,} test ratings, {how}"
     )
     if config.members:
         return f"{data}\nModels: AutoRec, {', '.join(config.members)}, blended"
@@ -259,6 +379,7 @@ def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
             if "epochs" in summary
             else "Interrupted before there was a result."
         )
+        lines.append(f"To go on: python main.py --resume {folder.path}")
     lines.append(f"Results: {folder.path}")
     if summary["dataset"] == "synthetic":
         lines.append("These ratings were synthetic: the RMSE says nothing about MovieLens.")

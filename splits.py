@@ -1,15 +1,18 @@
 """The folder of a run over several splits, and the table over them."""
 
 import json
+import reprlib
 import shutil
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from config import Config
 from errors import UserError
-from records import RECONSTRUCTION, make_folder, read_json, write_csv, write_json
+from files import lock, make_folder, read_json, unlock, write_csv, write_json
+from records import RECONSTRUCTION
 
 # What a table over several splits gives a mean of.
 MEASURES = ("final_test_rmse", "final_test_mae", "ndcg_at_10", "recall_at_10",
@@ -28,41 +31,73 @@ class SplitsFolder:
         self.num_splits, self.rows = config.num_splits, []
         place = self.path / "settings.json"
         settings = config.recorded() | {"fingerprint": fingerprint}
-        for name in ("num_splits", "display_step", "comet"):  # which may change
+        for name in ("num_splits", "display_step", "checkpoint_every", "comet"):  # may change
             del settings[name]
         # As JSON reads them again: tuples are lists there.
         settings = json.loads(json.dumps(settings))
+        with suppress(FileExistsError):
+            make_folder(self.path)
+        self.held = lock(self.path)
+        try:
+            self.check(place, settings)
+        except UserError:
+            self.close()
+            raise
+
+    def check(self, place: Path, settings: dict[str, Any]) -> None:
+        """Keep the settings in a new folder; raise UserError if an old one has others, or none."""
         if place.exists():
             found = read_json(place)
             for name in settings:
                 if found.get(name, settings[name]) != settings[name]:
+                    other = reprlib.repr(found[name])
                     raise UserError(
-                        f"{self.path} holds splits of another {name} ({found[name]}, not "
+                        f"{self.path} holds splits of another {name} ({other}, not "
                         f"{settings[name]}): choose another --run_name"
                     )
-            return
-        if self.path.exists():
+        elif any(path.name != ".lock" for path in self.path.iterdir()):
             raise UserError(
                 f"{self.path} already exists and holds no splits: choose another --run_name"
             )
-        make_folder(self.path)
-        write_json(place, settings)
+        else:
+            write_json(place, settings)
 
-    def finished(self, config: Config) -> dict[str, Any] | None:
-        """The summary of a split that is finished; what is left of another one is removed."""
+    def close(self) -> None:
+        """Let other processes in."""
+        unlock(self.held)
+
+    def unfinished(self, config: Config) -> Config:
+        """How to go on with a split: with its run, if it has begun, or anew."""
         place = self.path / config.run_name
-        summary = place / "summary.json"
-        if summary.exists() and (found := read_json(summary))["status"] == "finished":
-            return found
+        if (place / "config.json").exists():
+            return Config.of_run(place, data_dir=config.data_dir, comet=config.comet)
         if place.exists():
             shutil.rmtree(place)
-        return None
+        return config
+
+    def finished(self, config: Config) -> dict[str, Any] | None:
+        """The summary of a split, if it is finished. Raises UserError if it was changed into one
+        without the numbers that the table needs."""
+        summary = self.path / config.run_name / "summary.json"
+        found = read_json(summary) if summary.exists() else {}
+        if found.get("status") != "finished":
+            return None
+        for name in ("final_test_rmse", "seconds", *MEASURES):
+            value = found.get(name, 0.0 if name in MEASURES[1:] else None)
+            unranked = value is None and name in found and name.endswith("_at_10")
+            if not unranked and not (type(value) in (int, float) and abs(value) < 1e300):
+                raise UserError(
+                    f"{summary} holds no number as {name}: remove {summary.parent}, and the split "
+                    "is run again"
+                )
+        return found
 
     def add(self, config: Config, summary: dict[str, Any]) -> None:
         """Note a finished split, and renew the table and its summary."""
-        measures = {name: summary[name] for name in MEASURES if name in summary}
+        measures = {name: summary[name] for name in MEASURES if summary.get(name) is not None}
         row = {"split_seed": config.split_seed} | measures | {"seconds": summary["seconds"]}
-        self.rows.append(row)
+        names = [name for name in row if all(name in other for other in self.rows)]
+        self.rows = [{name: other[name] for name in names} for other in (*self.rows, row)]
         write_csv(self.path / "splits.csv", self.rows)
         write_json(self.path / "summary.json", self.summary())
 

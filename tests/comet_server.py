@@ -16,15 +16,19 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
-WRONG_KEY = 90212  # the backend's code for a key that it does not know
+# The backend's codes for an API key and an experiment that it does not know, and for one that is
+# to be created and exists.
+WRONG_KEY, NO_EXPERIMENT, EXPERIMENT_EXISTS = 90212, 90210, 90999
 
+EXPERIMENT = {
+    "runId": "run",
+    "project_id": "project",
+    "focusUrl": "http://127.0.0.1/someone/autorec/",
+}
 ANSWERS = {
     "clientlib/isAlive/ver": {"version": "4.9.0"},
-    "clientlib/logger/add/run": {
-        "runId": "run",
-        "project_id": "project",
-        "focusUrl": "http://127.0.0.1/someone/autorec/",
-    },
+    "clientlib/logger/add/run": EXPERIMENT,
+    "clientlib/logger/get/run": EXPERIMENT,
     "clientlib/status-report/update": {
         "is_alive_beat_duration_millis": 10000,
         "gpu_monitor_interval_millis": 10000,
@@ -33,11 +37,12 @@ ANSWERS = {
 
 
 class CometServer:
-    """The backend in one of five moods.
+    """The backend in one of six moods.
 
     Args:
-        mood: "ok"; "reject" refuses the key; "error" answers 500 to everything; "hang" never
-            answers; "drop" closes each connection without an answer, as a dead server does.
+        mood: "ok"; "slow" takes half a second for each answer; "reject" refuses the key; "error"
+            answers 500 to everything; "hang" never answers; "drop" closes each connection without
+            an answer, as a dead server does.
         since: the mood is "ok" until a request arrives whose path ends like this.
         spared: so many of these requests are still answered.
     """
@@ -46,6 +51,7 @@ class CometServer:
         self.mood, self._next_mood = ("ok", mood) if since else (mood, "")
         self._since, self._spared = since, spared
         self.requests = []  # (path, query, decoded body), in order of arrival
+        self.experiments = set()  # the keys of those that were created
         self.parameters = {}
         self.metrics = []  # (name, value, step, epoch)
         self.others = {}
@@ -115,6 +121,8 @@ class CometServer:
             if self.mood == "hang":
                 self._released.wait()
             return 500 if self.mood == "error" else None, {"msg": "the backend is unwell"}
+        if self.mood == "slow":
+            time.sleep(0.5)
         if path.endswith("upload"):
             content = body.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]  # the one part
             self.images[query.get("figName", query.get("fileName"))] = content
@@ -122,8 +130,16 @@ class CometServer:
             return 200, {}
         sent = json.loads(body) if body else None
         self.requests.append((path, query, sent))
-        if self.mood == "reject" and path == "clientlib/logger/add/run":
-            return 400, {"sdk_error_code": WRONG_KEY, "msg": "invalid api key"}
+        if path in ("clientlib/logger/add/run", "clientlib/logger/get/run"):
+            if self.mood == "reject":
+                return 400, {"sdk_error_code": WRONG_KEY, "msg": "invalid api key"}
+            if path.endswith("get/run"):
+                if sent["previousExperiment"] not in self.experiments:
+                    return 400, {"sdk_error_code": NO_EXPERIMENT, "msg": "no such experiment"}
+            elif sent["experimentKey"] in self.experiments and not sent.get("getOrCreateEnabled"):
+                return 400, {"sdk_error_code": EXPERIMENT_EXISTS, "msg": "it exists"}
+            else:
+                self.experiments.add(sent["experimentKey"])
         if path.endswith("experiment/parameter"):
             for item in sent["values"]:
                 self.parameters[item["parameterName"]] = item["parameterValue"]
@@ -133,4 +149,8 @@ class CometServer:
                 self.metrics.append(tuple(item[field] for field in fields))
         elif path.endswith("write/experiment/log-other"):
             self.others[sent["key"]] = sent["value"]
+        elif path.endswith("v2/experiment/metadata"):
+            if query["experimentKey"] not in self.experiments:
+                return 404, {"msg": "no such experiment"}
+            return 200, {"workspaceName": "someone", "projectName": "autorec"}
         return 200, ANSWERS.get(path, {})

@@ -10,6 +10,7 @@ from config import DATA_DIR_VARIABLE, PRESETS, Config, flag_fields, parse_argume
 from errors import UserError
 
 DEFAULTS = {
+    "resume": None,
     "preset": "default",
     "num_splits": 1,
     "tune": (),
@@ -17,6 +18,10 @@ DEFAULTS = {
     "score_reconstruction": False,
     "dataset": None,
     "data_dir": None,
+    "columns": None,
+    "rating_scale": (),
+    "test_file": None,
+    "split": "random",
     "train_ratio": 0.9,
     "validation_ratio": 0.0,
     "split_seed": None,
@@ -44,6 +49,7 @@ DEFAULTS = {
     "patience": 0,
     "random_seed": 1994,
     "display_step": 1,
+    "checkpoint_every": 50,
     "results_dir": "results",
     "run_name": None,
     "comet": "auto",
@@ -93,6 +99,11 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
     "flag, text, value",
     [
         ("dataset", "synthetic", "synthetic"),
+        ("dataset", "some/ratings.csv", "some/ratings.csv"),
+        ("columns", "who,what,4", "who,what,4"),
+        ("columns", "2,3,1,4", "2,3,1,4"),
+        ("test_file", "u1.test", "u1.test"),
+        ("split", "time", "time"),
         ("num_splits", "5", 5),
         ("score_reconstruction", "true", True),
         ("data_dir", "somewhere", "somewhere"),
@@ -139,6 +150,7 @@ def test_a_flag_sets_its_own_setting_and_no_other(flag, text, value):
     [
         (["--hidden_neuron", "500", "250", "500"], dict(hidden_neuron=(500, 250, 500))),
         (["--hidden_neuron", "7", "--train_epoch", "2"], dict(hidden_neuron=7, train_epoch=2)),
+        (["--rating_scale", "-10", "10"], dict(rating_scale=(-10.0, 10.0))),
         (["--tune", "lambda_value"], dict(tune=("lambda_value",))),
         (["--tune", "base_lr", "lambda_value"], dict(tune=("base_lr", "lambda_value"))),
         (["--members", "item", "user"], dict(members=("item", "user"))),
@@ -305,7 +317,15 @@ def test_a_configuration_cannot_be_changed():
         ("decay_rate", "nan"),
         ("random_seed", "-1"),
         ("split_seed", "-1"),
-        ("dataset", "ml-10m"),
+        ("dataset", ""),
+        ("columns", "1,2"),
+        ("columns", "1,2,2"),
+        ("columns", "a,b,"),
+        ("columns", "1,2,3,4,5"),
+        ("rating_scale", "5"),
+        ("rating_scale", "nan"),
+        ("split", "latest"),
+        ("test_file", ""),
         ("orientation", "both"),
         ("regularization", "none"),
         ("optimizer_method", "SGD"),
@@ -421,7 +441,7 @@ def test_help_names_every_flag_and_its_default(help_text):
         if default == "":
             assert "(default" not in entry
             continue
-        shown = "if not given" if f.name == "dataset" else "(default: "
+        shown = {"dataset": "if not given", "resume": "go on"}.get(f.name, "(default: ")
         assert (shown if default is None else f"(default: {default})") in entry
 
 
@@ -439,10 +459,11 @@ def test_every_setting_but_the_paths_is_recorded():
                     hidden_neuron=(5, 4), members=("item", "user"))  # fmt: skip
     recorded = json.loads(json.dumps(config.recorded()))
     assert "someone" not in json.dumps(recorded)
-    assert set(recorded) == {f.name for f in fields(Config)} - {"data_dir", "results_dir"}
+    assert set(recorded) == {f.name for f in fields(Config)} - {"resume", "data_dir", "results_dir"}
     settings = {name: getattr(config, name) for name in recorded}
     assert config.recorded() == settings
-    assert recorded == settings | dict(hidden_neuron=[5, 4], members=["item", "user"], tune=[])
+    assert recorded == settings | dict(hidden_neuron=[5, 4], members=["item", "user"], tune=[],
+                                       rating_scale=[])  # fmt: skip
 
 
 # The learning rate
@@ -493,6 +514,8 @@ def test_data_dir_wins_over_the_environment_and_that_over_the_default(
     if variable is not None:
         monkeypatch.setenv("AUTOREC_DATA_DIR", variable)
     assert Config(data_dir=data_dir).ratings_folder() == folder
+    other = Config(data_dir=data_dir, dataset="ml-20m").ratings_folder()
+    assert other == (data_dir or "ml-20m")
 
 
 @pytest.mark.parametrize(
@@ -504,6 +527,11 @@ def test_data_dir_wins_over_the_environment_and_that_over_the_default(
         ["--preset", "best", "--tune", "base_lr"],
         ["--tune", "base_lr", "--base_lr", "0.1"],
         ["--optimizer_method", "LBFGS", "--grad_clip"],
+        ["--split", "time", "--test_file", "u1.test"],
+        ["--split", "time", "--num_splits", "2"],
+        ["--test_file", "u1.test", "--num_splits", "2"],
+        ["--rating_scale", "5", "1"],
+        ["--rating_scale", "1", "inf"],
     ],
     ids=" ".join,
 )
@@ -512,3 +540,43 @@ def test_settings_that_would_have_no_effect_together_are_refused(arguments, caps
         parse_arguments(arguments)
     assert exit.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        Config(hidden_neuron=(50, 25, 50), lambda_value=3, validation_ratio=0.25, patience=3),
+        Config(**PRESETS["paper"], preset="paper", lambda_encoder=0.5, dataset="ml-1m"),
+    ],
+)
+def test_a_record_gives_the_settings_again(config):
+    record = json.loads(json.dumps(config.recorded() | {"num_users": 6040}))
+    assert Config.from_record(record) == config
+    assert Config.from_record(record, results_dir="there").results_dir == "there"
+
+
+def test_a_record_without_a_setting_has_its_default():
+    record = Config(dropout=0.5).recorded()
+    del record["dropout"]
+    assert Config.from_record(record) == Config()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"base_lr": "0.001"}, "base_lr is '0.001'"),
+        ({"train_epoch": 5.0}, "train_epoch is 5.0"),
+        ({"train_epoch": True}, "train_epoch is True"),
+        ({"hidden_neuron": [500, "x"]}, "hidden_neuron is [500, 'x']"),
+        ({"grad_clip": 1}, "grad_clip is 1"),
+        ({"orientation": None}, "orientation is None"),
+        ({"orientation": "rows"}, "--orientation 'rows': must be one of"),
+        ({"base_lr": -1.0}, "--base_lr -1.0: must be greater than 0"),
+        ({"adam_epsilon": 1e-7}, "adam_epsilon is 1e-07, and 1e-08 in this version"),
+    ],
+)
+def test_a_record_that_was_tampered_with_is_refused(changed, message):
+    with pytest.raises(UserError) as error:
+        Config.from_record(Config().recorded() | changed)
+    assert message in str(error.value)

@@ -14,9 +14,10 @@ from experiments import (
     blend,
     blend_weights,
     build,
+    grid,
     member_configs,
     reconstruction,
-    tune,
+    validation_rmse,
     validation_split,
 )
 from scoring import cold_pairs, score
@@ -68,8 +69,17 @@ def as_member(name):
     return replace(CONFIG, **experiments.MEMBERS[name])
 
 
-def blended(config, ratings=RATINGS, watch=lambda *_: None):
-    return blend(config, ratings, 1, watch)
+def train(model, split, label):
+    for _ in epochs(model, split):
+        pass
+
+
+def blended(config, ratings=RATINGS, train=train):
+    return blend(config, ratings, 1, train)
+
+
+def tuned(config, ratings=RATINGS):
+    return [validation_rmse(config, point, ratings, 1, train) for point in grid(config)]
 
 
 def trained(config, split):
@@ -92,37 +102,36 @@ def test_what_a_flag_may_name_is_there_and_every_value_of_it_is_a_setting():
 
 
 @pytest.mark.parametrize("names", [("lambda_value",), ("base_lr",), ("lambda_value", "base_lr")])
-def test_tuning_yields_every_point_of_the_grid_once(names, monkeypatch):
-    monkeypatch.setattr(experiments, "epochs", lambda model, split: [Last(model.config)])
-    points = [point for point, _ in tune(replace(CONFIG, tune=names), RATINGS, 1)]
+def test_every_point_is_in_the_grid_once(names):
     every = [{name: value} for name in names[:1] for value in experiments.GRID[name]]
     for name in names[1:]:
         every = [point | {name: value} for point in every for value in experiments.GRID[name]]
-    assert points == every
-
-
-class Last:
-    def __init__(self, config):
-        self.test_rmse = config.lambda_value + config.base_lr
+    assert grid(replace(CONFIG, tune=names)) == every
 
 
 @pytest.mark.parametrize("orientation", ["item", "user"])
 def test_a_point_is_scored_by_the_last_epochs_rmse_of_validation_ratings(orientation, monkeypatch):
     monkeypatch.setitem(experiments.GRID, "lambda_value", (0.1, 30.0))
     config = replace(CONFIG, tune=("lambda_value",), orientation=orientation)
-    found = [(point["lambda_value"], rmse) for point, rmse in tune(config, RATINGS, 1)]
+    found = tuned(config)
     split = split_ratings(RATINGS, 0.9, 1, orientation, validation_ratio=0.1)
-    for value, rmse in found:
+    for value, rmse in zip((0.1, 30.0), found, strict=True):
         model = build(replace(config, lambda_value=value), split, SCALE, 1)
         *_, last = epochs(model, split)
         assert rmse == last.validation_rmse
-    assert found[0][1] != found[1][1]
+    assert found[0] != found[1]
 
 
 def test_test_ratings_choose_no_setting(monkeypatch):
     monkeypatch.setitem(experiments.GRID, "lambda_value", (0.1, 30.0))
     config = replace(CONFIG, tune=("lambda_value",))
-    assert [*tune(config, RATINGS, 1)] == [*tune(config, with_other_test_ratings(), 1)]
+    assert tuned(config) == tuned(config, with_other_test_ratings())
+
+
+def test_a_point_where_training_diverges_is_the_worst(monkeypatch):
+    monkeypatch.setitem(experiments.GRID, "base_lr", (0.02, 1e30))
+    found = tuned(replace(CONFIG, tune=("base_lr",)))
+    assert np.isfinite(found[0]) and found[1] == np.inf
 
 
 @pytest.mark.parametrize("orientation", ["item", "user"])
@@ -233,20 +242,21 @@ def test_the_orientation_of_the_run_is_no_members():
 
 
 @pytest.mark.usefixtures("small_members")
-def test_every_epoch_of_every_member_is_watched_and_can_end_it_all():
+def test_every_member_is_trained_twice_and_each_training_can_end_it_all():
     seen = []
 
-    def watch(label, config, metrics):
-        seen.append((label, config.orientation, metrics.epoch))
-        if len(seen) == 6:
+    def train(model, split, label):
+        seen.append((label, model.config.orientation, len(split.train)))
+        if len(seen) == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        blended(replace(CONFIG, members=("item", "user")), watch=watch)
+        blended(replace(CONFIG, members=("item", "user")), train=train)
     assert seen == [
-        *(("for the weights, model 1", "item", epoch) for epoch in (1, 2)),
-        *(("for the weights, model 2", "user", epoch) for epoch in (1, 2)),
-        *(("for the result, model 1", "item", epoch) for epoch in (1, 2)),
+        ("for the weights, model 1", "item", 729),
+        ("for the weights, model 2", "user", 729),
+        ("for the result, model 1", "item", 810),
+        ("for the result, model 2", "user", 810),
     ]
 
 

@@ -52,15 +52,6 @@ def values_of(folder, name):
     return {row[0]: [float(value) for value in row[1:-1]] for row in rows}
 
 
-@pytest.fixture
-def small_data(write_ratings, tmp_path):
-    """A folder with a small ratings.dat of 60 users x 40 items, ids with gaps."""
-    rng = np.random.default_rng(5)
-    pairs = rng.permutation(60 * 40)[:900]
-    triples = [(7 * (p // 40) + 1, 3 * (p % 40) + 2, int(rng.integers(1, 6))) for p in pairs]
-    return write_ratings(triples, tmp_path / "data").parent
-
-
 SMALL = ("--comet", "off", "--hidden_neuron", 8, "--batch_size", 16, "--run_name", "run")
 
 
@@ -74,7 +65,8 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
     assert {path.name for path in folder.iterdir()} == {
         "basic_info.txt", "train_record.txt", "test_record.txt", "metrics.csv", "config.json",
         "summary.json", "rmse.png", "slices.png", "parameters.index",
-        "parameters.data-00000-of-00001",
+        "parameters.data-00000-of-00001", "checkpoint.json", "checkpoint-5.index",
+        "checkpoint-5.data-00000-of-00001",
     }  # fmt: skip
 
     rows = read_metrics(folder)
@@ -317,7 +309,7 @@ def interrupt_at(epoch, monkeypatch):
 
     def record_and_interrupt(self, metrics):
         record(self, metrics)
-        self.interruption.requested = metrics.epoch == epoch
+        self.interruption.number = 2 * (metrics.epoch == epoch)
 
     monkeypatch.setattr(Run, "record", record_and_interrupt)
 
@@ -396,7 +388,7 @@ def test_a_bad_line_of_data_is_one_line_and_leaves_nothing(small_data, tmp_path)
         file.write(b"1::2::six::978300760\n")
     done = run_main("--data_dir", small_data, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
-    assert re.search(r"ratings\.dat, line 901: '1::2::six::978300760': expected", done.stderr)
+    assert re.search(r"ratings\.dat, line 901: '1::2::six::978300760': .*expected", done.stderr)
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "results").exists()
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +42,7 @@ class Splits:
     """Runs of `main.run_splits` whose splits are not trained but made up from their seeds."""
 
     def __init__(self, folder, monkeypatch):
-        self.trained, self.interrupt_at, self.fail_at = [], None, None
+        self.trained, self.resumed, self.interrupt_at, self.fail_at = [], [], None, None
         self.config = Config(
             num_splits=3, results_dir=str(folder), run_name="run", split_seed=5, random_seed=9
         )
@@ -50,11 +51,14 @@ class Splits:
 
     def run_split(self, config, ratings, interruption, started):
         self.trained.append((config.run_name, config.split_seed, config.random_seed))
-        folder = RunFolder(config.results_dir, config.run_name)
+        self.resumed += [config.run_name] if config.resume else []
+        folder = RunFolder(config.results_dir, config.run_name, resume=bool(config.resume))
         folder.create()
+        folder.write_json("config.json", config.recorded())
+        folder.close()
         if config.split_seed == self.fail_at:
             raise RuntimeError("a bug")
-        interruption.requested = config.split_seed == self.interrupt_at
+        interruption.number = 2 * (config.split_seed == self.interrupt_at)
         status = "interrupted" if interruption.requested else "finished"
         rmse = np.sin(config.split_seed) / 10 + 0.85
         summary = {"status": status, "final_test_rmse": rmse, "final_test_mae": rmse - 0.2,
@@ -65,7 +69,7 @@ class Splits:
 
     def run(self, **changes):
         """The names of the splits that were trained."""
-        self.trained = []
+        self.trained, self.resumed = [], []
         main.run_splits(replace(self.config, **changes), RATINGS, Interruption())
         return [name for name, _, _ in self.trained]
 
@@ -125,18 +129,17 @@ def test_more_splits_are_added_to_those_that_there_are(splits):
     assert splits.table() == other
 
 
-def test_an_unfinished_split_is_removed_and_run_again_and_the_table_is_the_same(splits):
+def test_an_unfinished_split_is_gone_on_with_and_the_table_is_the_same(splits):
     splits.run(run_name="whole")
     splits.interrupt_at = 6
     assert splits.run() == ["split_5", "split_6"]
     assert [row["split_seed"] for row in splits.table()] == ["5"]
     assert splits.summary()["status"] == "interrupted"
     assert "final_test_rmse_ci95" not in splits.summary()
-    (splits.path / "split_6" / "left over").write_text("", encoding="utf-8")
 
     splits.interrupt_at = None
     assert splits.run() == ["split_6", "split_7"]
-    assert not (splits.path / "split_6" / "left over").exists()
+    assert splits.resumed == ["split_6"]
     resumed, summary = splits.table(), splits.summary()
     splits.path = splits.path.with_name("whole")
     whole = splits.summary()
@@ -146,12 +149,29 @@ def test_an_unfinished_split_is_removed_and_run_again_and_the_table_is_the_same(
     assert summary == whole
 
 
-def test_a_split_that_was_broken_off_without_a_summary_is_run_again(splits):
+def test_a_split_that_was_broken_off_without_a_summary_is_gone_on_with(splits):
     splits.fail_at = 5
     with pytest.raises(RuntimeError):
         splits.run()
     splits.fail_at = None
     assert splits.run() == ["split_5", "split_6", "split_7"]
+    assert splits.resumed == ["split_5"]
+
+
+def test_a_split_that_had_not_begun_is_removed_and_run_anew(splits):
+    splits.run(num_splits=2)
+    (splits.path / "split_7").mkdir()
+    (splits.path / "split_7" / "left over").write_text("", encoding="utf-8")
+    assert splits.run() == ["split_7"]
+    assert splits.resumed == [] and not (splits.path / "split_7" / "left over").exists()
+
+
+def test_two_runs_into_one_folder_are_refused(splits):
+    with closing(SplitsFolder(splits.config, "fingerprint")), pytest.raises(
+        UserError, match="run is in use by another run"
+    ):
+        SplitsFolder(splits.config, "fingerprint")
+    SplitsFolder(splits.config, "fingerprint").close()
 
 
 @pytest.mark.parametrize(
@@ -171,6 +191,7 @@ def test_other_settings_under_the_same_name_are_refused_in_one_line(change, spli
 
 def test_a_folder_of_another_kind_is_refused(splits):
     splits.path.mkdir()
+    (splits.path / "something").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="already exists and holds no splits: choose another"):
         SplitsFolder(splits.config, "fingerprint")
 

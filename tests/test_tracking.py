@@ -35,7 +35,7 @@ streams, hook, finders = (sys.stdout, sys.stderr), sys.excepthook, list(sys.meta
 {before}
 from tracking import Tracker
 
-lines, slowest = [], 0.0
+lines, slowest, asked = [], 0.0, []
 def say(line):
     assert threading.current_thread() is threading.main_thread()
     lines.append(line)
@@ -46,7 +46,7 @@ def timed(call, *args):
     slowest = max(slowest, time.perf_counter() - start)
     return result
 
-tracker = timed(Tracker, mode, "telltale run", run_dir, say)
+tracker = timed(Tracker, mode, "telltale run", run_dir, say, {key!r})
 timed(tracker.log_parameters, {{"hidden_neuron": 500, "data": {{"ratings": 1000209}}}})
 for epoch in range(1, {epochs} + 1):
     time.sleep({pause})
@@ -61,29 +61,43 @@ comet = "comet_ml" in sys.modules
 untouched = [streams == (sys.stdout, sys.stderr), hook is sys.excepthook, finders == sys.meta_path]
 start = time.perf_counter()
 try:
-    tracker.close(timeout)
+    tracker.close(timeout, hurry=lambda: bool(asked))
 except KeyboardInterrupt:
     lines.append("interrupted")
 close = time.perf_counter() - start
 sentry = "sentry_sdk" in sys.modules and sys.modules["sentry_sdk"].get_client().is_active()
 threads = [thread.name for thread in threading.enumerate()]
 (run_dir / "seen.json").write_text(json.dumps(dict(
-    lines=lines, slowest=slowest, close=close, closed_at=time.time(),
+    lines=lines, slowest=slowest, close=close, key=tracker.experiment_key, closed_at=time.time(),
     comet=comet, sentry=sentry, untouched=untouched, threads=threads,
 )))
 print("the end")
 """
 
 
-def track(folder, mode="auto", server=None, before="", during="", pause=0.1, timeout=30.0, env=()):
+def track(
+    folder, mode="auto", server=None, before="", during="", pause=0.1, timeout=30.0, env=(),
+    key=None,
+):  # fmt: skip
     """Runs RUN in a process of its own, and returns what there is to see of it."""
-    run_dir, home = folder / "run", folder / "telltale-home"
-    for place in (run_dir, home, folder / "tmp"):
-        place.mkdir(parents=True)
-    (run_dir / "rmse.png").write_bytes(PNG)
+    run_dir = folder / "run"
+    script = RUN.format(before=before, during=during, epochs=EPOCHS, pause=pause, key=key)
+    process = run_python(folder, script, mode, run_dir, timeout, server=server, env=env)
+    ended_at = time.time()
+    assert process.returncode == 0, process.stderr
+    seen = json.loads((run_dir / "seen.json").read_text())
+    seen["exit"] = ended_at - seen["closed_at"]
+    output = process.stdout + process.stderr
+    return SimpleNamespace(folder=folder, archive=run_dir / "comet.zip", output=output, **seen)
+
+
+def run_python(folder, script, *arguments, server=None, env=()):
+    for place in ("run", "telltale-home", "tmp"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    (folder / "run" / "rmse.png").write_bytes(PNG)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("COMET_")}
     clean |= {
-        "HOME": str(home),
+        "HOME": str(folder / "telltale-home"),
         "USER": USER,
         "LOGNAME": USER,
         "TMPDIR": str(folder / "tmp"),
@@ -95,21 +109,14 @@ def track(folder, mode="auto", server=None, before="", during="", pause=0.1, tim
     }
     if server:
         clean |= {"COMET_URL_OVERRIDE": server.url, "COMET_API_KEY": KEY}
-    script = RUN.format(before=before, during=during, epochs=EPOCHS, pause=pause)
-    process = subprocess.run(
-        [sys.executable, "-c", script, mode, run_dir, str(timeout), "telltale-argument"],
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments), "telltale-argument"],
         env=clean | dict(env),
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    ended_at = time.time()
-    assert process.returncode == 0, process.stderr
-    seen = json.loads((run_dir / "seen.json").read_text())
-    seen["exit"] = ended_at - seen["closed_at"]
-    output = process.stdout + process.stderr
-    return SimpleNamespace(folder=folder, archive=run_dir / "comet.zip", output=output, **seen)
 
 
 def messages(archive):
@@ -216,19 +223,90 @@ def test_offline_run_says_how_to_upload_and_nothing_else(offline):
     assert not os.listdir(offline.folder / "tmp")
 
 
+def upload(archive, server, folder):
+    """Comet's own command."""
+    subprocess.run(
+        [sys.executable, "-c", "from comet_ml.scripts.comet import main; main()", "upload"]
+        + [str(archive)],
+        env=os.environ | {"COMET_URL_OVERRIDE": server.url, "COMET_API_KEY": KEY},
+        cwd=folder,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+
 def test_archive_is_taken_by_comets_own_upload(offline, tmp_path):
     with CometServer() as server:
-        subprocess.run(
-            [sys.executable, "-c", "from comet_ml.scripts.comet import main; main()", "upload"]
-            + [str(offline.archive)],
-            env=os.environ | {"COMET_URL_OVERRIDE": server.url, "COMET_API_KEY": KEY},
-            cwd=tmp_path,
-            capture_output=True,
-            timeout=60,
-            check=True,
-        )
+        upload(offline.archive, server, tmp_path)
     assert METRICS <= set(server.metrics)
     assert server.images == {"rmse.png": PNG}
+    assert server.experiments == {offline.key}
+
+
+def keys_of_metrics(server):
+    """The keys of the experiments that metrics were sent to."""
+    return {
+        body["experimentKey"]
+        for path, _, body in server.requests
+        if path.endswith("experiment/metric")
+    }
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "lost"])
+def test_resumed_run_goes_on_in_its_experiment(known, tmp_path):
+    key = "0123456789abcdef0123456789abcdef"
+    with CometServer() as server:
+        if known:  # or the process that was killed had not reached the server yet
+            server.experiments.add(key)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "comet.zip").write_bytes(b"of the time before")
+        run = track(tmp_path, server=server, key=key)
+    assert run.key == key and server.experiments == {key} == keys_of_metrics(server)
+    assert named(server.metrics) == METRICS  # the whole record, sent again
+    assert run.lines == [f"Comet: http://127.0.0.1/someone/autorec/{key}"]
+    assert not run.archive.exists()  # what it held is on the server now
+    began_anew = any(path.endswith("add/run") and body.get("getOrCreateEnabled", True)
+                     for path, _, body in server.requests)  # fmt: skip
+    assert began_anew != known
+
+
+def test_archive_of_a_run_that_began_online_goes_on_in_its_experiment(tmp_path):
+    with CometServer("drop", METRIC) as server:
+        run = track(tmp_path, server=server, pause=0.6, timeout=6.0)
+        assert server.experiments == {run.key} and not named(server.metrics)
+    with CometServer() as recovered:
+        recovered.experiments = server.experiments
+        upload(run.archive, recovered, tmp_path)
+    assert recovered.experiments == {run.key} == keys_of_metrics(recovered)
+    assert METRICS <= set(recovered.metrics)
+
+
+def test_run_that_was_killed_is_resumed_to_a_whole_archive_of_its_experiment(tmp_path):
+    key = "0123456789abcdef0123456789abcdef"
+    kill = """
+    while epoch == 4:
+        time.sleep(0.1)
+        if list(run_dir.glob(".comet-*/*")):
+            os.kill(os.getpid(), 9)
+"""
+    script = RUN.format(before="", during=kill, epochs=EPOCHS, pause=0.1, key=key)
+    assert run_python(tmp_path, script, "offline", tmp_path / "run", 30).returncode == -9
+    (left, figure) = sorted(os.listdir(tmp_path / "run"))
+    assert left.startswith(".comet-") and figure == "rmse.png"
+    run = track(tmp_path, key=key)
+    assert run.key == key and archived_metrics(run.archive) == METRICS
+    with zipfile.ZipFile(run.archive) as opened:
+        assert json.loads(opened.read("experiment.json"))["offline_id"] == key
+    assert sorted(os.listdir(tmp_path / "run")) == ["comet.zip", "rmse.png", "seen.json"]
+
+
+def test_what_a_killed_process_left_is_removed_without_comet_too(tmp_path):
+    (tmp_path / ".comet-abc").mkdir()
+    (tmp_path / ".comet-abc" / "half.zip").touch()
+    (tmp_path / "metrics.csv").touch()
+    assert tracking.Tracker("off", "run", tmp_path, print).experiment_key is None
+    assert os.listdir(tmp_path) == ["metrics.csv"]
 
 
 def test_online_run_reaches_the_server_with_step_and_epoch(online):
@@ -238,7 +316,8 @@ def test_online_run_reaches_the_server_with_step_and_epoch(online):
     assert server.others["Name"] == "telltale run"
     assert server.others["final_test_rmse"] == 0.83
     assert server.images == {"rmse.png": PNG}
-    assert online.lines[0].startswith("Comet: http://127.0.0.1/someone/autorec/")
+    assert server.experiments == {online.key} and re.fullmatch("[0-9a-f]{32}", online.key)
+    assert online.lines[0] == f"Comet: http://127.0.0.1/someone/autorec/{online.key}"
     assert len(online.lines) == 1 and not online.archive.exists()
     assert not os.listdir(online.folder / "tmp")
 
@@ -251,7 +330,7 @@ def test_online_run_sends_no_host_user_or_folder(online):
 
 def test_project_is_autorec_unless_the_environment_names_another(online, elsewhere):
     def project(server):
-        (start,) = (body for path, _, body in server.requests if path.endswith("add/run"))
+        start, *_ = (body for path, _, body in server.requests if path.endswith("add/run"))
         return start["projectName"], start["teamName"]
 
     assert project(online.server) == ("autorec", None)
@@ -295,9 +374,13 @@ def test_wrong_key_warns_once_and_leaves_an_offline_archive(rejected):
     assert archived_metrics(rejected.archive) == METRICS
 
 
-@pytest.mark.parametrize("run", ["online", "rejected"])
+@pytest.mark.parametrize("run", ["online", "offline", "rejected"])
 def test_key_is_in_no_file_and_no_message(run, request):
-    run = request.getfixturevalue(run)
+    assert_no_key(request.getfixturevalue(run))
+
+
+def assert_no_key(run):
+    """That the key is in nothing that the run said or left, archives included."""
     assert KEY not in "\n".join(run.lines) + run.output
     files = [path for path in run.folder.rglob("*") if path.is_file()]
     assert files
@@ -314,13 +397,14 @@ METRIC = "experiment/metric"
 @pytest.mark.parametrize(
     ("mood", "since", "spared", "says"),
     [
-        ("error", "", 0, "status code 500"),
-        ("drop", "", 0, "Failed to establish a connection"),
-        ("hang", "", 0, "did not take the record in time"),
+        ("error", "", 0, "failed with status code 500"),
+        ("drop", "", 0, "cannot be reached"),
+        ("hang", "", 0, "is too slow"),
         ("error", METRIC, 0, "got 500"),
-        ("drop", METRIC, 0, "failed to send"),
-        ("drop", METRIC, 1, "the connection broke"),  # all but the last lines were sent
-        ("hang", "upload", 0, "did not take the record in time"),
+        ("drop", METRIC, 0, "does not answer|failed to send"),
+        # All but the last lines were sent.
+        ("drop", METRIC, 1, "does not answer|the connection broke"),
+        ("hang", "upload", 0, "is too slow"),
     ],
     ids="error drop hang error-midway drop-midway drop-at-the-end hang-midway".split(),
 )
@@ -331,12 +415,30 @@ def test_failing_server_warns_once_and_leaves_a_whole_archive(mood, since, spare
     address = run.lines.pop(0) if since else "Comet: http:"
     warning, upload = run.lines
     assert address.startswith("Comet: http:")
-    assert warning.startswith("warning: Comet: ") and says in warning
+    assert warning.startswith("warning: Comet: ") and re.search(says, warning)
     assert tells_how_to_upload(upload, run.archive)
     assert archived_metrics(run.archive) == METRICS
+    assert_no_key(run)
     assert run.slowest < 1.5 and run.close < 7
     assert run.exit < 3  # also while an upload hangs
     assert run.output == "the end\n"
+
+
+def test_slow_server_is_waited_for(tmp_path):
+    with CometServer("slow") as server:
+        run = track(tmp_path, server=server, pause=0)
+    assert run.lines == [f"Comet: http://127.0.0.1/someone/autorec/{run.key}"]
+    assert named(server.metrics) == METRICS and server.images == {"rmse.png": PNG}
+    assert not run.archive.exists()
+
+
+def test_silent_server_is_not_waited_for(tmp_path):
+    with CometServer("hang") as server:
+        run = track(tmp_path, server=server, before="import tracking; tracking.SILENCE = 1",
+                    timeout=90)  # fmt: skip
+    assert "the server does not answer" in run.lines[0]
+    assert archived_metrics(run.archive) == METRICS
+    assert run.close < 30
 
 
 def test_ctrl_c_ends_the_wait_for_a_hanging_server(tmp_path):
@@ -344,8 +446,19 @@ def test_ctrl_c_ends_the_wait_for_a_hanging_server(tmp_path):
     during = f"import signal; epoch == 4 and threading.Timer(1.5, lambda: {kill}).start()"
     with CometServer("hang") as server:
         run = track(tmp_path, server=server, during=during)
-    assert run.lines == ["interrupted"]
-    assert run.close < 4 and run.exit < 3
+    warning, upload, end = run.lines
+    assert warning.startswith("warning: Comet: ") and end == "interrupted"
+    assert tells_how_to_upload(upload, run.archive)
+    assert archived_metrics(run.archive) == METRICS
+    assert run.close < 8 and run.exit < 3
+
+
+def test_signal_that_only_asks_ends_the_wait_for_a_hanging_server(tmp_path):
+    during = "epoch == 4 and threading.Timer(1.5, lambda: asked.append(1)).start()"
+    with CometServer("hang") as server:
+        run = track(tmp_path, server=server, during=during, timeout=90)
+    assert "the record was not sent yet" in run.lines[0]
+    assert archived_metrics(run.archive) == METRICS
 
 
 def test_log_call_that_raises_warns_once_and_leaves_a_whole_archive(tmp_path):
@@ -471,3 +584,83 @@ def test_key_is_found_in_the_environment_and_in_comets_own_file(place, home, mon
     tracking.require_key()
     monkeypatch.setenv("COMET_API_KEY", "another")
     assert tracking.find_key() == "another"
+
+
+# Where a key stands, in the order in which it is looked for: (file, its content, the variable
+# that names the file or holds the key, its value).
+PLACES = {
+    "environment": (None, "", "COMET_API_KEY", "0"),
+    ".env": ("here/.env", "# ours\nOTHER = 1\nCOMET_API_KEY='1'\n", None, ""),
+    "named folder": ("named/.comet.config", "[comet]\napi_key=2\n", "COMET_CONFIG", "../named"),
+    "here": ("here/.comet.config", "[other]\nx=y\n[comet]\nworkspace=w\napi_key = 3 \n", None, ""),
+    "home": ("home/.comet.config", "[comet]\napi_key=4\n", None, ""),
+}
+FIND = """
+import json, os, sys
+import comet_ml, tracking
+for folder, variables in json.loads(sys.argv[1]):
+    os.chdir(os.path.join(folder, "here"))
+    os.environ.update(variables, HOME=os.path.join(folder, "home"))
+    print(json.dumps([tracking.find_key(), comet_ml.get_config("comet.api_key") or None]))
+    for name in variables:
+        del os.environ[name]
+"""
+
+
+def test_key_is_found_where_comet_finds_it_and_in_its_order(tmp_path):
+    quoted = ("home/.comet.config", "[comet]\napi_key='4'\n", None, "")
+    older = ("named/old.ini", "[comet]\napi_key=5\n", "COMET_INI", "../named/old.ini")
+    empty = (None, "", "COMET_API_KEY", "")
+    cases = [[place] for place in PLACES.values()]
+    cases += [list(PLACES.values())[first:] for first in range(len(PLACES))]
+    cases += [[], [quoted], [older, PLACES["named folder"]], [empty, PLACES["home"]]]
+    arguments = []
+    for number, case in enumerate(cases):
+        variables = {variable: value for _, _, variable, value in case if variable}
+        for folder in ("home", "here", "named"):
+            (tmp_path / str(number) / folder).mkdir(parents=True)
+        for file, content, _, _ in case:
+            if file:
+                (tmp_path / str(number) / file).write_text(content)
+        arguments.append((str(tmp_path / str(number)), variables))
+    done = run_python(tmp_path / "run", FIND, json.dumps(arguments))
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(cases), done.stderr
+    assert [ours for ours, _ in found] == [theirs for _, theirs in found]
+    assert [ours for ours, _ in found[:10]] == list("01234") * 2
+    assert [ours for ours, _ in found[10:]] == [None, "'4'", "5", None]
+
+
+def test_key_in_a_file_that_comet_cannot_read_is_not_quoted(home, tmp_path):
+    (tmp_path / "home" / ".comet.config").write_text(f"[comet]\napi_key {KEY}\n")
+    run = track(tmp_path / "run", env={"HOME": str(tmp_path / "home")}, pause=0)
+    (warning,) = run.lines
+    assert warning.startswith("warning: Comet: ") and "<key>" in warning
+    assert_no_key(run)
+
+
+@pytest.mark.parametrize("mood", [("reject",), ("drop", METRIC)], ids=["reject", "drop-midway"])
+def test_program_keeps_a_key_that_stands_in_a_file_to_itself(mood, tmp_path, write_ratings):
+    data = write_ratings([(u, i, 1 + (u * i) % 5) for u in range(1, 20) for i in range(1, 15)])
+    place = tmp_path / "place"
+    (place / "tmp").mkdir(parents=True)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
+    with CometServer(*mood) as server:
+        (tmp_path / ".env").write_text(f"COMET_API_KEY={KEY}\nCOMET_URL_OVERRIDE={server.url}\n")
+        done = subprocess.run(
+            [sys.executable, Path(tracking.__file__).with_name("main.py"), "--train_epoch", "3",
+             "--hidden_neuron", "4", "--batch_size", "8", "--data_dir", data.parent,
+             "--results_dir", place, "--run_name", "run"],
+            cwd=tmp_path,
+            env=clean | {"HOME": str(place), "TMPDIR": str(place / "tmp")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert KEY in str(server.requests)  # or there would have been nothing to keep
+    assert done.stdout.count("warning: Comet: ") == 1
+    lines = done.stdout.splitlines()
+    assert_no_key(SimpleNamespace(folder=place, lines=lines, output=done.stderr))
+    steps = {step for _, _, step, _ in archived_metrics(place / "run" / "comet.zip")}
+    assert steps == {1, 2, 3}
