@@ -152,12 +152,7 @@ class AutoRec(tf.Module):
 
     def output(self, x: tf.Tensor) -> tf.Tensor:
         """f; a bounded activation spans the rating scale."""
-        low, high = self.scale
-        if self.config.output_activation == "sigmoid":
-            return low + (high - low) * tf.sigmoid(x)
-        if self.config.output_activation == "tanh":
-            return low + (high - low) * (tf.tanh(x) + 1) / 2
-        return ACTIVATIONS[self.config.output_activation](x)
+        return output(self.config.output_activation, x, self.scale)
 
     def start_at(self, rating: float) -> None:
         """Set b so that f(b) is `rating`, or near it at the ends of the scale."""
@@ -314,6 +309,16 @@ class AutoRec(tf.Module):
         float32 [B, last - first], dense."""
         product = tf.matmul(codes, self.Wt[first:last], transpose_b=True)
         return self.output(product + self.b[first:last])
+
+
+def output(activation: str, x: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:
+    """`activation` of `x`; a bounded one spans `scale`."""
+    low, high = scale
+    if activation == "sigmoid":
+        return low + (high - low) * tf.sigmoid(x)
+    if activation == "tanh":
+        return low + (high - low) * (tf.tanh(x) + 1) / 2
+    return ACTIVATIONS[activation](x)
 
 
 def normal(name: str, shape: tuple[int, int], stddev: float, seed: np.ndarray) -> tf.Variable:

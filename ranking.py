@@ -97,9 +97,12 @@ def judge(scores: np.ndarray, gains: np.ndarray, at: int) -> tuple[np.ndarray, n
     return hits @ discount / ideal, hits.sum(axis=1) / num_relevant
 
 
-def best_items(scores: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def best_items(
+    scores: np.ndarray, at: int, ties: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row, item and place (from 0) of the `at` highest `scores` of each row, or of all where
-    there are fewer; ties by lower item index.
+    there are fewer; ties by the higher of `ties` (in the scores' shape), if given, and then by
+    lower item index.
 
     The `at`-th highest score is selected, not sorted for, and only what reaches it is sorted:
     np.argpartition alone would break a tie at the last place as it pleases.
@@ -107,7 +110,8 @@ def best_items(scores: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray, np.
     at = min(at, scores.shape[1])
     threshold = np.partition(scores, -at, axis=1)[:, -at, None]
     rows, items = np.nonzero(scores >= threshold)  # items ascend within a row
-    order = np.lexsort((-scores[rows, items], rows))  # stable, so ties keep their order
+    keys = [x[rows, items] for x in (ties, scores) if x is not None]
+    order = np.lexsort((*(-key for key in keys), rows))  # stable, so ties keep their order
     rows, items = rows[order], items[order]
     places = np.arange(len(rows)) - np.searchsorted(rows, rows)
     kept = places < at

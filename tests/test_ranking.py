@@ -8,7 +8,7 @@ import pytest
 
 import ranking
 from data_preprocessor import RatingMatrix, split_ratings
-from ranking import rank
+from ranking import best_items, rank
 
 PLACE_1, PLACE_2, PLACE_3 = 1.0, 1 / math.log2(3), 0.5  # the discounts
 
@@ -300,3 +300,10 @@ def test_memory_is_that_of_a_block_and_not_of_users_times_items(monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e6
+
+
+def test_ties_are_broken_by_what_is_given_for_them_and_then_by_index():
+    scores, ties = np.array([[5, 5, 1, 5, 5.0]]), np.array([[6, 9, 99, 6, 7.0]])
+    assert list(best_items(scores, 4, ties)[1]) == [1, 4, 0, 3]
+    assert list(best_items(scores, 2, ties)[1]) == [1, 4]
+    assert list(best_items(scores, 4)[1]) == [0, 1, 3, 4]

@@ -1,0 +1,147 @@
+"""What folding in costs against training again: new rows and new columns, on MovieLens-1M.
+
+    python -m benchmarks.fold_in                    # I-AutoRec: new items are rows, users columns
+    python -m benchmarks.fold_in --model denoising  # the same, with input dropout
+    python -m benchmarks.fold_in --model user       # U-AutoRec: the reverse
+
+A tenth of the ratings is the test side. One model is trained on all training ratings; another
+without those of a random twentieth of the items (then: of the users), which `fold_in` takes in
+afterwards. Both predict the test ratings of that twentieth. Appends to
+results/fold_in/summary.csv, a row a seed and kind.
+"""
+
+import argparse
+import csv
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from config import Config
+from data_preprocessor import Ratings, index_ratings, load_ratings, split_ratings
+from errors import run_program
+from recommender import predict
+from runtime import num_threads, start_tensorflow
+from streams import random_stream
+
+SHARE = 0.05  # of the items, or users, that are new
+SETTINGS = {
+    "item": dict(regularization="plain", lambda_value=40.0, base_lr=0.005, decay_epoch_step=20),
+    "denoising": dict(regularization="plain", lambda_value=20.0, input_dropout=0.5, base_lr=0.005,
+                      decay_epoch_step=20),
+    "user": dict(orientation="user", regularization="weighted", base_lr=0.003,
+                 decay_epoch_step=25),
+}  # fmt: skip
+COLUMNS = ("model", "seed", "new", "are", "ratings_folded_in", "test_ratings",
+           "rmse_trained_with_them", "rmse_folded_in", "difference", "rmse_predicting_3",
+           "other_test_ratings_trained", "other_test_ratings_folded_in",
+           "training_seconds", "fold_in_seconds")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="fold_in", description=__doc__.split("\n")[0])
+    parser.add_argument("--model", choices=tuple(SETTINGS), default="item")
+    parser.add_argument("--train_epoch", type=int, default=60)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1994])
+    parser.add_argument("--output", default="results/fold_in/summary.csv")
+    given = parser.parse_args()
+    start_tensorflow()
+    path = Path(given.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for seed in given.seeds:
+        config = Config(
+            train_epoch=given.train_epoch, random_seed=seed, **SETTINGS[given.model]
+        )
+        ratings = load_ratings(replace(config, dataset="ml-1m"))
+        for row in measure(config, ratings):
+            print(row)
+            append(path, {"model": given.model} | row)
+
+
+def measure(config: Config, ratings: Ratings) -> list[dict]:
+    """A row for new items and one for new users."""
+    from fold_in import fold_in
+
+    split = split_ratings(ratings, config.train_ratio, config.random_seed)
+    train, test = (
+        (ratings.user_ids[side.indices], ratings.item_ids[side.rows], side.values)
+        for side in (split.train, split.test)
+    )
+    everything, training_seconds = timed(lambda: trained(config, train, ratings.scale))
+    rows = []
+    for axis, new in ((1, "item"), (0, "user")):
+        ids = np.unique(train[axis])
+        rng = np.random.default_rng([config.random_seed, axis])
+        held_out = rng.choice(ids, round(SHARE * len(ids)), replace=False)
+        is_new, tests_new = (np.isin(side[axis], held_out) for side in (train, test))
+        before = trained(config, [x[~is_new] for x in train], ratings.scale)
+        folded, seconds = timed(lambda: fold_in(before, *(x[is_new] for x in train)))  # noqa: B023
+        with_them, folded_in, without = (
+            errors(run, test) for run in (everything, folded, before)
+        )
+        rows.append(
+            {
+                "seed": config.random_seed,
+                "new": f"{new}s",
+                "are": "rows" if new == config.orientation else "columns",
+                "ratings_folded_in": int(is_new.sum()),
+                "test_ratings": int(tests_new.sum()),
+                "rmse_trained_with_them": rmse(with_them[tests_new]),
+                "rmse_folded_in": rmse(folded_in[tests_new]),
+                "difference": rmse(folded_in[tests_new]) - rmse(with_them[tests_new]),
+                "rmse_predicting_3": rmse(without[tests_new]),
+                "other_test_ratings_trained": rmse(with_them[~tests_new]),
+                "other_test_ratings_folded_in": rmse(folded_in[~tests_new]),
+                "training_seconds": training_seconds,
+                "fold_in_seconds": seconds,
+            }
+        )
+    return rows
+
+
+def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float]):
+    """A finished run on nothing but these (user id, item id, rating) triples, all trained on."""
+    from batch import sparse_rows
+    from data_preprocessor import RatingMatrix, Split
+    from experiments import build
+    from finished_run import FinishedRun, Member, oriented
+
+    ratings = index_ratings("ml-1m", *triples, scale)
+    shape = ratings.num_items, ratings.num_users
+    train = RatingMatrix.from_triples(ratings.items, ratings.users, ratings.values, shape)
+    matrix = oriented(train, config)
+    model, rows = build(config, Split(matrix, matrix), scale, num_threads()), sparse_rows(matrix)
+    for epoch in range(1, config.train_epoch + 1):
+        order = random_stream(config.random_seed, "shuffle", epoch).permutation(matrix.num_rows)
+        model.train_epoch(rows, order, config.learning_rate(epoch))
+    return FinishedRun(config, ratings.fingerprint, ratings, train, (Member(1.0, model),))
+
+
+def errors(run, test: list[np.ndarray]) -> np.ndarray:
+    """Prediction less rating of the `test` triples: float64 [test ratings]."""
+    users, items, values = test
+    return predict(run.recommender(), users, items)["prediction"].to_numpy() - values
+
+
+def rmse(error: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(error**2)))
+
+
+def timed(work):
+    started = time.perf_counter()
+    return work(), time.perf_counter() - started
+
+
+def append(path: Path, row: dict) -> None:
+    is_new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+if __name__ == "__main__":
+    sys.exit(run_program("fold_in", main))

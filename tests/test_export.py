@@ -1,0 +1,118 @@
+"""The SavedModel, loaded by plain TensorFlow in another process, predicts what the run predicts."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from finished import BLEND, CONFIG, make_run
+
+import export
+from finished_run import read_run
+from served_model import save
+
+DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="sigmoid")
+
+LOADING = """
+import json, sys
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+users, items = json.load(sys.stdin)
+asked = dict(user=tf.constant(users, tf.int64), item=tf.constant(items, tf.int64))
+found = model.signatures["predict"](**asked)
+single = model.signatures["serving_default"](user=asked["user"][:1], item=asked["item"][:1])
+every = model.signatures["all_items"](user=asked["user"][::40])
+assert "AutoRec" not in sys.modules
+json.dump({"rating": found["rating"].numpy().tolist(), "known": found["known"].numpy().tolist(),
+           "single": single["rating"].numpy().tolist(), "all": every["rating"].numpy().tolist(),
+           "item": every["item"].numpy().tolist()}, sys.stdout)
+"""
+
+
+@pytest.fixture
+def exporting(monkeypatch):
+    monkeypatch.setattr(export, "start_tensorflow", lambda: None)  # it has started here
+    return lambda *arguments: export.main([*map(str, arguments)])
+
+
+def pairs(made):
+    users, items = (x.ravel() for x in np.indices(made.R.shape))
+    return made.ratings.user_ids[users], made.ratings.item_ids[items]
+
+
+def test_another_process_without_our_modules_gets_the_runs_predictions(
+    exporting, tmp_path, capsys
+):
+    made = make_run(tmp_path, BLEND)
+    assert exporting(made.folder, "--data_dir", made.data) == 0
+    place = made.folder / "export" / "autorec" / "1"
+    assert (place / "saved_model.pb").exists() and (place.parents[1] / "autorec.npz").exists()
+    users, items = (x.tolist() + [unknown] for x, unknown in zip(pairs(made), (3, 1), strict=True))
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING, str(place)], input=json.dumps([users, items]),
+        cwd=tmp_path, capture_output=True, text=True, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found, expected = json.loads(done.stdout), made.predictions()
+    np.testing.assert_allclose(found["rating"], [*expected.ravel(), 3], atol=2e-5)
+    warm = (made.M.sum(1) > 0)[:, None] & (made.M.sum(0) > 0)
+    assert found["known"] == [*warm.ravel().tolist(), False]
+    assert found["single"] == found["rating"][:1]
+    np.testing.assert_allclose(found["all"][:-1], expected, atol=2e-5)
+    assert set(found["all"][-1]) == {3.0}  # of the unknown user
+    assert found["item"] == made.ratings.item_ids.tolist()
+
+
+@pytest.mark.parametrize("config", [DEEP, CONFIG], ids=["deep", "text"])
+def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, config):
+    made = make_run(tmp_path, config)
+    movies = read_run(made.folder, str(made.data)).recommender()
+    users, items = pairs(made)
+    if config is CONFIG:
+        ids = np.array([f"film {i}" for i in movies.item_ids], object)
+        movies, items = replace(movies, item_ids=ids), np.char.add("film ", items.astype(str))
+    save(movies, tmp_path / "saved")
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    assert set(loaded.signatures) == {"serving_default", "predict", "all_items"}
+    predict = loaded.signatures["predict"]
+    for count in (0, 1, 7, len(users)):
+        found = predict(user=tf.constant(users[:count]), item=tf.constant(items[:count]))
+        expected = made.predictions().ravel()[:count]
+        np.testing.assert_allclose(found["rating"], expected, atol=2e-5)
+    text = tf.string if config is CONFIG else tf.int64
+    specs = predict.structured_input_signature[1]
+    assert specs["user"] == tf.TensorSpec([None], tf.int64, "user")
+    assert specs["item"] == tf.TensorSpec([None], text, "item")
+    every = loaded.signatures["all_items"](user=tf.constant(made.ratings.user_ids[3:5]))
+    np.testing.assert_allclose(every["rating"], made.predictions()[3:5], atol=2e-5)
+
+
+def test_an_existing_target_is_refused_before_anything_is_read(exporting, tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    assert exporting(tmp_path / "no run", "--output", tmp_path / "there") == 2
+    assert "already exists and is never overwritten" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [tmp_path / "there"]
+
+
+def test_a_failed_export_leaves_nothing(exporting, tmp_path, monkeypatch, capsys):
+    made = make_run(tmp_path)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    before = sorted(made.folder.iterdir())
+    monkeypatch.setattr("served_model.save", fail)
+    assert exporting(made.folder, "--data_dir", made.data) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert sorted(made.folder.iterdir()) == before
+
+
+def test_a_run_that_cannot_be_read_is_not_exported(exporting, tmp_path, capsys):
+    assert exporting(tmp_path, "--output", tmp_path / "new") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"export.py: error: {tmp_path} is no run folder")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,204 @@
+"""recommend.py as a user runs it: what it prints and writes, and what it refuses."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from finished import CONFIG, make_run
+
+import recommend
+from artefact import write_artefact
+from finished_run import read_run
+
+ROOT = Path(__file__).resolve().parent.parent
+TITLES = "2::Alien (1979)::Horror\n5::Heat (1995)::Action\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    made = make_run(tmp_path_factory.mktemp("run"), CONFIG)
+    (made.data / "movies.dat").write_text(TITLES, encoding="latin-1")
+    run = read_run(made.folder, str(made.data))
+    (made.folder / "export").mkdir()
+    write_artefact(made.folder / "export" / "autorec.npz", run, run.recommender())
+    return made
+
+
+@pytest.fixture
+def ask(made, monkeypatch, capsys, tmp_path):
+    """A function from arguments after the run folder to (exit code, stdout, stderr)."""
+    monkeypatch.setattr(recommend, "start_tensorflow", lambda: None)  # it has started here
+    monkeypatch.chdir(tmp_path)
+
+    def ask(*arguments, run=made.folder):
+        try:
+            code = recommend.main([str(run), "--data_dir", str(made.data), *map(str, arguments)])
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return ask
+
+
+def refused(answer):
+    code, out, error = answer
+    assert (code, out) == (2, "") and error.startswith("recommend.py: error: ")
+    assert error.count("\n") == 1 and len(error) < 400
+    return error
+
+
+def test_the_whole_program_answers_from_a_run_that_main_left(made, tmp_path):
+    train = ("main.py", "--comet", "off", "--train_epoch", "2", "--hidden_neuron", "4",
+             "--run_name", "run", "--results_dir", tmp_path)  # fmt: skip
+    question = ("recommend.py", tmp_path / "run", "--user", "1", "-n", "3", "--json")
+    for arguments in (train, question):
+        command = [sys.executable, *map(str, arguments), "--data_dir", str(made.data)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    records = json.loads(done.stdout)
+    assert [record["rank"] for record in records] == [1, 2, 3]
+    assert all(1 <= record["prediction"] <= 5 for record in records)
+
+
+def test_a_user_gets_a_table_of_titles_predictions_and_what_stands_behind_them(made, ask):
+    code, out, error = ask("--user", 1, "-n", 4)
+    assert (code, error) == (0, "")
+    heading, names, *rows = out.splitlines()
+    assert heading == f"For user 1, from {made.M[0].sum():.0f} training ratings:"
+    assert names.split() == ["rank", "item", "title", "prediction", "ratings"]
+    best = made.best(0, 4)
+    for rank, (row, item) in enumerate(zip(rows, best, strict=True), 1):
+        item_id = made.ratings.item_ids[item]
+        title = {2: "Alien (1979)", 5: "Heat (1995)"}.get(item_id, str(item_id))
+        rating = f"{made.predictions()[0, item]:.3f}"
+        behind = f"{made.M[:, item].sum():.0f}"
+        assert row.split() == [str(rank), str(item_id), *title.split(), rating, behind]
+
+
+def test_similar_items_are_told_by_title(ask):
+    code, out, _ = ask("--item", 2, "-n", 40)
+    assert code == 0 and out.startswith("Like Alien (1979), by ")
+    assert "Heat (1995)" in out
+
+
+def test_pairs_of_a_file_are_predicted_in_its_order(made, ask, tmp_path):
+    ids = made.ratings
+    order = np.random.default_rng(0).permutation(made.R.size)[:50]
+    users, items = order // made.R.shape[1], order % made.R.shape[1]
+    lines = [f"{ids.item_ids[i]}, x,{ids.user_ids[u]}" for u, i in zip(users, items, strict=True)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["item,note,user", *lines, "2,x,999", ""]))
+    code, out, error = ask("--predict", "pairs.csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0 and len(rows) == 51
+    found = [float(row["prediction"]) for row in rows]
+    np.testing.assert_allclose(found, [*made.predictions()[users, items], 3], atol=1e-4)
+    cold = ((made.M.sum(1)[users] == 0) | (made.M.sum(0)[items] == 0)).sum() + 1
+    assert error.startswith(f"{cold} of 51 pairs have a user or an item without training")
+    assert [int(row["user"]) for row in rows[:-1]] == list(ids.user_ids[users])
+
+
+def test_everybodys_best_are_written_whole(made, ask, tmp_path):
+    code, out, error = ask("--all", "top.csv", "-n", 3)
+    assert (code, out) == (0, "") and "top.csv: the best 3 of 46 users." in error
+    rows = list(csv.DictReader((tmp_path / "top.csv").open()))
+    warm = np.flatnonzero(made.M.sum(1))
+    assert len(rows) == 3 * len(warm) == 3 * 46
+    for k, user in enumerate(warm):
+        mine = rows[3 * k : 3 * k + 3]
+        assert [int(row["user"]) for row in mine] == [made.ratings.user_ids[user]] * 3
+        best = made.ratings.item_ids[made.best(user, 3)]
+        assert [int(row["item"]) for row in mine] == list(best)
+    assert [path.name for path in tmp_path.iterdir()] == ["top.csv"]
+
+
+def test_a_failure_halfway_leaves_no_file(ask, tmp_path, monkeypatch):
+    def half(*_):
+        raise OSError(28, "No space left on device")
+        yield
+
+    monkeypatch.setattr(recommend, "top", half)
+    assert "cannot write top.csv (No space left" in refused(ask("--all", "top.csv"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_can_be_kept_as_csv_or_json(ask, tmp_path):
+    assert ask("--user", 1, "--output", "best.csv")[:2] == (0, "")
+    assert ask("--user", 1, "--output", "best.json", "--json")[:2] == (0, "")
+    rows = list(csv.DictReader((tmp_path / "best.csv").open()))
+    records = json.loads((tmp_path / "best.json").read_text())
+    assert [row["item"] for row in rows] == [str(record["item"]) for record in records]
+    assert "already exists" in refused(ask("--user", 1, "--output", "best.csv"))
+
+
+def test_an_export_answers_without_ratings_and_says_so(made, ask):
+    export = made.folder / "export"
+    code, out, error = ask("--user", 1, "-n", 50, run=export)
+    assert code == 0 and "what a user has rated is not left out" in error
+    assert len(out.splitlines()) - 2 == (made.M.sum(0) > 0).sum()
+    for question in (("--item", "2"), ("--item", "2", "--json")):
+        assert ask(*question, run=export) == ask(*question)
+    assert ask("--item", 2, run=export / "autorec.npz") == ask("--item", 2)
+    assert "Alien" in ask("--item", 5, "-n", 50, run=export)[1]
+
+
+def test_new_ratings_are_taken_in(made, ask, tmp_path):
+    user = made.ratings.user_ids[0]
+    (tmp_path / "new.csv").write_text(f"rating,item,user\n4.5,777,{user}\n2,777,8\n")
+    code, out, _ = ask("--ratings", "new.csv", "--item", 777, "-n", 2)
+    assert code == 0 and out.startswith("Like item 777, by 2 ratings:")
+    error = refused(ask("--ratings", "new.csv", "--item", 2, run=made.folder / "export"))
+    assert "does not hold" in error
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "is empty"),
+        ("user,item,rating\n", "no line after its header"),
+        ("user,rating\n1,2\n", "has no column item"),
+        ("user,item,rating\n1,2,3\nx,2,3\n", "line 3: ids are whole numbers here, and not 'x'"),
+        ("user,item,rating\n1,2.0,3\n", "line 2: ids are whole numbers here, and not '2.0'"),
+        ("user,item,rating\n1,2,3\n\n1,5,6\n", "line 4: ratings are 1 to 5, and not '6'"),
+        ("user,item,rating\n1,2,nan\n", "line 2: ratings are 1 to 5, and not 'nan'"),
+        ("user,item,rating\n1,2,3\n1,2,4\n", "line 3: this user rates this item again"),
+        ("user,item,rating\n1,,3\n", "line 2: no item"),
+        ("user,item,rating\n1,2\n", "line 2: no rating"),
+        ("user,item,rating\n1,2,3\n1,2,3,4,5\n", "is no CSV file"),
+        ("user,item,rating\n1,2,\xff\n".encode("latin-1"), "is no CSV file"),
+    ],
+)
+def test_a_malformed_file_is_refused(ask, tmp_path, content, message):
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "new.csv").write_bytes(content)
+    error = refused(ask("--ratings", "new.csv", "--user", 1))
+    assert "new.csv" in error and message in error
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--user", 3), "user 3 is not among the 50 users"),
+        (("--user", "anna"), "--user 'anna': ids are whole numbers here"),
+        (("--item", 1), "item 1 is not among the 40 items"),
+        (("--predict", "nowhere.csv"), "cannot read nowhere.csv"),
+        (("--user", 1, "-n", 0), "-n 0: must be at least 1"),
+        (("--user", 1, "--item", 2), "not allowed with"),
+        ((), "one of the arguments"),
+        (("--all", "top.csv", "--json"), "leave --json and --output out"),
+        (("--all", "nowhere/top.csv"), "cannot write nowhere/top.csv"),
+    ],
+    ids=str,
+)
+def test_a_question_without_an_answer_is_refused(ask, arguments, message):
+    assert message in refused(ask(*arguments))
+
+
+def test_no_run_at_all_is_refused(ask, tmp_path):
+    assert "is no run folder" in refused(ask("--user", 1, run=tmp_path))
+    (tmp_path / "x.npz").write_text("x")
+    assert "damaged, or no export" in refused(ask("--user", 1, run=tmp_path / "x.npz"))
