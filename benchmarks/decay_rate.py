@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parents[1] / "results" / "decay_rate"
 def main() -> None:
     start_tensorflow()
     config = Config(display_step=10)
-    ratings = load_ratings("ml-1m", config.ratings_folder(), config.random_seed)
+    ratings = load_ratings(replace(config, dataset="ml-1m"))
     split = split_ratings(
         ratings, config.train_ratio, config.random_seed, validation_ratio=0.1
     )

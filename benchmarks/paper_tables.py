@@ -29,8 +29,9 @@ from config import Config
 from data_preprocessor import load_ratings, split_ratings
 from errors import UserError, run_program
 from figure import TEST_COLOR
+from files import write_csv
 from ranking import rank
-from records import RECONSTRUCTION, write_csv
+from records import RECONSTRUCTION
 from splits import mean_and_interval
 
 FOLDER = Path(__file__).parents[1] / "results" / "paper_tables"
@@ -180,7 +181,7 @@ def metrics_line(name: str, splits: list[dict[str, Any]]) -> dict[str, Any]:
 @cache
 def by_popularity() -> list[dict[str, Any]]:
     """For comparison: every user is recommended the items with the most training ratings."""
-    ratings = load_ratings("ml-1m", Config().ratings_folder(), 0)
+    ratings = load_ratings(Config(dataset="ml-1m"))
     found = []
     for seed in range(1994, 1999):
         split = split_ratings(ratings, Config().train_ratio, seed, "user")

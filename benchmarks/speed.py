@@ -50,8 +50,8 @@ def main() -> None:
 
 def movielens_1m(rounds: int) -> dict[str, float]:
     """Time every way of an epoch of MovieLens-1M and print its rows."""
-    config = Config()
-    ratings = load_ratings("ml-1m", config.ratings_folder(), config.random_seed)
+    config = Config(dataset="ml-1m")
+    ratings = load_ratings(config)
     split = split_ratings(ratings, config.train_ratio, config.random_seed)
     ways = {
         "feed_dict": FeedDict(split, config),
@@ -229,10 +229,8 @@ def whole_program() -> dict[str, float]:
             )
             process.stdout.read()
         summary = json.loads((Path(folder) / "run" / "summary.json").read_text("utf-8"))
-    config = Config()
-    parse = min(
-        timed(lambda: load_ratings("ml-1m", config.ratings_folder(), 0)) for _ in range(3)
-    )
+    config = Config(dataset="ml-1m")
+    parse = min(timed(lambda: load_ratings(config)) for _ in range(3))
     figures = {
         "first_epoch_s": first,
         "parse_s": parse,
@@ -251,7 +249,7 @@ def agreement() -> dict[str, float]:
     from training import epochs
 
     config = Config(train_epoch=RMSE_EPOCHS, display_step=RMSE_EPOCHS)
-    ratings = load_ratings("ml-1m", config.ratings_folder(), config.random_seed)
+    ratings = load_ratings(replace(config, dataset="ml-1m"))
     split = split_ratings(ratings, config.train_ratio, config.random_seed)
     ways = [("dense", "float32"), ("sparse", "float32"), ("dense", "bfloat16")]
     print(f"\n| test RMSE after {RMSE_EPOCHS} epochs, same seed | |\n| --- | --- |")

@@ -1,10 +1,12 @@
 """The benchmarks' own parts; what they measure is never a test."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
 
+from benchmarks.fault_comet import KEY, archived_epochs, leaking_files
 from benchmarks.scale import SIZES, measure, size_of, write_ratings
 from benchmarks.speed import BareProducts, FeedDict, Ours, dense
 from config import Config
@@ -49,3 +51,17 @@ def test_every_way_of_an_epoch_runs(ratings_file):
         way.test()
     R, M = dense(split.train)
     assert M.sum() == len(split.train) and R.sum() == split.train.values.sum()
+
+
+def test_what_an_archive_lacks_or_gives_away_is_seen(tmp_path):
+    metrics = {1: {"epoch": 1.0, "rmse": 0.9}, 2: {"epoch": 2.0, "rmse": 0.8}}
+    logged = [(1, "epoch", 1), (1, "rmse", 0.9), (2, "epoch", 2), (2, "rmse", 0.7)]
+    fields = ("epoch", "metricName", "metricValue")
+    payloads = [{"metric": dict(zip(fields, one, strict=True))} for one in logged]
+    lines = [json.dumps({"type": "metric_msg", "payload": payload}) for payload in payloads]
+    with zipfile.ZipFile(tmp_path / "comet.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("messages.json", "\n".join(lines))
+        archive.writestr("experiment.json", f"key {KEY}")
+    assert archived_epochs(tmp_path / "comet.zip", metrics) == 1
+    assert archived_epochs(tmp_path / "none.zip", metrics) is None
+    assert leaking_files(tmp_path) == ["comet.zip/experiment.json"]
