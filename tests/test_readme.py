@@ -3,11 +3,15 @@
 import csv
 import json
 import re
+import shlex
+import statistics
 from pathlib import Path
 
 import pytest
 
-from config import Config, flag_fields
+import export
+import recommend
+from config import Config, flag_fields, parse_arguments
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -64,6 +68,33 @@ def test_the_speed_table_is_that_of_the_committed_figures(name, printed, bfloat1
         shown["dense_bfloat16_over_matmuls"] = "five bare products | {:.2f} |"
     for figure, text in shown.items():
         assert text.format(figures[figure]) in table, figure
+
+
+def test_the_commands_for_a_finished_run_are_understood():
+    section = README.split("## Use a finished run")[1].split("\n## ")[0]
+    commands = [shlex.split(line) for line in section.splitlines() if line.startswith("python ")]
+    parsers = {"main.py": parse_arguments}
+    parsers |= {"recommend.py": recommend.parse, "export.py": export.parse}
+    understood = [c[1] for c in commands if c[1] in parsers and parsers[c[1]](c[2:])]
+    assert set(understood) == set(parsers) and len(understood) == 6
+    flags = re.findall(r"`--(\w+)[ `]", section)
+    other = {"members", "input_dropout"}  # main.py's
+    assert set(flags) <= set(vars(recommend.parse(["run", "--user", "1"]))) | other
+
+
+def test_what_folding_in_costs_is_what_was_measured():
+    with open(REPOSITORY / "results" / "fold_in" / "summary.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    dropout = "I-AutoRec, `--input_dropout 0.5`"
+    names = {"item": "I-AutoRec", "denoising": dropout, "user": "U-AutoRec"}
+    for model, new, are in {(row["model"], row["new"], row["are"]) for row in rows}:
+        found = [row for row in rows if (row["model"], row["new"]) == (model, new)]
+        means = [
+            statistics.fmean(float(row[name]) for row in found)
+            for name in ("rmse_trained_with_them", "rmse_folded_in")
+        ]
+        line = f"| {new} ({are}) | {means[0]:.4f} | {means[1]:.4f} | {len(found)} |"
+        assert f"| {names[model]} {line}" in README
 
 
 def test_every_flag_has_its_purpose_told():
