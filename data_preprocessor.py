@@ -152,8 +152,9 @@ class RatingMatrix:
 
     def transposed(self) -> "RatingMatrix":
         """The same ratings with rows and columns exchanged; rows without ratings stay columns."""
-        shape = self.num_columns, self.num_rows
-        return RatingMatrix.from_triples(self.indices, self.rows, self.values, shape)
+        order = np.argsort(self.indices, kind="stable")  # rows ascend already
+        indptr = np.append(0, np.cumsum(self.column_counts))
+        return RatingMatrix(indptr, self.rows[order], self.values[order], self.num_rows)
 
 
 @dataclass(frozen=True)

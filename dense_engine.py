@@ -46,6 +46,9 @@ class DenseEngine:
         taken = take(product, flat_places(places, Wt.shape[0]))
         return tf.cast(taken, tf.float32), weighted_norm(Wt, count)
 
+    def rest(self) -> None:
+        """There is no memory to give back, as there is in a SparseEngine."""
+
     def factors(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
         """`tensors` in the precision of the products; sums and updates stay float32."""
         return [tf.cast(tensor, self.precision) for tensor in tensors]

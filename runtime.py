@@ -14,8 +14,17 @@ M_ARENA_MAX = -8  # malloc.h
 def import_tensorflow() -> ModuleType:
     """Import TensorFlow silently; what it printed is shown after all if the import fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet_stderr():  # its first lines are printed before that level is read
-        import tensorflow
+    # It would import Keras, too, and go on without; `tensorflow.keras` still does when it is used.
+    # That is a second and 20 MB.
+    hidden = "keras" not in sys.modules
+    if hidden:
+        sys.modules["keras"] = None
+    try:
+        with quiet_stderr():  # its first lines are printed before that level is read
+            import tensorflow
+    finally:
+        if hidden:
+            del sys.modules["keras"]
     return tensorflow
 
 

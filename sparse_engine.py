@@ -297,6 +297,10 @@ class SparseEngine:
         self.results.append(array)
         return array
 
+    def rest(self) -> None:
+        """Give back the memory that is kept for results; for when there is no step to come soon."""
+        self.results.clear()
+
     def share(self, kernel: Callable, work: np.ndarray, *arguments) -> None:
         """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
         that are alike in cumulated `work`."""

@@ -90,6 +90,7 @@ def epochs(
                 elapsed_seconds=round(now - started, 4),
             )
     finally:
+        model.engine.rest()
         if state.best:
             state.best.restore()
 

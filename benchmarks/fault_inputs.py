@@ -30,10 +30,12 @@ import numpy as np
 
 import downloads
 from benchmarks.fault import Fault
+from checkpoint import Checkpoint
 from config import Config
 from data_preprocessor import Ratings, index_ratings, load_ratings
 from errors import UserError, run_program
 from records import RunFolder, peak_memory_mb
+from runtime import start_tensorflow
 from splits import SplitsFolder
 
 ROOT = Path(__file__).parents[1]
@@ -518,6 +520,7 @@ def records(folder: Path) -> Iterator[Fault]:
                 (folder / "run" / "split_1").mkdir(exist_ok=True)
         yield count.row
     yield from metrics(folder, rng)
+    yield from checkpoints(folder, rng)
 
 
 def metrics(folder: Path, rng: random.Random) -> Iterator[Fault]:
@@ -536,6 +539,34 @@ def metrics(folder: Path, rng: random.Random) -> Iterator[Fault]:
         taken = not message and content[: len(good)] != good
         count.add(survived and not taken, taken, message)
     yield count.row
+
+
+def checkpoints(folder: Path, rng: random.Random) -> Iterator[Fault]:
+    """A checkpoint's files: none that was damaged is taken for what was kept."""
+    start_tensorflow()
+    import tensorflow as tf
+
+    state = tf.Module()
+    state.x, state.epoch = tf.Variable(tf.zeros([40, 5])), tf.Variable(0, dtype=tf.int64)
+    values = np.random.default_rng(4).normal(size=(40, 5)).astype(np.float32)
+    kept = Checkpoint(folder, "checkpoint", {"random_seed": 1})
+    for variable, value in ((state.x, values), (state.epoch, 7)):
+        variable.assign(value)
+    kept.save(state, 7, 1.5, {"bytes": 0, "sha256": ""})
+    for path in sorted(folder.glob("checkpoint*")):
+        count = Count(f"checkpoint: {path.name.removeprefix('checkpoint')}")
+        good = path.read_bytes()
+        for _ in range(RECORDS // 5):
+            content = rng.choice([truncated, binary, inserted, random_bytes, not_utf8])(
+                good, "", rng
+            )
+            path.write_bytes(content)
+            state.x.assign(tf.zeros([40, 5]))
+            survived, _, message = told(lambda: kept.restore(state), path)
+            wrong = not message and not np.array_equal(state.x, values)
+            count.add(survived and not wrong, wrong, message)
+        path.write_bytes(good)
+        yield count.row
 
 
 def told(function: Callable[[], None], path: Path) -> tuple[bool, bool, str]:

@@ -83,7 +83,7 @@ def test_a_published_dataset_is_downloaded_with_its_titles(serve, tmp_path, name
     assert {path.name for path in (tmp_path / "there").iterdir()} == set(dataset.files)
 
 
-@pytest.mark.parametrize("name", set(FORMATS) - {"ml-1m"})
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"ml-1m"}))
 @pytest.mark.parametrize(
     "fields, reason",
     [
