@@ -6,6 +6,8 @@ Runs on small made-up ratings. A run has survived if it, or the run that resumes
 ends with the records and variables of one that was left alone, to the last bit, times aside.
 """
 
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,13 +25,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fault import Fault
+from tests.archive_server import ArchiveServer
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 FLAGS = (
     "--data_dir data --comet offline --hidden_neuron 300 --batch_size 16 --train_epoch 60 "
     "--checkpoint_every 4"
 )
-KILLS = 60
+KILLS, DOWNLOADS = 60, 8
 TIMES = ("epoch_seconds", "elapsed_seconds")
 
 
@@ -45,6 +49,7 @@ def rows(kills: int = KILLS) -> Iterator[Fault]:
         started = time.perf_counter()
         place.run("--run_name whole")
         seconds = time.perf_counter() - started
+        yield killed_downloading(place)
         yield from killed(place, seconds, kills)
         yield signalled(place, [signal.SIGINT], 130, "Ctrl-C once")
         yield signalled(place, [signal.SIGTERM], 143, "SIGTERM once")
@@ -74,11 +79,10 @@ class Place:
         (self.path / "data" / "ratings.dat").write_text("".join(lines), encoding="utf-8")
 
     def start(self, flags: str) -> subprocess.Popen:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
         settings = "" if "--resume" in flags else FLAGS
         return subprocess.Popen(
             [sys.executable, str(MAIN), *settings.split(), *flags.split()], cwd=self.path,
-            env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def run(self, flags: str) -> tuple[int, str, str]:
@@ -115,6 +119,12 @@ class Place:
         return json.loads(path.read_text(encoding="utf-8"))["epoch"] if path.exists() else 0
 
 
+def environment() -> dict[str, str]:
+    """The program's, without this user's settings of it."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
+    return kept | {"PYTHONPATH": str(MAIN.parent)}
+
+
 def metrics(folder: Path) -> list[list[str]]:
     """metrics.csv without its times."""
     lines = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
@@ -140,6 +150,50 @@ def killed(place: Place, seconds: float, kills: int) -> Iterator[Fault]:
         yield Fault(f"SIGKILL {stage}", len(survived), sum(survived), survived.count(False),
                     "resumed: Going on after epoch ..." if "training" in stage or "writing" in stage
                     else "repeated")  # fmt: skip
+
+
+# main.py, but for where MovieLens-1M comes from.
+DOWNLOADING = """
+import sys
+from dataclasses import replace
+
+import downloads
+import main
+
+downloads.Dataset.url, digest, size = sys.argv[1:4]
+small = replace(downloads.DATASETS["ml-1m"], digest=digest, bytes=int(size))
+downloads.DATASETS["ml-1m"] = small
+sys.exit(main.main(sys.argv[4:]))
+"""
+
+
+def killed_downloading(place: Place) -> Fault:
+    """SIGKILL while the data is on its way: what arrived is not taken for the whole."""
+    content, survived = io.BytesIO(), 0
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("ml-1m/movies.dat", "1::Toy Story (1995)::Animation\n")
+        archive.write(place.path / "data" / "ratings.dat", "ml-1m/ratings.dat")
+    content, fetched = content.getvalue(), place.path / "fetched"
+    digest = hashlib.sha256(content).hexdigest()
+    flags = FLAGS.replace("--data_dir data", "--data_dir fetched --run_name cut").split()
+    for i in range(DOWNLOADS):
+        with ArchiveServer(content, "stall") as server:
+            command = [sys.executable, "-c", DOWNLOADING, server.url, digest, str(len(content))]
+            process = subprocess.Popen([*command, *flags], cwd=place.path, env=environment(),
+                                       stdout=subprocess.DEVNULL)  # fmt: skip
+            wait_for(lambda server=server: server.num_requests > 0, process)
+            time.sleep(0.1 * i)
+            process.kill()
+            process.wait()
+        whole_before = (fetched / "ratings.dat").exists()
+        with ArchiveServer(content) as server:
+            command[3] = server.url
+            code = subprocess.run([*command, *flags], cwd=place.path, env=environment(),
+                                  capture_output=True).returncode  # fmt: skip
+        survived += code == 0 and not whole_before and place.is_whole("cut")
+        shutil.rmtree(place.run_folder("cut"))
+        shutil.rmtree(fetched)
+    return Fault("SIGKILL while downloading", DOWNLOADS, survived, DOWNLOADS - survived, "repeated")
 
 
 def stage_of(folder: Path) -> str:
