@@ -54,8 +54,14 @@ class DenseEngine:
         return [tf.cast(tensor, self.precision) for tensor in tensors]
 
 
-def weighted_norm(X: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(count * tf.reduce_sum(tf.square(X), 1))
+@tf.custom_gradient
+def weighted_norm(X: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, object]:
+    """sum_u count_u ||X_u||^2; the gradient, for X alone, in one pass over it."""
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        return (2 * upstream * count)[:, None] * X, None
+
+    return tf.reduce_sum(count * tf.reduce_sum(tf.square(X), 1)), gradient
 
 
 def block_shape(places: Batch | Places, num_columns: int) -> tf.Tensor:

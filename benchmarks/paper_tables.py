@@ -61,9 +61,10 @@ ROWS = [
     Row("u_autorec", "U-AutoRec, weighted rule", "--orientation user --base_lr 0.003 "
         "--decay_epoch_step 25 --train_epoch 120", 0.874),
     Row("seed", "the earlier program's protocol", "--preset seed", num_splits=1),
-    Row("deep", "deep I-AutoRec, 500-250-500, pre-trained", "--hidden_neuron 500 250 500 "
-        "--pretrain_epoch 60 --regularization plain --lambda_value 0.2 --lambda_encoder 25 "
-        "--lambda_decoder 25 --base_lr 0.003 --decay_epoch_step 20 --train_epoch 100", 0.827),
+    Row("deep", "deep I-AutoRec, 500-250-500, pre-trained, half of the inputs dropped",
+        "--hidden_neuron 500 250 500 --pretrain_epoch 60 --input_dropout 0.5 "
+        "--regularization plain --lambda_value 0.2 --lambda_encoder 25 --lambda_decoder 25 "
+        "--base_lr 0.005 --decay_epoch_step 20 --train_epoch 120", 0.827),
     Row("act_identity_identity", "f identity, g identity", "--hidden_activation identity "
         "--initial_bias mean --regularization plain --lambda_value 400 --decay_epoch_step 15 "
         "--train_epoch 60", 0.872),
