@@ -35,7 +35,7 @@ from config import Config
 from data_preprocessor import Ratings, index_ratings, load_ratings
 from errors import UserError, run_program
 from records import RunFolder, peak_memory_mb
-from runtime import start_tensorflow
+from runtime import import_tensorflow
 from splits import SplitsFolder
 
 ROOT = Path(__file__).parents[1]
@@ -543,9 +543,7 @@ def metrics(folder: Path, rng: random.Random) -> Iterator[Fault]:
 
 def checkpoints(folder: Path, rng: random.Random) -> Iterator[Fault]:
     """A checkpoint's files: none that was damaged is taken for what was kept."""
-    start_tensorflow()
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     state = tf.Module()
     state.x, state.epoch = tf.Variable(tf.zeros([40, 5])), tf.Variable(0, dtype=tf.int64)
     values = np.random.default_rng(4).normal(size=(40, 5)).astype(np.float32)

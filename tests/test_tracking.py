@@ -442,10 +442,19 @@ def test_silent_server_is_not_waited_for(tmp_path):
 
 
 def test_ctrl_c_ends_the_wait_for_a_hanging_server(tmp_path):
-    kill = "os.kill(os.getpid(), signal.SIGINT)"
-    during = f"import signal; epoch == 4 and threading.Timer(1.5, lambda: {kill}).start()"
+    before = """
+import signal
+from tracking import Tracker
+
+wait = Tracker._wait
+def interrupted(*args):
+    Tracker._wait = wait
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    wait(*args)
+Tracker._wait = interrupted
+"""
     with CometServer("hang") as server:
-        run = track(tmp_path, server=server, during=during)
+        run = track(tmp_path, server=server, before=before)
     warning, upload, end = run.lines
     assert warning.startswith("warning: Comet: ") and end == "interrupted"
     assert tells_how_to_upload(upload, run.archive)
