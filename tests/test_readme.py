@@ -109,6 +109,14 @@ def test_every_link_into_the_repository_leads_somewhere():
     assert [link for link in links if not (REPOSITORY / link).exists()] == []
 
 
+def test_the_citation_is_of_the_paper_that_readme_links():
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    doi = re.search(r"doi: (\S+)", citation)[1]
+    assert f"[AutoRec](https://doi.org/{doi})" in README
+    authors = re.findall(r"family-names: (\w+)", citation)
+    assert authors == ["Sedhain", "Menon", "Sanner", "Xie"] and ", ".join(authors) in README
+
+
 def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
