@@ -19,6 +19,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba
 import numpy as np
@@ -297,7 +298,7 @@ class SparseEngine:
         self.results.append(array)
         return array
 
-    def share(self, kernel: Callable, work: np.ndarray, *arguments) -> None:
+    def share(self, kernel: Callable, work: np.ndarray, *arguments: Any) -> None:
         """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
         that are alike in cumulated `work`."""
         target = work[-1] * np.arange(1, self.num_threads) // self.num_threads
