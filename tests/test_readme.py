@@ -12,6 +12,8 @@ import pytest
 import export
 import recommend
 from config import Config, flag_fields, parse_arguments
+from data_preprocessor import load_ratings
+from downloads import DATASETS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -96,6 +98,24 @@ def test_what_folding_in_costs_is_what_was_measured():
         ]
         line = f"| {new} ({are}) | {means[0]:.4f} | {means[1]:.4f} | {len(found)} |"
         assert f"| {names[model]} {line}" in README
+
+
+def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
+    lines = [f"1\t{item}\t{1 + item % 5}\t{item}" for item in range(10)]
+    monkeypatch.chdir(tmp_path)
+    Path("ml-100k").mkdir()
+    Path("ml-100k", "u1.base").write_text("\n".join(lines[:9]))
+    Path("ml-100k", "u1.test").write_text(lines[9])
+    text = "\n".join(["userId,movieId,rating,timestamp", *lines]).replace("\t", ",")
+    Path("ratings.csv").write_text(text)
+    section = README.split("## Other data")[1].split("\n## ")[0]
+    commands = [shlex.split(line)[2:] for line in section.splitlines() if "python " in line]
+    configs = [parse_arguments(command) for command in commands]
+    held_out = [
+        load_ratings(config, lambda _: None).held_out.tolist()
+        for config in configs if config.dataset not in DATASETS
+    ]  # fmt: skip
+    assert len(held_out) == len(configs) - 1 and held_out == [[False] * 9 + [True]] * 2
 
 
 def test_every_flag_has_its_purpose_told():
