@@ -38,6 +38,19 @@ def test_the_table_is_the_committed_one():
     assert table in README
 
 
+def test_the_table_rounds_once_what_the_splits_say():
+    folder = REPOSITORY / "results" / "paper_tables"
+    with open(folder / "summary.csv", encoding="utf-8") as file:
+        rows = {row["row"]: row for row in csv.DictReader(file)}
+    several = [name for name, row in rows.items() if (folder / name / "settings.json").exists()]
+    assert len(several) > 10
+    for name in several:
+        found = json.loads((folder / name / "summary.json").read_text(encoding="utf-8"))
+        for column, measure in (("rmse_mean", "mean"), ("rmse_ci95", "ci95")):
+            shown, true = float(rows[name][column]), found[f"final_test_rmse_{measure}"]
+            assert f"{shown:.4f}" == f"{true:.4f}"
+
+
 def test_the_default_decay_rate_is_the_one_that_validation_chose():
     with open(REPOSITORY / "results" / "decay_rate" / "summary.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
