@@ -246,6 +246,9 @@ class Config:
         "Comet experiment; auto: online if an API key is configured, else an offline archive",
         choices=("auto", "online", "offline", "off"),
     )
+    tensorboard: bool = option(
+        False, "output", "write summaries for TensorBoard into the run folder; alone, it means true"
+    )
 
     init_stddev: float = constant(0.03)  # of the truncated normal that V and W start from
     grad_clip_limit: float = constant(5.0)
@@ -295,6 +298,8 @@ class Config:
                 f"--{alone[0]} does not go with --members, which have settings of their own and "
                 "hold out ratings for their weights"
             )
+        if self.members and self.tensorboard:
+            raise UserError("--tensorboard does not go with --members, whose epochs are not kept")
         if self.grad_clip and self.optimizer_method in ("RProp", "LBFGS"):
             raise UserError(
                 f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
@@ -449,7 +454,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
 def resumed(given: dict[str, Any]) -> Config:
     """The settings of the run in the folder `given["resume"]`, and of the flags `given` beside it
     those that may be others now."""
-    free = ("data_dir", "comet", "train_epoch")
+    free = ("data_dir", "comet", "tensorboard", "train_epoch")
     config = Config.of_run(given["resume"])
     for name, value in given.items():
         found = getattr(config, name)

@@ -227,16 +227,20 @@ def load_ratings(config: Config, say: Callable[[str], None] = print) -> Ratings:
     that is none of the published ones. Raises UserError for data that is missing or malformed.
     """
     name, scale = config.dataset or "ml-1m", config.rating_scale or None
+    if config.columns and not config.test_file and name in (*DATASETS, "synthetic"):
+        raise UserError(
+            f"--columns {config.columns} is for a file of your own: the columns of {name} are known"
+        )
     if name in DATASETS:
         scale = scale or DATASETS[name].scale
         file = published_file(config, DATASETS[name], say)
     else:
-        file = None if name == "synthetic" else given_file(config, name, say)
+        file = None if name == "synthetic" else given_file(config, "dataset", say)
     if file is None:
         return synthetic(config)
     files = [file]
     if config.test_file:
-        files.append(given_file(config, config.test_file, say))
+        files.append(given_file(config, "test_file", say))
     if name not in DATASETS:
         name = plain_name(name)
     return read_ratings(name, files, scale, config.train_ratio if config.split == "time" else None)
@@ -292,12 +296,17 @@ def netflix_file(folder: Path) -> NetflixFile:
     )
 
 
-def given_file(config: Config, name: str, say: Callable[[str], None]) -> RatingsFile:
-    """The file that the user names, also one in `--data_dir`, as a run that is resumed knows its
-    files by their names alone; what it is found to be is told."""
+def given_file(config: Config, flag: str, say: Callable[[str], None]) -> RatingsFile:
+    """The file that the user names with `flag`, also one in `--data_dir`, as a run that is resumed
+    knows its files by their names alone; what it is found to be is told."""
+    name = getattr(config, flag)
     path = Path(name)
     if not path.is_file() and config.data_dir:
         path = Path(config.data_dir) / name
+    if not path.is_file() and flag == "test_file":
+        raise UserError(
+            f"--test_file {name} is no file: name one, and its folder with --data_dir if need be"
+        )
     if not path.is_file():
         raise UserError(
             f"{name} is no file, and no dataset of that name is known: name a file (or its folder "

@@ -237,7 +237,7 @@ class LBFGS(tf.Module):
         return direction, slope
 
     @tf.function
-    def direction(self):
+    def direction(self) -> list[tf.Tensor]:
         """H g: algorithm 7.4 of Nocedal and Wright's "Numerical optimization" (2006)."""
         result = [gradient.read_value() for gradient in self.gradients]
         last = self.num_pairs.read_value()

@@ -34,6 +34,7 @@ from tracking import Tracker
 
 if TYPE_CHECKING:
     from AutoRec import AutoRec
+    from summaries import Summaries
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
 
@@ -59,8 +60,11 @@ def run_split(
         tell(headline(config, ratings, split))
         start_tensorflow()
         from AutoRec import choose_engine
+        from summaries import tell_if_missing
 
         config = replace(config, engine=choose_engine(config, split.train.density))
+        if config.tensorboard:
+            tell_if_missing(tell)
         folder.create()
         config = replace(config, run_name=folder.path.name)
         progress = Progress(ratings.name, config.train_epoch)
@@ -123,6 +127,7 @@ class Run:
     started: float
     experiment_key: str | None  # Comet's
     seconds_before: float = 0.0  # of what is resumed
+    summaries: "Summaries | None" = None
 
     def run(self) -> dict[str, Any]:
         """Train, judge, and return the summary, which is recorded last."""
@@ -165,14 +170,17 @@ class Run:
         config, folder = self.config, self.folder
         kept = self.checkpoint("checkpoint").load()
         folder.cut(kept and kept["metrics"])
+        self.summaries = self.open_summaries()
         self.tracker.log_parameters(config.recorded() | self.facts)
         for metrics in folder.metrics:
-            self.tracker.log_metrics(asdict(metrics), metrics.epoch)
+            self.log(metrics)
         unbuilt = replace(config, pretrain_epoch=0) if kept else config
         model = build(unbuilt, self.split, self.ratings.scale, num_threads(), self.stop_if_asked)
         leaking = reconstruction(model, self.split) if config.score_reconstruction else None
         done = self.fit(model, self.split, "checkpoint", self.record, leaking)
         self.progress.close()
+        if self.summaries:
+            self.summaries.close()
 
         folder.write_text_records(config)
         model.save(folder.path / "parameters")
@@ -224,7 +232,7 @@ class Run:
     def checkpoint(self, name: str) -> Checkpoint:
         """What is kept of a training; it is for these settings and ratings alone."""
         settings = self.config.recorded() | {"fingerprint": self.ratings.fingerprint}
-        for free in ("train_epoch", "comet", "run_name"):  # which may change
+        for free in ("train_epoch", "comet", "tensorboard", "run_name"):  # which may change
             del settings[free]
         return Checkpoint(self.folder.path, name, json.loads(json.dumps(settings)))
 
@@ -328,8 +336,24 @@ class Run:
 
     def record(self, metrics: EpochMetrics) -> None:
         self.folder.add(metrics)
-        self.tracker.log_metrics(asdict(metrics), metrics.epoch)
+        self.log(metrics)
         self.progress.show(metrics)
+
+    def log(self, metrics: EpochMetrics) -> None:
+        """Send metrics to Comet and TensorBoard."""
+        for log in filter(None, (self.tracker, self.summaries)):
+            log.log_metrics(asdict(metrics), metrics.epoch)
+
+    def open_summaries(self) -> "Summaries | None":
+        """TensorBoard's file, if that is asked for, with the settings in it."""
+        if not self.config.tensorboard:
+            return None
+        from summaries import Summaries
+
+        kept = self.folder.metrics
+        summaries = Summaries(self.folder.path, kept[-1].elapsed_seconds if kept else 0.0)
+        summaries.log_parameters(self.config.recorded() | self.facts)
+        return summaries
 
 
 def headline(config: Config, ratings: Ratings, split: Split) -> str:

@@ -36,7 +36,7 @@ class ServedModel(tf.Module):
         self.factors = [ServedFactors(factors, self.scale) for factors in recommender.factors]
 
     @tf.function
-    def predict(self, user, item):
+    def predict(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
         user, item = self.users.lookup(user), self.items.lookup(item)
         known = self.known(self.user_ratings, user) & self.known(self.item_ratings, item)
         user, item = tf.maximum(user, 0), tf.maximum(item, 0)
@@ -44,7 +44,7 @@ class ServedModel(tf.Module):
         return {"rating": tf.where(known, rating, COLD_RATING), "known": known}
 
     @tf.function
-    def all_items(self, user):
+    def all_items(self, user: tf.Tensor) -> dict[str, tf.Tensor]:
         user = self.users.lookup(user)
         known = self.known(self.user_ratings, user)[:, None] & (self.item_ratings > 0)
         user = tf.maximum(user, 0)

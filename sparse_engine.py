@@ -19,6 +19,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba
 import numpy as np
@@ -301,7 +302,7 @@ class SparseEngine:
         """Give back the memory that is kept for results; for when there is no step to come soon."""
         self.results.clear()
 
-    def share(self, kernel: Callable, work: np.ndarray, *arguments) -> None:
+    def share(self, kernel: Callable, work: np.ndarray, *arguments: Any) -> None:
         """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
         that are alike in cumulated `work`."""
         target = work[-1] * np.arange(1, self.num_threads) // self.num_threads

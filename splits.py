@@ -31,8 +31,8 @@ class SplitsFolder:
         self.num_splits, self.rows = config.num_splits, []
         place = self.path / "settings.json"
         settings = config.recorded() | {"fingerprint": fingerprint}
-        for name in ("num_splits", "display_step", "checkpoint_every", "comet"):  # may change
-            del settings[name]
+        for name in ("num_splits", "display_step", "checkpoint_every", "comet", "tensorboard"):
+            del settings[name]  # which may change
         # As JSON reads them again: tuples are lists there.
         settings = json.loads(json.dumps(settings))
         with suppress(FileExistsError):
@@ -70,7 +70,8 @@ class SplitsFolder:
         """How to go on with a split: with its run, if it has begun, or anew."""
         place = self.path / config.run_name
         if (place / "config.json").exists():
-            return Config.of_run(place, data_dir=config.data_dir, comet=config.comet)
+            return Config.of_run(place, data_dir=config.data_dir, comet=config.comet,
+                                 tensorboard=config.tensorboard)  # fmt: skip
         if place.exists():
             shutil.rmtree(place)
         return config

@@ -137,7 +137,7 @@ class Tracker:
         run_dir: Path | str,
         say: Callable[[str], object],
         experiment_key: str | None = None,
-    ):
+    ) -> None:
         self._name, self._dir, self._say = run_name, Path(run_dir), say
         self.experiment_key = None if mode == "off" else experiment_key or uuid.uuid4().hex
         self._key = "" if mode == "off" else find_key() or ""

@@ -151,8 +151,8 @@ def summary_lines(row: Row, splits: list[dict[str, Any]]) -> list[dict[str, Any]
         return {
             "row": name,
             "num_splits": len(splits),
-            "rmse_mean": round(mean, 5),
-            "rmse_ci95": round(half, 5) if len(splits) > 1 else "",
+            "rmse_mean": round(mean, 8),  # the table rounds again
+            "rmse_ci95": round(half, 8) if len(splits) > 1 else "",
             "seconds": seconds,
         }
 

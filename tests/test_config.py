@@ -53,6 +53,7 @@ DEFAULTS = {
     "results_dir": "results",
     "run_name": None,
     "comet": "auto",
+    "tensorboard": False,
 }
 
 
@@ -136,6 +137,7 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
         ("results_dir", "elsewhere", "elsewhere"),
         ("run_name", "my run-1.a", "my run-1.a"),
         ("comet", "off", "off"),
+        ("tensorboard", "true", True),
     ],
 )
 def test_a_flag_sets_its_own_setting_and_no_other(flag, text, value):
@@ -332,6 +334,7 @@ def test_a_configuration_cannot_be_changed():
         ("engine", "gpu"),
         ("comet", "maybe"),
         ("grad_clip", "maybe"),
+        ("tensorboard", "maybe"),
     ],
 )
 def test_a_value_out_of_range_is_refused_in_one_line(flag, value, capsys):
@@ -372,6 +375,7 @@ PRETRAINING = "layer-wise pre-training needs hidden layers that mirror each othe
         ("--hidden_neuron 8 0 8", "--hidden_neuron (8, 0, 8): must be one or more whole numbers"),
         ("--hidden_neuron", "expected at least one argument"),
         ("--members item both", "invalid choice: 'both'"),
+        ("--preset best --tensorboard", "--tensorboard does not go with --members"),
         ("--tune lambda_value batch_size", "invalid choice: 'batch_size'"),
     ],
 )

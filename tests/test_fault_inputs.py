@@ -30,7 +30,7 @@ def test_damaged_archives_leave_nothing(tmp_path, monkeypatch):
 
 def test_damaged_records_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(fault_inputs, "RECORDS", 150)
-    assert len(survived(fault_inputs.records(tmp_path))) == 4
+    assert len(survived(fault_inputs.records(tmp_path))) == 7
 
 
 def test_damaged_files_end_the_command_with_code_2(tmp_path, monkeypatch):

@@ -480,6 +480,19 @@ def test_a_published_dataset_may_have_a_test_file(folds, write):
     )
 
 
+def test_a_test_file_that_is_not_there_is_refused_by_its_flag(write):
+    assert refusal(write("a.csv", "1,1,3\n2,1,4\n"), test_file="u9.test") == (
+        "--test_file u9.test is no file: name one, and its folder with --data_dir if need be"
+    )
+
+
+@pytest.mark.parametrize("name", ["ml-100k", "ml-1m", "synthetic"])
+def test_columns_of_a_dataset_that_has_its_own_are_refused(name, folds):
+    assert refusal(name, columns="1,2,3", data_dir=str(folds)) == (
+        f"--columns 1,2,3 is for a file of your own: the columns of {name} are known"
+    )
+
+
 def test_a_pair_in_both_files_is_refused(write):
     base = write("a.csv", "user,item,rating\n1,1,3\n2,5,4\n")
     test = write("b.csv", "3,1,3\n2,5,4\n")

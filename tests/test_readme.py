@@ -12,6 +12,8 @@ import pytest
 import export
 import recommend
 from config import Config, flag_fields, parse_arguments
+from data_preprocessor import load_ratings
+from downloads import DATASETS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -27,12 +29,26 @@ def test_the_quoted_rmse_is_the_committed_runs_last_epoch():
     assert summary["final_test_rmse"] <= summary["best_test_rmse"] + 0.002
     defaults = {k: v for k, v in Config().recorded().items() if v is not None and k != "engine"}
     defaults = json.loads(json.dumps(defaults))  # where a tuple is a list
-    assert {name: config[name] for name in defaults} == defaults
+    # A flag that is younger than the run had its default.
+    assert {name: config.get(name, default) for name, default in defaults.items()} == defaults
 
 
 def test_the_table_is_the_committed_one():
     table = (REPOSITORY / "results" / "paper_tables" / "table.md").read_text(encoding="utf-8")
     assert table in README
+
+
+def test_the_table_rounds_once_what_the_splits_say():
+    folder = REPOSITORY / "results" / "paper_tables"
+    with open(folder / "summary.csv", encoding="utf-8") as file:
+        rows = {row["row"]: row for row in csv.DictReader(file)}
+    several = [name for name, row in rows.items() if (folder / name / "settings.json").exists()]
+    assert len(several) > 10
+    for name in several:
+        found = json.loads((folder / name / "summary.json").read_text(encoding="utf-8"))
+        for column, measure in (("rmse_mean", "mean"), ("rmse_ci95", "ci95")):
+            shown, true = float(rows[name][column]), found[f"final_test_rmse_{measure}"]
+            assert f"{shown:.4f}" == f"{true:.4f}"
 
 
 def test_the_default_decay_rate_is_the_one_that_validation_chose():
@@ -97,6 +113,24 @@ def test_what_folding_in_costs_is_what_was_measured():
         assert f"| {names[model]} {line}" in README
 
 
+def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
+    lines = [f"1\t{item}\t{1 + item % 5}\t{item}" for item in range(10)]
+    monkeypatch.chdir(tmp_path)
+    Path("ml-100k").mkdir()
+    Path("ml-100k", "u1.base").write_text("\n".join(lines[:9]))
+    Path("ml-100k", "u1.test").write_text(lines[9])
+    text = "\n".join(["userId,movieId,rating,timestamp", *lines]).replace("\t", ",")
+    Path("ratings.csv").write_text(text)
+    section = README.split("## Other data")[1].split("\n## ")[0]
+    commands = [shlex.split(line)[2:] for line in section.splitlines() if "python " in line]
+    configs = [parse_arguments(command) for command in commands]
+    held_out = [
+        load_ratings(config, lambda _: None).held_out.tolist()
+        for config in configs if config.dataset not in DATASETS
+    ]  # fmt: skip
+    assert len(held_out) == len(configs) - 1 and held_out == [[False] * 9 + [True]] * 2
+
+
 def test_every_flag_has_its_purpose_told():
     table = README.split("| flag | purpose |")[1].split("\n\n")[0]
     assert set(re.findall(r"`--(\w+)[ `]", table)) >= {f.name for f in flag_fields()}
@@ -106,6 +140,14 @@ def test_every_link_into_the_repository_leads_somewhere():
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert len(links) > 10
     assert [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+def test_the_citation_is_of_the_paper_that_readme_links():
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    doi = re.search(r"doi: (\S+)", citation)[1]
+    assert f"[AutoRec](https://doi.org/{doi})" in README
+    authors = re.findall(r"family-names: (\w+)", citation)
+    assert authors == ["Sedhain", "Menon", "Sanner", "Xie"] and ", ".join(authors) in README
 
 
 def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):

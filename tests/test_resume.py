@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 from test_main import TIME_COLUMNS, command, environment, read_metrics, run_main, wait_for
+from test_summaries import events_of, metrics_of, scalars
 from test_tracking import archived_metrics
 
 import files
@@ -198,6 +199,27 @@ def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch
         here(f"{SMALL} {flags}", "cut")
     assert here(f"--resume {tmp_path / 'cut'}") == 0
     compare_with_whole(flags, here, tmp_path, whole_run)
+
+
+@pytest.mark.parametrize("first, then", [("--tensorboard", ""), ("", "--tensorboard")])
+def test_tensorboard_shows_every_epoch_of_a_resumed_run_once(
+    first, then, here, tmp_path, monkeypatch
+):
+    """The fifth epoch was recorded after the last checkpoint, and is trained again."""
+    record = Run.record
+
+    def record_and_die(self, metrics):
+        record(self, metrics)
+        if metrics.epoch == 5:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Run, "record", record_and_die)
+        here(f"{SMALL} {first}", "cut")
+    assert here(f"--resume {tmp_path / 'cut'} {then}") == 0
+    found = scalars(events_of(tmp_path / "cut"))
+    assert found == metrics_of(tmp_path / "cut")
+    assert {epoch for epoch, _ in found} == set(range(1, 7))
 
 
 @pytest.mark.parametrize("epoch", [3])

@@ -1,0 +1,242 @@
+"""Table several runs side by side.
+
+    python compare.py results/*                          # runs, in the order given
+    python compare.py results/* --sort rmse              # the best first
+    python compare.py results/* --csv runs.csv           # and as CSV, every digit
+
+A row is a run folder, or the folder of a run over several splits: then means, with half of the
+95 % interval. The settings shown are those in which the runs differ; `?` is one that a folder has
+no record of. What a table of test results is not for is choosing settings: see --tune and
+--validation_ratio of main.py. Exit codes: 0 done, 2 no run among the folders.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config import Config, Parser
+from errors import UserError, printable, run_program
+from files import read_json, write_csv
+from progress import tell
+from records import RECONSTRUCTION
+
+# Column -> its name in summary.json; a run over several splits has `_mean` and `_ci95` of it.
+MEASURES = {
+    "test RMSE": "final_test_rmse",
+    "MAE": "final_test_mae",
+    "NDCG@10": "ndcg_at_10",
+    "validation RMSE": "final_validation_rmse",
+    "reconstruction RMSE (test ratings as input)": RECONSTRUCTION,
+    "seconds": "seconds",
+}
+NOT_ALWAYS = ("validation RMSE", "reconstruction RMSE (test ratings as input)")
+SORTS = {"rmse": "test RMSE", "mae": "MAE", "ndcg": "NDCG@10", "seconds": "seconds"}
+# These have columns of their own, or change no result.
+NOT_COMPARED = {"dataset", "preset", "num_splits", "run_name", "display_step", "checkpoint_every",
+                "comet", "tensorboard"}  # fmt: skip
+# What leaves a setting to the data or the machine, so that it can be compared with nothing.
+OPEN = {"rating_scale": [], "engine": "auto", "split_seed": None}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run folder says: means of the measures and half their 95 % intervals, by column, and
+    the settings, empty where they are not recorded."""
+
+    name: str
+    dataset: str
+    preset: str
+    status: str
+    splits: int
+    means: dict[str, float]
+    halves: dict[str, float]
+    settings: dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    given = parse(arguments)
+    return run_program("compare.py", lambda: compare(given))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser("compare.py", description="Table several runs side by side.",
+                    allow_abbrev=False)  # fmt: skip
+    parser.add_argument("folders", nargs="+", help="run folders, as results/*")
+    parser.add_argument("--sort", choices=SORTS, help="the best first (default: as given)")
+    parser.add_argument("--csv", metavar="FILE", help="write the table to this new file, too")
+    return parser.parse_args(arguments)
+
+
+def compare(given: argparse.Namespace) -> None:
+    """Answer a command line. Raises UserError for unusable input."""
+    if given.csv and Path(given.csv).exists():
+        raise UserError(f"{given.csv} already exists and is never overwritten: choose another name")
+    results = read_results([Path(folder) for folder in given.folders])
+    if not results:
+        raise UserError("no run among these folders: name run folders, as results/*")
+    if given.sort:
+        results.sort(key=lambda result: place(result, SORTS[given.sort]))
+    columns = differing(results)
+    tell(as_markdown([cells(result, columns, results) for result in results]))
+    if given.csv:
+        try:
+            write_csv(Path(given.csv), [figures(result, columns) for result in results])
+        except OSError as error:
+            raise UserError(f"cannot write {given.csv} ({error.strerror})") from error
+
+
+def read_results(folders: Sequence[Path]) -> list[Result]:
+    """The results of the run folders among `folders`; what is left out is told."""
+    results, others = [], []
+    for folder in folders:
+        try:
+            result = read_result(folder)
+        except UserError as error:
+            tell(f"left out: {error}", sys.stderr)
+            continue
+        if result:
+            results.append(result)
+        else:
+            others.append(str(folder))
+    if others:
+        tell(f"left out, as no run: {', '.join(others)}", sys.stderr)
+    return results
+
+
+def read_result(folder: Path) -> Result | None:
+    """What `folder` says, None if it is no run's; UserError if it is damaged."""
+    several = (folder / "settings.json").exists()
+    record, summary = (
+        read(folder / name) for name in ("settings.json" if several else "config.json",
+                                         "summary.json")
+    )  # fmt: skip
+    if not record and "status" not in summary:
+        return None
+    known = record | {k: summary[k] for k in ("dataset", "preset") if k in summary}
+    suffix = "_mean" if several else ""
+    return Result(
+        name=folder.resolve().name,
+        dataset=str(known.get("dataset", "?")),
+        preset=str(known.get("preset", "?")),
+        status=str(summary.get("status", "no result yet")),
+        splits=int(number(folder, summary, "num_splits") or 0) if several else 1,
+        means=measures(folder, summary, suffix),
+        halves=measures(folder, summary, "_ci95") if several else {},
+        settings=settings_of(record, several),
+    )
+
+
+def read(place: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is no file."""
+    return read_json(place) if place.is_file() else {}
+
+
+def measures(folder: Path, summary: dict[str, Any], suffix: str) -> dict[str, float]:
+    """The measures, by column, that are in a summary under their names with `suffix`."""
+    found = {name: number(folder, summary, f"{key}{suffix}") for name, key in MEASURES.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def number(folder: Path, summary: dict[str, Any], name: str) -> float | None:
+    value = summary.get(name)
+    if value is not None and (type(value) not in (int, float) or not abs(value) < 1e300):
+        raise UserError(f"{folder / 'summary.json'} is damaged: {name} is no number")
+    return value
+
+
+def settings_of(record: dict[str, Any], several: bool) -> dict[str, Any]:
+    """The settings in a record, as JSON has them, and the ratings' fingerprint. One that the
+    record does not have had its default; those that each split chose for itself say so."""
+    if not record:
+        return {}
+    defaults = json.loads(json.dumps(Config().recorded()))
+    settings = {name: record.get(name, default) for name, default in defaults.items()}
+    if several and isinstance(settings["tune"], list):
+        settings |= {name: "chosen" for name in map(str, settings["tune"]) if name in settings}
+    if "fingerprint" in record:
+        settings["fingerprint"] = str(record["fingerprint"])[:8]
+    for name, value in OPEN.items():
+        if settings[name] == value:
+            del settings[name]
+    return {name: value for name, value in settings.items() if name not in NOT_COMPARED}
+
+
+def differing(results: Sequence[Result]) -> list[str]:
+    """The settings that are not the same in all runs which have a record of them."""
+    records = [result.settings for result in results if result.settings]
+    names = dict.fromkeys(name for record in records for name in record)
+    found = [
+        name for name in names
+        if len({json.dumps(record[name]) for record in records if name in record}) > 1
+    ]  # fmt: skip
+    if all(record.get("split_seed") == record["random_seed"] for record in records):
+        found = [name for name in found if name != "split_seed"]  # it says nothing more
+    return found
+
+
+def place(result: Result, column: str) -> tuple[bool, float]:
+    """Where a run stands when the best is first; those without a result are last."""
+    value = result.means.get(column)
+    if value is None:
+        return True, 0.0
+    return False, -value if column == "NDCG@10" else value
+
+
+def cells(result: Result, columns: Sequence[str], results: Sequence[Result]) -> dict[str, str]:
+    """A row for people."""
+    shown = [name for name in MEASURES if name not in NOT_ALWAYS
+             or any(name in other.means for other in results)]  # fmt: skip
+    found = {name: rounded(result, name) for name in shown}
+    seconds = found.pop("seconds")
+    kind = {"run": result.name, "dataset": result.dataset, "preset": result.preset,
+            "splits": str(result.splits)}  # fmt: skip
+    settings = {name: as_text(result.settings.get(name, "?")) for name in columns}
+    return kind | found | settings | {"seconds": seconds, "status": result.status}
+
+
+def rounded(result: Result, name: str) -> str:
+    if name not in result.means:
+        return ""
+    if name == "seconds":
+        return f"{result.means[name]:.0f}"
+    half = f" ± {result.halves[name]:.4f}" if name in result.halves else ""
+    return f"{result.means[name]:.4f}{half}"
+
+
+def as_text(value: Any) -> str:
+    """A setting, as the command line has it."""
+    if isinstance(value, list):
+        return " ".join(map(as_text, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value)
+
+
+def figures(result: Result, columns: Sequence[str]) -> dict[str, Any]:
+    """A row for programs, with every digit, under the names of summary.json and config.json."""
+    found = {"run": result.name, "dataset": result.dataset, "preset": result.preset,
+             "status": result.status, "splits": result.splits}  # fmt: skip
+    for name, key in MEASURES.items():
+        found |= {key: result.means.get(name), f"{key}_ci95": result.halves.get(name)}
+    return found | {name: as_text(result.settings.get(name, "?")) for name in columns}
+
+
+def as_markdown(rows: Sequence[dict[str, str]]) -> str:
+    """A table of `rows`, all with the same keys, in Markdown that reads well as text, too."""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    lines = [[printable(cell).replace("|", "\\|") for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * max(width, 3) for width in widths])
+    return "\n".join(
+        f"| {' | '.join(f'{cell:{width}}' for cell, width in zip(line, widths, strict=True))} |"
+        for line in lines
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
