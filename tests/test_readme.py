@@ -11,6 +11,8 @@ import pytest
 
 import export
 import recommend
+from benchmarks.fault import Fault
+from benchmarks.faults import line
 from config import Config, flag_fields, parse_arguments
 from data_preprocessor import load_ratings
 from downloads import DATASETS
@@ -84,6 +86,16 @@ def test_the_speed_table_is_that_of_the_committed_figures(name, printed, bfloat1
         shown["dense_bfloat16_over_matmuls"] = "five bare products | {:.2f} |"
     for figure, text in shown.items():
         assert text.format(figures[figure]) in table, figure
+
+
+def test_the_table_of_faults_is_that_of_the_committed_rows_and_nothing_is_lost():
+    rows = json.loads((REPOSITORY / "results" / "faults" / "faults.json").read_text("utf-8"))
+    faults = [Fault(**row) for row in rows]
+    table = README.split("<!-- what benchmarks.faults printed -->")[1].split("<!-- end -->")[0]
+    assert table.strip().splitlines()[2:] == [line(fault) for fault in faults]
+    assert all(fault.survived == fault.tried and fault.lost == 0 for fault in faults)
+    assert sum(fault.tried for fault in faults if fault.fault.startswith("file")) >= 10_000
+    assert sum(fault.tried for fault in faults if fault.fault.startswith("SIGKILL")) >= 50
 
 
 def test_the_commands_for_a_finished_run_are_understood():
