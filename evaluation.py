@@ -8,7 +8,7 @@ from AutoRec import AutoRec
 from batch import sparse_rows
 from data_preprocessor import Split
 from ranking import RankingScores, rank
-from scoring import Scores, Slice, cold_pairs, score, slices
+from scoring import Bin, Scores, Slice, by_value, calibration, cold_pairs, score, slices
 
 
 def scores(split: Split, predictions: np.ndarray, scale: tuple[float, float]) -> Scores:
@@ -29,6 +29,24 @@ def sliced(
         axis: slices(predictions, test.values, cold, scale, count)
         for axis, count in (("user", by_user), ("item", by_item))
     }
+
+
+def binned(
+    split: Split, predictions: np.ndarray, scale: tuple[float, float]
+) -> tuple[list[Bin], list[Bin]]:
+    """The scores by true rating, and by predicted rating."""
+    test = split.test
+    cold = cold_pairs(split.train, test.rows, test.indices)
+    pairs = predictions, test.values, cold, scale
+    return by_value(*pairs), calibration(*pairs)
+
+
+def item_vectors(model: AutoRec, split: Split, orientation: str) -> np.ndarray:
+    """What the model has learned of each item, float32 [items, l]: its hidden code where items
+    are the rows of `split`, its weights in W where they are columns."""
+    if orientation == "item":
+        return np.asarray(model.codes(sparse_rows(split.train)))
+    return np.asarray(model.Wt)
 
 
 def user_blocks(

@@ -1,5 +1,9 @@
-"""The pictures of a run: RMSE against epoch, and against how many ratings were there to learn."""
+"""The pictures of a run: RMSE against epoch, and against how many ratings were there to learn, and
+calibration. A picture is drawn once, and saved as PNG, as SVG, or as both."""
 
+import html
+import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,19 +12,41 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from files import whole
 from records import RECONSTRUCTION, EpochMetrics
-from scoring import Slice
+from scoring import Bin, Slice
 
 PAPER_RMSE = {"item": 0.831, "user": 0.874}  # Table 1(a), ML-1M
 TRAIN_COLOR, TEST_COLOR, PAPER_COLOR = "#7a8ba0", "#c8452f", "#333333"
 VALIDATION_COLOR, LEAKING_COLOR = "#2f7d5b", "#b08a2e"
-STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
+STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
+         "svg.fonttype": "none", "svg.hashsalt": "AutoRec"}  # text as text, and the same ids
 
 
-def draw_rmse(
-    path: Path, metrics: Sequence[EpochMetrics], dataset: str, orientation: str
-) -> None:
-    """Draw training and test RMSE of `metrics` into the PNG file `path`.
+def write_png(path: Path, figure: Figure) -> None:
+    with matplotlib.rc_context(STYLE), whole(path) as unfinished:
+        figure.savefig(unfinished, format="png")
+
+
+def svg(figure: Figure, size: tuple[float, float], name: str, description: str) -> str:
+    """`figure`, which takes the `size` in inches, as an element for an HTML page that may hold
+    others: its ids begin with `name`. `description` stands for it where it is not seen.
+
+    It is as wide as there is room, and its text in the font that the page gives it.
+    """
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    text = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.set_size_inches(size)
+        figure.savefig(text, format="svg", metadata=nothing)
+    content = text.getvalue()
+    box, content = re.search(r'<svg [^>]*(viewBox="[^"]*")[^>]*>(.*)', content, re.S).groups()
+    content = re.sub(r' id="|url\(#|xlink:href="#', rf"\g<0>{name}-", content)
+    return f'<svg {box} role="img" aria-label="{html.escape(description)}">{content}'
+
+
+def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -> Figure:
+    """Training and test RMSE of `metrics`.
 
     The paper's RMSE is a thin line, on its own dataset only. The first epochs may leave the
     picture at the top: the axis is made for the rest.
@@ -53,20 +79,17 @@ def draw_rmse(
         margin = 0.05 * (max(shown) - min(shown)) or 0.05
         axes.set_ylim(min(shown) - margin, max(shown) + margin)
         axes.set(xlabel="epoch", ylabel="RMSE", title=f"AutoRec on {dataset}, {orientation} rows")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
         axes.legend(frameon=False)
-        figure.savefig(path)
+    return figure
 
 
 def draw_slices(
-    path: Path,
-    by_user: Sequence[Slice],
-    by_item: Sequence[Slice],
-    dataset: str,
-    orientation: str,
-) -> None:
-    """Draw the test RMSE of each slice into the PNG file `path`: users by their training ratings
-    on the left, items on the right, and how many test ratings each slice has.
+    by_user: Sequence[Slice], by_item: Sequence[Slice], dataset: str, orientation: str
+) -> Figure:
+    """The test RMSE of each slice: users by their training ratings on the left, items on the
+    right, and how many test ratings each slice has.
 
     Both panels cut the same test ratings, so one line in each is the RMSE of all of them.
     """
@@ -80,7 +103,7 @@ def draw_slices(
         draw_panel(right, by_item, overall, "item")
         figure.legend(handles=left.lines[:1], loc="outside lower center", frameon=False)
         figure.suptitle(f"AutoRec on {dataset}, {orientation} rows")
-        figure.savefig(path)
+    return figure
 
 
 def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) -> None:
@@ -101,3 +124,25 @@ def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) ->
     counts.spines["right"].set_visible(False)
     axes.annotate("test ratings", (1, 1), (4, 6), xycoords="axes fraction", color=TRAIN_COLOR,
                   textcoords="offset points")  # fmt: skip
+
+
+def draw_calibration(parts: Sequence[Bin]) -> Figure:
+    """The mean true rating of each bin against its mean prediction; the area of a point is its
+    share of the test ratings. On the dashed line, predictions are right on average."""
+    predictions, ratings = ([getattr(part, name) for part in parts]
+                            for name in ("mean_prediction", "mean_rating"))  # fmt: skip
+    total = sum(part.scores.num_ratings for part in parts)
+    ends = [min(predictions + ratings), max(predictions + ratings)]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5, 4.2), dpi=120, layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(ends, ends, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
+                  label="right on average")  # fmt: skip
+        axes.plot(predictions, ratings, color=TEST_COLOR, linewidth=1)
+        axes.scatter(predictions, ratings, [8 + 400 * p.scores.num_ratings / total for p in parts],
+                     color=TEST_COLOR, zorder=3, label="test ratings, area by number")  # fmt: skip
+        axes.set(xlabel="predicted rating", ylabel="mean true rating")
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.grid(color="#e4e4e4", linewidth=0.8)
+        axes.legend(frameon=False, scatterpoints=1)
+    return figure

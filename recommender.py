@@ -30,6 +30,8 @@ from scoring import final_predictions
 
 BLOCK_USERS = 512  # users whose predictions of all items are held at a time
 BLOCK_PAIRS = 1 << 14  # pairs whose codes are held at a time
+BLOCK_ITEMS = 4096  # items whose codes are copied at a time
+SMALLEST = np.finfo(np.float32).tiny
 ACTIVATIONS = {
     "identity": lambda x: x,
     "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # which never overflows
@@ -176,14 +178,30 @@ def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
     Raises UserError for an item that is unknown, or has no training rating.
     """
     index, trained = recommender.item(item), recommender.item_ratings > 0
-    total = sum(f.weight for f in recommender.factors)
-    parts = (f.weight / total * cosines(f.items, index, trained) for f in recommender.factors)
+    learned = [(f.weight, f.items) for f in recommender.factors]
+    ((items, similarity),) = nearest(learned, np.array([index]), trained, at_least_1(n))
+    return recommender.described(items, similarity=similarity)
+
+
+def nearest(
+    learned: Sequence[tuple[float, np.ndarray]], chosen: np.ndarray, trained: np.ndarray, n: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The `n` items most like each of the `chosen` (indices), and how much, as `similar` has it.
+
+    learned: the weight of each model and what it learned of the items, float32 (items, l);
+    trained: which items have training ratings, bool [items]; the others are like none.
+    """
+    total = sum(weight for weight, _ in learned)
+    parts = (weight / total * cosines(x, chosen, trained) for weight, x in learned)
     similarity = sum(parts)
-    similarity[~trained] = -np.inf
-    similarity[index] = -np.inf
-    _, items, _ = best_items(similarity[None], at_least_1(n))
-    items = items[np.isfinite(similarity[items])]
-    return recommender.described(items, similarity=similarity[items])
+    similarity[:, ~trained] = -np.inf
+    similarity[np.arange(len(chosen)), chosen] = -np.inf
+    rows, items, _ = best_items(similarity, n)
+    found = similarity[rows, items]
+    left = np.isfinite(found)
+    return [
+        (items[part], found[part]) for k in range(len(chosen)) for part in [left & (rows == k)]
+    ]
 
 
 def predict(recommender: Recommender, users: Sequence[Any], items: Sequence[Any]) -> pd.DataFrame:
@@ -232,13 +250,23 @@ def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
         )
 
 
-def cosines(vectors: np.ndarray, index: int, trained: np.ndarray) -> np.ndarray:
-    """The cosine of each of `vectors` (items, l) with that at `index`, less the mean over the
-    `trained` (bool [items]): float64 [items]; 0 for a vector that is the mean."""
-    centred = vectors - vectors[trained].mean(0)
-    lengths = np.linalg.norm(centred, axis=1).astype(np.float64)
-    products = (centred @ centred[index]).astype(np.float64)
-    return products / np.maximum(lengths * lengths[index], np.finfo(np.float32).tiny)
+def cosines(vectors: np.ndarray, chosen: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """The cosine of each of `vectors` (items, l) with those at `chosen`, all less the mean over
+    the `trained` (bool [items]): float64 [chosen, items]; 0 for a vector that is the mean.
+    A block of items is copied at a time."""
+    mean = vectors.mean(0, where=trained[:, None])
+    wanted = vectors[chosen] - mean
+    found = np.empty((len(chosen), len(vectors)))
+    for start in range(0, len(vectors), BLOCK_ITEMS):
+        centred = vectors[start : start + BLOCK_ITEMS] - mean
+        lengths = np.outer(length(wanted), length(centred))
+        products = (wanted @ centred.T).astype(np.float64)
+        found[:, start : start + BLOCK_ITEMS] = products / np.maximum(lengths, SMALLEST)
+    return found
+
+
+def length(vectors: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(vectors, axis=1).astype(np.float64)
 
 
 def known(ids: pd.Index, wanted: Any, what: str, ratings: np.ndarray) -> int:

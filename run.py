@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ from checkpoint import Checkpoint
 from config import Config
 from data_preprocessor import Ratings, Split, split_ratings
 from errors import Diverged, UserError
-from figure import draw_rmse, draw_slices
-from files import read_csv, read_json, write_csv
+from figure import draw_rmse, draw_slices, write_png
+from files import read_csv, read_json, write_csv, write_text
 from interruption import Interrupted, Interruption
 from progress import Progress, tell
 from records import (
@@ -28,8 +28,10 @@ from records import (
     results,
     slice_rows,
 )
+from report import Findings, page, well_known
 from runtime import num_threads, start_tensorflow
 from scoring import Scores, cold_pairs
+from titles import read_titles
 from tracking import Tracker
 
 if TYPE_CHECKING:
@@ -128,6 +130,8 @@ class Run:
     experiment_key: str | None  # Comet's
     seconds_before: float = 0.0  # of what is resumed
     summaries: "Summaries | None" = None
+    settings: dict[str, Any] = field(default_factory=dict)  # what config.json holds
+    findings: Findings = field(default_factory=Findings)  # for the report
 
     def run(self) -> dict[str, Any]:
         """Train, judge, and return the summary, which is recorded last."""
@@ -163,7 +167,7 @@ class Run:
     def train(self) -> dict[str, Any]:
         """Train one model, its settings chosen first if `--tune` asks for that."""
         from batch import sparse_rows
-        from evaluation import user_blocks
+        from evaluation import item_vectors, user_blocks
         from experiments import build, reconstruction
 
         self.tune()
@@ -184,8 +188,10 @@ class Run:
 
         folder.write_text_records(config)
         model.save(folder.path / "parameters")
-        draw_rmse(folder.path / "rmse.png", folder.metrics, self.ratings.name, config.orientation)
+        curves = draw_rmse(folder.metrics, self.ratings.name, config.orientation)
+        write_png(folder.path / "rmse.png", curves)
         self.tracker.log_figure(folder.path / "rmse.png")
+        self.findings.curves = curves
         found = results(folder.metrics)
         status = "finished" if done else "interrupted"
         found |= {"status": status, "epochs": len(folder.metrics)}
@@ -196,7 +202,8 @@ class Run:
         split, test = self.split, self.split.test
         predictions = model.predict(sparse_rows(split.train), test.rows, test.indices)
         blocks = user_blocks(model, split, config.orientation)
-        return found | self.judge(split, predictions, blocks, config.orientation)
+        learned = [(1.0, item_vectors(model, split, config.orientation))]
+        return found | self.judge(split, predictions, blocks, learned, config.orientation)
 
     def fit(
         self,
@@ -269,6 +276,7 @@ class Run:
 
     def blend(self) -> dict[str, Any]:
         """Train several models and blend them."""
+        from evaluation import item_vectors
         from experiments import blend
 
         self.tracker.log_parameters(self.config.recorded() | self.facts)
@@ -281,33 +289,42 @@ class Run:
 
         members, predictions, split = blend(self.config, self.ratings, num_threads(), train)
         self.progress.close()
-        write_csv(self.folder.path / "members.csv", [member.row() for member in members])
+        self.findings.members = [member.row() for member in members]
+        write_csv(self.folder.path / "members.csv", self.findings.members)
         for number, member in enumerate(members, 1):
             member.model.save(self.folder.path / f"parameters_{number}")
 
         def predict_block(first: int, last: int) -> np.ndarray:
             return sum(member.weight * member.predict_block(first, last) for member in members)
 
-        return {"status": "finished"} | self.judge(split, predictions, predict_block, "item")
+        learned = [(m.weight, item_vectors(m.model, split, m.config.orientation)) for m in members]
+        found = self.judge(split, predictions, predict_block, learned, "item")
+        return {"status": "finished"} | found
 
     def judge(
         self,
         split: Split,
         predictions: np.ndarray,
         predict_block: Callable[[int, int], np.ndarray],
+        learned: list[tuple[float, np.ndarray]],
         orientation: str,
     ) -> dict[str, Any]:
         """What raw `predictions` of the test ratings are worth, all in all and by slices, and
-        what the ranking of all items is; the slices are drawn, too."""
-        from evaluation import ranked, scores, sliced
+        what the ranking of all items is; the slices are drawn, too, and more is found for the
+        report, as what is similar by what each model has `learned` of the items."""
+        from evaluation import binned, ranked, scores, sliced
 
         scale = self.ratings.scale
         total = scores(split, predictions, scale)
         parts = sliced(split, predictions, scale, orientation)
         ranking = ranked(split, predict_block, orientation)
-        path = self.folder.path / "slices.png"
-        draw_slices(path, parts["user"], parts["item"], self.ratings.name, self.config.orientation)
+        path, name = self.folder.path / "slices.png", self.ratings.name
+        write_png(path, draw_slices(parts["user"], parts["item"], name, self.config.orientation))
         self.tracker.log_figure(path)
+        self.findings.by_value, self.findings.calibration = binned(split, predictions, scale)
+        train, titles = split.train, read_titles(name, self.config.ratings_folder())
+        counts = train.row_counts if orientation == "item" else train.column_counts
+        self.findings.neighbours = well_known(self.ratings, counts, learned, titles)
         return {
             "final_test_rmse": total.rmse,
             "final_test_mae": total.mae,
@@ -319,18 +336,20 @@ class Run:
         }
 
     def record_settings(self) -> None:
-        record = self.config.recorded() | self.facts | environment()
-        record["comet_experiment"] = self.experiment_key
-        self.folder.write_json("config.json", record)
+        self.settings = self.config.recorded() | self.facts | environment()
+        self.settings["comet_experiment"] = self.experiment_key
+        self.folder.write_json("config.json", self.settings)
 
     def record_summary(self, summary: dict[str, Any]) -> None:
-        """Add what every summary has, and write it."""
+        """Add what every summary has, and write it, after the report of it."""
         summary |= {
             "test_ratings": len(self.split.test),
             "cold_test_ratings": self.facts["cold_test_ratings"],
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": peak_memory_mb(),
         }
+        report = page(self.settings, summary, self.findings)
+        write_text(self.folder.path / "report.html", report)
         self.folder.write_json("summary.json", summary)
         self.tracker.log_summary(summary)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 # MovieLens-1M and -10M, -100K, the later ones, and Netflix' two spellings.
@@ -24,7 +25,8 @@ def read_titles(dataset: str, folder: str | Path) -> dict[str, str]:
             content = (Path(folder) / name).read_bytes()
         except OSError:
             continue
-        return {item: title for item, title in parse(name, decode(content)) if title}
+        with suppress(csv.Error):  # a quote that is never closed
+            return {item: title for item, title in parse(name, decode(content)) if title}
     return {}
 
 

@@ -7,7 +7,7 @@ from AutoRec import AutoRec
 from batch import sparse_rows
 from config import Config
 from data_preprocessor import index_ratings, split_ratings
-from evaluation import ranked, scores, sliced, user_blocks
+from evaluation import item_vectors, ranked, scores, sliced, user_blocks
 from scoring import cold_pairs, score
 
 SCALE = (1.0, 5.0)
@@ -55,6 +55,16 @@ def test_blocks_of_users_are_the_predictions_of_all_pairs(orientation, engine, s
     np.testing.assert_allclose(block(0, USERS), expected, atol=1e-5)
     np.testing.assert_allclose(block(17, 23), expected[17:23], atol=1e-5)
     assert expected.std() > 0.1
+
+
+@both_orientations
+def test_what_is_learned_of_items_is_their_codes_or_their_weights(orientation):
+    split = random_split(orientation)
+    model = random_model(split)
+    found = item_vectors(model, split, orientation)
+    codes = model.codes(sparse_rows(split.train))
+    assert found.shape == (ITEMS + 1, 6)
+    np.testing.assert_array_equal(found, codes if orientation == "item" else model.Wt)
 
 
 def test_scores_apply_the_scale_and_the_cold_rule():

@@ -1,14 +1,15 @@
 """What the pictures show, read back from the figure that was drawn."""
 
 import math
+import xml.etree.ElementTree
 from itertools import combinations
 
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from figure import draw_slices
-from scoring import SLICE_EDGES, Scores, Slice
+from figure import draw_calibration, draw_rmse, draw_slices, svg, write_png
+from records import EpochMetrics
+from scoring import SLICE_EDGES, Bin, Scores, Slice
 
 
 def part(low, high, rmse, num_ratings):
@@ -20,16 +21,13 @@ BY_ITEM = [part(0, 0, 1.5, 10), part(1, 9, 1.0, 200), part(1000, None, 0.8, 190)
 
 
 @pytest.fixture
-def drawn(tmp_path, monkeypatch):
+def drawn(tmp_path):
     """A function that draws slices and returns the figure, laid out, and its PNG's bytes."""
-    figures, save = [], Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda self, path: (figures.append(self), save(self, path))
-    )
 
     def draw(*arguments):
-        draw_slices(tmp_path / "slices.png", *arguments)
-        return figures[-1], (tmp_path / "slices.png").read_bytes()
+        figure = draw_slices(*arguments)
+        write_png(tmp_path / "slices.png", figure)
+        return figure, (tmp_path / "slices.png").read_bytes()
 
     return draw
 
@@ -99,3 +97,49 @@ def test_no_two_texts_overlap_and_none_leaves_the_picture(drawn, num_slices):
 def test_a_diverged_model_still_gets_its_picture(drawn):
     parts = [part(0, 9, math.nan, 10), part(10, None, math.nan, 10)]
     assert drawn(parts, parts, "ml-1m", "item")[1].startswith(b"\x89PNG")
+
+
+def bin_of(mean_rating, mean_prediction, num_ratings):
+    return Bin(1, 2, mean_rating, mean_prediction, Scores(1, 1, num_ratings, num_ratings, 0))
+
+
+def test_a_point_of_the_calibration_is_mean_rating_over_mean_prediction():
+    figure = draw_calibration([bin_of(1.5, 1.2, 10), bin_of(4, 3.5, 30)])
+    (axes,) = figure.axes
+    diagonal, line = axes.lines
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [1.2, 4]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([1.2, 3.5], [1.5, 4])
+    (points,) = axes.collections
+    assert points.get_offsets().tolist() == [[1.2, 1.5], [3.5, 4]]
+    small, large = points.get_sizes() - 8
+    assert large == 3 * small > 0
+
+
+def epoch(number, train_rmse, test_rmse):
+    return EpochMetrics(number, 0.1, 1.0, train_rmse, 1.0, test_rmse, 0.5, None, None, 1.0, 1.0)
+
+
+def test_a_figure_saved_as_png_is_also_an_svg_for_a_page(tmp_path):
+    figure = draw_rmse([epoch(1, 1.2, 1.1), epoch(2, 1.0, 0.95)], "ml-1m", "item")
+    write_png(tmp_path / "rmse.png", figure)
+    assert [path.name for path in tmp_path.iterdir()] == ["rmse.png"]
+    texts = [svg(figure, (5, 4), name, 'a "curve" <b>') for name in ("one", "two")]
+    assert texts[0] == svg(figure, (5, 4), "one", 'a "curve" <b>')
+    ids = []
+    for name, text in zip(("one", "two"), texts, strict=True):
+        root = xml.etree.ElementTree.fromstring(
+            text.replace("<svg ", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1)
+        )
+        assert root.get("aria-label") == 'a "curve" <b>' and root.get("role") == "img"
+        assert root.get("viewBox") == "0 0 360 288" and root.get("width") is None
+        own = [node.get("id") for node in root.iter() if node.get("id")]
+        links = [value for node in root.iter() for key, value in node.items() if "href" in key]
+        clips = [node.get("clip-path") for node in root.iter() if node.get("clip-path")]
+        assert len(set(own)) == len(own) > 10 and links and clips
+        assert all(each.startswith(f"{name}-") for each in own)
+        assert {link.removeprefix("#") for link in links} <= set(own)
+        assert {clip.removeprefix("url(#").removesuffix(")") for clip in clips} <= set(own)
+        words = "".join(root.itertext())
+        assert "test: 0.9500 at the end" in words and "matplotlib" not in words.lower()
+        ids += own
+    assert len(set(ids)) == len(ids)

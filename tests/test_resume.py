@@ -39,7 +39,9 @@ def here(small_data, tmp_path, monkeypatch):
     """A function that runs flags within this process, and returns the exit code."""
     monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
     for name in ("draw_rmse", "draw_slices"):
-        monkeypatch.setattr(run, name, lambda path, *_: path.write_bytes(b"picture"))
+        monkeypatch.setattr(run, name, lambda *_: None)
+    monkeypatch.setattr(run, "write_png", lambda path, _: path.write_bytes(b"picture"))
+    monkeypatch.setattr(run, "page", lambda *_: "report")
     places = ["--data_dir", str(small_data)]
 
     def run_flags(flags, name=None):

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from data_preprocessor import RatingMatrix, split_ratings
-from scoring import SLICE_EDGES, Slice, cold_pairs, final_predictions, score, slices
+from scoring import (
+    SLICE_EDGES,
+    Slice,
+    by_value,
+    calibration,
+    cold_pairs,
+    even_edges,
+    final_predictions,
+    score,
+    slices,
+)
 
 SCALE = (1.0, 5.0)
 
@@ -175,3 +185,74 @@ def test_a_slice_is_labelled_with_both_ends_unless_they_are_one():
     scores = score(np.ones(1), np.ones(1), warm(1), SCALE)
     assert Slice(1_000, 1_999, scores).label == "1,000–1,999"
     assert Slice(7, 7, scores).label == "7"
+
+
+# Bins of like ratings
+
+
+def test_the_bins_of_each_true_rating_equal_hand_arithmetic():
+    # Clipped to 5 and to 1; the last is cold, so 3.
+    predictions, ratings = np.array([7.0, -2.0, 3.5, 4.0, np.nan]), np.array([4, 1, 4, 1, 5])
+    cold = np.array([False] * 4 + [True])
+    one, four, five = by_value(predictions, ratings.astype(np.float32), cold, SCALE)
+    assert [(b.low, b.high, b.label) for b in (one, four, five)] == [
+        (1, 1, "1"), (4, 4, "4"), (5, 5, "5"),
+    ]  # fmt: skip
+    assert (one.mean_prediction, one.bias, one.mean_rating) == ((1 + 4) / 2, 1.5, 1)
+    assert (four.mean_prediction, four.bias, four.mean_rating) == ((5 + 3.5) / 2, 0.25, 4)
+    assert (five.mean_prediction, five.bias, five.scores.num_cold) == (3, -2, 1)
+    assert one.scores.rmse == pytest.approx(math.sqrt(9 / 2), rel=1e-15)
+    assert four.scores.squared_error == 1.25 and four.scores.mae == 0.75
+    assert [b.scores.num_ratings for b in (one, four, five)] == [2, 2, 1]
+
+
+def test_calibration_bins_the_final_predictions():
+    # 0.5 is clipped to 1, 9 to 5; 2.25 begins a bin, and the cold pair is predicted 3.
+    predictions = np.array([0.5, 1.1, 2.25, 2.3, 9.0, 4.8, 1.2])
+    ratings, cold = np.array([2.0, 1, 3, 2, 5, 4, 4]), np.array([False] * 6 + [True])
+    found = calibration(predictions, ratings, cold, SCALE)
+    assert [(b.label, b.scores.num_ratings) for b in found] == [
+        ("1–1.25", 2), ("2.25–2.5", 2), ("3–3.25", 1), ("4.75–5", 2),
+    ]  # fmt: skip
+    assert [b.mean_rating for b in found] == [1.5, 2.5, 4, 4.5]
+    assert [b.mean_prediction for b in found] == pytest.approx(
+        [(1 + 1.1) / 2, (2.25 + 2.3) / 2, 3, (5 + 4.8) / 2], rel=1e-15
+    )
+    assert found[2].scores.num_cold == 1
+
+
+@pytest.mark.parametrize(
+    "scale, edges",
+    [
+        ((1, 5), np.arange(1, 5.01, 0.25)), ((0.5, 5), np.arange(0.5, 5.01, 0.5)),
+        ((1, 10), np.arange(1, 11)), ((0, 100), np.arange(0, 101, 10)),
+        ((-10, 10), np.arange(-10, 11, 2)), ((0, 1), np.arange(0, 1.01, 0.1)),
+        ((0, 7e-9), np.arange(0, 7.1e-9, 5e-10)), ((0, 3), np.arange(0, 3.1, 0.2)),
+    ],
+)  # fmt: skip
+def test_even_bins_are_few_a_round_number_apart_and_cover_the_scale(scale, edges):
+    assert even_edges(scale) == pytest.approx(edges, rel=1e-12)
+    assert len(edges) - 1 <= 16 and edges[-1] >= scale[1] * (1 - 1e-12)
+
+
+def test_many_different_ratings_are_binned_and_none_is_lost():
+    rng = np.random.default_rng(5)
+    ratings, predictions = rng.uniform(-10, 10, 1_000), rng.uniform(-12, 12, 1_000)
+    ratings[:2] = -10, 10
+    cold, scale = rng.random(1_000) < 0.1, (-10.0, 10.0)
+    whole = score(predictions, ratings, cold, scale)
+    for found in (f(predictions, ratings, cold, scale) for f in (by_value, calibration)):
+        assert len(found) == 10 and found[0].label == "-10–-8"
+        assert sum(b.scores.num_ratings for b in found) == 1_000
+        assert sum(b.scores.num_cold for b in found) == cold.sum()
+        total = sum(b.scores.squared_error for b in found)
+        assert total == pytest.approx(whole.squared_error, rel=1e-12)
+        error = sum(b.bias * b.scores.num_ratings for b in found) / 1_000
+        final = final_predictions(predictions, cold, scale)
+        assert error == pytest.approx(np.mean(final - ratings), rel=1e-9)
+
+
+def test_a_cold_pair_is_in_a_bin_where_3_is_beyond_the_scale():
+    found = calibration(np.array([50.0, 99.0]), np.array([60.0, 90.0]),
+                        np.array([False, True]), (10.0, 100.0))  # fmt: skip
+    assert [(b.label, b.mean_prediction) for b in found] == [("10–20", 3), ("50–60", 50)]

@@ -67,3 +67,8 @@ def test_the_real_movies_have_titles(ml_1m):
         pytest.skip("needs MovieLens-1M's movies.dat")
     titles = read_titles("ml-1m", ml_1m)
     assert len(titles) == 3883 and titles["1"] == "Toy Story (1995)"
+
+
+def test_a_quote_that_is_never_closed_gives_no_titles(tmp_path):
+    (tmp_path / "movies.csv").write_text('movieId,title\n1,"' + "x" * 200_000)
+    assert read_titles("ml-20m", tmp_path) == {}
