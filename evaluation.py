@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
+import tensorflow as tf
 
 from AutoRec import AutoRec
-from batch import sparse_rows
 from data_preprocessor import Split
 from ranking import RankingScores, rank
 from scoring import Bin, Scores, Slice, by_value, calibration, cold_pairs, score, slices
@@ -41,23 +41,20 @@ def binned(
     return by_value(*pairs), calibration(*pairs)
 
 
-def item_vectors(model: AutoRec, split: Split, orientation: str) -> np.ndarray:
+def item_vectors(model: AutoRec, codes: tf.Tensor, orientation: str) -> np.ndarray:
     """What the model has learned of each item, float32 [items, l]: its hidden code where items
-    are the rows of `split`, its weights in W where they are columns."""
-    if orientation == "item":
-        return np.asarray(model.codes(sparse_rows(split.train)))
-    return np.asarray(model.Wt)
+    are rows, its weights in W where they are columns. `codes` are those of all rows (rows, l)."""
+    return np.asarray(codes if orientation == "item" else model.Wt)
 
 
 def user_blocks(
-    model: AutoRec, split: Split, orientation: str
+    model: AutoRec, codes: tf.Tensor, orientation: str
 ) -> Callable[[int, int], np.ndarray]:
     """A function (first, last) -> the raw predictions of every item for users first..last-1,
-    float32 [last - first, items]."""
-    codes = model.codes(sparse_rows(split.train))
+    float32 [last - first, items]; `codes` are those of all rows (rows, l)."""
     if orientation == "item":
         return lambda first, last: model.reconstruct(codes, first, last).numpy().T
-    num_items = split.train.num_columns
+    num_items = model.Wt.shape[0]
     return lambda first, last: model.reconstruct(codes[first:last], 0, num_items).numpy()
 
 

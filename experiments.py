@@ -18,7 +18,7 @@ from batch import sparse_rows
 from config import Config
 from data_preprocessor import Ratings, Split, split_ratings
 from errors import Diverged
-from evaluation import scores, user_blocks
+from evaluation import item_vectors, scores, user_blocks
 from pretraining import pretrain
 from scoring import Scores
 from training import HeldOut
@@ -103,7 +103,8 @@ def validation_split(config: Config, ratings: Ratings) -> Split:
 
 @dataclass(frozen=True)
 class Member:
-    """One model of a blend: its settings, weight and lone scores, and how it predicts."""
+    """One model of a blend: its settings, weight and lone scores, how it predicts, and what it has
+    learned of the items."""
 
     config: Config
     weight: float
@@ -111,6 +112,7 @@ class Member:
     test_rmse: float
     model: AutoRec
     predict_block: Callable[[int, int], np.ndarray]
+    item_vectors: np.ndarray
 
     def row(self) -> dict[str, Any]:
         """The member's line in members.csv."""
@@ -149,16 +151,22 @@ def blend(
     _, held_out = fit(part, "for the weights")
     models, predictions = fit(whole, "for the result")
     weights = blend_weights(np.clip(held_out, *ratings.scale), part.test.values)
-    members = [
-        Member(
-            member, float(weight), scores(part, held, ratings.scale).rmse,
-            scores(whole, predicted, ratings.scale).rmse, model,
-            user_blocks(model, oriented(whole, member), member.orientation)
+    members = []
+    for member, weight, held, predicted, model in zip(
+        settings, weights, held_out, predictions, models, strict=True
+    ):
+        codes = model.codes(sparse_rows(oriented(whole, member).train))
+        members.append(
+            Member(
+                member,
+                weight=float(weight),
+                validation_rmse=scores(part, held, ratings.scale).rmse,
+                test_rmse=scores(whole, predicted, ratings.scale).rmse,
+                model=model,
+                predict_block=user_blocks(model, codes, member.orientation),
+                item_vectors=item_vectors(model, codes, member.orientation),
+            )
         )
-        for member, weight, held, predicted, model in zip(
-            settings, weights, held_out, predictions, models, strict=True
-        )
-    ]  # fmt: skip
     return members, weights @ np.clip(predictions, *ratings.scale), whole
 
 

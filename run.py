@@ -200,9 +200,10 @@ class Run:
         if leaking:
             found[RECONSTRUCTION] = leaking().rmse
         split, test = self.split, self.split.test
-        predictions = model.predict(sparse_rows(split.train), test.rows, test.indices)
-        blocks = user_blocks(model, split, config.orientation)
-        learned = [(1.0, item_vectors(model, split, config.orientation))]
+        train = sparse_rows(split.train)
+        predictions, codes = model.predict(train, test.rows, test.indices), model.codes(train)
+        blocks = user_blocks(model, codes, config.orientation)
+        learned = [(1.0, item_vectors(model, codes, config.orientation))]
         return found | self.judge(split, predictions, blocks, learned, config.orientation)
 
     def fit(
@@ -276,7 +277,6 @@ class Run:
 
     def blend(self) -> dict[str, Any]:
         """Train several models and blend them."""
-        from evaluation import item_vectors
         from experiments import blend
 
         self.tracker.log_parameters(self.config.recorded() | self.facts)
@@ -297,7 +297,7 @@ class Run:
         def predict_block(first: int, last: int) -> np.ndarray:
             return sum(member.weight * member.predict_block(first, last) for member in members)
 
-        learned = [(m.weight, item_vectors(m.model, split, m.config.orientation)) for m in members]
+        learned = [(member.weight, member.item_vectors) for member in members]
         found = self.judge(split, predictions, predict_block, learned, "item")
         return {"status": "finished"} | found
 

@@ -51,7 +51,7 @@ def test_blocks_of_users_are_the_predictions_of_all_pairs(orientation, engine, s
     users, items = (x.ravel() for x in np.indices((USERS, ITEMS + 1)))
     pairs = (items, users) if orientation == "item" else (users, items)
     expected = model.predict(sparse_rows(split.train), *pairs).reshape(USERS, ITEMS + 1)
-    block = user_blocks(model, split, orientation)
+    block = user_blocks(model, model.codes(sparse_rows(split.train)), orientation)
     np.testing.assert_allclose(block(0, USERS), expected, atol=1e-5)
     np.testing.assert_allclose(block(17, 23), expected[17:23], atol=1e-5)
     assert expected.std() > 0.1
@@ -61,7 +61,7 @@ def test_blocks_of_users_are_the_predictions_of_all_pairs(orientation, engine, s
 def test_what_is_learned_of_items_is_their_codes_or_their_weights(orientation):
     split = random_split(orientation)
     model = random_model(split)
-    found = item_vectors(model, split, orientation)
+    found = item_vectors(model, model.codes(sparse_rows(split.train)), orientation)
     codes = model.codes(sparse_rows(split.train))
     assert found.shape == (ITEMS + 1, 6)
     np.testing.assert_array_equal(found, codes if orientation == "item" else model.Wt)
