@@ -42,9 +42,9 @@ def main() -> None:
         figures |= {f"{name}_epoch_s": round(seconds, 3), f"{name}_rmse": round(rmse, 6)}
         print(f"| {name.replace('_', ', ', 1).replace('_', ' ')} | {seconds:.2f} | {rmse:.5f} |")
     for name in ("dense", "sparse"):
-        ratio = figures["dense_two_workers_epoch_s"] / figures[f"{name}_epoch_s"]
-        figures[f"two_workers_over_{name}"] = round(ratio, 2)
-        print(f"Two workers take {ratio:.1f} times as long as one {name} process.")
+        ratio = round(figures["dense_two_workers_epoch_s"] / figures[f"{name}_epoch_s"], 2)
+        figures[f"two_workers_over_{name}"] = ratio
+        print(f"Two workers take {ratio:.2f} times as long as one {name} process.")
     if arguments.json:
         write_json(arguments.json, figures)
 

@@ -80,7 +80,7 @@ def test_what_a_second_worker_costs_is_what_was_measured():
         seconds, rmse = figures[f"{name}_epoch_s"], figures[f"{name}_rmse"]
         assert f"| {shown} | {seconds:.2f} | {rmse:.5f} |" in table
     for name in ("dense", "sparse"):
-        ratio = f"Two workers take {figures[f'two_workers_over_{name}']:.1f} times as long as one"
+        ratio = f"Two workers take {figures[f'two_workers_over_{name}']:.2f} times as long as one"
         assert f"{ratio} {name} process." in table
 
 
