@@ -20,6 +20,7 @@ SMALL = (
     "--comet off --hidden_neuron 8 --batch_size 13 --base_lr 0.005 --engine dense --grad_clip "
     "--checkpoint_every 5 --train_epoch"
 ).split()
+EPOCHS = 150  # enough of them that a signal comes before the last
 PLAIN = ["--regularization", "plain", "--lambda_value", "20"]
 
 
@@ -83,7 +84,7 @@ def assert_same_epochs(folder, other, count):
 
 
 def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data, tmp_path):
-    flags, results = [*SMALL, 60, "--data_dir", small_data], tmp_path / "results"
+    flags, results = [*SMALL, EPOCHS, "--data_dir", small_data], tmp_path / "results"
     one = run_main(*flags, "--run_name", "one", cwd=tmp_path, TF_CONFIG="means nothing alone")
     assert (one.returncode, one.stderr) == (0, "")
     with Workers(*flags, "--run_name", "two", cwd=tmp_path) as two:
@@ -93,15 +94,15 @@ def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data
     assert codes == [143, 143]
     assert errors[0] == "" and "Finishing this epoch" in errors[1]
     done = len(read_metrics(results / "two"))
-    assert 3 < done < 60 and f"Interrupted after epoch {done}" in printed[0]
-    assert f"Trained {done} of 60 epochs." in printed[1]
+    assert 3 < done < EPOCHS and f"Interrupted after epoch {done}" in printed[0]
+    assert f"Trained {done} of {EPOCHS} epochs." in printed[1]
 
     resume = "--resume", results / "two", "--data_dir", small_data
     with Workers(*resume, cwd=tmp_path) as two:
         codes, printed, errors = two.ends()
     assert (codes, errors) == ([0, 0], ("", ""))
     assert f"Going on after epoch {done}." in printed[0]
-    assert_same_epochs(results / "two", results / "one", 60)
+    assert_same_epochs(results / "two", results / "one", EPOCHS)
     records = [read_json(results / name / "config.json") for name in ("one", "two")]
     assert [(record["workers"], record["replicas"]) for record in records] == [(1, 1), (2, 2)]
     assert sorted(path.name for path in results.iterdir()) == ["one", "two"]
@@ -109,7 +110,7 @@ def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data
 
 
 def test_a_worker_that_dies_ends_the_other_and_one_process_goes_on(small_data, tmp_path):
-    flags, results = [*SMALL, 60, *PLAIN, "--data_dir", small_data], tmp_path / "results"
+    flags, results = [*SMALL, EPOCHS, *PLAIN, "--data_dir", small_data], tmp_path / "results"
     with Workers(*flags, "--run_name", "two", cwd=tmp_path) as two:
         two.at_epoch(7, results / "two")
         two.processes[1].kill()
@@ -125,7 +126,7 @@ def test_a_worker_that_dies_ends_the_other_and_one_process_goes_on(small_data, t
         done = run_main(*start, "--data_dir", small_data, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert ("Going on after epoch" in done.stdout) == (name == "two")
-    assert_same_epochs(results / "two", results / "one", 60)
+    assert_same_epochs(results / "two", results / "one", EPOCHS)
 
 
 MIRRORED = """
