@@ -25,7 +25,7 @@ from batch import Batch, SparseRows, places
 from config import Config
 from dense_engine import DenseEngine
 from errors import UserError
-from optimizer import OPTIMIZERS
+from optimizer import OPTIMIZERS, counter
 from streams import random_stream
 
 PREDICTION_ROWS = 512  # rows predicted at a time
@@ -44,7 +44,8 @@ def choose_engine(config: Config, density: float) -> str:
 
     "auto": sparse for float32 on a CPU, if Numba is there and at most `SPARSE_DENSITY` of the
     rating matrix is observed, else dense. Raises UserError for "sparse" without Numba, and for
-    bfloat16 where it would not be faster.
+    bfloat16 where it would not be faster. What is distributed is dense: Numba's part of a graph
+    serves one CPU.
     """
     wanted, precision = config.engine, config.precision
     numba = importlib.util.find_spec("numba") is not None
@@ -61,7 +62,7 @@ def choose_engine(config: Config, density: float) -> str:
     if wanted != "auto":
         return wanted
     sparse = numba and not on_gpu and density <= SPARSE_DENSITY and precision == "float32"
-    return "sparse" if sparse else "dense"
+    return "sparse" if sparse and not config.distribute else "dense"
 
 
 def multiplies_bfloat16() -> bool:
@@ -79,7 +80,8 @@ class AutoRec(tf.Module):
     `num_columns` is n; `scale` the lowest and highest rating, which a bounded output activation
     spans; `config` gives everything else, initialisation seed included. Its engine "sparse"
     computes from observed entries with `num_threads` threads (sparse_engine.py); any other
-    value, with dense products in TensorFlow (dense_engine.py).
+    value, with dense products in TensorFlow (dense_engine.py). Made in the scope of a
+    tf.distribute strategy, it is trained by all its replicas together.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class AutoRec(tf.Module):
     ) -> None:
         super().__init__(name="autorec")
         self.config, self.scale = config, scale
+        self.strategy = tf.distribute.get_strategy()  # without a scope, one of a single replica
         sizes = config.hidden_neuron
         seeds = random_stream(config.random_seed, "initialisation").integers(
             2**31, size=(len(sizes) + 1, 2)
@@ -103,7 +106,7 @@ class AutoRec(tf.Module):
             (normal(f"V{i}", shape, shape[0] ** -0.5, seed), tf.Variable(tf.zeros(shape[1])))
             for i, (shape, seed) in enumerate(zip(pairwise(sizes), seeds[2:], strict=True), 2)
         ]
-        self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
+        self.steps = counter(0, tf.int64)
         self.drop_seeds = random_stream(config.random_seed, "dropout").integers(
             2**31, size=len(sizes) + 1
         )
@@ -147,7 +150,11 @@ class AutoRec(tf.Module):
         """Dropout (Srivastava et al., 2014) of `x`, drawn anew for each layer and step."""
         if not rate:
             return x
-        seed = tf.stack([tf.constant(self.drop_seeds[layer]), self.steps])
+        replica, step = tf.distribute.get_replica_context(), self.steps
+        if replica.num_replicas_in_sync > 1:  # every replica leaves out something else
+            number = tf.cast(replica.replica_id_in_sync_group, step.dtype)
+            step = step * replica.num_replicas_in_sync + number
+        seed = tf.stack([tf.constant(self.drop_seeds[layer]), step])
         return tf.nn.experimental.stateless_dropout(x, rate, seed)
 
     def output(self, x: tf.Tensor) -> tf.Tensor:
@@ -231,11 +238,29 @@ class AutoRec(tf.Module):
             # Steps depend on each other; asking for more at once would only hold more memory.
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             rows = order[start : start + batch_size]
-            gradients, cost, squared_error = self.gradients(ratings, rows)
-            self.optimizer.apply(self.clip(gradients), learning_rate)
-            self.steps.assign_add(1)
-            total += tf.cast(tf.stack([cost, squared_error]), tf.float64)
+            sums = self.strategy.run(self._step, (ratings, rows, learning_rate))
+            # All replicas have the same sums.
+            sums = self.strategy.experimental_local_results(sums)[0]
+            total += tf.cast(sums, tf.float64)
         return total[0], total[1]
+
+    def _step(self, ratings, rows, learning_rate):
+        """One replica's share of a mini-batch's step: every so many-th of its rows, perhaps none.
+        Gradients, cost and squared error are sums over rows, so the replicas' are added; plain Ω is
+        no such sum, and each brings its share. Returns the batch's cost and squared error."""
+        replica = tf.distribute.get_replica_context()
+        number, count = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
+        if count == 1:
+            gradients, cost, squared_error = self.gradients(ratings, rows)
+            sums = tf.stack([cost, squared_error])
+        else:
+            part = rows[number::count]
+            gradients, cost, squared_error = self.gradients(ratings, part, 1 / count)
+            sums = tf.stack([cost, squared_error])
+            *gradients, sums = replica.all_reduce("SUM", [*gradients, sums])
+        self.optimizer.apply(self.clip(gradients), learning_rate)
+        self.steps.assign_add(1)
+        return sums
 
     @tf.function
     def _full_gradients(self, ratings):

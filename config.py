@@ -37,7 +37,8 @@ def option(
     choices: Sequence[str] | None = None,
     place: bool = False,
 ) -> Any:
-    """A field of `Config` that is also a flag. `place`: a path, which no record repeats."""
+    """A field of `Config` that is also a flag. `place`: it says where a run is, not what, and no
+    record repeats it."""
     return field(
         default=default,
         metadata=dict(group=group, text=text, check=check, choices=choices, place=place),
@@ -50,6 +51,7 @@ def constant(value: Any) -> Any:
 
 
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
+NOT_DISTRIBUTED = ("tune", "members", "pretrain_epoch")
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
@@ -225,6 +227,14 @@ class Config:
         "RMSE; 0: never",
         NOT_NEGATIVE,
     )
+    distribute: str | None = option(
+        None,
+        "training",
+        "mirrored: on all GPUs of this machine; workers: on the machines in the environment "
+        "variable TF_CONFIG, one process each (default: this process alone)",
+        choices=("mirrored", "workers"),
+        place=True,
+    )
     random_seed: int = option(
         1994, "training", "seed of split, initialisation and shuffling", NOT_NEGATIVE
     )
@@ -314,6 +324,23 @@ class Config:
             )
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
+        if self.distribute:
+            self.check_distributed()
+
+    def check_distributed(self) -> None:
+        """Raise UserError for what several devices or machines do not do together."""
+        alone = [f"--{name}" for name in NOT_DISTRIBUTED if getattr(self, name)]
+        if self.engine == "sparse":
+            alone.append("--engine sparse")
+        if self.optimizer_method in ("RProp", "LBFGS"):
+            alone.append(f"--optimizer_method {self.optimizer_method}")
+        if self.num_splits > 1:
+            alone.append(f"--num_splits {self.num_splits}")
+        if alone:
+            raise UserError(
+                f"{alone[0]} does not go with --distribute, which trains one model by mini-batches "
+                "and the dense engine: leave one of them out"
+            )
 
     @classmethod
     def of_run(cls, folder: str | Path, **others: Any) -> "Config":
@@ -454,7 +481,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
 def resumed(given: dict[str, Any]) -> Config:
     """The settings of the run in the folder `given["resume"]`, and of the flags `given` beside it
     those that may be others now."""
-    free = ("data_dir", "comet", "tensorboard", "train_epoch")
+    free = ("data_dir", "comet", "tensorboard", "train_epoch", "distribute")
     config = Config.of_run(given["resume"])
     for name, value in given.items():
         found = getattr(config, name)

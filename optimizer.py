@@ -35,7 +35,7 @@ class Adam(tf.Module):
         self.parameters = list(parameters)
         self.beta_1, self.beta_2 = config.adam_beta_1, config.adam_beta_2
         self.epsilon = config.adam_epsilon
-        self.t = tf.Variable(0.0, trainable=False)
+        self.t = counter(0.0, tf.float32)
         self.m, self.v = zeros_like(parameters), zeros_like(parameters)
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
@@ -296,6 +296,18 @@ def zeros_like(parameters: Sequence[tf.Variable], *leading: int) -> list[tf.Vari
     return [
         tf.Variable(tf.zeros([*leading, *x.shape], x.dtype), trainable=False) for x in parameters
     ]
+
+
+def counter(value: float, dtype: tf.DType) -> tf.Variable:
+    """A number that every replica of a tf.distribute strategy, if there is one, counts for itself:
+    all count alike, and nothing has to be sent."""
+    return tf.Variable(
+        value,
+        dtype=dtype,
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
 
 
 def variable(value: float | list[float]) -> tf.Variable:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from records import (
     results,
     slice_rows,
 )
+from replicas import Cluster, Replicas, read_cluster
 from report import Findings, page, well_known
 from runtime import num_threads, start_tensorflow
 from scoring import Scores, cold_pairs
@@ -47,11 +49,16 @@ def run_split(
     """Run `config` on its split and return the summary that the run folder holds.
 
     `started` is when the user's waiting began (time.perf_counter). Raises UserError if the
-    settings do not fit the data or the machine, before anything is written.
+    settings do not fit the data or the machine, before anything is written. Of several workers,
+    the first one does all this, and the others help and return no summary.
     """
+    cluster = read_cluster(config.distribute)
     split = split_ratings(
         ratings, config.train_ratio, config.split_seed, config.orientation, config.validation_ratio
     )
+    if cluster.index > 0:
+        assist(config, ratings, split, interruption, cluster)
+        return {}
     with ExitStack() as stack:
         folder = RunFolder(config.results_dir, config.run_name or default_name(config),
                            resume=bool(config.resume), chosen=bool(config.run_name))  # fmt: skip
@@ -60,12 +67,10 @@ def run_split(
         if config.resume:
             check_resumable(config, ratings, folder, record)
         tell(headline(config, ratings, split))
-        start_tensorflow()
-        from AutoRec import choose_engine
-        from summaries import tell_if_missing
-
-        config = replace(config, engine=choose_engine(config, split.train.density))
+        config, replicas = start(config, ratings, split, cluster)
         if config.tensorboard:
+            from summaries import tell_if_missing
+
             tell_if_missing(tell)
         folder.create()
         config = replace(config, run_name=folder.path.name)
@@ -77,15 +82,84 @@ def run_split(
         stack.callback(tracker.close, hurry=lambda: interruption.requested)
         stack.callback(progress.close)
         run = Run(
-            config, ratings, split, folder, tracker, progress, interruption, started,
+            config, ratings, split, folder, tracker, progress, interruption, started, replicas,
             experiment_key=tracker.experiment_key or key,
         )  # fmt: skip
         try:
-            summary = run.run()
+            with replicas.together(f"start all workers again, with --resume {folder.path}"):
+                summary = run.run()
+                replicas.everyone(0)  # who else is there waits for this one's records
         except OSError as error:
             raise UserError(unwritable(folder, error)) from error
     tell(closing_lines(summary, folder))
     return summary
+
+
+def start(
+    config: Config, ratings: Ratings, split: Split, cluster: Cluster
+) -> tuple[Config, Replicas]:
+    """Start TensorFlow, and return `config` with its engine chosen, and what it is to run on.
+    Raises UserError if other workers are not there, or were started with something else."""
+    start_tensorflow()
+    from AutoRec import choose_engine
+
+    config = replace(config, engine=choose_engine(config, split.train.density))
+    replicas = Replicas(config.distribute, cluster, tell)
+    settings = replace(config, comet="off", run_name=None).recorded()
+    replicas.agree(
+        "settings or ratings", (settings, ratings.fingerprint, replicas.count),
+        "start all workers with the same flags, on the same data",
+    )  # fmt: skip
+    return config, replicas
+
+
+def assist(
+    config: Config, ratings: Ratings, split: Split, interruption: Interruption, cluster: Cluster
+) -> None:
+    """Train the model of `run_split` as a worker that is not the first one: the same epochs,
+    without records. It goes on from the same checkpoint, and ends when the first one does."""
+    tell(headline(config, ratings, split))
+    tell(f"Worker {cluster.index} of {cluster.size}: the first one, worker 0, keeps the records.")
+    config, replicas = start(config, ratings, split, cluster)
+    from experiments import build
+    from training import State, epochs
+
+    with replicas.together("start all workers again, with --resume and worker 0's run folder"):
+        with replicas.scope():
+            model = build(config, split, ratings.scale, num_threads())
+        state = State(model, split)
+        kept = kept_checkpoint(config, ratings, Path(config.resume or ""), "checkpoint")
+        if config.resume and kept.load():
+            kept.restore(state)
+        agree_on_epoch(replicas, state)
+        with closing(epochs(model, split, state=state)) as every_epoch:
+            for _ in every_epoch:
+                if asked_of_anyone(replicas, interruption):
+                    break
+        tell(f"Trained {int(state.epoch.numpy())} of {config.train_epoch} epochs.")
+        replicas.everyone(0)
+
+
+def agree_on_epoch(replicas: Replicas, state: Any) -> None:
+    replicas.agree(
+        "checkpoints", int(state.epoch.numpy()),
+        "--resume needs worker 0's run folder, as it is now, at every worker",
+    )  # fmt: skip
+
+
+def asked_of_anyone(replicas: Replicas, interruption: Interruption) -> bool:
+    """Whether any worker is to end; if so, all are, with the same exit code."""
+    number = max(replicas.everyone(interruption.number))
+    interruption.number = number or interruption.number
+    return bool(number)
+
+
+def kept_checkpoint(config: Config, ratings: Ratings, folder: Path, name: str) -> Checkpoint:
+    """What is kept of a training in `folder`; it is for these settings and ratings alone."""
+    settings = config.recorded() | {"fingerprint": ratings.fingerprint}
+    for free in ("train_epoch", "comet", "tensorboard", "run_name"):  # which may change
+        del settings[free]
+    return Checkpoint(folder, name, json.loads(json.dumps(settings)))
 
 
 def check_resumable(
@@ -127,6 +201,7 @@ class Run:
     progress: Progress
     interruption: Interruption
     started: float
+    replicas: Replicas
     experiment_key: str | None  # Comet's
     seconds_before: float = 0.0  # of what is resumed
     summaries: "Summaries | None" = None
@@ -162,6 +237,8 @@ class Run:
             "cold_test_ratings": int(cold_pairs(train, test.rows, test.indices).sum()),
             "fingerprint": self.ratings.fingerprint,
             "threads": num_threads(),
+            "workers": self.replicas.cluster.size,
+            "replicas": self.replicas.count,
         }
 
     def train(self) -> dict[str, Any]:
@@ -179,7 +256,10 @@ class Run:
         for metrics in folder.metrics:
             self.log(metrics)
         unbuilt = replace(config, pretrain_epoch=0) if kept else config
-        model = build(unbuilt, self.split, self.ratings.scale, num_threads(), self.stop_if_asked)
+        with self.replicas.scope():
+            model = build(
+                unbuilt, self.split, self.ratings.scale, num_threads(), self.stop_if_asked
+            )
         leaking = reconstruction(model, self.split) if config.score_reconstruction else None
         done = self.fit(model, self.split, "checkpoint", self.record, leaking)
         self.progress.close()
@@ -223,10 +303,11 @@ class Run:
         if kept:
             self.seconds_before = max(self.seconds_before, kept["seconds"])
             self.progress.say(f"Going on after epoch {kept['epoch']}.")
+        agree_on_epoch(self.replicas, state)
         with closing(epochs(model, split, leaking, state)) as every_epoch:
             for metrics in every_epoch:
                 record(metrics)
-                asked, epoch = self.interruption.requested, metrics.epoch
+                asked, epoch = asked_of_anyone(self.replicas, self.interruption), metrics.epoch
                 if asked or state.is_done or epoch % self.config.checkpoint_every == 0:
                     checkpoint.save(state, epoch, self.seconds, self.folder.mark())
                 if asked:
@@ -238,11 +319,7 @@ class Run:
         return self.seconds_before + time.perf_counter() - self.started
 
     def checkpoint(self, name: str) -> Checkpoint:
-        """What is kept of a training; it is for these settings and ratings alone."""
-        settings = self.config.recorded() | {"fingerprint": self.ratings.fingerprint}
-        for free in ("train_epoch", "comet", "tensorboard", "run_name"):  # which may change
-            del settings[free]
-        return Checkpoint(self.folder.path, name, json.loads(json.dumps(settings)))
+        return kept_checkpoint(self.config, self.ratings, self.folder.path, name)
 
     def stop_if_asked(self) -> None:
         if self.interruption.requested:

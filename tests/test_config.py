@@ -47,6 +47,7 @@ DEFAULTS = {
     "decay_epoch_step": 50,
     "decay_rate": 0.5,
     "patience": 0,
+    "distribute": None,
     "random_seed": 1994,
     "display_step": 1,
     "checkpoint_every": 50,
@@ -138,6 +139,7 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
         ("run_name", "my run-1.a", "my run-1.a"),
         ("comet", "off", "off"),
         ("tensorboard", "true", True),
+        ("distribute", "workers", "workers"),
     ],
 )
 def test_a_flag_sets_its_own_setting_and_no_other(flag, text, value):
@@ -463,7 +465,8 @@ def test_every_setting_but_the_paths_is_recorded():
                     hidden_neuron=(5, 4), members=("item", "user"))  # fmt: skip
     recorded = json.loads(json.dumps(config.recorded()))
     assert "someone" not in json.dumps(recorded)
-    assert set(recorded) == {f.name for f in fields(Config)} - {"resume", "data_dir", "results_dir"}
+    places = {"resume", "data_dir", "results_dir", "distribute"}
+    assert set(recorded) == {f.name for f in fields(Config)} - places
     settings = {name: getattr(config, name) for name in recorded}
     assert config.recorded() == settings
     assert recorded == settings | dict(hidden_neuron=[5, 4], members=["item", "user"], tune=[],

@@ -16,6 +16,7 @@ from benchmarks.faults import line
 from config import Config, flag_fields, parse_arguments
 from data_preprocessor import load_ratings
 from downloads import DATASETS
+from replicas import Cluster, read_cluster
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -96,6 +97,25 @@ def test_the_table_of_faults_is_that_of_the_committed_rows_and_nothing_is_lost()
     assert all(fault.survived == fault.tried and fault.lost == 0 for fault in faults)
     assert sum(fault.tried for fault in faults if fault.fault.startswith("file")) >= 10_000
     assert sum(fault.tried for fault in faults if fault.fault.startswith("SIGKILL")) >= 50
+
+
+def test_what_a_second_worker_costs_is_what_was_measured():
+    place = REPOSITORY / "results" / "workers" / "workers.json"
+    figures = json.loads(place.read_text("utf-8"))
+    table = README.split("<!-- what benchmarks.workers printed -->")[1].split("<!-- end -->")[0]
+    for name, shown in (("sparse", "sparse"), ("dense", "dense"),
+                        ("dense_two_workers", "dense, two workers")):  # fmt: skip
+        seconds, rmse = figures[f"{name}_epoch_s"], figures[f"{name}_rmse"]
+        assert f"| {shown} | {seconds:.2f} | {rmse:.5f} |" in table
+    for name in ("dense", "sparse"):
+        ratio = f"Two workers take {figures[f'two_workers_over_{name}']:.2f} times as long as one"
+        assert f"{ratio} {name} process." in table
+
+
+def test_the_tf_config_of_the_example_is_understood(monkeypatch):
+    (text,) = re.findall(r"export TF_CONFIG='(.*)'", README)
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert read_cluster("workers") == Cluster(("10.0.0.1:2222", "10.0.0.2:2222"), 0)
 
 
 def test_the_commands_for_a_finished_run_are_understood():
