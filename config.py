@@ -62,7 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "orientation": "user", "train_ratio": 0.75, "regularization": "plain", "decay_rate": 0.96,
         "score_reconstruction": True,
     },
-    "best": {"members": ("denoising", "wide", "weighted", "user")},
+    "best": {"members": ("deep", "wide", "weighted", "user")},
 }  # fmt: skip
 
 
@@ -97,8 +97,8 @@ class Config:
     members: tuple[str, ...] = option(
         (), "experiment",
         "models (experiments.py) to blend with weights learned on validation ratings: item, "
-        "denoising, wide, weighted, user",
-        choices=("item", "denoising", "wide", "weighted", "user"),
+        "denoising, wide, deep, weighted, user",
+        choices=("item", "denoising", "wide", "deep", "weighted", "user"),
     )
     score_reconstruction: bool = option(
         False, "experiment",

@@ -46,6 +46,10 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "wide": {"orientation": "item", "regularization": "plain", "lambda_value": 15.0,
              "hidden_neuron": (1000,), "input_dropout": 0.7, "base_lr": 0.005,
              "decay_epoch_step": 15, "train_epoch": 75},
+    "deep": {"orientation": "item", "regularization": "plain", "lambda_value": 0.2,
+             "lambda_encoder": 25.0, "lambda_decoder": 25.0, "hidden_neuron": (500, 250, 500),
+             "pretrain_epoch": 60, "input_dropout": 0.5, "base_lr": 0.005, "decay_epoch_step": 20,
+             "train_epoch": 120},
     "weighted": {"orientation": "item", "regularization": "weighted", "lambda_value": 1.0,
                  "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
     "user": {"orientation": "user", "regularization": "weighted", "lambda_value": 1.0,
@@ -123,14 +127,19 @@ class Member:
 
 
 def blend(
-    config: Config, ratings: Ratings, threads: int, train: Train
+    config: Config,
+    ratings: Ratings,
+    threads: int,
+    train: Train,
+    after_epoch: Callable[[], object] = lambda: None,
 ) -> tuple[list[Member], np.ndarray, Split]:
     """Train `config.members` and blend them with weights learned on validation ratings.
 
     Every member is trained twice: without a tenth of the training ratings, which then choose the
     weights, and with all of them, for the result. Returns the members, the blend's raw
     predictions of the test ratings (float64 [pairs]) and the split, whose rows are items. `train`
-    is called once for every training, and may raise to end it all.
+    is called once for every training, and may raise to end it all; so may `after_epoch`, which is
+    called after every epoch of pre-training.
     """
     config = replace(config, orientation="item")
     whole = split_ratings(ratings, config.train_ratio, config.split_seed)
@@ -140,7 +149,7 @@ def blend(
         models, predictions = [], []
         for number, member in enumerate(settings, 1):
             own = oriented(split, member)
-            model = build(member, own, ratings.scale, threads)
+            model = build(member, own, ratings.scale, threads, after_epoch)
             train(model, own, f"{step}, model {number}")
             pairs = split.test.rows, split.test.indices
             pairs = pairs if member.orientation == "item" else pairs[::-1]

@@ -364,7 +364,9 @@ class Run:
             self.fit(model, split, name, self.progress.show)
             self.stop_if_asked()
 
-        members, predictions, split = blend(self.config, self.ratings, num_threads(), train)
+        members, predictions, split = blend(
+            self.config, self.ratings, num_threads(), train, self.stop_if_asked
+        )
         self.progress.close()
         self.findings.members = [member.row() for member in members]
         write_csv(self.folder.path / "members.csv", self.findings.members)

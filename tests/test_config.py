@@ -197,7 +197,7 @@ PRESET_VALUES = {
         orientation="user", train_ratio=0.75, regularization="plain", decay_rate=0.96,
         score_reconstruction=True,
     ),
-    "best": dict(members=("denoising", "wide", "weighted", "user")),
+    "best": dict(members=("deep", "wide", "weighted", "user")),
 }  # fmt: skip
 
 
