@@ -429,8 +429,10 @@ class Run:
         }
         report = page(self.settings, summary, self.findings)
         write_text(self.folder.path / "report.html", report)
-        self.folder.write_json("summary.json", summary)
         self.tracker.log_summary(summary)
+        # First Comet's record: a run that dies while it closes is not finished, and is resumed.
+        self.tracker.close(hurry=lambda: self.interruption.requested)
+        self.folder.write_json("summary.json", summary)
 
     def record(self, metrics: EpochMetrics) -> None:
         self.folder.add(metrics)

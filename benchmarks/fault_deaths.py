@@ -46,11 +46,9 @@ def rows(kills: int = KILLS) -> Iterator[Fault]:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         place.make_data()
-        started = time.perf_counter()
         place.run("--run_name whole")
-        seconds = time.perf_counter() - started
         yield killed_downloading(place)
-        yield from killed(place, seconds, kills)
+        yield from killed(place, kills)
         yield signalled(place, [signal.SIGINT], 130, "Ctrl-C once")
         yield signalled(place, [signal.SIGTERM], 143, "SIGTERM once")
         yield signalled(place, [signal.SIGINT] * 2, 130, "Ctrl-C twice")
@@ -95,8 +93,12 @@ class Place:
         return self.path / "results" / name
 
     def recover(self, name: str) -> tuple[int, str, str]:
-        """Resume the run called `name`, or repeat it if it had not begun."""
+        """Resume the run called `name`, or repeat it if it had not begun; a finished one is let
+        be."""
         folder = self.run_folder(name)
+        summary = folder / "summary.json"
+        if summary.exists() and json.loads(summary.read_text("utf-8"))["status"] == "finished":
+            return 0, "", ""
         if (folder / "config.json").exists():
             return self.run(f"--resume results/{name} --data_dir data")
         shutil.rmtree(folder, ignore_errors=True)
@@ -106,7 +108,7 @@ class Place:
         """Whether the run has the metrics and parameters of the one that was left alone, all of
         its records, and nothing half-written."""
         found, expected = self.run_folder(name), self.run_folder("whole")
-        names = [{p.name for p in folder.iterdir()} for folder in (found, expected)]
+        names = [{p.name for p in folder.iterdir()} - {".lock"} for folder in (found, expected)]
         same_bytes = all(
             (found / each).read_bytes() == (expected / each).read_bytes()
             for each in ("parameters.data-00000-of-00001", "train_record.txt", "test_record.txt")
@@ -131,9 +133,12 @@ def metrics(folder: Path) -> list[list[str]]:
     return [line.split(",")[: -len(TIMES)] for line in lines]
 
 
-def killed(place: Place, seconds: float, kills: int) -> Iterator[Fault]:
+def killed(place: Place, kills: int) -> Iterator[Fault]:
     """SIGKILL at moments spread over a run's life; a row for each stage that it was in."""
     stages: dict[str, list[bool]] = {}
+    started = time.perf_counter()
+    place.run("--run_name timed")
+    seconds = time.perf_counter() - started
     for i in range(kills):
         process = place.start("--run_name cut")
         try:
@@ -142,10 +147,11 @@ def killed(place: Place, seconds: float, kills: int) -> Iterator[Fault]:
             process.kill()
         process.communicate()
         folder = place.run_folder("cut")
-        stage = stage_of(folder)
-        recovered = process.returncode == 0 or place.recover("cut")[0] == 0
-        stages.setdefault(stage, []).append(recovered and place.is_whole("cut"))
-        shutil.rmtree(folder)
+        if process.returncode != 0:  # else it was faster than we
+            stage = stage_of(folder)
+            recovered = place.recover("cut")[0] == 0
+            stages.setdefault(stage, []).append(recovered and place.is_whole("cut"))
+        shutil.rmtree(folder, ignore_errors=True)
     for stage, survived in stages.items():
         yield Fault(f"SIGKILL {stage}", len(survived), sum(survived), survived.count(False),
                     "resumed: Going on after epoch ..." if "training" in stage or "writing" in stage
@@ -201,7 +207,7 @@ def stage_of(folder: Path) -> str:
         return "while starting and parsing"
     if not (folder / "metrics.csv").exists():
         return "while building the model"
-    if (folder / "summary.json").exists():
+    if (folder / "report.html").exists():
         return "while closing"
     return "while training, with checkpoints" if not (folder / "basic_info.txt").exists() else (
         "while writing the records"
