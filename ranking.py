@@ -15,7 +15,7 @@ import numpy as np
 from data_preprocessor import RatingMatrix
 from scoring import COLD_RATING
 
-BLOCK_USERS = 128  # users whose predictions of all items are held at a time
+BLOCK_USERS = 64  # users whose predictions of all items are held at a time
 
 
 @dataclass(frozen=True)
