@@ -26,6 +26,7 @@ from training import HeldOut
 # Trains a model on a split; what it is trained for is told in words.
 Train = Callable[[AutoRec, Split, str], object]
 
+FOR_WEIGHTS, FOR_RESULT = "for the weights", "for the result"  # what a blend trains models for
 VALIDATION_RATIO = 0.1  # of the training ratings, to choose settings or learn weights by
 
 # What --tune chooses from. The bounds are those of an exploration; the choice is each split's own.
@@ -157,8 +158,8 @@ def blend(
             predictions.append(model.predict(sparse_rows(own.train), *pairs))
         return models, predictions
 
-    _, held_out = fit(part, "for the weights")
-    models, predictions = fit(whole, "for the result")
+    _, held_out = fit(part, FOR_WEIGHTS)
+    models, predictions = fit(whole, FOR_RESULT)
     weights = blend_weights(np.clip(held_out, *ratings.scale), part.test.values)
     members = []
     for member, weight, held, predicted, model in zip(

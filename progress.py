@@ -16,14 +16,15 @@ class Progress:
         self.dataset, self.epochs = dataset, epochs
         self.stream = stream or sys.stdout
         self.live = self.stream.isatty()
-        self.test_rmse: float | None = None
+        self.held_out, self.test_rmse = "test", None
         self.line = ""
 
-    def begin(self, name: str, epochs: int) -> None:
-        """Go over to the training called `name`, if it is another one than before."""
+    def begin(self, name: str, epochs: int, held_out: str = "test") -> None:
+        """Go over to the training called `name`, if it is another one than before; `held_out`
+        says what the ratings on its test side are."""
         if name != self.dataset:
             self.close()
-            self.dataset, self.epochs, self.test_rmse = name, epochs, None
+            self.dataset, self.epochs, self.held_out, self.test_rmse = name, epochs, held_out, None
 
     def show(self, metrics: EpochMetrics) -> None:
         """Renew the live line; where there is none, print a line if the epoch was evaluated."""
@@ -59,7 +60,7 @@ class Progress:
             test += f"  reconstruction RMSE (test ratings as input) {leaking:.4f}"
         return (
             f"{self.dataset}  epoch {metrics.epoch:{width}}/{self.epochs}  "
-            f"train RMSE {metrics.train_rmse:.4f}  test RMSE {test}  "
+            f"train RMSE {metrics.train_rmse:.4f}  {self.held_out} RMSE {test}  "
             f"lr {metrics.learning_rate:.3g}  {clock(metrics.elapsed_seconds)} elapsed  "
             f"{clock(left)} left"
         )

@@ -354,12 +354,14 @@ class Run:
 
     def blend(self) -> dict[str, Any]:
         """Train several models and blend them."""
-        from experiments import blend
+        from experiments import FOR_WEIGHTS, blend
 
         self.tracker.log_parameters(self.config.recorded() | self.facts)
 
         def train(model: "AutoRec", split: Split, label: str) -> None:
-            self.progress.begin(f"{self.ratings.name}, {label}", model.config.train_epoch)
+            held_out = "validation" if label.startswith(FOR_WEIGHTS) else "test"
+            name = f"{self.ratings.name}, {label}"
+            self.progress.begin(name, model.config.train_epoch, held_out)
             name = f"checkpoint {label}".replace(" ", "_").replace(",", "")
             self.fit(model, split, name, self.progress.show)
             self.stop_if_asked()

@@ -200,6 +200,8 @@ def test_a_blend_leaves_its_members_and_a_summary(small_data, tmp_path):
     assert (summary["status"], summary["test_ratings"]) == ("finished", 90)
     assert f"Test RMSE {summary['final_test_rmse']:.4f}" in done.stdout
     assert "for the weights, model 1" in done.stdout and "for the result, model 2" in done.stdout
+    for line in done.stdout.splitlines():
+        assert ("validation RMSE" in line) == ("for the weights" in line)
     assert read_json(folder / "config.json")["members"] == ["item", "user"]
 
 
