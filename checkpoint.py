@@ -1,5 +1,6 @@
 """The last good state of a training, on disk as a whole or not at all."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ class Checkpoint:
         """Remove the variables of other epochs, and what a process that died has left."""
         kept = f"{self.name}-{read_json(self.place)['epoch']}." if self.place.exists() else "/"
         for path in self.folder.glob(f"{self.name}-*"):
-            if not path.name.startswith(kept) or ".tempstate" in path.name:
+            if path.is_dir():  # TensorFlow writes in one, `name`-<epoch>_temp
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.name.startswith(kept) or ".tempstate" in path.name:
                 path.unlink(missing_ok=True)
 
     def remedy(self) -> str:

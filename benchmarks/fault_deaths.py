@@ -30,7 +30,7 @@ from tests.archive_server import ArchiveServer
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 FLAGS = (
     "--data_dir data --comet offline --hidden_neuron 300 --batch_size 16 --train_epoch 60 "
-    "--checkpoint_every 4"
+    "--checkpoint_every 1"
 )
 KILLS, DOWNLOADS = 60, 8
 TIMES = ("epoch_seconds", "elapsed_seconds")

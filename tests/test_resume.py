@@ -337,6 +337,15 @@ def test_what_was_damaged_is_told_in_one_line_and_never_gone_on_with(
     assert code == 2 and message in printed and len(printed.splitlines()) == 1
 
 
+def test_what_a_run_left_that_died_while_tensorflow_wrote_is_removed(here, finished, tmp_path):
+    (finished / "checkpoint-7_temp").mkdir()
+    (finished / "checkpoint-7_temp" / "part-00000-of-00001.index").write_bytes(b"half")
+    (finished / "checkpoint-7.data-00000-of-00001.tempstate1").write_bytes(b"half")
+    assert here(f"--resume {finished} --train_epoch 7") == 0
+    kept = {path.name for path in finished.glob("checkpoint*")}
+    assert kept == {"checkpoint.json", "checkpoint-7.index", "checkpoint-7.data-00000-of-00001"}
+
+
 def test_without_its_checkpoint_a_run_begins_again(here, finished, tmp_path, whole_run):
     for name in ("checkpoint.json", "summary.json"):
         (finished / name).unlink()
