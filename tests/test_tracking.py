@@ -446,6 +446,7 @@ def test_ctrl_c_ends_the_wait_for_a_hanging_server(tmp_path):
 import signal
 from tracking import Tracker
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background lacks
 wait = Tracker._wait
 def interrupted(*args):
     Tracker._wait = wait
