@@ -71,12 +71,18 @@ def main() -> None:
         print(json.dumps(asdict(row)), flush=True)
 
 
-def rows(rounds: int = 3, epochs: int = 40) -> Iterator[Fault]:
-    """One row a fault, and one for the key. Raises UserError without MovieLens-1M."""
+def ratings_folder() -> Path:
+    """MovieLens-1M's. Raises UserError if it is not there."""
     data = Path(os.environ.get(DATA_DIR_VARIABLE) or ROOT / "ml-1m").resolve()
     if not (data / "ratings.dat").is_file():
         raise UserError(f"no ratings.dat in {data}: name MovieLens-1M's folder in "
                         f"{DATA_DIR_VARIABLE}")  # fmt: skip
+    return data
+
+
+def rows(rounds: int = 3, epochs: int = 40) -> Iterator[Fault]:
+    """One row a fault, and one for the key. Raises UserError without MovieLens-1M."""
+    data = ratings_folder()
     outcomes = {name: [] for name in BACKENDS}
     names = list(BACKENDS)
     for _ in range(rounds):

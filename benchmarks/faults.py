@@ -59,6 +59,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.json and not arguments.json.parent.is_dir():
         raise UserError(f"there is no folder {arguments.json.parent} for {arguments.json.name}")
+    if "comet" in arguments.only:
+        fault_comet.ratings_folder()  # that it is missing is told before half an hour's work
     faults = []
     print("| fault | tried | survived | lost | message |\n| --- | --- | --- | --- | --- |")
     for name in arguments.only:
