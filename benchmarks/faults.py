@@ -76,7 +76,7 @@ def main() -> None:
 def line(fault: Fault) -> str:
     """The fault as a row of a Markdown table."""
     message = fault.message.replace("|", "\\|").replace("\n", " ")
-    message = message if len(message) <= 160 else f"{message[:157]}..."
+    message = message if len(message) <= 240 else f"{message[:237]}..."
     return f"| {fault.fault} | {fault.tried:,} | {fault.survived:,} | {fault.lost} | {message} |"
 
 
