@@ -337,6 +337,23 @@ def test_what_was_damaged_is_told_in_one_line_and_never_gone_on_with(
     assert code == 2 and message in printed and len(printed.splitlines()) == 1
 
 
+def test_a_run_that_dies_while_comet_is_closed_is_not_finished_and_goes_on(
+    here, tmp_path, monkeypatch
+):
+    def die(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(run.Tracker, "close", die)
+        here(f"{SMALL} --comet offline", "cut")
+    cut = tmp_path / "cut"
+    assert not (cut / "summary.json").exists()
+    assert here(f"--resume {cut} --comet offline") == 0
+    assert json.loads((cut / "summary.json").read_text())["status"] == "finished"
+    epochs = {step for name, _, step, _ in archived_metrics(cut / "comet.zip")}
+    assert epochs == set(range(1, 7))
+
+
 def test_what_a_run_left_that_died_while_tensorflow_wrote_is_removed(here, finished, tmp_path):
     (finished / "checkpoint-7_temp").mkdir()
     (finished / "checkpoint-7_temp" / "part-00000-of-00001.index").write_bytes(b"half")
