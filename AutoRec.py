@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from batch import Batch, SparseRows, places
 from config import Config
-from dense_engine import DenseEngine
-from errors import UserError
-from optimizer import OPTIMIZERS, counter
-from streams import random_stream
+from model.batch import Batch, SparseRows, places
+from model.dense_engine import DenseEngine
+from model.optimizer import OPTIMIZERS, counter
+from system.errors import UserError
+from system.random_streams import random_stream
 
 PREDICTION_ROWS = 512  # rows predicted at a time
 SPARSE_DENSITY = 0.2  # `auto` multiplies dense blocks from this share of observed entries on
@@ -112,7 +112,7 @@ class AutoRec(tf.Module):
         )
         self.optimizer = OPTIMIZERS[config.optimizer_method](self.parameters, config)
         if config.engine == "sparse":
-            from sparse_engine import SparseEngine  # Numba is needed here only
+            from model.sparse_engine import SparseEngine  # Numba is needed here only
 
             self.engine = SparseEngine(num_threads)
         else:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from config import Config, Parser
-from errors import UserError, printable, run_program
-from files import read_json, write_csv
-from progress import tell
-from records import RECONSTRUCTION
+from evaluation.metrics import RECONSTRUCTION
+from records.progress import tell
+from system.errors import UserError, printable, run_program
+from system.files import read_json, write_csv
 
 # Column -> its name in summary.json; a run over several splits has `_mean` and `_ci95` of it.
 MEASURES = {

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from errors import UserError
-from files import read_json
+from system.errors import UserError
+from system.files import read_json
 
 DATA_DIR_VARIABLE = "AUTOREC_DATA_DIR"
 ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")

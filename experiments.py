@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from AutoRec import AutoRec, choose_engine
-from batch import sparse_rows
 from config import Config
-from data_preprocessor import Ratings, Split, split_ratings
-from errors import Diverged
-from evaluation import item_vectors, scores, user_blocks
+from data.ratings import Ratings, Split
+from data_preprocessor import split_ratings
+from evaluation.evaluate import item_vectors, scores, user_blocks
+from evaluation.metrics import Scores
+from model.batch import sparse_rows
 from pretraining import pretrain
-from scoring import Scores
+from system.errors import Diverged
 from training import HeldOut
 
 # Trains a model on a split; what it is trained for is told in words.

@@ -25,8 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config import Parser
-from errors import UserError, run_program
-from runtime import start_tensorflow
+from system.errors import UserError, run_program
+from system.runtime import start_tensorflow
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
 
@@ -51,9 +51,9 @@ def export(run_folder: str, output: str | None, data_dir: str | None) -> None:
     target = Path(output or Path(run_folder) / "export")
     refuse_existing(target)
     start_tensorflow()
-    from artefact import NAME, write_artefact
-    from finished_run import read_run
-    from served_model import save
+    from serving.finished_run import read_run
+    from serving.npz import NAME, write_npz
+    from serving.saved_model import save
 
     run = read_run(run_folder, data_dir)
     recommender = run.recommender()
@@ -62,7 +62,7 @@ def export(run_folder: str, output: str | None, data_dir: str | None) -> None:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
             whole = Path(folder) / "export"
             whole.mkdir()
-            write_artefact(whole / NAME, run, recommender)
+            write_npz(whole / NAME, run, recommender)
             save(recommender, whole / "autorec" / "1")
             refuse_existing(target)
             os.rename(whole, target)

@@ -18,15 +18,16 @@ from contextlib import closing
 from dataclasses import replace
 
 from config import Config, parse_arguments
-from data_preprocessor import Ratings, load_ratings, plain_name
-from errors import run_program
-from interruption import Interruption
-from progress import tell
-from records import default_name
+from data.ratings import Ratings
+from data_preprocessor import load_ratings, plain_name
+from records.comet import require_key
+from records.progress import tell
+from records.repeated_runs import SplitsFolder
+from records.run_folder import default_name
 from run import run_split
-from runtime import share_freed_memory
-from splits import SplitsFolder
-from tracking import require_key
+from system.errors import run_program
+from system.interruption import Interruption
+from system.runtime import share_freed_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from AutoRec import AutoRec
-from batch import sparse_rows
 from config import Config
-from data_preprocessor import RatingMatrix
-from streams import random_stream
+from data.ratings import RatingMatrix
+from model.batch import sparse_rows
+from system.random_streams import random_stream
 
 CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 

@@ -22,14 +22,14 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-from artefact import NAME, artefact_dataset, read_artefact
 from config import Config, Parser
-from errors import UserError, run_program
-from files import whole
-from progress import Progress, tell
-from recommender import Recommender, predict, recommend, similar, top
-from runtime import start_tensorflow
-from titles import read_titles
+from data.titles import read_titles
+from records.progress import Progress, tell
+from serving.npz import NAME, npz_dataset, read_npz
+from serving.recommender import Recommender, predict, recommend, similar, top
+from system.errors import UserError, run_program
+from system.files import whole
+from system.runtime import start_tensorflow
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
 
@@ -117,12 +117,12 @@ def open_recommender(run: str, data_dir: str | None, ratings: str | None) -> Rec
         if ratings:
             raise UserError(f"--ratings needs the run's own ratings, which {place} does not hold: "
                             "name the run folder")  # fmt: skip
-        recommender = read_artefact(place)
-        titles = read_titles(artefact_dataset(place), folder)
+        recommender = read_npz(place)
+        titles = read_titles(npz_dataset(place), folder)
         return recommender.titled(titles)
     start_tensorflow()
-    from finished_run import read_run
-    from fold_in import fold_in
+    from serving.finished_run import read_run
+    from serving.fold_in import fold_in
 
     finished = read_run(run, data_dir)
     if ratings:

@@ -11,34 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from checkpoint import Checkpoint
 from config import Config
-from data_preprocessor import Ratings, Split, split_ratings
-from errors import Diverged, UserError
-from figure import draw_rmse, draw_slices, write_png
-from files import read_csv, read_json, write_csv, write_text
-from interruption import Interrupted, Interruption
-from progress import Progress, tell
-from records import (
-    RECONSTRUCTION,
-    EpochMetrics,
-    RunFolder,
-    default_name,
-    environment,
-    peak_memory_mb,
-    results,
-    slice_rows,
-)
-from replicas import Cluster, Replicas, read_cluster
-from report import Findings, page, well_known
-from runtime import num_threads, start_tensorflow
-from scoring import Scores, cold_pairs
-from titles import read_titles
-from tracking import Tracker
+from data.ratings import Ratings, Split
+from data.titles import read_titles
+from data_preprocessor import split_ratings
+from evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
+from records.checkpoint import Checkpoint
+from records.comet import Tracker
+from records.plots import draw_rmse, draw_slices, write_png
+from records.progress import Progress, tell
+from records.report import Findings, page, well_known
+from records.run_folder import RunFolder, default_name, results, slice_rows
+from system.distribution import Cluster, Replicas, read_cluster
+from system.environment import environment, peak_memory_mb
+from system.errors import Diverged, UserError
+from system.files import read_csv, read_json, write_csv, write_text
+from system.interruption import Interrupted, Interruption
+from system.runtime import num_threads, start_tensorflow
 
 if TYPE_CHECKING:
     from AutoRec import AutoRec
-    from summaries import Summaries
+    from records.tensorboard import Summaries
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
 
@@ -69,7 +62,7 @@ def run_split(
         tell(headline(config, ratings, split))
         config, replicas = start(config, ratings, split, cluster)
         if config.tensorboard:
-            from summaries import tell_if_missing
+            from records.tensorboard import tell_if_missing
 
             tell_if_missing(tell)
         folder.create()
@@ -243,9 +236,9 @@ class Run:
 
     def train(self) -> dict[str, Any]:
         """Train one model, its settings chosen first if `--tune` asks for that."""
-        from batch import sparse_rows
-        from evaluation import item_vectors, user_blocks
+        from evaluation.evaluate import item_vectors, user_blocks
         from experiments import build, reconstruction
+        from model.batch import sparse_rows
 
         self.tune()
         config, folder = self.config, self.folder
@@ -393,7 +386,7 @@ class Run:
         """What raw `predictions` of the test ratings are worth, all in all and by slices, and
         what the ranking of all items is; the slices are drawn, too, and more is found for the
         report, as what is similar by what each model has `learned` of the items."""
-        from evaluation import binned, ranked, scores, sliced
+        from evaluation.evaluate import binned, ranked, scores, sliced
 
         scale = self.ratings.scale
         total = scores(split, predictions, scale)
@@ -450,7 +443,7 @@ class Run:
         """TensorBoard's file, if that is asked for, with the settings in it."""
         if not self.config.tensorboard:
             return None
-        from summaries import Summaries
+        from records.tensorboard import Summaries
 
         kept = self.folder.metrics
         summaries = Summaries(self.folder.path, kept[-1].elapsed_seconds if kept else 0.0)

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from AutoRec import AutoRec
-from batch import SparseRows, sparse_rows
-from data_preprocessor import RatingMatrix, Split
-from errors import Diverged
-from records import EpochMetrics
-from scoring import Scores, cold_pairs, score
-from streams import random_stream
+from data.ratings import RatingMatrix, Split
+from evaluation.metrics import EpochMetrics, Scores, cold_pairs, score
+from model.batch import SparseRows, sparse_rows
+from system.errors import Diverged
+from system.random_streams import random_stream
 
 EXPLODED = 1000  # times the width of the rating scale; a bad start may well be off by ten times
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from config import Config
-from data_preprocessor import Split, load_ratings, split_ratings
-from errors import run_program
-from records import results
-from runtime import num_threads, start_tensorflow
+from data.ratings import Split
+from data_preprocessor import load_ratings, split_ratings
+from records.run_folder import results
+from system.errors import run_program
+from system.runtime import num_threads, start_tensorflow
 
 GRID = (0.96, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 FOLDER = Path(__file__).parents[1] / "results" / "decay_rate"

@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from config import Config
-from data_preprocessor import Ratings, index_ratings, load_ratings, split_ratings
-from errors import run_program
-from recommender import predict
-from runtime import num_threads, start_tensorflow
-from streams import random_stream
+from data.ratings import Ratings, index_ratings
+from data_preprocessor import load_ratings, split_ratings
+from serving.recommender import predict
+from system.errors import run_program
+from system.random_streams import random_stream
+from system.runtime import num_threads, start_tensorflow
 
 SHARE = 0.05  # of the items, or users, that are new
 SETTINGS = {
@@ -62,7 +63,7 @@ def main() -> None:
 
 def measure(config: Config, ratings: Ratings) -> list[dict]:
     """A row for new items and one for new users."""
-    from fold_in import fold_in
+    from serving.fold_in import fold_in
 
     split = split_ratings(ratings, config.train_ratio, config.random_seed)
     train, test = (
@@ -103,10 +104,10 @@ def measure(config: Config, ratings: Ratings) -> list[dict]:
 
 def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float]):
     """A finished run on nothing but these (user id, item id, rating) triples, all trained on."""
-    from batch import sparse_rows
-    from data_preprocessor import RatingMatrix, Split
+    from data.ratings import RatingMatrix, Split
     from experiments import build
-    from finished_run import FinishedRun, Member, oriented
+    from model.batch import sparse_rows
+    from serving.finished_run import FinishedRun, Member, oriented
 
     ratings = index_ratings("ml-1m", *triples, scale)
     shape = ratings.num_items, ratings.num_users

@@ -27,12 +27,12 @@ from matplotlib.figure import Figure
 
 from config import Config
 from data_preprocessor import load_ratings, split_ratings
-from errors import UserError, run_program
-from figure import TEST_COLOR
-from files import write_csv
-from ranking import rank
-from records import RECONSTRUCTION
-from splits import mean_and_interval
+from evaluation.metrics import RECONSTRUCTION
+from evaluation.ranking import rank
+from records.plots import TEST_COLOR
+from records.repeated_runs import mean_and_interval
+from system.errors import UserError, run_program
+from system.files import write_csv
 
 FOLDER = Path(__file__).parents[1] / "results" / "paper_tables"
 MAIN = Path(__file__).parents[1] / "main.py"

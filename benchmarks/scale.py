@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from config import Config
+from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
 from data_preprocessor import read_ml_1m, split_ratings
-from errors import run_program
-from records import peak_memory_mb
-from runtime import num_threads, start_tensorflow
-from synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
+from system.environment import peak_memory_mb
+from system.errors import run_program
+from system.runtime import num_threads, start_tensorflow
 
 SIZES = {  # users, items, ratings
     "ml-1m": (ML_1M_USERS, ML_1M_ITEMS, sum(ML_1M_COUNTS)),
@@ -84,9 +84,9 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
 def measure(path: Path, config: Config) -> dict[str, float]:
     """Seconds of parsing, splitting, the last training epoch and the test, and peak GB."""
     from AutoRec import AutoRec, choose_engine
-    from batch import sparse_rows
-    from scoring import cold_pairs, score
-    from streams import random_stream
+    from evaluation.metrics import cold_pairs, score
+    from model.batch import sparse_rows
+    from system.random_streams import random_stream
 
     seconds, started = {}, time.perf_counter()
 

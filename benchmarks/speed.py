@@ -23,11 +23,12 @@ from statistics import median
 import numpy as np
 
 from config import Config
-from data_preprocessor import RatingMatrix, Split, load_ratings, split_ratings
-from errors import run_program
-from runtime import num_threads, start_tensorflow
-from scoring import cold_pairs, score
-from streams import random_stream
+from data.ratings import RatingMatrix, Split
+from data_preprocessor import load_ratings, split_ratings
+from evaluation.metrics import cold_pairs, score
+from system.errors import run_program
+from system.random_streams import random_stream
+from system.runtime import num_threads, start_tensorflow
 
 ROOT = Path(__file__).parents[1]
 GROWTH = (1, 3, 10, 30)  # times MovieLens-1M's ratings
@@ -114,7 +115,7 @@ class Ours:
 
     def __init__(self, split: Split, config: Config) -> None:
         from AutoRec import AutoRec
-        from batch import sparse_rows
+        from model.batch import sparse_rows
 
         self.label = f"{config.engine} {config.precision}"
         self.model = AutoRec(split.train.num_columns, config, num_threads=num_threads())

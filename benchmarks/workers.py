@@ -19,9 +19,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from errors import UserError, run_program
-from files import write_json
-from runtime import num_threads
+from system.errors import UserError, run_program
+from system.files import write_json
+from system.runtime import num_threads
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 EPOCHS = 12

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archive_server import ArchiveServer
 
-import downloads
 from config import DATA_DIR_VARIABLE
+from data import datasets
 from data_preprocessor import read_ml_1m
+from tests.faults.archive_server import ArchiveServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -109,9 +109,9 @@ def serve(monkeypatch):
         def start(content=PUBLISHED, mood="ok", published=None, name="ml-1m"):
             server = servers.enter_context(ArchiveServer(content, mood))
             digest = hashlib.sha256(published or content).hexdigest()
-            known = replace(downloads.DATASETS[name], digest=digest, bytes=len(content))
-            monkeypatch.setitem(downloads.DATASETS, name, known)
-            monkeypatch.setattr(downloads.Dataset, "url", server.url)
+            known = replace(datasets.DATASETS[name], digest=digest, bytes=len(content))
+            monkeypatch.setitem(datasets.DATASETS, name, known)
+            monkeypatch.setattr(datasets.Dataset, "url", server.url)
             return server
 
         monkeypatch.setenv("no_proxy", "*")
@@ -125,5 +125,5 @@ def no_network(monkeypatch):
         bound_but_deaf.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound_but_deaf.getsockname()[1]}/ml-1m.zip"
         monkeypatch.setenv("no_proxy", "*")
-        monkeypatch.setattr(downloads.Dataset, "url", url)
+        monkeypatch.setattr(datasets.Dataset, "url", url)
         yield url

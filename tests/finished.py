@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
-from conftest import rating_lines
-from reference import Reference
 
 from AutoRec import AutoRec
 from config import Config
 from data_preprocessor import read_ml_1m, split_ratings
+from tests.conftest import rating_lines
+from tests.reference import Reference
 
 CONFIG = Config(
     dataset="ml-1m", split_seed=1, hidden_neuron=6, engine="dense", train_ratio=0.8, comet="off"

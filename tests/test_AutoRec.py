@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference import Reference, ReferenceAdam, ReferenceRMSProp, finite_differences
 
 import AutoRec as module
 from AutoRec import AutoRec, choose_engine
-from batch import sparse_rows
 from config import Config
-from data_preprocessor import RatingMatrix
-from errors import UserError
+from data.ratings import RatingMatrix
+from model.batch import sparse_rows
+from system.errors import UserError
+from tests.reference import Reference, ReferenceAdam, ReferenceRMSProp, finite_differences
 
 ROWS, COLUMNS, HIDDEN = 23, 17, 6
 SCALE = 1.0, 5.0

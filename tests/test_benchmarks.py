@@ -6,11 +6,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from benchmarks.fault_comet import KEY, archived_epochs, leaking_files
 from benchmarks.scale import SIZES, measure, size_of, write_ratings
 from benchmarks.speed import BareProducts, FeedDict, Ours, dense
 from config import Config
 from data_preprocessor import read_ml_1m, split_ratings
+from tests.faults.comet import KEY, archived_epochs, leaking_files
 
 
 @pytest.fixture(scope="module")

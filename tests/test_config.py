@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from config import DATA_DIR_VARIABLE, PRESETS, Config, flag_fields, parse_arguments
-from errors import UserError
+from system.errors import UserError
 
 DEFAULTS = {
     "resume": None,

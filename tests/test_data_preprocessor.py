@@ -6,20 +6,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import files_below, rating_lines, triples_of
 
 import data_preprocessor
 from config import Config
-from data_preprocessor import (
-    RatingMatrix,
-    Ratings,
-    index_ratings,
-    load_ratings,
-    read_ml_1m,
-    split_ratings,
-)
-from errors import UserError
-from streams import STREAMS, random_stream
+from data.ratings import RatingMatrix, Ratings, index_ratings
+from data_preprocessor import load_ratings, read_ml_1m, split_ratings
+from system.errors import UserError
+from system.random_streams import STREAMS, random_stream
+from tests.conftest import files_below, rating_lines, triples_of
 
 SCALE = (1.0, 5.0)
 TRIPLES = [(7, 30, 5), (2, 3952, 1), (7, 4, 3), (900, 30, 4), (2, 4, 2), (900, 3952, 5)]

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reference import Reference
 
 import experiments
-from batch import sparse_rows
 from config import Config, flag_fields
-from data_preprocessor import Ratings, index_ratings, split_ratings
+from data.ratings import Ratings, index_ratings
+from data_preprocessor import split_ratings
+from evaluation.metrics import cold_pairs, score
 from experiments import (
     blend,
     blend_weights,
@@ -20,7 +20,8 @@ from experiments import (
     validation_rmse,
     validation_split,
 )
-from scoring import cold_pairs, score
+from model.batch import sparse_rows
+from tests.reference import Reference
 from training import epochs
 
 NAMED = ("tune", "members")

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from finished import BLEND, CONFIG, make_run
 
 import export
-from finished_run import read_run
-from served_model import save
+from serving.finished_run import read_run
+from serving.saved_model import save
+from tests.finished import BLEND, CONFIG, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="sigmoid")
 
@@ -104,7 +104,7 @@ def test_a_failed_export_leaves_nothing(exporting, tmp_path, monkeypatch, capsys
         raise OSError(28, "No space left on device")
 
     before = sorted(made.folder.iterdir())
-    monkeypatch.setattr("served_model.save", fail)
+    monkeypatch.setattr("serving.saved_model.save", fail)
     assert exporting(made.folder, "--data_dir", made.data) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert sorted(made.folder.iterdir()) == before

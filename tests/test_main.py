@@ -2,47 +2,28 @@
 
 import csv
 import itertools
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-RECONSTRUCTION = "reconstruction_rmse_test_ratings_as_input"
-MAIN = Path(__file__).resolve().parent.parent / "main.py"
-NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-TIME_COLUMNS = ("epoch_seconds", "elapsed_seconds")
-
-
-def command(*arguments):
-    return [sys.executable, str(MAIN), *map(str, arguments)]
-
-
-def environment(**changes):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
-    return kept | {"HOME": "/nonexistent"} | changes
-
-
-def run_main(*arguments, cwd, **changes):
-    return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(**changes), capture_output=True, text=True
-    )
-
-
-def read_metrics(folder):
-    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+from tests.program import (
+    NO_NETWORK,
+    RECONSTRUCTION,
+    TIME_COLUMNS,
+    command,
+    environment,
+    interrupt_at,
+    read_json,
+    read_metrics,
+    run_main,
+    wait_for,
+)
 
 
 def values_of(folder, name):
@@ -304,19 +285,6 @@ def test_slices_and_rankings_are_in_the_summary_and_add_up(run_here):
     assert 0 < summary["ranked_users"] <= 60
 
 
-def interrupt_at(epoch, monkeypatch):
-    """Have the runs of this process interrupted as soon as `epoch` is recorded."""
-    from run import Run
-
-    record = Run.record
-
-    def record_and_interrupt(self, metrics):
-        record(self, metrics)
-        self.interruption.number = 2 * (metrics.epoch == epoch)
-
-    monkeypatch.setattr(Run, "record", record_and_interrupt)
-
-
 @pytest.mark.parametrize("display_step", [1, 2])
 def test_an_interrupted_run_is_scored_as_it_was_when_it_ended(
     display_step, run_here, monkeypatch
@@ -357,14 +325,6 @@ def test_ctrl_c_finishes_the_epoch_and_writes_every_record(small_data, tmp_path)
     assert f"Interrupted after epoch {len(rows)}" in stdout
     assert (folder / "comet.zip").exists() and (folder / "parameters.index").exists()
     assert (folder / "rmse.png").read_bytes().startswith(b"\x89PNG")
-
-
-def wait_for(condition, process, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(

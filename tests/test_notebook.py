@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from finished import make_run
+
+from tests.finished import make_run
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "recommend.ipynb"
 
 
 def test_every_cell_runs_and_shows_a_table(tmp_path, monkeypatch):
-    monkeypatch.setattr("fold_in.MAX_STEPS", 3)
+    monkeypatch.setattr("serving.fold_in.MAX_STEPS", 3)
     made = make_run(tmp_path)
     notebook = json.loads(NOTEBOOK.read_text("utf-8"))
     sources = ["".join(x["source"]) for x in notebook["cells"] if x["cell_type"] == "code"]

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from reference import Reference
 
 from AutoRec import AutoRec
-from batch import sparse_rows
 from config import Config
-from data_preprocessor import RatingMatrix, Split
+from data.ratings import RatingMatrix, Split
 from experiments import build
+from model.batch import sparse_rows
 from pretraining import as_ratings, fit, pretrain
+from tests.reference import Reference
 
 SCALE = (1.0, 5.0)
 ROWS, COLUMNS = 60, 40

@@ -11,12 +11,12 @@ import pytest
 
 import export
 import recommend
-from benchmarks.fault import Fault
-from benchmarks.faults import line
 from config import Config, flag_fields, parse_arguments
+from data.datasets import DATASETS
 from data_preprocessor import load_ratings
-from downloads import DATASETS
-from replicas import Cluster, read_cluster
+from system.distribution import Cluster, read_cluster
+from tests.faults.__main__ import line
+from tests.faults.fault import Fault
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -86,7 +86,7 @@ def test_the_speed_table_is_that_of_the_committed_figures():
 def test_the_table_of_faults_is_that_of_the_committed_rows_and_nothing_is_lost():
     rows = json.loads((REPOSITORY / "results" / "faults" / "faults.json").read_text("utf-8"))
     faults = [Fault(**row) for row in rows]
-    table = README.split("<!-- what benchmarks.faults printed -->")[1].split("<!-- end -->")[0]
+    table = README.split("<!-- what tests.faults printed -->")[1].split("<!-- end -->")[0]
     assert table.strip().splitlines()[2:] == [line(fault) for fault in faults]
     assert all(fault.survived == fault.tried and fault.lost == 0 for fault in faults)
     assert sum(fault.tried for fault in faults if fault.fault.startswith("file")) >= 10_000

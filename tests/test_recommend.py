@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from finished import CONFIG, make_run
 
 import recommend
-from artefact import write_artefact
-from finished_run import read_run
+from serving.finished_run import read_run
+from serving.npz import write_npz
+from tests.finished import CONFIG, make_run
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = "2::Alien (1979)::Horror\n5::Heat (1995)::Action\n"
@@ -25,7 +25,7 @@ def made(tmp_path_factory):
     (made.data / "movies.dat").write_text(TITLES, encoding="latin-1")
     run = read_run(made.folder, str(made.data))
     (made.folder / "export").mkdir()
-    write_artefact(made.folder / "export" / "autorec.npz", run, run.recommender())
+    write_npz(made.folder / "export" / "autorec.npz", run, run.recommender())
     return made
 
 

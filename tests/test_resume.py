@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from test_main import TIME_COLUMNS, command, environment, read_metrics, run_main, wait_for
-from test_summaries import events_of, metrics_of, scalars
-from test_tracking import archived_metrics
 
-import files
 import main
 import run
-from records import RunFolder
+from records.run_folder import RunFolder
 from run import Run
+from system import files
+from tests.archives import events_of, metrics_of, scalars
+from tests.program import TIME_COLUMNS, command, environment, read_metrics, run_main, wait_for
+from tests.records.test_comet import archived_metrics
 
 SMALL = (
     "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.05 --train_epoch 6 "
@@ -114,7 +114,7 @@ def kill_at(number, monkeypatch):
     return lambda: next(moments) - 1
 
 
-# A sample; the script benchmarks.faults kills real processes, at more moments.
+# A sample; the script tests.faults kills real processes, at more moments.
 MOMENTS = [1, 4, 7, 8, 13, 28]
 
 

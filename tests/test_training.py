@@ -10,11 +10,12 @@ import pytest
 
 import training
 from AutoRec import AutoRec
-from batch import sparse_rows
 from config import Config
-from data_preprocessor import RatingMatrix, Split, index_ratings, split_ratings
-from records import RECONSTRUCTION, EpochMetrics, results
-from scoring import cold_pairs, score
+from data.ratings import RatingMatrix, Split, index_ratings
+from data_preprocessor import split_ratings
+from evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs, score
+from model.batch import sparse_rows
+from records.run_folder import results
 
 SCALE = (1.0, 5.0)
 CONFIG = Config(hidden_neuron=8, batch_size=16, base_lr=0.02, train_epoch=3, engine="dense")

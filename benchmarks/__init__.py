@@ -1,0 +1,1 @@
+"""What measures speed, size and accuracy, and nothing else; a script a question."""

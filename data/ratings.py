@@ -1,0 +1,183 @@
+"""The types that carry ratings from one part to the next: triples, sparse matrices, splits.
+
+Each checks itself when it is made, and none changes afterwards.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Ratings:
+    """Rating triples in file order.
+
+    users, items: int32 indices, shape [ratings]; values: float32, shape [ratings];
+    user_ids, item_ids: the id of each index, int64 or strings; scale: lowest and highest rating
+    there can be; held_out: which are the test ratings (bool), if that is given and not drawn.
+    Raises ValueError if the shapes, the indices or the values do not fit.
+    """
+
+    name: str
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    scale: tuple[float, float]
+    held_out: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if not self.users.shape == self.items.shape == self.values.shape or not len(self):
+            raise ValueError("users, items and values must be of one length, at least 1")
+        if self.held_out is not None and self.held_out.shape != self.values.shape:
+            raise ValueError("held_out must say of every rating whether it is held out")
+        check_indices(self.users, self.num_users, "user")
+        check_indices(self.items, self.num_items, "item")
+        if not np.all((self.values >= self.scale[0]) & (self.values <= self.scale[1])):
+            raise ValueError(f"a rating lies outside the scale {self.scale}")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Ratings {self.name}: {self.num_users:,} users x {self.num_items:,} items, "
+            f"{len(self):,} ratings {self.scale[0]:g} to {self.scale[1]:g}>"
+        )
+
+    @property
+    def num_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.item_ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the triples: user ids and item ids (int64), then ratings (float64); ids that
+        are strings as their sorted list and indices into it. Test ratings that are given count."""
+        digest = hashlib.sha256()
+        for ids, indices in ((self.user_ids, self.users), (self.item_ids, self.items)):
+            if ids.dtype == object:
+                digest.update(json.dumps(ids.tolist()).encode())
+                ids = np.arange(len(ids))
+            digest.update(np.ascontiguousarray(ids[indices], dtype="<i8"))
+        digest.update(np.ascontiguousarray(self.values, dtype="<f8"))
+        if self.held_out is not None:
+            digest.update(np.packbits(self.held_out))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class RatingMatrix:
+    """A sparse rows x columns rating matrix (CSR); what is not stored is missing, not 0.
+
+    indptr: int64, shape [num_rows + 1]; indices: int32 column of each rating, ascending within
+    a row; values: float32. Raises ValueError if they do not fit each other.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    num_columns: int
+
+    def __post_init__(self) -> None:
+        if self.indices.shape != self.values.shape or self.indptr[-1] != len(self.indices):
+            raise ValueError("indptr, indices and values do not fit each other")
+        if self.indptr[0] != 0 or np.any(np.diff(self.indptr) < 0):
+            raise ValueError("indptr must start at 0 and never fall")
+        check_indices(self.indices, self.num_columns, "column")
+
+    @classmethod
+    def from_triples(
+        cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
+    ) -> "RatingMatrix":
+        """The matrix of `shape` (rows, columns) with these ratings, given in any order."""
+        order = np.argsort(rows.astype(np.int64) * shape[1] + columns, kind="stable")
+        indptr = np.zeros(shape[0] + 1, np.int64)
+        np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
+        return cls(indptr, columns[order], values[order], shape[1])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return f"<RatingMatrix: {self.num_rows:,} x {self.num_columns:,}, {len(self):,} ratings>"
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def density(self) -> float:
+        """The share of entries that are observed."""
+        return len(self) / (self.num_rows * self.num_columns)
+
+    @property
+    def row_counts(self) -> np.ndarray:
+        """Ratings of each row, int64 [num_rows]."""
+        return np.diff(self.indptr)
+
+    @property
+    def column_counts(self) -> np.ndarray:
+        """Ratings of each column, int64 [num_columns]."""
+        return np.bincount(self.indices, minlength=self.num_columns)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The row of each rating, int32 [ratings], ascending."""
+        return np.repeat(np.arange(self.num_rows, dtype=np.int32), self.row_counts)
+
+    def transposed(self) -> "RatingMatrix":
+        """The same ratings with rows and columns exchanged; rows without ratings stay columns."""
+        order = np.argsort(self.indices, kind="stable")  # rows ascend already
+        indptr = np.append(0, np.cumsum(self.column_counts))
+        return RatingMatrix(indptr, self.rows[order], self.values[order], self.num_rows)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training, test and perhaps validation ratings of one split, over the same rows and
+    columns."""
+
+    train: RatingMatrix
+    test: RatingMatrix
+    validation: RatingMatrix | None = None
+
+    def transposed(self) -> "Split":
+        """The same split in the other orientation."""
+        sides = (self.train, self.test, self.validation)
+        return Split(*(side and side.transposed() for side in sides))
+
+
+def check_indices(indices: np.ndarray, bound: int, what: str) -> None:
+    if len(indices) and not 0 <= indices.min() <= indices.max() < bound:
+        raise ValueError(f"a {what} index lies outside 0..{bound - 1}")
+
+
+def index_ratings(
+    name: str,
+    users: np.ndarray,
+    items: np.ndarray,
+    values: np.ndarray,
+    scale: tuple[float, float],
+) -> Ratings:
+    """Ratings from columns of ids: an id's index is its place among the sorted ids that occur."""
+    (user_codes, user_ids), (item_codes, item_ids) = (
+        pd.factorize(column, sort=True) for column in (users, items)
+    )
+    return Ratings(
+        name,
+        user_codes.astype(np.int32),
+        item_codes.astype(np.int32),
+        values.astype(np.float32),
+        user_ids,
+        item_ids,
+        scale,
+    )

@@ -1,0 +1,67 @@
+"""Scores of predictions: clipping, the cold rule, RMSE and MAE, as whole sums over all ratings,
+over those of users, or items, with about as many training ratings, or over like ratings."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.ratings import RatingMatrix
+
+COLD_RATING = 3.0  # the paper's prediction for a user or an item without training ratings
+RECONSTRUCTION = "reconstruction_rmse_test_ratings_as_input"
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One row of metrics.csv; the test fields are None for an epoch that was not evaluated."""
+
+    epoch: int
+    learning_rate: float
+    train_cost: float  # the sum of J(B) over the mini-batches, regularisation included
+    train_rmse: float  # running: each mini-batch scored just before its update, unclipped
+    test_cost: float | None  # the squared error summed over the test ratings
+    test_rmse: float | None
+    test_mae: float | None
+    validation_rmse: float | None  # None without validation ratings, too
+    reconstruction_rmse_test_ratings_as_input: float | None  # only if asked for; no result
+    epoch_seconds: float  # of training and evaluation
+    elapsed_seconds: float  # since the first epoch began
+
+
+@dataclass(frozen=True)
+class Scores:
+    """RMSE and MAE in rating points, the summed squared error, and how many ratings were scored
+    and were cold."""
+
+    rmse: float
+    mae: float
+    squared_error: float
+    num_ratings: int
+    num_cold: int
+
+
+def cold_pairs(train: RatingMatrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Which (row, column) pairs have a row or a column without training ratings: bool [pairs]."""
+    return (train.row_counts[rows] == 0) | (train.column_counts[columns] == 0)
+
+
+def final_predictions(
+    predictions: np.ndarray, cold: np.ndarray, scale: tuple[float, float]
+) -> np.ndarray:
+    """`predictions` clipped to `scale`, and 3 where the pair is `cold`: float64 [pairs]."""
+    return np.where(cold, COLD_RATING, np.clip(predictions.astype(np.float64), *scale))
+
+
+def score(
+    predictions: np.ndarray, ratings: np.ndarray, cold: np.ndarray, scale: tuple[float, float]
+) -> Scores:
+    """Score the model's raw `predictions` of `ratings`, both [pairs]."""
+    error = final_predictions(predictions, cold, scale) - ratings
+    squared_error = float(np.sum(error**2))
+    return Scores(
+        rmse=float(np.sqrt(squared_error / len(error))),
+        mae=float(np.mean(np.abs(error))),
+        squared_error=squared_error,
+        num_ratings=len(error),
+        num_cold=int(cold.sum()),
+    )

@@ -1,0 +1,51 @@
+"""A mini-batch of rows as tensors: what the two engines compute on."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from data.ratings import RatingMatrix
+
+
+class SparseRows(NamedTuple):
+    """A `RatingMatrix` as tensors: indptr int64 [rows + 1], indices int32 and values float32."""
+
+    indptr: tf.Tensor
+    indices: tf.Tensor
+    values: tf.Tensor
+
+
+class Batch(NamedTuple):
+    """The e observed ratings of B rows; an unobserved one is in no tensor at all.
+
+    starts: int64 [B + 1], where each row begins; row, column: int32 [e], both ascending;
+    ratings: float32 [e]; count: float32 [n], the ratings of each column; by_column: the same
+    ratings by column, for the engine that wants them so.
+    """
+
+    starts: tf.Tensor
+    row: tf.Tensor
+    column: tf.Tensor
+    ratings: tf.Tensor
+    count: tf.Tensor
+    by_column: tuple[tf.Tensor, ...] = ()
+
+
+class Places(NamedTuple):
+    """Where to predict: `starts`, `row` and `column` as in a `Batch`."""
+
+    starts: tf.Tensor
+    row: tf.Tensor
+    column: tf.Tensor
+
+
+def sparse_rows(matrix: RatingMatrix) -> SparseRows:
+    """Copy `matrix` to the device once, to be trained on and predicted from many times."""
+    return SparseRows(*map(tf.constant, (matrix.indptr, matrix.indices, matrix.values)))
+
+
+def places(row: tf.Tensor, column: tf.Tensor, num_rows: tf.Tensor) -> Places:
+    """The (row, column) pairs, int64 [pairs], as `Places` among rows 0..num_rows-1; `row` must
+    ascend."""
+    starts = tf.searchsorted(row, tf.range(num_rows + 1), out_type=tf.int64)
+    return Places(starts, tf.cast(row, tf.int32), tf.cast(column, tf.int32))

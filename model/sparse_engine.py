@@ -1,0 +1,326 @@
+"""The model's two products with a rating matrix, from observed ratings alone, for the CPU.
+
+A dense step multiplies B x n matrices that are mostly missing entries: at MovieLens-1M's density
+of 4 %, 24 of 25 products are with nothing. Here every product belongs to a rating, so an epoch
+costs O(ratings x k), and the values and gradients are those of dense_engine.py up to the order
+of float32 sums.
+
+Why Numba: TensorFlow's sparse ops do not reach this. `sparse_dense_matmul` runs on one thread,
+and gather-and-reduce writes every gathered row to memory first. Numba installs with pip, needs
+no compiler, and its kernels release the interpreter lock, so plain threads share the work. Each
+result row is made by one thread in a fixed order: the threads' number changes no bit.
+
+Called through `tf.numpy_function`: inputs are TensorFlow's own buffers and are never written to.
+
+Shapes: B rows of a mini-batch, n columns, k hidden units, e ratings of the mini-batch.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+import tensorflow as tf
+
+from model.batch import Batch, Places, SparseRows
+
+BLOCK_BYTES = 1 << 18  # of a factor's rows that are used by all rows in turn: half a core's L2
+COLUMN_COST = 4  # what a column costs before its first rating, in ratings: for even shares
+
+compiled = numba.njit(
+    nogil=True,
+    cache=os.access(os.path.dirname(os.path.abspath(__file__)), os.W_OK),
+    fastmath={"reassoc", "contract", "nsz"},  # sums may be vectorised; NaN stays NaN
+    error_model="numpy",
+)
+
+
+@compiled
+def add_rows(out, weights, index, X):
+    """out (k) += sum_e weights[e] X[index[e]], four rows at a time to spare loads of `out`."""
+    e = 0
+    while e + 4 <= len(index):
+        x0, x1, x2, x3 = X[index[e]], X[index[e + 1]], X[index[e + 2]], X[index[e + 3]]
+        w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+        for j in range(len(out)):
+            out[j] += w0 * x0[j] + w1 * x1[j] + w2 * x2[j] + w3 * x3[j]
+        e += 4
+    while e < len(index):
+        x0, w0 = X[index[e]], weights[e]
+        for j in range(len(out)):
+            out[j] += w0 * x0[j]
+        e += 1
+
+
+@compiled
+def dot_rows(out, h, index, X):
+    """out[e] = h . X[index[e]], four at a time to spare loads of `h`."""
+    zero = np.float32(0)
+    e = 0
+    while e + 4 <= len(index):
+        x0, x1, x2, x3 = X[index[e]], X[index[e + 1]], X[index[e + 2]], X[index[e + 3]]
+        s0, s1, s2, s3 = zero, zero, zero, zero
+        for j in range(len(h)):
+            s0 += h[j] * x0[j]
+            s1 += h[j] * x1[j]
+            s2 += h[j] * x2[j]
+            s3 += h[j] * x3[j]
+        out[e], out[e + 1], out[e + 2], out[e + 3] = s0, s1, s2, s3
+        e += 4
+    while e < len(index):
+        x0, s0 = X[index[e]], zero
+        for j in range(len(h)):
+            s0 += h[j] * x0[j]
+        out[e] = s0
+        e += 1
+
+
+@compiled
+def block_end(column, start, end, limit):
+    """The first of the places start..end-1, ascending in `column`, that is `limit` or beyond."""
+    while start < end and column[start] < limit:
+        start += 1
+    return start
+
+
+@compiled
+def multiply(first, last, starts, column, weights, X, block, out):
+    """out (B, k) = S X for rows first..last-1, with S (B, n) the `weights` at `column`.
+
+    Every `block` rows of X are used by all rows of S before the next ones are read.
+    """
+    at = starts[first:last].copy()
+    out[first:last] = 0
+    for limit in range(block, len(X) + block, block):
+        for i in range(first, last):
+            start = at[i - first]
+            end = block_end(column, start, starts[i + 1], limit)
+            add_rows(out[i], weights[start:end], column[start:end], X)
+            at[i - first] = end
+
+
+@compiled
+def multiply_at(first, last, starts, column, h, X, block, out):
+    """out (e) = the entries of h X' at each row's `column`, for rows first..last-1."""
+    at = starts[first:last].copy()
+    for limit in range(block, len(X) + block, block):
+        for i in range(first, last):
+            start = at[i - first]
+            end = block_end(column, start, starts[i + 1], limit)
+            dot_rows(out[start:end], h[i], column[start:end], X)
+            at[i - first] = end
+
+
+@compiled
+def multiply_transposed(first, last, starts, row, place, weights, h, decay, X, out):
+    """out (n, k) = S' h + decay X for columns first..last-1, S (B, n) given by its columns."""
+    for u in range(first, last):
+        start, end = starts[u], starts[u + 1]
+        x, out_u = X[u], out[u]
+        for j in range(len(x)):
+            out_u[j] = decay[u] * x[j]
+        add_rows(out_u, weights[place[start:end]], row[start:end], h)
+
+
+@compiled
+def squared_norms(first, last, X, out):
+    """out (n) = ||X_u||^2 for u in first..last-1."""
+    for u in range(first, last):
+        total = np.float32(0)
+        for j in range(X.shape[1]):
+            total += X[u, j] * X[u, j]
+        out[u] = total
+
+
+@compiled
+def copy_rows(first, last, indptr, indices, values, rows, starts, row, column, ratings):
+    """The ratings of the batch's rows first..last-1, as the fields of a Batch."""
+    for i in range(first, last):
+        begin, end = indptr[rows[i]], indptr[rows[i] + 1]
+        row[starts[i] : starts[i + 1]] = i
+        column[starts[i] : starts[i + 1]] = indices[begin:end]
+        ratings[starts[i] : starts[i + 1]] = values[begin:end]
+
+
+@compiled
+def count_columns(first, last, starts, column, count):
+    """count (n): the ratings of columns first..last-1."""
+    for i in range(len(starts) - 1):
+        begin, end = starts[i], starts[i + 1]
+        e = begin + np.searchsorted(column[begin:end], first)
+        while e < end and column[e] < last:
+            count[column[e]] += 1
+            e += 1
+
+
+@compiled
+def place_columns(first, last, starts, column, following, row, place):
+    """The ratings of columns first..last-1, column by column: their rows in the batch, and their
+    places in row order. `following` (n) is where each column's next rating goes."""
+    for i in range(len(starts) - 1):
+        begin, end = starts[i], starts[i + 1]
+        e = begin + np.searchsorted(column[begin:end], first)
+        while e < end and column[e] < last:
+            at = following[column[e]]
+            following[column[e]] += 1
+            row[at], place[at] = i, e
+            e += 1
+
+
+class SparseEngine:
+    """Gathers, encodes and decodes mini-batches with `num_threads` threads, in float32."""
+
+    def __init__(self, num_threads: int) -> None:
+        self.num_threads = num_threads
+        self.pool = ThreadPoolExecutor(num_threads)
+        self.results = []
+
+    def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
+        """The observed ratings of `rows` (int64 [B])."""
+        starts, row, column, values = call(
+            self._gather, [*ratings, rows], tf.int64, tf.int32, tf.int32, tf.float32
+        )
+        by_column = call(
+            self._transpose, [starts, column, num_columns], tf.int64, tf.int32, tf.int32
+        )
+        count = tf.cast(by_column[0][1:] - by_column[0][:-1], tf.float32)
+        return Batch(starts, row, column, values, tf.ensure_shape(count, [num_columns]), by_column)
+
+    def encode(
+        self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's places, and
+        sum_u count_u ||V_u||^2, with `count` float32 [n]."""
+
+        @tf.custom_gradient
+        def encode(V):
+            def gradient(dz, d_omega):
+                return self.transposed(batch, inputs, dz, 2 * d_omega * count, V)
+
+            return (self.multiply(batch, inputs, V), self.weighted_norm(V, count)), gradient
+
+        return encode(V)
+
+    def decode(
+        self, places: Batch | Places, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """h W at `places` only (float32 [e]), and sum_u count_u ||W_u||^2. Gradients need the
+        places of a whole `Batch`."""
+
+        @tf.custom_gradient
+        def decode(h, Wt):
+            def gradient(d, d_omega):
+                dh = self.multiply(places, d, Wt)
+                return dh, self.transposed(places, d, h, 2 * d_omega * count, Wt)
+
+            inputs = [places.starts, places.column, h, Wt]
+            product = call(self._multiply_at, inputs, tf.float32)
+            product = tf.ensure_shape(product, [None])
+            return (product, self.weighted_norm(Wt, count)), gradient
+
+        return decode(h, Wt)
+
+    def multiply(self, places: Batch | Places, weights: tf.Tensor, X: tf.Tensor) -> tf.Tensor:
+        """S X (B, k), with S (B, n) the `weights` at `places`."""
+        out = call(self._multiply, [places.starts, places.column, weights, X], tf.float32)
+        return tf.ensure_shape(out, [None, X.shape[1]])
+
+    def transposed(
+        self, batch: Batch, weights: tf.Tensor, h: tf.Tensor, decay: tf.Tensor, X: tf.Tensor
+    ) -> tf.Tensor:
+        """S' h + decay X (n, k), with S (B, n) the `weights` at the batch's places."""
+        inputs = [*batch.by_column, weights, h, decay, X]
+        out = call(self._multiply_transposed, inputs, tf.float32)
+        return tf.ensure_shape(out, X.shape)
+
+    def weighted_norm(self, X: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        norms = call(self._squared_norms, [X], tf.float32)
+        return tf.reduce_sum(count * tf.ensure_shape(norms, [X.shape[0]]))
+
+    def _gather(self, indptr, indices, values, rows):
+        starts = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(indptr[rows + 1] - indptr[rows], out=starts[1:])
+        row, column = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+        ratings = np.empty(starts[-1], np.float32)
+        arguments = indptr, indices, values, rows, starts, row, column, ratings
+        self.share(copy_rows, starts, *arguments)
+        return starts, row, column, ratings
+
+    def _transpose(self, starts, column, num_columns):
+        by_column = np.zeros(num_columns + 1, np.int64)
+        every = np.arange(num_columns + 1)
+        self.share(count_columns, every, starts, column, by_column[1:])
+        np.cumsum(by_column, out=by_column)
+        row, place = np.empty(len(column), np.int32), np.empty(len(column), np.int32)
+        arguments = starts, column, by_column[:-1].copy(), row, place
+        self.share(place_columns, every, *arguments)
+        return by_column, row, place
+
+    def _multiply(self, starts, column, weights, X):
+        out = self.result((len(starts) - 1, X.shape[1]))
+        self.share(multiply, starts, starts, column, weights, X, block_rows(X), out)
+        return out
+
+    def _multiply_at(self, starts, column, h, X):
+        out = np.empty(len(column), np.float32)
+        self.share(multiply_at, starts, starts, column, h, X, block_rows(X), out)
+        return out
+
+    def _multiply_transposed(self, starts, row, place, weights, h, decay, X):
+        out = self.result(X.shape)
+        work = starts + COLUMN_COST * np.arange(len(starts))
+        arguments = starts, row, place, weights, h, decay, X, out
+        self.share(multiply_transposed, work, *arguments)
+        return out
+
+    def _squared_norms(self, X):
+        out = np.empty(len(X), np.float32)
+        self.share(squared_norms, np.arange(len(X) + 1), X, out)
+        return out
+
+    def result(self, shape: tuple[int, int]) -> np.ndarray:
+        """An array to return to TensorFlow: one of an earlier call that is free again, or new.
+
+        TensorFlow takes a result without a copy if it is aligned to 64 bytes, and holds a
+        reference to it for as long as it uses it. Fresh memory costs as much as filling it.
+        """
+        for array in self.results:
+            # Held by self.results, by `array` and by getrefcount's argument: by nobody else.
+            if array.shape == shape and sys.getrefcount(array) == 3:
+                return array
+        size = 4 * shape[0] * shape[1]
+        memory = np.empty(size + 64, np.uint8)
+        start = -memory.ctypes.data % 64
+        array = memory[start : start + size].view(np.float32).reshape(shape)
+        self.results.append(array)
+        return array
+
+    def rest(self) -> None:
+        """Give back the memory that is kept for results; for when there is no step to come soon."""
+        self.results.clear()
+
+    def share(self, kernel: Callable, work: np.ndarray, *arguments: Any) -> None:
+        """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
+        that are alike in cumulated `work`."""
+        target = work[-1] * np.arange(1, self.num_threads) // self.num_threads
+        cuts = [0, *np.searchsorted(work, target), len(work) - 1]
+        pieces = [
+            self.pool.submit(kernel, first, last, *arguments)
+            for first, last in zip(cuts, cuts[1:], strict=False)
+        ]
+        for piece in pieces:
+            piece.result()
+
+
+def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list[tf.Tensor]:
+    """`function`, which only reads its NumPy arguments and depends on nothing else, as an op."""
+    returned = list(types) if len(types) > 1 else types[0]
+    return tf.numpy_function(function, inputs, returned, stateful=False)
+
+
+def block_rows(X: np.ndarray) -> int:
+    """Rows of `X` to keep in cache at a time."""
+    return max(1, BLOCK_BYTES // (X.itemsize * X.shape[1]))

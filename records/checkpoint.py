@@ -1,0 +1,91 @@
+"""The last good state of a training, on disk as a whole or not at all."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from system.errors import UserError
+from system.files import read_json, write_json
+
+VERSION = 1
+FIELDS = {"version": int, "epoch": int, "seconds": float, "metrics": dict, "settings": dict}
+
+
+class Checkpoint:
+    """The state of a training in `folder`, in files whose names begin with `name`.
+
+    `name`.json tells of which epoch it is, of which `settings`, and what else the caller gave; the
+    variables are the TensorFlow checkpoint `name`-<epoch>. The former is replaced when the latter
+    is whole, and only then is the one before removed: a process that dies at any instant leaves
+    one or the other. TensorFlow keeps a checksum of every variable.
+    """
+
+    def __init__(self, folder: Path, name: str, settings: dict[str, Any]) -> None:
+        self.folder, self.name, self.settings = folder, name, settings
+        self.place = folder / f"{name}.json"
+
+    def save(self, state: Any, epoch: int, seconds: float, metrics: dict[str, Any]) -> None:
+        """Keep the variables of `state` (a tf.Module) after `epoch`, how long it took till then,
+        and the mark in metrics.csv. Raises OSError if that fails; what was kept before stays."""
+        import tensorflow as tf
+
+        prefix = self.folder / f"{self.name}-{epoch}"
+        try:
+            tf.train.Checkpoint(state=state).write(str(prefix))
+        except tf.errors.OpError as error:
+            self.tidy()
+            reason = error.message.split("\n")[0].rpartition(";")[2].strip()
+            raise OSError(None, reason, str(prefix)) from error
+        content = {"version": VERSION, "epoch": epoch, "seconds": seconds, "metrics": metrics}
+        write_json(self.place, content | {"settings": self.settings})
+        self.tidy()
+
+    def load(self) -> dict[str, Any] | None:
+        """What `save` was told, without the variables; None if nothing is kept. Raises UserError
+        if that is of other settings or was changed."""
+        if not self.place.exists():
+            return None
+        content = read_json(self.place)
+        typed = all(type(content.get(name)) is kind for name, kind in FIELDS.items())
+        if not typed or content["version"] != VERSION or content["epoch"] < 1:
+            raise UserError(f"{self.place} is no checkpoint of this version: {self.remedy()}")
+        for name, value in self.settings.items():
+            found = content["settings"].get(name)
+            if found != value:
+                raise UserError(
+                    f"{self.place} is of a run with {name} {found}, not {value}: {self.remedy()}"
+                )
+        return content
+
+    def restore(self, state: Any) -> dict[str, Any] | None:
+        """Set the variables of `state` to what is kept, and return what `load` does. Raises
+        UserError for a checkpoint that is damaged or is not of such a state."""
+        import tensorflow as tf
+
+        content = self.load()
+        if content is None:
+            self.tidy()
+            return None
+        prefix = self.folder / f"{self.name}-{content['epoch']}"
+        try:
+            tf.train.Checkpoint(state=state).read(str(prefix)).assert_consumed()
+        except Exception as error:  # what TensorFlow says of such files is of many kinds
+            raise UserError(f"{prefix}.* is missing or damaged: {self.remedy()}") from error
+        return content
+
+    def remove(self) -> None:
+        """Keep nothing any more."""
+        self.place.unlink(missing_ok=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the variables of other epochs, and what a process that died has left."""
+        kept = f"{self.name}-{read_json(self.place)['epoch']}." if self.place.exists() else "/"
+        for path in self.folder.glob(f"{self.name}-*"):
+            if path.is_dir():  # TensorFlow writes in one, `name`-<epoch>_temp
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.name.startswith(kept) or ".tempstate" in path.name:
+                path.unlink(missing_ok=True)
+
+    def remedy(self) -> str:
+        return f"remove {self.place}, and the run begins again"

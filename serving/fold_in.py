@@ -1,0 +1,146 @@
+"""New ratings taken into a finished run without training again.
+
+What they belong to decides the way:
+
+- A new *row* (an item, in item orientation) needs no training: its hidden code is a forward pass
+  over its ratings, as that of every row. New ratings of a known row change its code likewise.
+- A new *column* (a user, in item orientation) widens the input, and a model has weights for the
+  columns that it was trained on only. The new columns of V, W and b alone are fitted, to the
+  training objective over the rows that they rate, with all else frozen.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from AutoRec import AutoRec, choose_engine
+from config import Config
+from data.ratings import RatingMatrix, Ratings
+from model.batch import SparseRows, sparse_rows
+from model.optimizer import LBFGS, Evaluation
+from serving.finished_run import FinishedRun, Member, oriented
+from system.runtime import num_threads
+
+MAX_STEPS = 100  # of L-BFGS
+TOLERANCE = 1e-5  # of the objective: the least relative gain of a step to go on
+
+
+def fold_in(
+    run: FinishedRun, users: np.ndarray, items: np.ndarray, values: np.ndarray
+) -> FinishedRun:
+    """`run` with the ratings `values` of (user, item) id pairs, no pair twice, among its training
+    ratings; they take the place of known ratings of the same pairs.
+
+    New ids come after the known ones. Raises ValueError for a rating that is off the scale.
+    """
+    known = run.ratings
+    user_ids, item_ids = with_new(known.user_ids, users), with_new(known.item_ids, items)
+    new = (
+        pd.Index(user_ids).get_indexer(users).astype(np.int32),
+        pd.Index(item_ids).get_indexer(items).astype(np.int32),
+        np.asarray(values, np.float32),
+    )
+    ratings = Ratings(
+        known.name,
+        *renewed((known.users, known.items, known.values), new, len(item_ids)),
+        user_ids, item_ids, known.scale,
+    )  # fmt: skip
+    trained = run.train.indices, run.train.rows, run.train.values
+    by_user, by_item, values = renewed(trained, new, len(item_ids))
+    shape = len(item_ids), len(user_ids)
+    train = RatingMatrix.from_triples(by_item, by_user, values, shape)
+    members = tuple(
+        Member(member.weight, widened(member.model, oriented(train, member.model.config)))
+        for member in run.members
+    )
+    return replace(run, ratings=ratings, train=train, members=members)
+
+
+def with_new(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """`ids`, and after them those of `wanted` that are not among them, in order."""
+    new = pd.Index(wanted).unique()
+    dtype = ids.dtype if ids.dtype.kind in "iu" else object  # text of a fixed width would be cut
+    return np.append(ids.astype(dtype), new[~new.isin(ids)].sort_values().to_numpy(dtype))
+
+
+def renewed(
+    known: tuple[np.ndarray, ...], new: tuple[np.ndarray, ...], num_items: int
+) -> list[np.ndarray]:
+    """The triples (users, items, values) `known`, less those of pairs in `new`, and then `new`."""
+    pairs, new_pairs = (x[0].astype(np.int64) * num_items + x[1] for x in (known, new))
+    kept = ~np.isin(pairs, new_pairs)
+    return [np.append(old[kept], fresh) for old, fresh in zip(known, new, strict=True)]
+
+
+def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
+    """`model`, or, if `matrix` (its training ratings and new ones) has more columns, a wider model
+    with these fitted and all else the same."""
+    num_known = model.V.shape[0]
+    if matrix.num_columns == num_known:
+        return model
+    wider = AutoRec(matrix.num_columns, fitting_config(model, matrix), model.scale, num_threads())
+    for ours, theirs in zip(wider.parameters, model.parameters, strict=True):
+        if theirs.shape[0] == num_known and ours.shape != theirs.shape:  # V, Wt and b
+            # A new column starts as the mean of the known ones.
+            new = tf.repeat(tf.reduce_mean(theirs, 0, True), matrix.num_columns - num_known, 0)
+            ours.assign(tf.concat([theirs, new], 0))
+        else:
+            ours.assign(theirs)
+    fit_columns(wider, num_known, rows_with_columns_from(matrix, num_known))
+    wider.config = replace(model.config, engine=wider.config.engine)
+    return wider
+
+
+def fitting_config(model: AutoRec, matrix: RatingMatrix) -> Config:
+    """`model`'s settings for `fit_columns`, which computes the objective of a whole epoch at once,
+    and without the noise of dropout."""
+    config = model.config
+    config = replace(config, dropout=0.0, input_dropout=0.0, grad_clip=False, engine="auto")
+    config = replace(config, engine=choose_engine(config, matrix.density))
+    if config.regularization == "plain" and not model.optimizer.full_batch:
+        # Plain Omega counts once in each mini-batch of an epoch.
+        times = math.ceil(matrix.num_rows / config.batch_size)
+        config = replace(
+            config,
+            lambda_encoder=times * config.encoder_lambda,
+            lambda_decoder=times * config.decoder_lambda,
+        )
+    return config
+
+
+def rows_with_columns_from(matrix: RatingMatrix, first: int) -> SparseRows:
+    """The rows of `matrix` with a rating in column `first` or beyond."""
+    concerned = np.zeros(matrix.num_rows, bool)
+    concerned[matrix.rows[matrix.indices >= first]] = True
+    kept = concerned[matrix.rows]
+    indptr = np.append(0, np.cumsum(matrix.row_counts[concerned]))
+    return sparse_rows(
+        RatingMatrix(indptr, matrix.indices[kept], matrix.values[kept], matrix.num_columns)
+    )
+
+
+def fit_columns(model: AutoRec, first: int, ratings: SparseRows) -> None:
+    """Minimise the objective over `ratings` in columns `first` and beyond of V, W and b, by
+    L-BFGS."""
+    whole = [model.V, model.Wt, model.b]
+    new = [tf.Variable(x[first:]) for x in whole]
+    optimizer = LBFGS(new, model.config)
+
+    def evaluate() -> Evaluation:
+        for x, part in zip(whole, new, strict=True):
+            x[first:].assign(part)
+        gradients, cost, squared_error = model._full_gradients(ratings)
+        dV, dWt, _, db, *_ = gradients
+        return [gradient[first:] for gradient in (dV, dWt, db)], cost, squared_error
+
+    last = math.inf
+    for _ in range(MAX_STEPS):
+        cost = float(optimizer.step(evaluate, 0.0)[0])
+        if not last - cost > TOLERANCE * cost:
+            break
+        last = cost
+    for x, part in zip(whole, new, strict=True):
+        x[first:].assign(part)

@@ -1,0 +1,140 @@
+"""A trained model in one file without its ratings: `autorec.npz`, format version 1.
+
+NumPy's own format, written and read without pickle. It holds (members are the models of a blend,
+numbered from 1; a lone model is member 1):
+
+    format, version           "autorec", 1
+    config                    the run's settings as JSON
+    fingerprint               of the ratings, as in config.json
+    split_fingerprint         SHA-256 of the training ratings: indptr (int64), indices (int32) and
+                              values (float32) of the items x users matrix
+    user_ids, item_ids        the id of each index: int64, or text
+    user_ratings, item_ratings    int64, the training ratings of each: how far to trust it
+    scale                     float64 [2], the lowest and highest rating
+    weights, orientations, hidden_activations, output_activations    one a member
+    V_i (n, k), W_i (l, n), mu_i (k), b_i (n)    float32, as in the paper; n columns
+    codes_i (rows, l)         float32, the hidden codes of the rows, from their training ratings
+    inner_i_j, inner_bias_i_j    of a deep model: (inputs, outputs) and (outputs), j from 1
+
+A prediction of row r and column c is f(codes_i[r] . W_i[:, c] + b_i[c]), clipped to the scale and
+summed over members by weight; 3 if user or item has no training rating.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data.ratings import RatingMatrix
+from serving.recommender import ACTIVATIONS, Factors, Recommender
+from system.errors import UserError
+
+if TYPE_CHECKING:  # it imports TensorFlow, which reading an artefact does not need
+    from serving.finished_run import FinishedRun
+
+NAME, FORMAT, VERSION = "autorec.npz", "autorec", 1
+
+
+def write_npz(path: Path, run: "FinishedRun", recommender: Recommender) -> None:
+    """Write `run` to the file `path`; `recommender` is the run's own, which has the codes."""
+    models = [member.model for member in run.members]
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": json.dumps(run.config.recorded()),
+        "fingerprint": run.fingerprint,
+        "split_fingerprint": split_fingerprint(run.train),
+        "user_ids": plain_ids(recommender.user_ids),
+        "item_ids": plain_ids(recommender.item_ids),
+        "user_ratings": recommender.user_ratings,
+        "item_ratings": recommender.item_ratings,
+        "scale": np.array(recommender.scale, np.float64),
+        "weights": np.array([f.weight for f in recommender.factors], np.float64),
+        "orientations": [f.orientation for f in recommender.factors],
+        "hidden_activations": [model.config.hidden_activation for model in models],
+        "output_activations": [f.output_activation for f in recommender.factors],
+    }
+    for i, (model, factors) in enumerate(zip(models, recommender.factors, strict=True), 1):
+        content |= {f"V_{i}": model.V, f"W_{i}": factors.Wt.T, f"mu_{i}": model.mu}
+        content |= {f"b_{i}": factors.b, f"codes_{i}": factors.codes}
+        for j, (weights, biases) in enumerate(model.inner, 1):
+            content |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
+    np.savez(path, allow_pickle=False, **{name: np.asarray(x) for name, x in content.items()})
+
+
+def read_npz(path: str | Path) -> Recommender:
+    """The recommender in a file that `write_npz` wrote; it knows no ratings to leave out.
+
+    Raises UserError if the file is damaged, of another version or no artefact at all.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["format"]) != FORMAT or int(file["version"]) != VERSION:
+                raise UserError(
+                    f"{path} is of format {file['format']} {file['version']}, and {FORMAT} "
+                    f"{VERSION} is read here: export the run again"
+                )
+            return checked(from_content(file))
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror or error})") from error
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged, or no export: {error}") from error
+
+
+def npz_dataset(path: str | Path) -> str:
+    """The dataset of an artefact that `read_npz` accepts."""
+    with np.load(path, allow_pickle=False) as file:
+        return json.loads(str(file["config"]))["dataset"]
+
+
+def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
+    settings = file["weights"], file["orientations"], file["output_activations"]
+    factors = [
+        Factors(
+            weight=float(weight),
+            orientation=str(orientation),
+            codes=file[f"codes_{i}"],
+            Wt=np.ascontiguousarray(file[f"W_{i}"].T),
+            b=file[f"b_{i}"],
+            output_activation=str(activation),
+        )
+        for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
+    ]
+    low, high = (float(x) for x in file["scale"])
+    return Recommender(
+        *(file[name] for name in ("user_ids", "item_ids", "user_ratings", "item_ratings")),
+        scale=(low, high), factors=factors,
+    )  # fmt: skip
+
+
+def checked(recommender: Recommender) -> Recommender:
+    """`recommender`, or ValueError if its arrays do not fit each other."""
+    users, items = len(recommender.user_ids), len(recommender.item_ids)
+    counts = recommender.user_ratings.shape, recommender.item_ratings.shape
+    fit = counts == ((users,), (items,)) and len(recommender.factors) > 0
+    for f in recommender.factors:
+        rows, columns = (items, users) if f.orientation == "item" else (users, items)
+        units = f.b.ndim and f.codes.shape[-1]
+        fit &= f.codes.shape == (rows, units) and f.Wt.shape == (columns, units)
+        fit &= f.b.shape == (columns,) and f.output_activation in ACTIVATIONS
+        fit &= f.orientation in ("item", "user")
+    if not fit:
+        raise ValueError("its arrays do not fit each other")
+    return recommender
+
+
+def split_fingerprint(train: RatingMatrix) -> str:
+    """SHA-256 of the training ratings, items x users."""
+    digest = hashlib.sha256()
+    for array, dtype in ((train.indptr, "<i8"), (train.indices, "<i4"), (train.values, "<f4")):
+        digest.update(np.ascontiguousarray(array, dtype=dtype))
+    return digest.hexdigest()
+
+
+def plain_ids(ids: np.ndarray) -> np.ndarray:
+    """`ids` as int64, or as text of a fixed width, which needs no pickle."""
+    return ids.astype(np.int64) if np.asarray(ids).dtype.kind in "iu" else np.asarray(ids, str)

@@ -1,0 +1,284 @@
+"""Predictions for the ids of a file: recommendations, similar items, pairs, everybody's best.
+
+    from serving.finished_run import read_run
+
+    movies = read_run("results/quick").recommender()
+    recommend(movies, user=1, n=10)                # pandas tables
+    similar(movies, item=1)
+    predict(movies, users=[1, 1], items=[1, 2])
+    for block in top(movies, n=10): ...            # of every user, a block of users at a time
+
+A rating is predicted from *training* ratings alone, as it was when the run was scored. What is
+recommended leaves out *every* rating known of the user, test ratings too. Beside each prediction
+stand the training ratings of its item (or user): the fewer, the less it is to be trusted.
+
+NumPy alone: once the hidden codes of the rows are known, a prediction is f(code . W_u + b_u).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.ratings import RatingMatrix
+from evaluation.metrics import final_predictions
+from evaluation.ranking import best_items
+from system.errors import UserError
+
+BLOCK_USERS = 512  # users whose predictions of all items are held at a time
+BLOCK_PAIRS = 1 << 14  # pairs whose codes are held at a time
+BLOCK_ITEMS = 4096  # items whose codes are copied at a time
+SMALLEST = np.finfo(np.float32).tiny
+ACTIVATIONS = {
+    "identity": lambda x: x,
+    "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # which never overflows
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """A trained model, ready to predict: the hidden codes (rows, l) of its rows, its output layer
+    Wt (columns, l) and b (columns), all float32, and f. `orientation` says what its rows are;
+    `weight` is its share in a blend."""
+
+    weight: float
+    orientation: str
+    codes: np.ndarray
+    Wt: np.ndarray
+    b: np.ndarray
+    output_activation: str
+
+    def pairs(self, users: np.ndarray, items: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+        """Raw predictions of (user, item) index pairs: float32 [pairs]."""
+        rows, columns = (items, users) if self.orientation == "item" else (users, items)
+        found = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), BLOCK_PAIRS):
+            part = slice(start, start + BLOCK_PAIRS)
+            row, column = rows[part], columns[part]
+            product = np.einsum("ij,ij->i", self.codes[row], self.Wt[column])
+            found[part] = self.output(product + self.b[column], scale)
+        return found
+
+    def block(self, first: int, last: int, scale: tuple[float, float]) -> np.ndarray:
+        """Raw predictions of all items for users first..last-1: float32 [last - first, items]."""
+        if self.orientation == "item":
+            product = self.Wt[first:last] @ self.codes.T + self.b[first:last, None]
+        else:
+            product = self.codes[first:last] @ self.Wt.T + self.b
+        return self.output(product, scale)
+
+    def output(self, x: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+        """f; a bounded activation spans the rating scale."""
+        low, high = scale
+        if self.output_activation == "sigmoid":
+            return low + (high - low) * ACTIVATIONS["sigmoid"](x)
+        if self.output_activation == "tanh":
+            return low + (high - low) * (np.tanh(x) + 1) / 2
+        return ACTIVATIONS[self.output_activation](x)
+
+    @property
+    def items(self) -> np.ndarray:
+        """What the model has learned of each item: its hidden code where items are rows, its
+        weights in W where they are columns."""
+        return self.codes if self.orientation == "item" else self.Wt
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """One model or a blend of several, with the ids of its users and items.
+
+    user_ratings, item_ratings: int64, the training ratings of each; rated: users x items, every
+    known rating, which recommendations leave out, or None where the ratings are not at hand;
+    titles: item id as text -> title.
+    """
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    user_ratings: np.ndarray
+    item_ratings: np.ndarray
+    scale: tuple[float, float]
+    factors: Sequence[Factors]
+    rated: RatingMatrix | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def users(self) -> pd.Index:
+        return pd.Index(self.user_ids)
+
+    @cached_property
+    def items(self) -> pd.Index:
+        return pd.Index(self.item_ids)
+
+    def user(self, user_id: Any) -> int:
+        """The index of a user; UserError if nothing was learned of the user."""
+        return known(self.users, user_id, "user", self.user_ratings)
+
+    def item(self, item_id: Any) -> int:
+        """The index of an item; UserError if nothing was learned of the item."""
+        return known(self.items, item_id, "item", self.item_ratings)
+
+    def titled(self, titles: Mapping[str, str]) -> "Recommender":
+        return replace(self, titles=titles)
+
+    def described(self, items: np.ndarray, **columns: np.ndarray) -> pd.DataFrame:
+        """A table of items by index: id, title, `columns`, and training ratings."""
+        ids = self.item_ids[items]
+        titles = [self.titles.get(str(each), str(each)) for each in ids]
+        return pd.DataFrame(
+            {"item": ids, "title": titles} | columns | {"ratings": self.item_ratings[items]},
+            index=pd.RangeIndex(1, len(items) + 1, name="rank"),
+        )
+
+    def best(self, first: int, last: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """User (counted from `first`), item and prediction of each one's `n` best items, for users
+        first..last-1, in order.
+
+        A blend is the weighted sum of its models' clipped predictions. Where clipping ties the
+        best, the unclipped predictions decide. Items that the user has rated, and those without a
+        training rating, of which nothing is known, are left out.
+        """
+        blocks = [f.block(first, last, self.scale) for f in self.factors]
+        raw = sum(f.weight * block for f, block in zip(self.factors, blocks, strict=True))
+        clipped = [block.clip(*self.scale) for block in blocks]
+        blended = sum(f.weight * x for f, x in zip(self.factors, clipped, strict=True))
+        scores = blended.clip(*self.scale)
+        scores[:, self.item_ratings == 0] = -np.inf
+        if self.rated:
+            rows = slice(*self.rated.indptr[[first, last]])
+            scores[self.rated.rows[rows] - first, self.rated.indices[rows]] = -np.inf
+        users, items, _ = best_items(scores, n, raw)
+        predictions = scores[users, items]
+        left = np.isfinite(predictions)
+        return users[left], items[left], predictions[left]
+
+
+def recommend(recommender: Recommender, user: Any, n: int = 10) -> pd.DataFrame:
+    """The `n` items that `user` (an id) is predicted to rate highest, of those not rated yet.
+
+    Columns: item, title, prediction, ratings (training ratings of the item); the index is the
+    rank. Raises UserError for a user who is unknown, or has no training rating.
+    """
+    index = recommender.user(user)
+    _, items, predictions = recommender.best(index, index + 1, at_least_1(n))
+    return recommender.described(items, prediction=predictions)
+
+
+def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
+    """The `n` items most like `item` (an id) by what the model has learned of them.
+
+    Similarity is the cosine of two items' hidden codes (weights W, where items are columns), both
+    less the mean over all items: codes are all positive, and mostly alike. A blend's is the mean
+    of its models' by their weights. Columns as in `recommend`, with `similarity`.
+    Raises UserError for an item that is unknown, or has no training rating.
+    """
+    index, trained = recommender.item(item), recommender.item_ratings > 0
+    learned = [(f.weight, f.items) for f in recommender.factors]
+    ((items, similarity),) = nearest(learned, np.array([index]), trained, at_least_1(n))
+    return recommender.described(items, similarity=similarity)
+
+
+def nearest(
+    learned: Sequence[tuple[float, np.ndarray]], chosen: np.ndarray, trained: np.ndarray, n: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The `n` items most like each of the `chosen` (indices), and how much, as `similar` has it.
+
+    learned: the weight of each model and what it learned of the items, float32 (items, l);
+    trained: which items have training ratings, bool [items]; the others are like none.
+    """
+    total = sum(weight for weight, _ in learned)
+    parts = (weight / total * cosines(x, chosen, trained) for weight, x in learned)
+    similarity = sum(parts)
+    similarity[:, ~trained] = -np.inf
+    similarity[np.arange(len(chosen)), chosen] = -np.inf
+    rows, items, _ = best_items(similarity, n)
+    found = similarity[rows, items]
+    left = np.isfinite(found)
+    return [
+        (items[part], found[part]) for k in range(len(chosen)) for part in [left & (rows == k)]
+    ]
+
+
+def predict(recommender: Recommender, users: Sequence[Any], items: Sequence[Any]) -> pd.DataFrame:
+    """The predicted ratings of (user, item) id pairs, within the rating scale.
+
+    Columns: user, item, prediction, and the training ratings of both. A pair whose user or item
+    is unknown, or has no training rating, is predicted 3, the paper's rule.
+    """
+    user, item = recommender.users.get_indexer(users), recommender.items.get_indexer(items)
+    user_ratings = np.where(user < 0, 0, recommender.user_ratings[user])
+    item_ratings = np.where(item < 0, 0, recommender.item_ratings[item])
+    raw = [f.pairs(user, item, recommender.scale) for f in recommender.factors]
+    clipped = (x.astype(np.float64).clip(*recommender.scale) for x in raw)
+    blended = sum(f.weight * x for f, x in zip(recommender.factors, clipped, strict=True))
+    cold = (user_ratings == 0) | (item_ratings == 0)
+    return pd.DataFrame(
+        {
+            "user": users,
+            "item": items,
+            "prediction": final_predictions(blended, cold, recommender.scale),
+            "user_ratings": user_ratings,
+            "item_ratings": item_ratings,
+        }
+    )
+
+
+def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
+    """`recommend` for every user who has a training rating, a block of users at a time.
+
+    Columns: user, rank, item, prediction, ratings; memory holds one block.
+    """
+    num_users, n = len(recommender.user_ids), at_least_1(n)
+    for first in range(0, num_users, BLOCK_USERS):
+        last = min(first + BLOCK_USERS, num_users)
+        users, items, predictions = recommender.best(first, last, n)
+        warm = recommender.user_ratings[first + users] > 0
+        users, items, predictions = users[warm], items[warm], predictions[warm]
+        yield pd.DataFrame(
+            {
+                "user": recommender.user_ids[first + users],
+                "rank": np.arange(len(users)) - np.searchsorted(users, users) + 1,
+                "item": recommender.item_ids[items],
+                "prediction": predictions,
+                "ratings": recommender.item_ratings[items],
+            }
+        )
+
+
+def cosines(vectors: np.ndarray, chosen: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """The cosine of each of `vectors` (items, l) with those at `chosen`, all less the mean over
+    the `trained` (bool [items]): float64 [chosen, items]; 0 for a vector that is the mean.
+    A block of items is copied at a time."""
+    mean = vectors.mean(0, where=trained[:, None])
+    wanted = vectors[chosen] - mean
+    found = np.empty((len(chosen), len(vectors)))
+    for start in range(0, len(vectors), BLOCK_ITEMS):
+        centred = vectors[start : start + BLOCK_ITEMS] - mean
+        lengths = np.outer(length(wanted), length(centred))
+        products = (wanted @ centred.T).astype(np.float64)
+        found[:, start : start + BLOCK_ITEMS] = products / np.maximum(lengths, SMALLEST)
+    return found
+
+
+def length(vectors: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(vectors, axis=1).astype(np.float64)
+
+
+def known(ids: pd.Index, wanted: Any, what: str, ratings: np.ndarray) -> int:
+    index = int(ids.get_indexer([wanted])[0])
+    if index < 0:
+        raise UserError(f"{what} {wanted} is not among the {len(ids):,} {what}s of the ratings")
+    if not ratings[index]:
+        raise UserError(f"{what} {wanted} has no training rating: nothing was learned")
+    return index
+
+
+def at_least_1(n: int) -> int:
+    if n < 1:
+        raise UserError(f"n is {n}: must be at least 1")
+    return n

@@ -1,0 +1,103 @@
+"""A recommender as a TensorFlow SavedModel, which needs nothing of ours to be loaded."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from AutoRec import output
+from evaluation.metrics import COLD_RATING
+from serving.recommender import Factors, Recommender
+
+
+def save(recommender: Recommender, path: Path) -> None:
+    """Write `recommender` as a SavedModel to the folder `path`, with the signatures that export.py
+    tells."""
+    model = ServedModel(recommender)
+    user = tf.TensorSpec([None], model.user_ids.dtype, "user")
+    item = tf.TensorSpec([None], model.item_ids.dtype, "item")
+    predict = model.predict.get_concrete_function(user, item)
+    all_items = model.all_items.get_concrete_function(user)
+    signatures = {"serving_default": predict, "predict": predict, "all_items": all_items}
+    tf.saved_model.save(model, str(path), signatures)
+
+
+class ServedModel(tf.Module):
+    """The graphs of the signatures, their variables and id tables."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        super().__init__(name="autorec")
+        self.scale = recommender.scale
+        self.user_ids = variable(recommender.user_ids)
+        self.item_ids = variable(recommender.item_ids)
+        self.users, self.items = table(self.user_ids), table(self.item_ids)
+        self.user_ratings = variable(recommender.user_ratings)
+        self.item_ratings = variable(recommender.item_ratings)
+        self.factors = [ServedFactors(factors, self.scale) for factors in recommender.factors]
+
+    @tf.function
+    def predict(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
+        user, item = self.users.lookup(user), self.items.lookup(item)
+        known = self.known(self.user_ratings, user) & self.known(self.item_ratings, item)
+        user, item = tf.maximum(user, 0), tf.maximum(item, 0)
+        rating = self.blended([factors.pairs(user, item) for factors in self.factors])
+        return {"rating": tf.where(known, rating, COLD_RATING), "known": known}
+
+    @tf.function
+    def all_items(self, user: tf.Tensor) -> dict[str, tf.Tensor]:
+        user = self.users.lookup(user)
+        known = self.known(self.user_ratings, user)[:, None] & (self.item_ratings > 0)
+        user = tf.maximum(user, 0)
+        rating = self.blended([factors.block(user) for factors in self.factors])
+        return {"rating": tf.where(known, rating, COLD_RATING), "item": self.item_ids.read_value()}
+
+    def known(self, ratings: tf.Variable, index: tf.Tensor) -> tf.Tensor:
+        """Whether there is such an index, with training ratings."""
+        return (index >= 0) & (tf.gather(ratings, tf.maximum(index, 0)) > 0)
+
+    def blended(self, predictions: list[tf.Tensor]) -> tf.Tensor:
+        """The clipped predictions of each member, summed by weight."""
+        clipped = [tf.clip_by_value(x, *self.scale) for x in predictions]
+        weighted = [f.weight * x for f, x in zip(self.factors, clipped, strict=True)]
+        return tf.clip_by_value(tf.add_n(weighted), *self.scale)
+
+
+class ServedFactors(tf.Module):
+    """`Factors` in TensorFlow: raw predictions by user and item index."""
+
+    def __init__(self, factors: Factors, scale: tuple[float, float]) -> None:
+        super().__init__(name="factors")
+        self.weight, self.scale = factors.weight, scale
+        self.by_item, self.activation = factors.orientation == "item", factors.output_activation
+        self.codes, self.Wt, self.b = map(variable, (factors.codes, factors.Wt, factors.b))
+
+    def pairs(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+        row, column = (item, user) if self.by_item else (user, item)
+        product = tf.gather(self.codes, row) * tf.gather(self.Wt, column)
+        return self.output(tf.reduce_sum(product, 1) + tf.gather(self.b, column))
+
+    def block(self, user: tf.Tensor) -> tf.Tensor:
+        if self.by_item:
+            product = tf.matmul(tf.gather(self.Wt, user), self.codes, transpose_b=True)
+            return self.output(product + tf.gather(self.b, user)[:, None])
+        product = tf.matmul(tf.gather(self.codes, user), self.Wt, transpose_b=True)
+        return self.output(product + self.b)
+
+    def output(self, x: tf.Tensor) -> tf.Tensor:
+        return output(self.activation, x, self.scale)
+
+
+def variable(values: np.ndarray) -> tf.Variable:
+    """A variable that is not trained: int64, float32 or string."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "iuf":
+        values = [str(value) for value in values]
+    return tf.Variable(tf.constant(values), trainable=False)
+
+
+def table(ids: tf.Variable) -> tf.lookup.StaticHashTable:
+    """From an id to its index, and -1 for an unknown one."""
+    content = tf.lookup.KeyValueTensorInitializer(
+        ids.read_value(), tf.range(ids.shape[0], dtype=tf.int64)
+    )
+    return tf.lookup.StaticHashTable(content, -1)

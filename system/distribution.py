@@ -1,0 +1,194 @@
+"""Several devices, or several machines, that train one model: TensorFlow's own tf.distribute.
+
+    --distribute mirrored   all GPUs of this machine (MirroredStrategy)
+    --distribute workers    one process on each machine of TF_CONFIG (MultiWorkerMirroredStrategy)
+
+Every replica holds all parameters, takes its part of each mini-batch, and has its gradients added
+to the others' (AutoRec.py). What is to be decided, every worker decides from the same numbers; the
+first one alone keeps records. Knows nothing of ratings.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from system.errors import UserError
+
+PATIENCE = 300.0  # seconds that a worker waits for the others to be started
+EXAMPLE = (
+    'TF_CONFIG=\'{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
+    '"task": {"type": "worker", "index": 0}}\''
+)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The addresses ("host:port") of all workers, and which of them this process is."""
+
+    addresses: tuple[str, ...] = ("",)
+    index: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.addresses)
+
+
+def read_cluster(distribute: str | None) -> Cluster:
+    """The cluster of `--distribute workers`, from the environment; for all else, one worker.
+    Without that flag TF_CONFIG means nothing. Raises UserError for one that cannot be used."""
+    if distribute != "workers":
+        return Cluster()
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        raise UserError(f"--distribute workers needs TF_CONFIG in the environment, as {EXAMPLE}")
+    try:
+        content = json.loads(text)
+        jobs, task = content["cluster"], content["task"]
+        tasks = [(job, i) for job in ("chief", "worker") for i in range(len(jobs.get(job, ())))]
+        addresses = tuple(jobs[job][i] for job, i in tasks)
+        ports = [int(address.rsplit(":", 1)[1]) for address in addresses]
+        mine = task["type"], int(task["index"])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise UserError(f"TF_CONFIG {text} cannot be read: it is to be as {EXAMPLE}") from error
+    if mine not in tasks:
+        raise UserError(
+            f"TF_CONFIG has no {mine[0]} {mine[1]}: its task must be one of the cluster's, whose "
+            f"indices count from 0, as in {EXAMPLE}"
+        )
+    if len(set(addresses)) < len(addresses) or not all(0 < port < 2**16 for port in ports):
+        raise UserError(
+            f"TF_CONFIG has the workers {', '.join(addresses)}: each must have an address of its "
+            "own, host:port"
+        )
+    return Cluster(addresses, tasks.index(mine))
+
+
+def await_workers(
+    cluster: Cluster, say: Callable[[str], object], patience: float = PATIENCE
+) -> None:
+    """Return when all workers have been started, or raise UserError after `patience` seconds.
+
+    TensorFlow would wait for an hour, deaf to signals. So before it starts, every worker listens
+    where TensorFlow will, and waits until somebody answers at all other addresses.
+    """
+    port = int(cluster.addresses[cluster.index].rsplit(":", 1)[1])
+    started, told = time.monotonic(), False
+    try:
+        mine = socket.create_server(("", port))
+    except OSError as error:
+        raise UserError(
+            f"port {port}, this worker's in TF_CONFIG, cannot be opened ({error.strerror}): end "
+            "what uses it, or choose another for all workers"
+        ) from error
+    with mine:
+        missing = [a for i, a in enumerate(cluster.addresses) if i != cluster.index]
+        while missing := [address for address in missing if not answers(address)]:
+            waited = time.monotonic() - started
+            if waited > patience:
+                raise UserError(
+                    f"no worker answers at {', '.join(missing)} after {patience:g} seconds: start "
+                    "all workers of TF_CONFIG, and see that its addresses can be reached"
+                )
+            if waited > 2 and not told:
+                say(f"Waiting for the workers at {', '.join(missing)}.")
+                told = True
+            time.sleep(0.2)
+
+
+def answers(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+class Replicas:
+    """The replicas of a model, on all devices of all workers of a `cluster`; without
+    `distribute`, one. To be made before TensorFlow has done anything."""
+
+    def __init__(
+        self, distribute: str | None, cluster: Cluster, say: Callable[[str], object]
+    ) -> None:
+        import tensorflow as tf
+
+        self.cluster, self.strategy = cluster, tf.distribute.get_strategy()
+        if distribute == "mirrored":
+            devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+            if len(devices) < 2:
+                raise UserError(
+                    "--distribute mirrored needs two GPUs or more, and TensorFlow finds "
+                    f"{len(devices) if devices[0].device_type == 'GPU' else 'none'}: leave it out"
+                )
+            self.strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+        elif distribute == "workers":
+            await_workers(cluster, say)
+            self.strategy = multi_worker_strategy()
+
+    @property
+    def count(self) -> int:
+        return self.strategy.num_replicas_in_sync
+
+    def scope(self) -> Any:
+        """Where the variables that are made are every replica's."""
+        return self.strategy.scope()
+
+    def everyone(self, number: int) -> list[int]:
+        """The `number` of each worker, which all workers must ask for at the same place."""
+        import tensorflow as tf
+
+        if self.cluster.size == 1:
+            return [number]
+        # A sum of vectors that have their own number only, and else 0, is all numbers.
+        own = tf.one_hot(self.cluster.index, self.cluster.size, number, 0, dtype=tf.int64)
+        return self.strategy.reduce("SUM", own, axis=None).numpy().tolist()
+
+    def agree(self, what: str, value: object, remedy: str) -> None:
+        """Raise UserError, at every worker, unless `value` has the same repr at all of them."""
+        digest = hashlib.sha256(repr(value).encode()).hexdigest()
+        numbers = self.everyone(int(digest[:12], 16))
+        others = [i for i, number in enumerate(numbers) if number != numbers[0]]
+        if others:
+            raise UserError(f"worker {others[0]} has other {what} than worker 0: {remedy}")
+
+    @contextmanager
+    def together(self, remedy: str) -> Iterator[None]:
+        """Within it, the loss of another worker is a UserError, with `remedy`."""
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            # Unavailable comes of a worker that died, or was not heard of for 10 seconds; the
+            # others, of one that is shutting down.
+            lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+                    tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError,
+                    tf.errors.InternalError)  # fmt: skip
+            if self.cluster.size == 1 or not isinstance(error, lost):
+                raise
+            raise UserError(f"another worker is gone, or cannot be reached: {remedy}") from error
+
+
+def multi_worker_strategy() -> Any:
+    """TensorFlow's, started with the signal handlers left as they are: it takes SIGTERM."""
+    import tensorflow as tf
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"TensorFlow cannot join the workers of TF_CONFIG ({error.message.splitlines()[0]}): "
+            "start all of them again"
+        ) from error
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Facts about the program, one module of them for each of its own."""

@@ -1,0 +1,310 @@
+"""Rankings against hand arithmetic and against plain loops over users and items."""
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from data.ratings import RatingMatrix
+from data_preprocessor import split_ratings
+from evaluation import ranking
+from evaluation.ranking import best_items, rank
+
+PLACE_1, PLACE_2, PLACE_3 = 1.0, 1 / math.log2(3), 0.5  # the discounts
+
+
+def matrix(ratings, shape):
+    """The rating matrix of a dict (user, item) -> rating."""
+    users, items = np.array(list(ratings), np.int32).reshape(-1, 2).T
+    return RatingMatrix.from_triples(users, items, np.array([*ratings.values()], np.float32), shape)
+
+
+def rank_all(predictions, train, test, **settings):
+    """`rank` on dicts of ratings and a list of lists of predictions."""
+    predictions = np.array(predictions, np.float32)
+    return rank(
+        lambda first, last: predictions[first:last],
+        matrix(train, predictions.shape),
+        matrix(test, predictions.shape),
+        **settings,
+    )
+
+
+def by_loops(predictions, train, test, at, relevant):
+    """NDCG, recall and users judged, by sorting each user's candidates in plain Python."""
+    trained = list(zip(train.rows.tolist(), train.indices.tolist(), strict=True))
+    warm_users, warm_items = ({pair[axis] for pair in trained} for axis in (0, 1))
+    seen, tested = set(trained), {}
+    for user, item, value in zip(test.rows, test.indices, test.values, strict=True):
+        if value >= relevant:
+            tested.setdefault(int(user), set()).add(int(item))
+    ndcg, recall = [], []
+    for user, wanted in sorted(tested.items()):
+        candidates = []
+        for item in range(train.num_columns):
+            if (user, item) not in seen:
+                warm = user in warm_users and item in warm_items
+                candidates.append((-float(predictions[user, item]) if warm else -3.0, item))
+        top = [item for _, item in sorted(candidates)[:at]]
+        dcg = sum(1 / math.log2(place + 1) for place, i in enumerate(top, 1) if i in wanted)
+        best = sum(1 / math.log2(place + 1) for place in range(1, min(at, len(wanted)) + 1))
+        ndcg.append(dcg / best)
+        recall.append(len(set(top) & wanted) / len(wanted))
+    return math.fsum(ndcg) / len(ndcg), math.fsum(recall) / len(recall), len(ndcg)
+
+
+def random_case(seed, num_users=60, num_items=40, levels=None):
+    """Predictions (with many ties if they have `levels`), train and test; some users and items
+    have no training rating."""
+    rng = np.random.default_rng(seed)
+    predictions = rng.normal(3.5, 1.5, (num_users, num_items)).astype(np.float32)
+    if levels:
+        predictions = np.round(predictions * levels) / levels
+    side = rng.choice(3, (num_users, num_items), p=[0.6, 0.25, 0.15])  # none, train, test
+    side[:, rng.choice(num_items, 4, replace=False)] *= 2  # cold items: train goes to nothing
+    side[rng.choice(num_users, 4, replace=False)] *= 2
+    values = rng.integers(1, 6, side.shape).astype(np.float32)
+    train, test = (
+        RatingMatrix.from_triples(*np.nonzero(side == k), values[side == k], side.shape)
+        for k in (1, 2)
+    )
+    return predictions, train, test
+
+
+def permuted(rating_matrix, users):
+    """The rating matrix whose row `users[i]` is row i of the given one."""
+    return RatingMatrix.from_triples(
+        users[rating_matrix.rows], rating_matrix.indices, rating_matrix.values,
+        (rating_matrix.num_rows, rating_matrix.num_columns),
+    )  # fmt: skip
+
+
+WARM = {(9, item): 5.0 for item in range(5)}  # a user whose ratings make all five items warm
+
+
+def one_user(predictions, train, test, **settings):
+    """The scores of user 0 among five warm items."""
+    predictions = [predictions] + [[0.0] * 5] * 9
+    return rank_all(predictions, WARM | train, test, **settings)
+
+
+# By hand
+
+
+def test_a_ranking_of_five_items_equals_hand_arithmetic():
+    # Candidates, best first: 3 (relevant), 1 (rated 2), 4 (relevant), 2; item 0 was trained on.
+    scores = one_user(
+        [9.0, 4.0, 1.0, 5.0, 3.0], {(0, 0): 5.0}, {(0, 3): 4.0, (0, 1): 2.0, (0, 4): 5.0}, at=3
+    )
+    assert scores.ndcg == pytest.approx((PLACE_1 + PLACE_3) / (PLACE_1 + PLACE_2), rel=1e-12)
+    assert (scores.recall, scores.num_users) == (1.0, 1)
+
+
+def test_only_the_first_places_count():
+    predictions, test = [5.0, 4.0, 3.0, 2.0, 1.0], {(0, 1): 5.0, (0, 4): 5.0}
+    scores = one_user(predictions, {(0, 0): 1.0}, test, at=2)
+    assert scores.ndcg == pytest.approx(PLACE_1 / (PLACE_1 + PLACE_2), rel=1e-12)
+    assert scores.recall == 0.5
+    assert one_user(predictions, {(0, 0): 1.0}, {(0, 4): 5.0}, at=2).ndcg == 0
+
+
+def test_the_ideal_is_cut_off_but_the_denominator_of_recall_is_not():
+    test = {(0, item): 5.0 for item in (1, 2, 3, 4)}
+    scores = one_user([0.0, 4.0, 3.0, 2.0, 1.0], {(0, 0): 1.0}, test, at=2)
+    assert (scores.ndcg, scores.recall) == (1.0, 0.5)
+
+
+def test_the_default_is_ten_places_and_ratings_of_four():
+    predictions = [[float(-item) for item in range(12)]]
+    train = {(0, 0): 1.0} | {(1, item): 3.0 for item in range(12)}
+    tenth, eleventh = ({(0, item): 4.0} for item in (10, 11))  # item 0 is no candidate
+    found = rank_all(predictions + predictions, train, tenth | {(0, 11): 3.5})
+    assert (found.ndcg, found.recall) == (pytest.approx(1 / math.log2(11), rel=1e-12), 1.0)
+    assert rank_all(predictions + predictions, train, eleventh).recall == 0
+
+
+def test_a_perfect_ranking_scores_1():
+    predictions, train, test = random_case(1)
+    predictions[:] = 0
+    predictions[test.rows, test.indices] = test.values
+    warm = (train.row_counts[:, None] > 0) & (train.column_counts > 0)
+    kept = warm[test.rows, test.indices]
+    test = RatingMatrix.from_triples(
+        test.rows[kept], test.indices[kept], test.values[kept], predictions.shape
+    )
+    # Cold items are predicted 3, below all that is relevant.
+    scores = rank(lambda first, last: predictions[first:last], train, test, at=40)
+    assert (scores.ndcg, scores.recall) == (pytest.approx(1.0, rel=1e-12), 1.0)
+
+
+def test_the_reverse_of_a_perfect_ranking_scores_0():
+    predictions = [0.0, 3.0, 2.0, 1.0, 0.0]
+    assert one_user(predictions, {(0, 0): 1.0}, {(0, 4): 5.0}, at=3).ndcg == 0
+
+
+# What is a candidate
+
+
+@pytest.mark.parametrize("trained, ndcg", [((0, 1, 3), 1), ((0, 1), 0), ((0, 3), 0), ((1, 3), 0)])
+def test_a_training_item_takes_no_place_however_high_its_prediction(trained, ndcg):
+    predictions, train = [99.0, 98.0, 2.0, 97.0, 1.0], {(0, item): 1.0 for item in trained}
+    assert one_user(predictions, train, {(0, 2): 5.0}, at=1).ndcg == ndcg
+
+
+def test_a_training_item_is_not_relevant_even_if_it_is_a_test_item_too():
+    predictions, train = [9.0, 8.0, 7.0, 6.0, 5.0], {(0, 0): 5.0}
+    assert one_user(predictions, train, {(0, 0): 5.0, (0, 1): 5.0}).recall == 1
+    assert one_user(predictions, train, {(0, 0): 5.0}).num_users == 0
+
+
+def test_a_test_item_rated_low_is_a_candidate_that_takes_a_place():
+    scores = one_user([0.0, 5.0, 4.0, 1.0, 1.0], {(0, 0): 1.0}, {(0, 1): 3.0, (0, 2): 4.0}, at=2)
+    assert scores.ndcg == pytest.approx(PLACE_2, rel=1e-12)
+    assert one_user([0.0, 5.0, 4.0, 1.0, 1.0], {(0, 0): 1.0}, {(0, 1): 3.0, (0, 2): 4.0},
+                    at=2, relevant=3.0).ndcg == 1  # fmt: skip
+
+
+def test_fewer_candidates_than_places_are_all_ranked():
+    train = {(0, item): 1.0 for item in (0, 1, 2)}
+    scores = one_user([9.0, 9.0, 9.0, 2.0, 1.0], train, {(0, 4): 5.0})
+    assert (scores.ndcg, scores.recall) == (pytest.approx(PLACE_2, rel=1e-12), 1.0)
+
+
+def test_a_user_without_a_relevant_test_item_is_skipped():
+    predictions = [[0.0, 5.0, 4.0]] * 3
+    train = {(user, 0): 3.0 for user in range(3)} | {(2, 1): 3.0, (1, 2): 3.0}
+    scores = rank_all(predictions, train, {(0, 1): 5.0, (1, 1): 3.0})
+    assert (scores.ndcg, scores.recall, scores.num_users) == (1.0, 1.0, 1)
+
+
+def test_no_user_at_all_is_nan_and_not_an_error():
+    scores = one_user([1.0] * 5, {(0, 0): 1.0}, {(0, 1): 1.0})
+    assert math.isnan(scores.ndcg) and math.isnan(scores.recall) and scores.num_users == 0
+
+
+# Ties, clipping, cold, nan
+
+
+@pytest.mark.parametrize("wanted, recall", [(1, 1), (2, 1), (3, 0), (4, 0)])
+def test_of_equal_predictions_the_lower_item_index_comes_first(wanted, recall):
+    predictions = [9.0, 2.0, 2.0, 2.0, 2.0]
+    assert one_user(predictions, {(0, 0): 1.0}, {(0, wanted): 5.0}, at=2).recall == recall
+
+
+def test_predictions_above_the_scale_are_not_tied_by_clipping():
+    scores = one_user([0.0, 5.5, 6.5, 1.0, 1.0], {(0, 0): 1.0}, {(0, 2): 5.0}, at=1)
+    assert scores.ndcg == 1
+
+
+def test_a_cold_item_stands_where_a_prediction_of_3_does():
+    train = {(0, 0): 1.0, (1, 1): 1.0, (1, 2): 1.0}  # item 3 has none
+    for prediction in (99.0, -99.0, math.nan):
+        predictions = [[0.0, 3.1, 2.9, prediction]] * 2
+        scores = rank_all(predictions, train, {(0, 3): 5.0}, at=3)
+        assert scores.ndcg == pytest.approx(PLACE_2, rel=1e-12)
+
+
+def test_all_items_of_a_cold_user_are_tied():
+    train = {(1, item): 3.0 for item in range(4)}
+    predictions = [[1.0, 2.0, 3.0, 4.0]] * 2
+    assert rank_all(predictions, train, {(0, 0): 5.0}, at=1).ndcg == 1
+    assert rank_all(predictions, train, {(0, 3): 5.0}, at=3).ndcg == 0
+
+
+def test_a_candidate_predicted_nan_makes_the_scores_nan():
+    predictions = [0.0, math.nan, 2.0, 1.0, 1.0]
+    scores = one_user(predictions, {(0, 0): 1.0}, {(0, 2): 5.0})
+    assert math.isnan(scores.ndcg) and math.isnan(scores.recall) and scores.num_users == 1
+    assert one_user(predictions, {(0, 1): 1.0}, {(0, 2): 5.0}).ndcg == 1  # no candidate
+
+
+# Against plain loops, and what must not matter
+
+
+@pytest.mark.parametrize("at", [1, 3, 10, 100])
+@pytest.mark.parametrize("levels", [None, 1])
+def test_scores_equal_plain_loops(at, levels, monkeypatch):
+    monkeypatch.setattr(ranking, "BLOCK_USERS", 7)
+    predictions, train, test = random_case(2, levels=levels)
+    assert 0 in train.row_counts and 0 in train.column_counts
+    scores = rank(lambda first, last: predictions[first:last], train, test, at)
+    expected = by_loops(predictions, train, test, at, 4.0)
+    assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
+    assert scores.num_users == expected[2] > 40
+
+
+def test_scores_on_ml_1m_equal_plain_loops(ml_1m_ratings):
+    split = split_ratings(ml_1m_ratings, 0.9, seed=1994, orientation="user")
+    users = 97  # the first; the loops would take minutes for all
+    train, test = (
+        RatingMatrix(part.indptr[: users + 1], part.indices[: part.indptr[users]],
+                     part.values[: part.indptr[users]], part.num_columns)
+        for part in (split.train, split.test)
+    )  # fmt: skip
+    popularity = train.column_counts.astype(np.float32)  # ties without end
+    predictions = np.broadcast_to(popularity, (users, train.num_columns))
+    scores = rank(lambda first, last: predictions[first:last], train, test)
+    expected = by_loops(predictions, train, test, 10, 4.0)
+    assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
+    assert scores.num_users == expected[2] and scores.ndcg > 0.05
+
+
+def test_the_order_of_the_users_does_not_matter():
+    predictions, train, test = random_case(3, levels=2)
+    users = np.random.default_rng(4).permutation(len(predictions)).astype(np.int32)
+    mixed = np.empty_like(predictions)
+    mixed[users] = predictions
+    one = rank(lambda first, last: predictions[first:last], train, test)
+    other = rank(
+        lambda first, last: mixed[first:last], permuted(train, users), permuted(test, users)
+    )
+    assert (other.ndcg, other.recall) == pytest.approx((one.ndcg, one.recall), rel=1e-12)
+    assert 0 < one.ndcg < 1 and other.num_users == one.num_users
+
+
+@pytest.mark.parametrize("block_users", [1, 13, 59, 60, 61, 1000])
+def test_blocks_cover_every_user_once(block_users, monkeypatch):
+    predictions, train, test = random_case(5)
+    expected = rank(lambda first, last: predictions[first:last], train, test)
+    monkeypatch.setattr(ranking, "BLOCK_USERS", block_users)
+    asked = []
+
+    def predict_block(first, last):
+        asked.append((first, last))
+        return predictions[first:last]
+
+    scores = rank(predict_block, train, test)
+    assert [user for block in asked for user in range(*block)] == list(range(60))
+    assert max(last - first for first, last in asked) <= block_users
+    assert (scores.ndcg, scores.num_users) == (pytest.approx(expected.ndcg), expected.num_users)
+
+
+def test_the_given_predictions_are_not_changed():
+    predictions, train, test = random_case(6)
+    kept = predictions.copy()
+    rank(lambda first, last: predictions[first:last], train, test)
+    assert np.array_equal(predictions, kept)
+
+
+def test_memory_is_that_of_a_block_and_not_of_users_times_items(monkeypatch):
+    monkeypatch.setattr(ranking, "BLOCK_USERS", 10)
+    num_users, num_items = 2_000, 1_000  # 8 MB of float32
+    pairs = np.arange(num_users, dtype=np.int32), np.arange(num_users, dtype=np.int32) % num_items
+    values = np.full(num_users, 5, np.float32)
+    train = RatingMatrix.from_triples(*pairs, values, (num_users, num_items))
+    test = RatingMatrix.from_triples(pairs[0], (pairs[1] + 1) % num_items, values,
+                                     (num_users, num_items))  # fmt: skip
+    block = np.random.default_rng(7).normal(size=(10, num_items)).astype(np.float32)
+    tracemalloc.start()
+    rank(lambda first, last: block[: last - first], train, test)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+def test_ties_are_broken_by_what_is_given_for_them_and_then_by_index():
+    scores, ties = np.array([[5, 5, 1, 5, 5.0]]), np.array([[6, 9, 99, 6, 7.0]])
+    assert list(best_items(scores, 4, ties)[1]) == [1, 4, 0, 3]
+    assert list(best_items(scores, 2, ties)[1]) == [1, 4]
+    assert list(best_items(scores, 4)[1]) == [0, 1, 3, 4]

@@ -1,0 +1,84 @@
+"""Everything that can go wrong, done to the real program, as a table.
+
+    python -m tests.faults                                # about half an hour on two cores
+    python -m tests.faults --json results/faults/faults.json
+    python -m tests.faults --only inputs
+
+The Comet rows train on MovieLens-1M, the others on made-up ratings. Where pip-audit is installed,
+the installed packages are looked up in its database of known weaknesses, too.
+"""
+
+import argparse
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from system.errors import UserError, run_program
+from system.files import write_text
+from tests.faults import comet, deaths, inputs
+from tests.faults.fault import Fault
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACE = rf"(file://)?{re.escape(tempfile.gettempdir())}/tmp\w+/"  # of what a benchmark made
+
+
+def audit() -> Iterator[Fault]:
+    """Packages with known weaknesses, as pip-audit finds them; nothing where it cannot."""
+    if importlib.util.find_spec("pip_audit") is None:
+        return
+    command = [sys.executable, "-m", "pip_audit", "-r", str(ROOT / "requirements.txt"),
+               "--format", "json", "--progress-spinner", "off"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        packages = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError):  # no network
+        return
+    weak = [package["name"] for package in packages if package.get("vulns")]
+    yield Fault("packages with known weaknesses (pip-audit)", len(packages),
+                len(packages) - len(weak), 0, ", ".join(weak) or "none")  # fmt: skip
+
+
+SOURCES: dict[str, Callable[[], Iterator[Fault]]] = {
+    "deaths": deaths.rows,
+    "inputs": inputs.rows,
+    "comet": comet.rows,
+    "audit": audit,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="faults", description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=SOURCES, default=list(SOURCES))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    arguments = parser.parse_args()
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise UserError(f"there is no folder {arguments.json.parent} for {arguments.json.name}")
+    if "comet" in arguments.only:
+        comet.ratings_folder()  # that it is missing is told before half an hour's work
+    faults = []
+    print("| fault | tried | survived | lost | message |\n| --- | --- | --- | --- | --- |")
+    for name in arguments.only:
+        for fault in SOURCES[name]():
+            fault.message = re.sub(PLACE, "", fault.message)
+            faults.append(fault)
+            print(line(fault), flush=True)
+    if arguments.json:
+        rows = ",\n".join(json.dumps(asdict(fault), ensure_ascii=False) for fault in faults)
+        write_text(arguments.json, f"[\n{rows}\n]\n")
+
+
+def line(fault: Fault) -> str:
+    """The fault as a row of a Markdown table."""
+    message = fault.message.replace("|", "\\|").replace("\n", " ")
+    message = message if len(message) <= 240 else f"{message[:237]}..."
+    return f"| {fault.fault} | {fault.tried:,} | {fault.survived:,} | {fault.lost} | {message} |"
+
+
+if __name__ == "__main__":
+    sys.exit(run_program("faults", main))

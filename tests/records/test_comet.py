@@ -1,0 +1,677 @@
+"""Comet, online against a server on loopback, offline, and failing in each way that it can.
+
+comet-ml keeps global state, so each run is a process of its own; a run is shared by the tests
+that look at different sides of it.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+
+from records import comet
+from system.errors import UserError
+from tests.conftest import REPOSITORY
+from tests.faults.comet_server import CometServer
+
+KEY = "aB3dEf6hIj9kLm2nOp5qRs8tU"
+USER = "telltale-user"
+EPOCHS = 4
+PNG = b"\x89PNG\r\n\x1a\n not much of a picture"
+
+# What a training run does with a tracker. It fails if a line is said in another thread's voice.
+RUN = """
+import json, os, sys, threading, time
+from pathlib import Path
+mode, run_dir, timeout = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+streams, hook, finders = (sys.stdout, sys.stderr), sys.excepthook, list(sys.meta_path)
+{before}
+from records.comet import Tracker
+
+lines, slowest, asked = [], 0.0, []
+def say(line):
+    assert threading.current_thread() is threading.main_thread()
+    lines.append(line)
+def timed(call, *args):
+    global slowest
+    start = time.perf_counter()
+    result = call(*args)
+    slowest = max(slowest, time.perf_counter() - start)
+    return result
+
+tracker = timed(Tracker, mode, "telltale run", run_dir, say, {key!r})
+timed(tracker.log_parameters, {{"hidden_neuron": 500, "data": {{"ratings": 1000209}}}})
+for epoch in range(1, {epochs} + 1):
+    time.sleep({pause})
+    test = None if epoch % 2 else 2.0 / epoch
+    train = float("nan") if epoch == 3 else 1.0 / epoch
+    timed(tracker.log_metrics, {{"train_rmse": train, "test_rmse": test}}, epoch)
+    {during}
+timed(tracker.log_figure, run_dir / "rmse.png")
+timed(tracker.log_summary, {{"final_test_rmse": 0.83}})
+time.sleep({pause})
+comet = "comet_ml" in sys.modules
+untouched = [streams == (sys.stdout, sys.stderr), hook is sys.excepthook, finders == sys.meta_path]
+start = time.perf_counter()
+try:
+    tracker.close(timeout, hurry=lambda: bool(asked))
+except KeyboardInterrupt:
+    lines.append("interrupted")
+close = time.perf_counter() - start
+sentry = "sentry_sdk" in sys.modules and sys.modules["sentry_sdk"].get_client().is_active()
+threads = [thread.name for thread in threading.enumerate()]
+(run_dir / "seen.json").write_text(json.dumps(dict(
+    lines=lines, slowest=slowest, close=close, key=tracker.experiment_key, closed_at=time.time(),
+    comet=comet, sentry=sentry, untouched=untouched, threads=threads,
+)))
+print("the end")
+"""
+
+
+def track(
+    folder, mode="auto", server=None, before="", during="", pause=0.1, timeout=30.0, env=(),
+    key=None,
+):  # fmt: skip
+    """Runs RUN in a process of its own, and returns what there is to see of it."""
+    run_dir = folder / "run"
+    script = RUN.format(before=before, during=during, epochs=EPOCHS, pause=pause, key=key)
+    process = run_python(folder, script, mode, run_dir, timeout, server=server, env=env)
+    ended_at = time.time()
+    assert process.returncode == 0, process.stderr
+    seen = json.loads((run_dir / "seen.json").read_text())
+    seen["exit"] = ended_at - seen["closed_at"]
+    output = process.stdout + process.stderr
+    return SimpleNamespace(folder=folder, archive=run_dir / "comet.zip", output=output, **seen)
+
+
+def run_python(folder, script, *arguments, server=None, env=()):
+    for place in ("run", "telltale-home", "tmp"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    (folder / "run" / "rmse.png").write_bytes(PNG)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("COMET_")}
+    clean |= {
+        "HOME": str(folder / "telltale-home"),
+        "USER": USER,
+        "LOGNAME": USER,
+        "TMPDIR": str(folder / "tmp"),
+        "TELLTALE": "telltale-variable",
+        "PYTHONPATH": str(REPOSITORY),
+        # Patience belongs to comet-ml; the tests have little.
+        "COMET_HTTP_SESSION_RETRY_TOTAL": "0",
+        "COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",
+    }
+    if server:
+        clean |= {"COMET_URL_OVERRIDE": server.url, "COMET_API_KEY": KEY}
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments), "telltale-argument"],
+        env=clean | dict(env),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def messages(archive):
+    """The messages of an offline archive, as (type, payload)."""
+    with zipfile.ZipFile(archive) as opened:
+        assert opened.testzip() is None
+        lines = opened.read("messages.json").decode().splitlines()
+    return [(line["type"], line["payload"]) for line in map(json.loads, lines)]
+
+
+def archived_metrics(archive):
+    fields = ("metricName", "metricValue", "step", "epoch")
+    logged = [payload["metric"] for kind, payload in messages(archive) if kind == "metric_msg"]
+    return named(tuple(metric[field] for field in fields) for metric in logged)
+
+
+def named(metrics):
+    """The metrics but for the one that comet-ml logs unasked: how long the experiment lived."""
+    return {metric for metric in metrics if metric[0] != "process duration"}
+
+
+METRICS = {
+    ("train_rmse", 1.0, 1, 1),
+    ("train_rmse", 0.5, 2, 2),
+    ("test_rmse", 1.0, 2, 2),
+    ("train_rmse", "NaN", 3, 3),
+    ("train_rmse", 0.25, 4, 4),
+    ("test_rmse", 0.5, 4, 4),
+}
+
+
+def telltales(run):
+    """What must not leave the machine: the host, the user, folders, variables, arguments."""
+    folders = [str(run.folder), sys.executable, os.getcwd()]
+    words = [socket.gethostname(), USER, "telltale-home", "telltale-variable", "telltale-argument"]
+    return re.compile("|".join(map(re.escape, folders)) + rf"|\b({'|'.join(words)})\b")
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    # comet-ml turns its error reports on in every second process, at random.
+    always = "import random; random.random = lambda: 0.9"
+    return track(tmp_path_factory.mktemp("offline"), before=always, pause=0.6)
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory):
+    with CometServer() as server:
+        run = track(tmp_path_factory.mktemp("online"), server=server, pause=0.6)
+    run.server = server
+    return run
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    mine = {"COMET_PROJECT_NAME": "mine", "COMET_WORKSPACE": "ours"}
+    no_figure = "(run_dir / 'rmse.png').unlink(missing_ok=True)"
+    with CometServer() as server:
+        run = track(tmp_path_factory.mktemp("mine"), server=server, during=no_figure, env=mine)
+    run.server = server
+    return run
+
+
+@pytest.fixture(scope="module")
+def rejected(tmp_path_factory):
+    with CometServer("reject") as server:
+        return track(tmp_path_factory.mktemp("rejected"), server=server)
+
+
+def test_offline_archive_opens_and_holds_every_metric(offline):
+    assert archived_metrics(offline.archive) == METRICS
+    parameters = {
+        payload["param"]["paramName"]: payload["param"]["paramValue"]
+        for kind, payload in messages(offline.archive)
+        if kind == "parameter_msg"
+    }
+    assert parameters == {"hidden_neuron": 500, "data|ratings": 1000209}
+
+
+def test_archive_holds_only_what_was_named(offline):
+    with zipfile.ZipFile(offline.archive) as opened:
+        files = {name: opened.read(name) for name in opened.namelist()}
+    others = {p["key"] for kind, p in messages(offline.archive) if kind == "log_other"}
+    assert others == {"Name", "final_test_rmse", "offline_experiment", "hasNestedParams"}
+    (image,) = (p for kind, p in messages(offline.archive) if kind == "file_upload")
+    assert image["additional_params"]["figName"] == "rmse.png"
+    assert files.keys() == {"experiment.json", "messages.json", image["file_path"]}
+    assert files[image["file_path"]] == PNG
+    kinds = {kind for kind, _ in messages(offline.archive)}
+    assert kinds == {"parameter_msg", "metric_msg", "log_other", "file_upload"}
+
+
+def test_archive_names_no_host_user_or_folder(offline):
+    with zipfile.ZipFile(offline.archive) as opened:
+        text = opened.read("messages.json").decode() + opened.read("experiment.json").decode()
+    assert "telltale run" in text
+    assert not telltales(offline).findall(text)
+
+
+def test_offline_run_says_how_to_upload_and_nothing_else(offline):
+    assert len(offline.lines) == 1 and tells_how_to_upload(offline.lines[0], offline.archive)
+    assert offline.output == "the end\n"
+    assert sorted(os.listdir(offline.archive.parent)) == ["comet.zip", "rmse.png", "seen.json"]
+    assert not os.listdir(offline.folder / "tmp")
+
+
+def upload(archive, server, folder):
+    """Comet's own command."""
+    subprocess.run(
+        [sys.executable, "-c", "from comet_ml.scripts.comet import main; main()", "upload"]
+        + [str(archive)],
+        env=os.environ | {"COMET_URL_OVERRIDE": server.url, "COMET_API_KEY": KEY},
+        cwd=folder,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+
+def test_archive_is_taken_by_comets_own_upload(offline, tmp_path):
+    with CometServer() as server:
+        upload(offline.archive, server, tmp_path)
+    assert METRICS <= set(server.metrics)
+    assert server.images == {"rmse.png": PNG}
+    assert server.experiments == {offline.key}
+
+
+def keys_of_metrics(server):
+    """The keys of the experiments that metrics were sent to."""
+    return {
+        body["experimentKey"]
+        for path, _, body in server.requests
+        if path.endswith("experiment/metric")
+    }
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "lost"])
+def test_resumed_run_goes_on_in_its_experiment(known, tmp_path):
+    key = "0123456789abcdef0123456789abcdef"
+    with CometServer() as server:
+        if known:  # or the process that was killed had not reached the server yet
+            server.experiments.add(key)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "comet.zip").write_bytes(b"of the time before")
+        run = track(tmp_path, server=server, key=key)
+    assert run.key == key and server.experiments == {key} == keys_of_metrics(server)
+    assert named(server.metrics) == METRICS  # the whole record, sent again
+    assert run.lines == [f"Comet: http://127.0.0.1/someone/autorec/{key}"]
+    assert not run.archive.exists()  # what it held is on the server now
+    began_anew = any(path.endswith("add/run") and body.get("getOrCreateEnabled", True)
+                     for path, _, body in server.requests)  # fmt: skip
+    assert began_anew != known
+
+
+def test_archive_of_a_run_that_began_online_goes_on_in_its_experiment(tmp_path):
+    with CometServer("drop", METRIC) as server:
+        run = track(tmp_path, server=server, pause=0.6, timeout=6.0)
+        assert server.experiments == {run.key} and not named(server.metrics)
+    with CometServer() as recovered:
+        recovered.experiments = server.experiments
+        upload(run.archive, recovered, tmp_path)
+    assert recovered.experiments == {run.key} == keys_of_metrics(recovered)
+    assert METRICS <= set(recovered.metrics)
+
+
+def test_run_that_was_killed_is_resumed_to_a_whole_archive_of_its_experiment(tmp_path):
+    key = "0123456789abcdef0123456789abcdef"
+    kill = """
+    while epoch == 4:
+        time.sleep(0.1)
+        if list(run_dir.glob(".comet-*/*")):
+            os.kill(os.getpid(), 9)
+"""
+    script = RUN.format(before="", during=kill, epochs=EPOCHS, pause=0.1, key=key)
+    assert run_python(tmp_path, script, "offline", tmp_path / "run", 30).returncode == -9
+    (left, figure) = sorted(os.listdir(tmp_path / "run"))
+    assert left.startswith(".comet-") and figure == "rmse.png"
+    run = track(tmp_path, key=key)
+    assert run.key == key and archived_metrics(run.archive) == METRICS
+    with zipfile.ZipFile(run.archive) as opened:
+        assert json.loads(opened.read("experiment.json"))["offline_id"] == key
+    assert sorted(os.listdir(tmp_path / "run")) == ["comet.zip", "rmse.png", "seen.json"]
+
+
+def test_what_a_killed_process_left_is_removed_without_comet_too(tmp_path):
+    (tmp_path / ".comet-abc").mkdir()
+    (tmp_path / ".comet-abc" / "half.zip").touch()
+    (tmp_path / "metrics.csv").touch()
+    assert comet.Tracker("off", "run", tmp_path, print).experiment_key is None
+    assert os.listdir(tmp_path) == ["metrics.csv"]
+
+
+def test_online_run_reaches_the_server_with_step_and_epoch(online):
+    server = online.server
+    assert named(server.metrics) == METRICS
+    assert server.parameters == {"hidden_neuron": 500, "data|ratings": 1000209}
+    assert server.others["Name"] == "telltale run"
+    assert server.others["final_test_rmse"] == 0.83
+    assert server.images == {"rmse.png": PNG}
+    assert server.experiments == {online.key} and re.fullmatch("[0-9a-f]{32}", online.key)
+    assert online.lines[0] == f"Comet: http://127.0.0.1/someone/autorec/{online.key}"
+    assert len(online.lines) == 1 and not online.archive.exists()
+    assert not os.listdir(online.folder / "tmp")
+
+
+def test_online_run_sends_no_host_user_or_folder(online):
+    sent = "\n".join(f"{path} {query} {body}" for path, query, body in online.server.requests)
+    assert "telltale run" in sent
+    assert not telltales(online).findall(sent)
+
+
+def test_project_is_autorec_unless_the_environment_names_another(online, elsewhere):
+    def project(server):
+        start, *_ = (body for path, _, body in server.requests if path.endswith("add/run"))
+        return start["projectName"], start["teamName"]
+
+    assert project(online.server) == ("autorec", None)
+    assert project(elsewhere.server) == ("mine", "ours")
+
+
+def test_figure_that_is_not_there_is_left_out(elsewhere):
+    assert len(elsewhere.lines) == 1 and elsewhere.lines[0].startswith("Comet: http:")
+    assert named(elsewhere.server.metrics) == METRICS
+    assert not elsewhere.server.images
+
+
+def test_comets_error_reports_are_off(offline):
+    assert offline.comet and not offline.sentry
+
+
+@pytest.mark.parametrize("run", ["offline", "online"])
+def test_stdout_is_left_alone(run, request):
+    run = request.getfixturevalue(run)
+    assert run.comet  # it was at work when these were looked at:
+    assert run.untouched == [True, True, True]  # streams, exception hook, import hooks
+    assert run.output == "the end\n"
+
+
+def test_slow_import_holds_up_nothing(tmp_path):
+    slow = tmp_path / "slow" / "comet_ml.py"
+    slow.parent.mkdir()
+    slow.write_text("import time; time.sleep(3); raise ImportError")
+    run = track(tmp_path, before=f"sys.path.insert(0, {str(slow.parent)!r})", timeout=0.3)
+    assert run.slowest < 1.5
+    assert len(run.lines) == 1 and "not done in time" in run.lines[0]
+    assert run.close < 1.5 and run.exit < 1.5
+
+
+def test_wrong_key_warns_once_and_leaves_an_offline_archive(rejected):
+    warning, upload = rejected.lines
+    assert tells_how_to_upload(upload, rejected.archive)
+    assert "key" in warning and "invalid" in warning
+    assert "training is not affected" in warning and str(rejected.archive) in warning
+    assert "will not be logged" not in warning  # comet-ml's next sentence, and no longer true
+    assert archived_metrics(rejected.archive) == METRICS
+
+
+@pytest.mark.parametrize("run", ["online", "offline", "rejected"])
+def test_key_is_in_no_file_and_no_message(run, request):
+    assert_no_key(request.getfixturevalue(run))
+
+
+def assert_no_key(run):
+    """That the key is in nothing that the run said or left, archives included."""
+    assert KEY not in "\n".join(run.lines) + run.output
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert KEY.encode() not in path.read_bytes()
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as opened:
+                assert all(KEY.encode() not in opened.read(name) for name in opened.namelist())
+
+
+METRIC = "experiment/metric"
+
+
+@pytest.mark.parametrize(
+    ("mood", "since", "spared", "says"),
+    [
+        ("error", "", 0, "failed with status code 500"),
+        ("drop", "", 0, "cannot be reached"),
+        ("hang", "", 0, "is too slow"),
+        ("error", METRIC, 0, "got 500"),
+        ("drop", METRIC, 0, "does not answer|failed to send"),
+        # All but the last lines were sent.
+        ("drop", METRIC, 1, "does not answer|the connection broke"),
+        ("hang", "upload", 0, "is too slow"),
+    ],
+    ids="error drop hang error-midway drop-midway drop-at-the-end hang-midway".split(),
+)
+def test_failing_server_warns_once_and_leaves_a_whole_archive(mood, since, spared, says, tmp_path):
+    with CometServer(mood, since, spared) as server:
+        # A failure midway needs the first metrics to be on their way before the end.
+        run = track(tmp_path, server=server, pause=0.6 if since else 0.1, timeout=6.0)
+    address = run.lines.pop(0) if since else "Comet: http:"
+    warning, upload = run.lines
+    assert address.startswith("Comet: http:")
+    assert warning.startswith("warning: Comet: ") and re.search(says, warning)
+    assert tells_how_to_upload(upload, run.archive)
+    assert archived_metrics(run.archive) == METRICS
+    assert_no_key(run)
+    assert run.slowest < 1.5 and run.close < 7
+    assert run.exit < 3  # also while an upload hangs
+    assert run.output == "the end\n"
+
+
+def test_slow_server_is_waited_for(tmp_path):
+    with CometServer("slow") as server:
+        run = track(tmp_path, server=server, pause=0)
+    assert run.lines == [f"Comet: http://127.0.0.1/someone/autorec/{run.key}"]
+    assert named(server.metrics) == METRICS and server.images == {"rmse.png": PNG}
+    assert not run.archive.exists()
+
+
+def test_silent_server_is_not_waited_for(tmp_path):
+    with CometServer("hang") as server:
+        run = track(tmp_path, server=server, before="from records import comet; comet.SILENCE = 1",
+                    timeout=90)  # fmt: skip
+    assert "the server does not answer" in run.lines[0]
+    assert archived_metrics(run.archive) == METRICS
+    assert run.close < 30
+
+
+def test_ctrl_c_ends_the_wait_for_a_hanging_server(tmp_path):
+    before = """
+import signal
+from records.comet import Tracker
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background lacks
+wait = Tracker._wait
+def interrupted(*args):
+    Tracker._wait = wait
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    wait(*args)
+Tracker._wait = interrupted
+"""
+    with CometServer("hang") as server:
+        run = track(tmp_path, server=server, before=before)
+    warning, upload, end = run.lines
+    assert warning.startswith("warning: Comet: ") and end == "interrupted"
+    assert tells_how_to_upload(upload, run.archive)
+    assert archived_metrics(run.archive) == METRICS
+    assert run.close < 8 and run.exit < 3
+
+
+def test_signal_that_only_asks_ends_the_wait_for_a_hanging_server(tmp_path):
+    during = "epoch == 4 and threading.Timer(1.5, lambda: asked.append(1)).start()"
+    with CometServer("hang") as server:
+        run = track(tmp_path, server=server, during=during, timeout=90)
+    assert "the record was not sent yet" in run.lines[0]
+    assert archived_metrics(run.archive) == METRICS
+
+
+def test_log_call_that_raises_warns_once_and_leaves_a_whole_archive(tmp_path):
+    before = """
+import comet_ml
+def broken(self, *args, **kwargs):
+    raise RuntimeError("a bug near " + os.environ["COMET_API_KEY"])
+comet_ml.Experiment.log_metrics = broken
+finders, hook = list(sys.meta_path), sys.excepthook
+"""
+    with CometServer() as server:
+        run = track(tmp_path, server=server, before=before)
+    _, warning, _ = run.lines
+    assert "RuntimeError: a bug near <key>" in warning
+    assert archived_metrics(run.archive) == METRICS
+
+
+@pytest.mark.parametrize("mode", ["auto", "online"])
+@pytest.mark.parametrize("error", ["ImportError('gone')", "SystemExit(3)", "MemoryError()"])
+def test_broken_comet_package_warns_once(mode, error, tmp_path):
+    broken = tmp_path / "broken" / "comet_ml.py"
+    broken.parent.mkdir()
+    broken.write_text(f"raise {error}")
+    run = track(tmp_path, mode, before=f"sys.path.insert(0, {str(broken.parent)!r})", pause=0)
+    (warning,) = run.lines
+    assert "comet-ml cannot be imported" in warning and error.split("(")[0] in warning
+    assert "training is not affected" in warning and not run.archive.exists()
+
+
+def test_missing_comet_package_warns_once(tmp_path):
+    run = track(tmp_path, before="sys.modules['comet_ml'] = None", pause=0)
+    (warning,) = run.lines
+    assert warning.startswith("warning: Comet: comet-ml cannot be imported (ModuleNotFoundError")
+
+
+def test_run_folder_that_vanishes_warns_once(tmp_path):
+    during = "import shutil; shutil.rmtree(run_dir, ignore_errors=True)"
+    during += "; epoch == 4 and (tracker.close(timeout), run_dir.mkdir())"
+    run = track(tmp_path, during=during)
+    (warning,) = run.lines
+    assert warning.startswith("warning: Comet: ") and "leaves no Comet record" in warning
+
+
+# The operating system's own error, for any file that would grow beyond a few lines.
+LIMIT = "import comet_ml, resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({}, -1))"
+MANY = "tracker.log_summary({str(i): i for i in range(99)})"
+
+
+def test_disk_that_is_full_for_a_moment_warns_once_and_leaves_no_half_archive(tmp_path):
+    during = f"{MANY}; epoch == 4 and (time.sleep(1), {LIMIT.format(-1).split(';')[1].strip()})"
+    run = track(tmp_path, before=LIMIT.format(2000), during=during)
+    (warning,) = run.lines
+    assert "leaves no Comet record" in warning
+    assert not run.archive.exists()
+
+
+def test_disk_that_is_full_at_the_end_warns_once_and_leaves_no_half_archive(tmp_path):
+    big = "(run_dir / 'rmse.png').write_bytes(bytes(3800))"
+    run = track(tmp_path, before=LIMIT.format(4000), during=big)
+    (warning,) = run.lines
+    assert "leaves no Comet record" in warning
+    assert not run.archive.exists()
+
+
+def test_failing_server_and_full_disk_leave_one_warning_and_no_promise(tmp_path):
+    with CometServer("reject") as server:
+        run = track(tmp_path, server=server, before=LIMIT.format(2000), during=MANY)
+    warning, failure = run.lines
+    assert warning.startswith("warning: Comet: ")
+    assert failure.startswith("Comet: the offline archive could not be written")
+    assert not run.archive.exists()
+
+
+def tells_how_to_upload(line, archive):
+    start, end = "Comet: send this run with `", f"comet upload {archive}`"
+    return line.startswith(start) and line.endswith(end)
+
+
+def test_upload_command_is_beside_this_python_where_the_shell_has_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert comet.comet_command() == "comet"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "comet").touch()
+    assert comet.comet_command() == os.path.join("bin", "comet")
+
+
+def test_off_never_imports_comet(tmp_path):
+    run = track(tmp_path, "off", pause=0)
+    assert not run.comet and run.threads == ["MainThread"]
+    assert run.lines == [] and not run.archive.exists()
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    """An empty home folder, away from where the test stands, and no key in the environment."""
+    for folder in ("home", "here"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("COMET_API_KEY", "COMET_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
+
+
+def test_online_without_a_key_is_refused_in_one_line(home):
+    with pytest.raises(UserError, match="^--comet online needs an API key: set COMET_API_KEY") as e:
+        comet.require_key()
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("place", ["home", "here", "named"])
+def test_key_is_found_in_the_environment_and_in_comets_own_file(place, home, monkeypatch):
+    file = home.parent / place / ".comet.config"
+    if place == "named":
+        file = home.parent / "settings.ini"
+        monkeypatch.setenv("COMET_CONFIG", str(file))
+    file.write_text("no section, not a configuration")
+    assert comet.find_key() is None
+    file.write_text(f"[comet]\napi_key={KEY}\n")
+    assert comet.find_key() == KEY
+    comet.require_key()
+    monkeypatch.setenv("COMET_API_KEY", "another")
+    assert comet.find_key() == "another"
+
+
+# Where a key stands, in the order in which it is looked for: (file, its content, the variable
+# that names the file or holds the key, its value).
+PLACES = {
+    "environment": (None, "", "COMET_API_KEY", "0"),
+    ".env": ("here/.env", "# ours\nOTHER = 1\nCOMET_API_KEY='1'\n", None, ""),
+    "named folder": ("named/.comet.config", "[comet]\napi_key=2\n", "COMET_CONFIG", "../named"),
+    "here": ("here/.comet.config", "[other]\nx=y\n[comet]\nworkspace=w\napi_key = 3 \n", None, ""),
+    "home": ("home/.comet.config", "[comet]\napi_key=4\n", None, ""),
+}
+FIND = """
+import json, os, sys
+import comet_ml
+from records import comet
+for folder, variables in json.loads(sys.argv[1]):
+    os.chdir(os.path.join(folder, "here"))
+    os.environ.update(variables, HOME=os.path.join(folder, "home"))
+    print(json.dumps([comet.find_key(), comet_ml.get_config("comet.api_key") or None]))
+    for name in variables:
+        del os.environ[name]
+"""
+
+
+def test_key_is_found_where_comet_finds_it_and_in_its_order(tmp_path):
+    quoted = ("home/.comet.config", "[comet]\napi_key='4'\n", None, "")
+    older = ("named/old.ini", "[comet]\napi_key=5\n", "COMET_INI", "../named/old.ini")
+    empty = (None, "", "COMET_API_KEY", "")
+    cases = [[place] for place in PLACES.values()]
+    cases += [list(PLACES.values())[first:] for first in range(len(PLACES))]
+    cases += [[], [quoted], [older, PLACES["named folder"]], [empty, PLACES["home"]]]
+    arguments = []
+    for number, case in enumerate(cases):
+        variables = {variable: value for _, _, variable, value in case if variable}
+        for folder in ("home", "here", "named"):
+            (tmp_path / str(number) / folder).mkdir(parents=True)
+        for file, content, _, _ in case:
+            if file:
+                (tmp_path / str(number) / file).write_text(content)
+        arguments.append((str(tmp_path / str(number)), variables))
+    done = run_python(tmp_path / "run", FIND, json.dumps(arguments))
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(cases), done.stderr
+    assert [ours for ours, _ in found] == [theirs for _, theirs in found]
+    assert [ours for ours, _ in found[:10]] == list("01234") * 2
+    assert [ours for ours, _ in found[10:]] == [None, "'4'", "5", None]
+
+
+def test_key_in_a_file_that_comet_cannot_read_is_not_quoted(home, tmp_path):
+    (tmp_path / "home" / ".comet.config").write_text(f"[comet]\napi_key {KEY}\n")
+    run = track(tmp_path / "run", env={"HOME": str(tmp_path / "home")}, pause=0)
+    (warning,) = run.lines
+    assert warning.startswith("warning: Comet: ") and "<key>" in warning
+    assert_no_key(run)
+
+
+@pytest.mark.parametrize("mood", [("reject",), ("drop", METRIC)], ids=["reject", "drop-midway"])
+def test_program_keeps_a_key_that_stands_in_a_file_to_itself(mood, tmp_path, write_ratings):
+    data = write_ratings([(u, i, 1 + (u * i) % 5) for u in range(1, 20) for i in range(1, 15)])
+    place = tmp_path / "place"
+    (place / "tmp").mkdir(parents=True)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
+    with CometServer(*mood) as server:
+        (tmp_path / ".env").write_text(f"COMET_API_KEY={KEY}\nCOMET_URL_OVERRIDE={server.url}\n")
+        done = subprocess.run(
+            [sys.executable, REPOSITORY / "main.py", "--train_epoch", "3",
+             "--hidden_neuron", "4", "--batch_size", "8", "--data_dir", data.parent,
+             "--results_dir", place, "--run_name", "run"],
+            cwd=tmp_path,
+            env=clean | {"HOME": str(place), "TMPDIR": str(place / "tmp")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert KEY in str(server.requests)  # or there would have been nothing to keep
+    assert done.stdout.count("warning: Comet: ") == 1
+    lines = done.stdout.splitlines()
+    assert_no_key(SimpleNamespace(folder=place, lines=lines, output=done.stderr))
+    steps = {step for _, _, step, _ in archived_metrics(place / "run" / "comet.zip")}
+    assert steps == {1, 2, 3}

@@ -1,0 +1,145 @@
+"""What the pictures show, read back from the figure that was drawn."""
+
+import math
+import xml.etree.ElementTree
+from itertools import combinations
+
+import pytest
+from matplotlib.text import Text
+
+from evaluation.metrics import EpochMetrics, Scores
+from evaluation.slices import SLICE_EDGES, Bin, Slice
+from records.plots import draw_calibration, draw_rmse, draw_slices, svg, write_png
+
+
+def part(low, high, rmse, num_ratings):
+    return Slice(low, high, Scores(rmse, 0.7, rmse**2 * num_ratings, num_ratings, 0))
+
+
+BY_USER = [part(10, 19, 1.2, 100), part(20, 49, 0.8, 300)]
+BY_ITEM = [part(0, 0, 1.5, 10), part(1, 9, 1.0, 200), part(1000, None, 0.8, 190)]
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A function that draws slices and returns the figure, laid out, and its PNG's bytes."""
+
+    def draw(*arguments):
+        figure = draw_slices(*arguments)
+        write_png(tmp_path / "slices.png", figure)
+        return figure, (tmp_path / "slices.png").read_bytes()
+
+    return draw
+
+
+def shown_texts(figure):
+    """The texts of the figure but the labels of ticks beyond the ends of the RMSE axis."""
+    beyond = set()
+    for axes in figure.axes:
+        for value, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
+            if not axes.get_xlim()[0] <= value <= axes.get_xlim()[1]:
+                beyond.add(label)
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    return [text for text in texts if text not in beyond]
+
+
+def labels(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def test_a_point_stands_at_the_rmse_of_each_slice_beside_its_label_and_count(drawn):
+    figure, png = drawn(BY_USER, BY_ITEM, "ml-1m", "item")
+    assert png.startswith(b"\x89PNG")
+    assert figure.get_suptitle() == "AutoRec on ml-1m, item rows"
+    for axes, parts, names, counts, what in zip(
+        figure.axes,
+        (BY_USER, BY_ITEM),
+        (["10–19", "20–49"], ["0", "1–9", "1,000+"]),
+        (["100", "300"], ["10", "200", "190"]),
+        ("user", "item"),
+        strict=True,
+    ):
+        line = axes.lines[1]
+        assert list(line.get_xdata()) == [p.scores.rmse for p in parts]
+        assert list(line.get_ydata()) == list(axes.get_yticks()) == list(range(len(parts)))
+        assert labels(axes.yaxis) == names
+        (right,) = axes.child_axes
+        assert labels(right.yaxis) == counts
+        assert list(right.get_yticks()) == list(line.get_ydata())
+        assert axes.get_title("left") == f"training ratings of the {what}"
+
+
+def test_the_line_is_the_rmse_of_all_test_ratings_and_not_the_mean_of_the_slices(drawn):
+    figure, _ = drawn(BY_USER, BY_ITEM, "ml-1m", "item")
+    overall = math.sqrt((1.2**2 * 100 + 0.8**2 * 300) / 400)
+    for axes in figure.axes:
+        assert axes.lines[0].get_xdata() == pytest.approx([overall] * 2, rel=1e-12)
+    (text,) = figure.legends[0].get_texts()
+    assert text.get_text() == f"all test ratings: {overall:.4f}"
+
+
+@pytest.mark.parametrize("num_slices", [1, 2, len(SLICE_EDGES)])
+def test_no_two_texts_overlap_and_none_leaves_the_picture(drawn, num_slices):
+    highs = [*(edge - 1 for edge in SLICE_EDGES[1:]), None]
+    full = [
+        part(low, high, 1.9 - 0.1234 * k, 12_345_678)
+        for k, (low, high) in enumerate(zip(SLICE_EDGES, highs, strict=True))
+    ]
+    figure, _ = drawn(full[-num_slices:], full, "synthetic", "user")
+    boxes = [text.get_window_extent() for text in shown_texts(figure)]
+    assert len(boxes) > 2 * (num_slices + len(full))
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    width, height = figure.bbox.size
+    assert all(0 <= box.x0 and box.x1 <= width for box in boxes)
+    assert all(0 <= box.y0 and box.y1 <= height for box in boxes)
+
+
+def test_a_diverged_model_still_gets_its_picture(drawn):
+    parts = [part(0, 9, math.nan, 10), part(10, None, math.nan, 10)]
+    assert drawn(parts, parts, "ml-1m", "item")[1].startswith(b"\x89PNG")
+
+
+def bin_of(mean_rating, mean_prediction, num_ratings):
+    return Bin(1, 2, mean_rating, mean_prediction, Scores(1, 1, num_ratings, num_ratings, 0))
+
+
+def test_a_point_of_the_calibration_is_mean_rating_over_mean_prediction():
+    figure = draw_calibration([bin_of(1.5, 1.2, 10), bin_of(4, 3.5, 30)])
+    (axes,) = figure.axes
+    diagonal, line = axes.lines
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [1.2, 4]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([1.2, 3.5], [1.5, 4])
+    (points,) = axes.collections
+    assert points.get_offsets().tolist() == [[1.2, 1.5], [3.5, 4]]
+    small, large = points.get_sizes() - 8
+    assert large == 3 * small > 0
+
+
+def epoch(number, train_rmse, test_rmse):
+    return EpochMetrics(number, 0.1, 1.0, train_rmse, 1.0, test_rmse, 0.5, None, None, 1.0, 1.0)
+
+
+def test_a_figure_saved_as_png_is_also_an_svg_for_a_page(tmp_path):
+    figure = draw_rmse([epoch(1, 1.2, 1.1), epoch(2, 1.0, 0.95)], "ml-1m", "item")
+    write_png(tmp_path / "rmse.png", figure)
+    assert [path.name for path in tmp_path.iterdir()] == ["rmse.png"]
+    texts = [svg(figure, (5, 4), name, 'a "curve" <b>') for name in ("one", "two")]
+    assert texts[0] == svg(figure, (5, 4), "one", 'a "curve" <b>')
+    ids = []
+    for name, text in zip(("one", "two"), texts, strict=True):
+        root = xml.etree.ElementTree.fromstring(
+            text.replace("<svg ", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1)
+        )
+        assert root.get("aria-label") == 'a "curve" <b>' and root.get("role") == "img"
+        assert root.get("viewBox") == "0 0 360 288" and root.get("width") is None
+        own = [node.get("id") for node in root.iter() if node.get("id")]
+        links = [value for node in root.iter() for key, value in node.items() if "href" in key]
+        clips = [node.get("clip-path") for node in root.iter() if node.get("clip-path")]
+        assert len(set(own)) == len(own) > 10 and links and clips
+        assert all(each.startswith(f"{name}-") for each in own)
+        assert {link.removeprefix("#") for link in links} <= set(own)
+        assert {clip.removeprefix("url(#").removesuffix(")") for clip in clips} <= set(own)
+        words = "".join(root.itertext())
+        assert "test: 0.9500 at the end" in words and "matplotlib" not in words.lower()
+        ids += own
+    assert len(set(ids)) == len(ids)

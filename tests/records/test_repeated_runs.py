@@ -1,0 +1,205 @@
+"""Several splits: the interval over them, and a folder that a later run goes on with."""
+
+import csv
+import json
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import main
+from config import Config
+from data.ratings import index_ratings
+from evaluation.metrics import RECONSTRUCTION
+from records.repeated_runs import SplitsFolder, mean_and_interval
+from records.run_folder import RunFolder
+from system.errors import UserError
+from system.interruption import Interruption
+
+RATINGS = index_ratings("made up", np.arange(4), np.arange(4), np.ones(4), (1.0, 5.0))
+
+
+@pytest.mark.parametrize(
+    "values, mean, half",
+    [
+        ([1, 2, 3, 4, 5], 3, 2.776 * 2.5**0.5 / 5**0.5),
+        ([0.8, 0.9], 0.85, 12.706 * 0.1 / 2**0.5 / 2**0.5),
+        ([0.5, 0.5, 0.5], 0.5, 0),
+        ([0.1, 0.2, 0.6], 0.3, 4.303 * 0.07**0.5 / 3**0.5),
+    ],
+)
+def test_the_interval_is_students(values, mean, half):
+    found = mean_and_interval(values)
+    assert found == pytest.approx((mean, half), rel=2e-4)
+
+
+def test_one_value_has_no_interval():
+    mean, half = mean_and_interval([0.8])
+    assert mean == 0.8 and np.isnan(half)
+
+
+class Splits:
+    """Runs of `main.run_splits` whose splits are not trained but made up from their seeds."""
+
+    def __init__(self, folder, monkeypatch):
+        self.trained, self.resumed, self.interrupt_at, self.fail_at = [], [], None, None
+        self.config = Config(
+            num_splits=3, results_dir=str(folder), run_name="run", split_seed=5, random_seed=9
+        )
+        self.path = folder / "run"
+        monkeypatch.setattr(main, "run_split", self.run_split)
+
+    def run_split(self, config, ratings, interruption, started):
+        self.trained.append((config.run_name, config.split_seed, config.random_seed))
+        self.resumed += [config.run_name] if config.resume else []
+        folder = RunFolder(config.results_dir, config.run_name, resume=bool(config.resume))
+        folder.create()
+        folder.write_json("config.json", config.recorded())
+        folder.close()
+        if config.split_seed == self.fail_at:
+            raise RuntimeError("a bug")
+        interruption.number = 2 * (config.split_seed == self.interrupt_at)
+        status = "interrupted" if interruption.requested else "finished"
+        rmse = np.sin(config.split_seed) / 10 + 0.85
+        summary = {"status": status, "final_test_rmse": rmse, "final_test_mae": rmse - 0.2,
+                   "ndcg_at_10": 0.3, "recall_at_10": 0.1, RECONSTRUCTION: 0.7,
+                   "seconds": float(len(self.trained)), "other": "no measure"}  # fmt: skip
+        folder.write_json("summary.json", summary)
+        return summary
+
+    def run(self, **changes):
+        """The names of the splits that were trained."""
+        self.trained, self.resumed = [], []
+        main.run_splits(replace(self.config, **changes), RATINGS, Interruption())
+        return [name for name, _, _ in self.trained]
+
+    def table(self):
+        with open(self.path / "splits.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [{name: row[name] for name in row if name != "seconds"} for row in rows]
+
+    def summary(self):
+        def refuse(constant):
+            raise ValueError(f"{constant} is no JSON")
+
+        text = (self.path / "summary.json").read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture
+def splits(tmp_path, monkeypatch):
+    return Splits(tmp_path, monkeypatch)
+
+
+def test_every_split_has_a_seed_of_its_own_and_a_line_in_the_table(splits, capsys):
+    assert splits.run() == ["split_5", "split_6", "split_7"]
+    assert splits.trained == [("split_5", 5, 9), ("split_6", 6, 10), ("split_7", 7, 11)]
+    rows, summary = splits.table(), splits.summary()
+    rmse = [0.85 + np.sin(seed) / 10 for seed in (5, 6, 7)]
+    assert [row["split_seed"] for row in rows] == ["5", "6", "7"]
+    assert [float(row["final_test_rmse"]) for row in rows] == rmse
+    assert set(rows[0]) == {"split_seed", "final_test_rmse", "final_test_mae", "ndcg_at_10",
+                            "recall_at_10", RECONSTRUCTION}  # fmt: skip
+    half = 4.303 * np.std(rmse, ddof=1) / 3**0.5
+    assert (summary["status"], summary["num_splits"]) == ("finished", 3)
+    assert summary["final_test_rmse_mean"] == pytest.approx(np.mean(rmse), rel=1e-12)
+    assert summary["final_test_rmse_ci95"] == pytest.approx(half, rel=2e-4)
+    printed = capsys.readouterr().out
+    assert f"| mean ± 95 % | {np.mean(rmse):.4f} ± {half:.4f} |" in printed
+    assert f"Results: {splits.path}" in printed
+
+
+def test_a_finished_split_is_not_run_again(splits, capsys):
+    splits.run()
+    before, first = splits.table(), capsys.readouterr().out
+    assert splits.run() == []
+    assert splits.table() == before and splits.summary()["status"] == "finished"
+    second = capsys.readouterr().out
+    assert "split_5 is finished: test RMSE 0.7541" in second
+    assert second.endswith(first[first.index("| split_seed") :])
+
+
+def test_more_splits_are_added_to_those_that_there_are(splits):
+    splits.run(num_splits=2)
+    assert splits.run() == ["split_7"]
+    other = splits.table()
+    splits.config = replace(splits.config, run_name="other")
+    splits.path = splits.path.with_name("other")
+    splits.run()
+    assert splits.table() == other
+
+
+def test_an_unfinished_split_is_gone_on_with_and_the_table_is_the_same(splits):
+    splits.run(run_name="whole")
+    splits.interrupt_at = 6
+    assert splits.run() == ["split_5", "split_6"]
+    assert [row["split_seed"] for row in splits.table()] == ["5"]
+    assert splits.summary()["status"] == "interrupted"
+    assert "final_test_rmse_ci95" not in splits.summary()
+
+    splits.interrupt_at = None
+    assert splits.run() == ["split_6", "split_7"]
+    assert splits.resumed == ["split_6"]
+    resumed, summary = splits.table(), splits.summary()
+    splits.path = splits.path.with_name("whole")
+    whole = splits.summary()
+    assert resumed == splits.table()
+    for found in (summary, whole):
+        del found["seconds_mean"], found["seconds_ci95"]
+    assert summary == whole
+
+
+def test_a_split_that_was_broken_off_without_a_summary_is_gone_on_with(splits):
+    splits.fail_at = 5
+    with pytest.raises(RuntimeError):
+        splits.run()
+    splits.fail_at = None
+    assert splits.run() == ["split_5", "split_6", "split_7"]
+    assert splits.resumed == ["split_5"]
+
+
+def test_a_split_that_had_not_begun_is_removed_and_run_anew(splits):
+    splits.run(num_splits=2)
+    (splits.path / "split_7").mkdir()
+    (splits.path / "split_7" / "left over").write_text("", encoding="utf-8")
+    assert splits.run() == ["split_7"]
+    assert splits.resumed == [] and not (splits.path / "split_7" / "left over").exists()
+
+
+def test_two_runs_into_one_folder_are_refused(splits):
+    with closing(SplitsFolder(splits.config, "fingerprint")), pytest.raises(
+        UserError, match="run is in use by another run"
+    ):
+        SplitsFolder(splits.config, "fingerprint")
+    SplitsFolder(splits.config, "fingerprint").close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(lambda_value=2.0), dict(hidden_neuron=(4, 3)), dict(random_seed=1), dict(preset="seed")],
+    ids=str,
+)
+def test_other_settings_under_the_same_name_are_refused_in_one_line(change, splits):
+    splits.run()
+    before = splits.table()
+    with pytest.raises(UserError, match="choose another --run_name") as error:
+        splits.run(**change)
+    assert "\n" not in str(error.value)
+    assert f"holds splits of another {next(iter(change))} (" in str(error.value)
+    assert splits.trained == [] and splits.table() == before
+
+
+def test_a_folder_of_another_kind_is_refused(splits):
+    splits.path.mkdir()
+    (splits.path / "something").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="already exists and holds no splits: choose another"):
+        SplitsFolder(splits.config, "fingerprint")
+
+
+def test_where_the_results_lie_is_no_setting(splits, tmp_path):
+    splits.run()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    splits.path.rename(moved / "run")
+    assert splits.run(results_dir=str(moved), data_dir="elsewhere") == []

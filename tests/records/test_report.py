@@ -1,0 +1,354 @@
+"""The report: its facts are the records', its text is only text, and a browser shows it."""
+
+import html
+import json
+import math
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import main
+import run
+from config import Config
+from data.ratings import index_ratings
+from evaluation.metrics import EpochMetrics
+from evaluation.slices import by_value, calibration
+from records.plots import draw_rmse
+from records.report import Findings, Neighbours, page, well_known
+from tests.program import RECONSTRUCTION, interrupt_at
+
+VOID = ("meta",)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+HOSTILE = "</title></style><script src='//a.b/c.js'>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+class Page(HTMLParser):
+    """A page, read again: its elements, and the words of each kind of them. What is not closed in
+    order, and an id that stands twice, is an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.words, self.ids = [], [], [], set()
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        assert len(dict(attributes)) == len(attributes)
+        if own := dict(attributes).get("id"):
+            assert own not in self.ids
+            self.ids.add(own)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        assert "svg" in self.open  # where an element may close itself
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip() and "style" not in self.open:
+            self.words.append((self.open[-1], data))
+
+    @property
+    def text(self):
+        return " ".join(" ".join(data for _, data in self.words).split())
+
+    def texts(self, tag):
+        return [data for where, data in self.words if where == tag]
+
+    def facts(self):
+        """What stands beside what in the lists of facts."""
+        return dict(zip(self.texts("dt"), self.texts("dd"), strict=True))
+
+
+def made_up(**settings):
+    """config.json, summary.json and findings of a run that never was."""
+    config = Config(dataset="ml-1m", split_seed=3, rating_scale=(1.0, 5.0), run_name="the run")
+    record = replace(config, **settings).recorded() | {
+        "num_users": 60, "num_items": 40, "num_ratings": 1200, "train_ratings": 1000,
+        "test_ratings": 200, "cold_test_ratings": 2, "fingerprint": "f" * 64, "threads": 2,
+        "python": "3.11.7", "packages": {"numpy": "2.4.6", "numba": None}, "system": "Linux",
+        "machine": "x86_64", "cpus": 2, "git_commit": "c" * 40, "comet_experiment": None,
+    }  # fmt: skip
+    slices = [{"training_ratings": "1,000+", "test_ratings": 200, "rmse": 0.9, "mae": 0.7}]
+    summary = {
+        "status": "finished", "dataset": record["dataset"], "final_train_rmse": 0.7,
+        "final_test_rmse": 0.87654, "final_test_mae": 0.65432, "final_test_epoch": 3, "epochs": 3,
+        "best_test_epoch": 2, "best_test_rmse": 0.81234, "best_test_mae": 0.6, "ndcg_at_10": 0.01,
+        "recall_at_10": None, "ranked_users": 1234, "test_ratings": 200, "cold_test_ratings": 2,
+        "by_training_ratings_of_the_user": slices, "by_training_ratings_of_the_item": slices,
+        "seconds": 12.345, "peak_memory_mb": 1059.9,
+    }  # fmt: skip
+    rng = np.random.default_rng(1)
+    ratings, cold = rng.integers(1, 6, 200), np.zeros(200, bool)
+    pairs = ratings + rng.normal(0, 1, 200), ratings, cold, (1.0, 5.0)
+    metrics = [EpochMetrics(e, 0.1, 1.0, 1.5 / e, 1.0, 1.2 / e, 0.5, None, None, 1.0, 1.0)
+               for e in (1, 2, 3)]  # fmt: skip
+    findings = Findings(
+        draw_rmse(metrics, "ml-1m", "item"), by_value(*pairs), calibration(*pairs),
+        [Neighbours("Alien (1979)", 400, [("Aliens (1986)", 0.987), ("item 7", -0.25)])],
+    )  # fmt: skip
+    return record, summary, findings
+
+
+def test_the_facts_are_those_of_the_records():
+    record, summary, findings = made_up(lambda_value=40.0, hidden_neuron=(6, 3, 6))
+    read = Page(page(record, summary, findings))
+    facts = read.facts()
+    expected = {
+        "test RMSE": "0.8765", "test MAE": "0.6543", "NDCG@10": "0.0100", "users": "60",
+        "items": "40", "ratings": "1,200", "share of all pairs rated": "50.00 %",
+        "training ratings": "1,000", "validation ratings": "0", "test ratings": "200",
+        "cold test ratings": "2", "rating scale": "1 to 5", "fingerprint": "f" * 64,
+        "lambda_value": "40", "hidden_neuron": "6 3 6", "tune": "–", "grad_clip": "false",
+        "threads": "2", "git commit": "c" * 40, "numpy": "2.4.6", "seconds": "12.345",
+        "peak memory": "1,060 MB",
+    }  # fmt: skip
+    assert {name: facts[name] for name in expected} == expected
+    assert set(facts) >= set(Config().recorded()) and "numba" not in facts
+    assert "Recall@10" not in facts
+    for part in findings.by_value:
+        assert f"{part.scores.rmse:.4f}" in read.texts("td")
+        assert f"{part.bias:+.4f}".replace("-", "−") in read.texts("td")
+    for part in findings.calibration:
+        assert f"{part.mean_prediction:.3f}" in read.texts("td")
+        assert f"{part.mean_rating:.3f}" in read.texts("td")
+    assert read.texts("h3") == ["Alien (1979)"] and "400 training ratings" in read.text
+    assert "Aliens (1986) 0.99 item 7 -0.25" in read.text
+    changed = [a for _, a in read.elements if a.get("class") == "changed"]
+    assert len(changed) == 2  # lambda_value and hidden_neuron: what is resolved is no change
+
+
+def test_it_says_what_kind_of_result_it_is():
+    def told(changed_summary=None, **settings):
+        record, summary, findings = made_up(**settings)
+        return Page(page(record, summary | (changed_summary or {}), findings)).text
+
+    plain = told()
+    assert "After the last epoch, 3. Each of 200 test ratings was predicted from training" in plain
+    assert "(2 with a user or an item that has none, as 3)" in plain
+    assert "one split: random, 90 % of the ratings to train on, seed 3." in plain
+    assert "lowest test RMSE was 0.8123, of epoch 2." in plain and "it is no result" in plain
+    assert "synthetic" not in plain and "Interrupted" not in plain and "prediction." not in plain
+    chosen = told({"final_validation_rmse": 0.91, "final_test_epoch": 2}, validation_ratio=0.1)
+    assert "After epoch 2, which has the lowest RMSE of validation ratings, 0.9100." in chosen
+    assert "Validation ratings chose lambda_value, base_lr." in told(
+        tune=("lambda_value", "base_lr")
+    )
+    assert "seed 3" in told() and "by time, the first 90 %" in told(split="time")
+    assert "test ratings from u1.test" in told(test_file="u1.test")
+    leaking = told({RECONSTRUCTION: 0.5123}, score_reconstruction=True)
+    assert "honest test RMSE 0.8765" in leaking
+    assert "Reconstruction RMSE (test ratings as input) 0.5123: the earlier program's" in leaking
+    assert "no prediction." in leaking
+    made = told(dataset="synthetic")
+    assert "AutoRec on synthetic ratings" in made and "says nothing about MovieLens" in made
+    interrupted = told({"status": "interrupted"})
+    assert "Interrupted after epoch 3: " in interrupted and "no result of these" in interrupted
+
+
+def test_a_run_without_a_result_has_a_report_that_says_so():
+    record, summary, _ = made_up()
+    results = re.compile("final|best|by_|ndcg|recall|ranked|epochs")
+    summary = {name: value for name, value in summary.items() if not results.match(name)}
+    for status, words in (
+        ("interrupted", "Interrupted before there was a result."),
+        ("diverged", "The training diverged: there is no result."),
+    ):
+        read = Page(page(record, summary | {"status": status}, Findings()))
+        assert words in read.text
+        assert read.texts("h2") == ["Data", "Configuration", "Environment"]
+
+
+def hostile():
+    """A run with markup in all that can hold any, and with very long names."""
+    record, summary, findings = made_up(test_file=HOSTILE)
+    record |= {"run_name": HOSTILE + "x" * 200, "columns": HOSTILE, "dataset": HOSTILE,
+               "git_commit": "c" * 400, "fingerprint": HOSTILE}  # fmt: skip
+    findings.neighbours = [Neighbours(HOSTILE, 4, [(HOSTILE + "y" * 200, 0.5)])]
+    findings.members = [{"weight": 0.123456, "orientation": HOSTILE, "hidden": (500, 250, 500)}]
+    return record, summary, findings
+
+
+def test_markup_in_names_is_text():
+    record, summary, findings = hostile()
+    text = page(record, summary, findings)
+    read = Page(text)
+    found = {tag for tag, _ in read.elements}
+    assert found >= {"svg", "table", "h3"} and not found & {"script", "img", "a", "iframe", "link"}
+    assert not [a for _, a in read.elements if any(name.startswith("on") for name in a)]
+    for tag in ("title", "h1", "h3", "td", "dd", "span", "p"):
+        assert any(HOSTILE in each for each in read.texts(tag)), tag
+    assert "0.12346" in read.texts("td") and "500 250 500" in read.texts("td")
+
+
+def test_it_needs_nothing_else():
+    text = page(*made_up())
+    read = Page(text)
+    assert text.startswith("<!DOCTYPE html>\n") and "default-src 'none'" in text
+    assert ("html", {"lang": "en"}) in read.elements and ("meta", {"charset": "utf-8"}) in (
+        read.elements
+    )
+    assert read.texts("title") == ["AutoRec on ml-1m: the run"]
+    values = [(name, value) for _, a in read.elements for name, value in a.items()]
+    links = [value for name, value in values if name in ("src", "href", "xlink:href", "srcset")]
+    assert links and all(link[1:] in read.ids and link[0] == "#" for link in links)
+    assert not re.search(r"url\((?!#)|@import|javascript:|http-equiv=.refresh", text)
+    addresses = [value for name, value in values if "://" in value and "xmlns" not in name]
+    assert addresses == [] and "://" not in read.text
+    for _, svg in [each for each in read.elements if each[0] == "svg"]:
+        assert svg["role"] == "img" and len(svg["aria-label"]) > 20
+    assert len(text) < 200_000
+
+
+@pytest.mark.parametrize("value", [math.nan, 3.0])
+def test_predictions_that_are_no_numbers_or_just_right_have_a_page(value):
+    record, summary, findings = made_up()
+    pairs = np.full(9, value), np.full(9, 3), np.zeros(9, bool), (1.0, 5.0)
+    findings.by_value, findings.calibration = by_value(*pairs), calibration(*pairs)
+    for axis in ("user", "item"):
+        rmse = findings.by_value[0].scores.rmse
+        summary[f"by_training_ratings_of_the_{axis}"][0] |= {"rmse": rmse, "mae": rmse}
+    assert "Calibration" in Page(page(record, summary, findings)).texts("h2")
+
+
+def test_the_best_known_items_are_those_with_the_most_training_ratings():
+    ids = np.array(["a", "b", "c", "d"], object)
+    ratings = index_ratings("own", np.arange(4), ids, np.array([1, 2, 3, 4]), (1.0, 5.0))
+    vectors = np.array([[1, 0], [1, 0.1], [-1, 0], [9, 9]], np.float32)
+    counts = np.array([5, 2, 7, 0])  # of d, nothing is known
+    found = well_known(ratings, counts, [(1.0, vectors)], {"a": "Alien", "d": "Dune"})
+    assert [(n.title, n.num_ratings) for n in found] == [("item c", 7), ("Alien", 5), ("item b", 2)]
+    assert [[title for title, _ in n.nearest] for n in found] == [
+        ["Alien", "item b"], ["item b", "item c"], ["Alien", "item c"],
+    ]  # fmt: skip
+    centred = vectors[:3] - vectors[:3].mean(0)
+    cosine = centred[0] @ centred[1] / np.linalg.norm(centred[0]) / np.linalg.norm(centred[1])
+    assert found[1].nearest[0][1] == pytest.approx(cosine, abs=1e-6)
+    assert well_known(ratings, counts, [(0.0, vectors)], {}) == []
+
+
+# Of real runs
+
+
+@pytest.fixture
+def run_here(small_data, tmp_path, monkeypatch):
+    """A function that runs flags within this process, and returns the report, read again, and the
+    content of config.json and summary.json."""
+    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
+
+    def run_flags(flags):
+        small = "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 2"
+        places = ("--run_name", "run", "--data_dir", str(small_data), "--results_dir",
+                  str(tmp_path))  # fmt: skip
+        main.main([*small.split(), *places, *flags.split()])
+        text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+        assert str(tmp_path) not in text and "\nNaN" not in text
+        records = (tmp_path / "run" / f"{name}.json" for name in ("config", "summary"))
+        return Page(text), *(json.loads(path.read_text(encoding="utf-8")) for path in records)
+
+    return run_flags
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "", "--orientation user --output_activation sigmoid", "--hidden_neuron 6 3 6",
+        "--members item user", "--validation_ratio 0.2 --tune lambda_value",
+        "--preset seed --display_step 2",
+    ],
+)  # fmt: skip
+def test_every_kind_of_run_has_a_report_with_its_numbers(flags, run_here, small_data):
+    titles = {3 * i + 2: f"<b>Film {i}</b> & co (1979)" for i in range(40)}
+    lines = "".join(f"{item}::{title}::Horror\n" for item, title in titles.items())
+    (small_data / "movies.dat").write_text(lines, encoding="utf-8")
+    read, record, summary = run_here(flags)
+    facts = read.facts()
+    honest = "honest " * ("seed" in flags) + "test RMSE"
+    assert facts[honest] == f"{summary['final_test_rmse']:.4f}"
+    assert facts["test MAE"] == f"{summary['final_test_mae']:.4f}"
+    assert facts["fingerprint"] == record["fingerprint"]
+    assert facts["training ratings"] == str(record["train_ratings"])
+    assert facts["validation ratings"] == str(
+        900 - record["train_ratings"] - record["test_ratings"]
+    )
+    for axis in ("user", "item"):
+        for row in summary[f"by_training_ratings_of_the_{axis}"]:
+            assert f"{row['rmse']:.4f}" in read.texts("td")
+    nearest = read.texts("span")[::2]
+    assert (len(read.texts("h3")), len(nearest)) == (8, 40)
+    assert {*read.texts("h3"), *nearest} <= {*titles.values()}
+    assert ("RMSE against epoch" in read.texts("h2")) == ("members" not in flags)
+    assert ("Models of the blend" in read.texts("h2")) == ("members" in flags)
+    assert any("Reconstruction RMSE (test" in each for each in read.texts("p")) == (
+        "seed" in flags
+    )
+
+
+def test_an_interrupted_run_has_a_report_of_what_it_was_worth(run_here, monkeypatch):
+    interrupt_at(1, monkeypatch)
+    read, _, summary = run_here("--train_epoch 9")
+    assert "Interrupted after epoch 1: " in read.text
+    assert read.facts()["test RMSE"] == f"{summary['final_test_rmse']:.4f}"
+
+
+def test_a_run_that_diverged_has_a_report_without_a_result(run_here):
+    read, _, summary = run_here("--optimizer_method RMSProp --base_lr 1e30")
+    assert summary["status"] == "diverged" and "test RMSE" not in read.facts()
+    assert "The training diverged" in read.text
+
+
+# In a browser
+
+MEASURE = """
+const found = [...document.querySelectorAll('iframe')].map(frame => {
+  const page = frame.contentDocument, root = page.documentElement;
+  return {
+    viewport: root.clientWidth, width: root.scrollWidth, height: root.scrollHeight,
+    pictures: [...page.querySelectorAll('svg')].map(x => x.getBoundingClientRect().width),
+    result: page.querySelector('.numbers dd')?.getBoundingClientRect().bottom,
+    text: page.body.innerText, boxes: page.querySelectorAll('.scroll').length,
+  };
+});
+document.body.replaceChildren(JSON.stringify(found));
+"""
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium on the PATH")
+@pytest.mark.parametrize("kind", [made_up, hostile])
+def test_a_browser_shows_it_on_a_desk_and_on_a_phone_no_wider_than_the_screen(kind, tmp_path):
+    report = html.escape(page(*kind()))
+    frames = "".join(f'<iframe srcdoc="{report}" style="border:0;width:{width}px;height:800px">'
+                     "</iframe>" for width in (1280, 390))  # fmt: skip
+    place = tmp_path / "frames.html"
+    script = f"<script>onload = () => {{ {MEASURE} }}</script>"
+    place.write_text(f"<!DOCTYPE html><meta charset=utf-8>{frames}{script}", encoding="utf-8")
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900",
+         "--virtual-time-budget=5000", "--dump-dom", place.as_uri()],
+        capture_output=True, text=True, encoding="utf-8", timeout=120,
+    )  # fmt: skip
+    (content,) = re.findall(r"<body>(.*)</body>", done.stdout, re.DOTALL)
+    desk, phone = json.loads(html.unescape(content))
+    for found, width in ((desk, 1280), (phone, 390)):
+        assert width - 20 <= found["viewport"] <= width
+        assert found["width"] == found["viewport"] and found["height"] > 1000
+        assert len(found["pictures"]) == 2 and min(found["pictures"]) > 0.3 * found["viewport"]
+        assert 50 < found["result"] < 800 and found["boxes"] >= 4
+        for words in ("0.8765", "Calibration", "predicted rating", "Nearest items", "lambda_value"):
+            assert words in found["text"]
+    assert phone["height"] > desk["height"]

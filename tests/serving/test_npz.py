@@ -1,0 +1,149 @@
+"""An export without ratings says what the run says, and needs neither pickle nor TensorFlow."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from serving.finished_run import read_run
+from serving.npz import read_npz, split_fingerprint, write_npz
+from serving.recommender import predict, recommend, similar
+from system.errors import UserError
+from tests.finished import BLEND, CONFIG, load, make_run
+
+DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="tanh")
+
+
+@pytest.fixture(scope="module", params=[CONFIG, DEEP, BLEND], ids=["item", "deep", "blend"])
+def exported(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    made = make_run(folder, request.param)
+    run = read_run(made.folder, str(made.data))
+    write_npz(folder / "autorec.npz", run, run.recommender())
+    return made, run, folder / "autorec.npz"
+
+
+def test_predictions_and_similar_items_are_those_of_the_run(exported):
+    made, run, path = exported
+    ours, theirs = read_npz(path), run.recommender()
+    users, items = (x.ravel() for x in np.indices(made.R.shape))
+    pairs = np.append(made.ratings.user_ids[users], 3), np.append(made.ratings.item_ids[items], 2)
+    found = predict(ours, *pairs)
+    pd.testing.assert_frame_equal(found, predict(theirs, *pairs))
+    np.testing.assert_allclose(found["prediction"][:-1], made.predictions().ravel(), atol=2e-5)
+    pd.testing.assert_frame_equal(similar(ours, 2, 50), similar(theirs, 2, 50))
+
+
+def test_recommendations_leave_nothing_out(exported):
+    made, run, path = exported
+    items = set(recommend(read_npz(path), 1, 1000)["item"])
+    assert items == set(made.ratings.item_ids[made.M.sum(0) > 0])
+
+
+def test_it_holds_every_parameter_the_ids_the_counts_and_the_fingerprints(exported):
+    made, run, path = exported
+    with np.load(path, allow_pickle=False) as file:
+        content = {name: file[name] for name in file}
+    assert content["format"] == "autorec" and content["version"] == 1
+    names = ["parameters"] if len(run.members) == 1 else ["parameters_1", "parameters_2"]
+    assert len(content["weights"]) == len(names)
+    for i, name in enumerate(names, 1):
+        for parameter in ("V", "W", "mu", "b"):
+            saved = load(str(made.folder / name), parameter)
+            assert np.array_equal(content[f"{parameter}_{i}"], saved)
+    inner = {name for name in content if name.startswith("inner")}
+    layers = len(run.config.hidden_neuron) - 1
+    assert len(inner) == 2 * layers
+    for j in range(layers):
+        saved = load(str(made.folder / "parameters"), f"inner/{j}/0")
+        assert np.array_equal(content[f"inner_1_{j + 1}"], saved)
+    assert list(content["user_ids"]) == list(made.ratings.user_ids)
+    assert list(content["item_ratings"]) == list(made.M.sum(0))
+    assert list(content["user_ratings"]) == list(made.M.sum(1))
+    assert str(content["fingerprint"]) == made.ratings.fingerprint
+    assert str(content["split_fingerprint"]) == split_fingerprint(run.train)
+    config = json.loads(str(content["config"]))
+    assert config == json.loads(json.dumps(run.config.recorded()))
+    assert str(made.data) not in str(content["config"])
+
+
+def test_other_training_ratings_have_another_split_fingerprint(exported):
+    train = exported[1].train
+    values = train.values.copy()
+    values[7] = 6 - values[7] + (values[7] == 3)
+    assert split_fingerprint(replace(train, values=values)) != split_fingerprint(train)
+
+
+def test_ids_that_are_text_stay_text(tmp_path):
+    made = make_run(tmp_path)
+    run = read_run(made.folder, str(made.data))
+    for dtype in (object, str):
+        ids = np.array([f"film {i}" for i in made.ratings.item_ids], dtype)
+        movies = replace(run.recommender(), item_ids=ids)
+        write_npz(tmp_path / "text.npz", run, movies)
+        found = read_npz(tmp_path / "text.npz")
+        assert list(found.item_ids) == list(ids)
+        assert similar(found, "film 2", 1)["item"].iloc[0].startswith("film ")
+        assert predict(found, [1], ["film 2"])["item_ratings"][0] == made.M.sum(0)[0]
+
+
+def test_it_is_read_without_tensorflow(exported):
+    script = (
+        "import sys; from serving.npz import read_npz; from serving.recommender import similar; "
+        f"print(len(similar(read_npz({str(exported[2])!r}), 2, 3))); "
+        "assert 'tensorflow' not in sys.modules"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+def rewritten(exported, tmp_path, **changes):
+    with np.load(exported[2], allow_pickle=False) as file:
+        content = {name: file[name] for name in file} | changes
+    content = {name: x for name, x in content.items() if x is not None}
+    np.savez(tmp_path / "changed.npz", **content)
+    return tmp_path / "changed.npz"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"version": 2}, "is of format autorec 2"),
+        ({"format": "other"}, "is of format other 1"),
+        ({"format": None}, "damaged, or no export"),
+        ({"codes_1": None}, "damaged, or no export"),
+        ({"b_1": np.zeros(3, np.float32)}, "do not fit each other"),
+        ({"codes_1": np.zeros((3, 4), np.float32)}, "do not fit each other"),
+        ({"user_ratings": np.zeros(3, np.int64)}, "do not fit each other"),
+        ({"orientations": np.array(["rows"])}, "damaged, or no export"),
+        ({"weights": np.array([], np.float64)}, "damaged, or no export"),
+        ({"scale": np.array(5.0)}, "damaged, or no export"),
+        ({"item_ids": np.array([{}, []], object)}, "damaged, or no export"),
+    ],
+    ids=str,
+)
+def test_a_damaged_or_newer_artefact_is_refused(exported, tmp_path, changes, message):
+    path = rewritten(exported, tmp_path, **changes)
+    with pytest.raises(UserError, match=message) as caught:
+        read_npz(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
+def test_half_an_artefact_is_refused(exported, tmp_path, keep):
+    content = exported[2].read_bytes()
+    path = tmp_path / "half.npz"
+    path.write_bytes(content[: keep if keep >= 1 or not keep else int(keep * len(content))])
+    with pytest.raises(UserError, match="damaged, or no export"):
+        read_npz(path)
+
+
+def test_a_missing_artefact_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        read_npz(tmp_path / "autorec.npz")

@@ -1,0 +1,294 @@
+"""Several workers, as real processes on this machine, and several devices: they are one process."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import Config
+from system.distribution import Cluster, Replicas, await_workers, read_cluster
+from system.errors import UserError
+from tests.program import command, environment, read_json, read_metrics, run_main, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+# 40 rows of items in batches of 13: of the last one, a single row, one worker gets nothing.
+SMALL = (
+    "--comet off --hidden_neuron 8 --batch_size 13 --base_lr 0.005 --engine dense --grad_clip "
+    "--checkpoint_every 5 --train_epoch"
+).split()
+EPOCHS = 150  # enough of them that a signal comes before the last
+PLAIN = ["--regularization", "plain", "--lambda_value", "20"]
+
+
+def free_ports(number):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def tf_config(index, addresses=("127.0.0.1:1", "127.0.0.1:2"), job="worker"):
+    cluster = {"cluster": {"worker": list(addresses)}, "task": {"type": job, "index": index}}
+    return json.dumps(cluster)
+
+
+class Workers:
+    """Two workers, started by the same command."""
+
+    def __init__(self, *flags, cwd):
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+        self.processes = [
+            subprocess.Popen(
+                command("--distribute", "workers", *flags), cwd=cwd,
+                env=environment(TF_CONFIG=tf_config(index, addresses), TF_NUM_INTRAOP_THREADS="1"),
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for index in range(2)
+        ]  # fmt: skip
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for process in self.processes:
+            process.kill()
+
+    def at_epoch(self, number, folder):
+        """Return when so many epochs are recorded."""
+        metrics = folder / "metrics.csv"
+        wait_for(
+            lambda: metrics.exists() and metrics.read_text("utf-8").count("\n") > number,
+            self.processes[0],
+        )
+
+    def ends(self):
+        """The exit codes, and what was printed and said on stderr."""
+        texts = [process.communicate(timeout=100) for process in self.processes]
+        return [p.returncode for p in self.processes], *zip(*texts, strict=True)
+
+
+def assert_same_epochs(folder, other, count):
+    ours, theirs = read_metrics(folder), read_metrics(other)
+    assert [row["epoch"] for row in ours] == [str(1 + i) for i in range(count)]
+    assert len(theirs) == count
+    for name in ("train_rmse", "test_rmse", "test_mae"):
+        values = [[float(row[name]) for row in rows] for rows in (ours, theirs)]
+        assert values[0] == pytest.approx(values[1], abs=1e-4), name
+    costs = [[float(row["train_cost"]) for row in rows] for rows in (ours, theirs)]
+    assert costs[0] == pytest.approx(costs[1], rel=1e-4)
+
+
+def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data, tmp_path):
+    flags, results = [*SMALL, EPOCHS, "--data_dir", small_data], tmp_path / "results"
+    one = run_main(*flags, "--run_name", "one", cwd=tmp_path, TF_CONFIG="means nothing alone")
+    assert (one.returncode, one.stderr) == (0, "")
+    with Workers(*flags, "--run_name", "two", cwd=tmp_path) as two:
+        two.at_epoch(3, results / "two")
+        two.processes[1].send_signal(signal.SIGTERM)
+        codes, printed, errors = two.ends()
+    assert codes == [143, 143]
+    assert errors[0] == "" and "Finishing this epoch" in errors[1]
+    done = len(read_metrics(results / "two"))
+    assert 3 < done < EPOCHS and f"Interrupted after epoch {done}" in printed[0]
+    assert f"Trained {done} of {EPOCHS} epochs." in printed[1]
+
+    resume = "--resume", results / "two", "--data_dir", small_data
+    with Workers(*resume, cwd=tmp_path) as two:
+        codes, printed, errors = two.ends()
+    assert (codes, errors) == ([0, 0], ("", ""))
+    assert f"Going on after epoch {done}." in printed[0]
+    assert_same_epochs(results / "two", results / "one", EPOCHS)
+    records = [read_json(results / name / "config.json") for name in ("one", "two")]
+    assert [(record["workers"], record["replicas"]) for record in records] == [(1, 1), (2, 2)]
+    assert sorted(path.name for path in results.iterdir()) == ["one", "two"]
+    assert "distribute" not in records[1] and "127.0.0.1" not in json.dumps(records[1])
+
+
+def test_a_worker_that_dies_ends_the_other_and_one_process_goes_on(small_data, tmp_path):
+    flags, results = [*SMALL, EPOCHS, *PLAIN, "--data_dir", small_data], tmp_path / "results"
+    with Workers(*flags, "--run_name", "two", cwd=tmp_path) as two:
+        two.at_epoch(7, results / "two")
+        two.processes[1].kill()
+        codes, _, errors = two.ends()
+    assert codes == [2, -signal.SIGKILL]
+    remedy = f"start all workers again, with --resume {Path('results') / 'two'}"
+    assert errors[0] == f"main.py: error: another worker is gone, or cannot be reached: {remedy}\n"
+    assert not (results / "two" / "summary.json").exists()
+
+    for name, start in (
+        ("two", ["--resume", results / "two"]), ("one", [*flags, "--run_name", "one"])
+    ):  # fmt: skip
+        done = run_main(*start, "--data_dir", small_data, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ("Going on after epoch" in done.stdout) == (name == "two")
+    assert_same_epochs(results / "two", results / "one", EPOCHS)
+
+
+MIRRORED = """
+import json, sys
+import numpy as np, tensorflow as tf
+tf.config.experimental.enable_op_determinism()
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
+from AutoRec import AutoRec
+from model.batch import sparse_rows
+from config import Config
+from data.ratings import RatingMatrix
+from system.distribution import Cluster, Replicas
+
+replicas = Replicas("mirrored", Cluster(), print)
+assert replicas.count == 3 and replicas.everyone(7) == [7]
+tf.get_logger().setLevel("ERROR")
+rng = np.random.default_rng(1)
+dense = rng.integers(1, 6, (22, 9)) * (rng.random((22, 9)) < 0.5)
+rows, columns = dense.nonzero()
+indptr = np.searchsorted(rows, np.arange(23))
+matrix = RatingMatrix(indptr, columns.astype(np.int32), dense[rows, columns].astype(np.float32), 9)
+
+def build(variant):
+    # Batches of 10, 10 and 2 rows for three replicas, and gradients that are clipped.
+    config = Config(engine="dense", batch_size=10, base_lr=0.1, grad_clip=True, **variant)
+    return AutoRec(9, config)
+
+found = []
+for variant in (
+    dict(regularization="plain", hidden_neuron=4),
+    dict(regularization="weighted", hidden_neuron=4, optimizer_method="RMSProp"),
+    dict(regularization="plain", hidden_neuron=(4, 3, 4), lambda_value=5),
+    dict(regularization="weighted", hidden_neuron=(4, 3, 4)),
+):
+    alone = build(variant)
+    with replicas.scope():
+        mirrored = build(variant)
+    for epoch in range(3):
+        order = np.random.default_rng(epoch).permutation(22)
+        results = [m.train_epoch(sparse_rows(matrix), order, 0.1) for m in (alone, mirrored)]
+    pairs = list(zip(alone.parameters, mirrored.parameters))
+    found.append(dict(
+        moved=float(np.abs(alone.V - AutoRec(9, alone.config).V).max()),
+        differ=max(float(np.abs(a.numpy() - m.numpy()).max()) for a, m in pairs),
+        replicas=max(float(np.abs(x.numpy() - m.values[0].numpy()).max())
+                     for _, m in pairs for x in m.values),
+        results=results, steps=[int(m.steps.numpy()) for m in (alone, mirrored)],
+    ))
+
+@tf.function
+def dropped():
+    return replicas.strategy.run(lambda: mirrored.drop(tf.ones([1, 1000]), 0.5, 1))
+
+parts = [x.numpy() for x in replicas.strategy.experimental_local_results(dropped())]
+same = [float((parts[i] == parts[j]).mean()) for i, j in ((0, 1), (0, 2), (1, 2))]
+print(json.dumps(dict(found=found, same=same)))
+"""
+
+
+def test_mirrored_devices_train_to_the_same_parameters_and_drop_different_units(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", MIRRORED], capture_output=True, text=True, cwd=tmp_path,
+        env=environment(PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert len(answer["found"]) == 4
+    for found in answer["found"]:
+        assert found["moved"] > 0.1 and found["differ"] < 1e-4 and found["replicas"] == 0
+        assert found["results"][0] == pytest.approx(found["results"][1], rel=1e-5)
+        assert found["steps"] == [9, 9]
+    assert all(0.4 < share < 0.6 for share in answer["same"])
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (None, "--distribute workers needs TF_CONFIG in the environment, as TF_CONFIG='{"),
+        ("", "needs TF_CONFIG"),
+        ("{", "TF_CONFIG { cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"cluster": {"worker": ["a:1"]}}', "cannot be read"),
+        ('{"cluster": {"worker": 5}, "task": {"type": "worker", "index": 0}}', "cannot be read"),
+        (tf_config(0, ["a"]), "cannot be read"),
+        (tf_config(2), "TF_CONFIG has no worker 2"),
+        (tf_config(-1), "TF_CONFIG has no worker -1"),
+        (tf_config(0, ["a:1"], "ps"), "TF_CONFIG has no ps 0"),
+        (tf_config(0, ["a:1", "a:1"]), "each must have an address of its own"),
+        (tf_config(0, ["a:70000"]), "each must have an address of its own"),
+    ],
+)
+def test_a_tf_config_that_cannot_be_used_is_refused(text, message, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if text is not None:
+        monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError) as error:
+        read_cluster("workers")
+    assert message in str(error.value)
+    assert read_cluster(None) == read_cluster("mirrored") == Cluster()
+
+
+def test_a_chief_is_the_first_worker(monkeypatch):
+    content = {"cluster": {"worker": ["b:2", "c:3"], "chief": ["a:1"]}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(content | {"task": {"type": "worker", "index": 1}}))
+    assert read_cluster("workers") == Cluster(("a:1", "b:2", "c:3"), 2)
+
+
+def test_a_worker_that_never_comes_is_named_after_a_while_and_a_port_in_use_at_once():
+    here, missing = (f"127.0.0.1:{port}" for port in free_ports(2))
+    with pytest.raises(UserError, match=f"no worker answers at {missing} after 0.1 seconds"):
+        await_workers(Cluster((here, missing), 0), print, 0.1)
+    with socket.create_server(("", int(missing.rsplit(":")[-1]))):
+        await_workers(Cluster((here, missing), 0), print, 0.1)
+        with pytest.raises(UserError, match="this worker's in TF_CONFIG, cannot be opened"):
+            await_workers(Cluster((here, missing), 1), print, 0.1)
+
+
+def test_workers_that_were_started_differently_are_told_so():
+    team = Replicas(None, Cluster(("a:1", "b:2", "c:3"), 0), print)
+    seen = []
+    team.everyone = lambda number: seen.append(number) or [number, number, number]
+    team.agree("settings", {"a": 1}, "mend it")
+    team.agree("settings", {"a": 2}, "mend it")
+    assert seen[0] != seen[1]
+    team.everyone = lambda number: [number, number, number + 1]
+    with pytest.raises(UserError, match="worker 2 has other settings than worker 0: mend it"):
+        team.agree("settings", {"a": 1}, "mend it")
+
+
+def test_mirrored_needs_several_devices():
+    with pytest.raises(UserError, match="--distribute mirrored needs two GPUs or more"):
+        Replicas("mirrored", Cluster(), print)
+
+
+def test_an_error_that_is_no_lost_worker_keeps_its_traceback():
+    import tensorflow as tf
+
+    team = Replicas(None, Cluster(("a:1", "b:2"), 0), print)
+    for error, raised in (
+        (tf.errors.UnavailableError, UserError),
+        (tf.errors.InvalidArgumentError, tf.errors.InvalidArgumentError),
+    ):
+        with pytest.raises(raised), team.together("mend it"):
+            raise error(None, None, "so")
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        (dict(engine="sparse"), "--engine sparse"),
+        (dict(optimizer_method="LBFGS"), "--optimizer_method LBFGS"),
+        (dict(members=("item",)), "--members"),
+        (dict(tune=("base_lr",)), "--tune"),
+        (dict(num_splits=2), "--num_splits 2"),
+        (dict(pretrain_epoch=2, hidden_neuron=(4, 2, 4)), "--pretrain_epoch"),
+    ],
+)
+def test_what_is_not_done_together_is_refused(settings, named):
+    for distribute in ("mirrored", "workers"):
+        with pytest.raises(UserError, match=f"{named} does not go with --distribute"):
+            Config(distribute=distribute, **settings)
