@@ -4,7 +4,8 @@
 
 One tenth of seed 1994's training ratings is held out; what is left trains the default model for
 500 epochs under each rate of the grid, and the held-out ratings score its last epoch. Test
-ratings are not looked at. Writes results/decay_rate/summary.csv, a row a rate.
+ratings are not looked at. Writes benchmarks/results/decay_rate/summary.csv, a row a rate, and
+prints the table of docs/numbers.md.
 """
 
 import csv
@@ -20,26 +21,32 @@ from system.errors import run_program
 from system.runtime import num_threads, start_tensorflow
 
 GRID = (0.96, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-FOLDER = Path(__file__).parents[1] / "results" / "decay_rate"
+HEAD = """| `--decay_rate` | validation RMSE, last epoch | lowest on the way | training RMSE |
+| --- | --- | --- | --- |"""
+FOLDER = Path(__file__).parent / "results" / "decay_rate"
 
 
 def main() -> None:
     start_tensorflow()
     config = Config(display_step=10)
     ratings = load_ratings(replace(config, dataset="ml-1m"))
-    split = split_ratings(
-        ratings, config.train_ratio, config.random_seed, validation_ratio=0.1
-    )
+    split = split_ratings(ratings, config.train_ratio, config.random_seed, validation_ratio=0.1)
     split = Split(split.train, split.validation)
     FOLDER.mkdir(parents=True, exist_ok=True)
     with open(FOLDER / "summary.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["decay_rate", "validation_rmse", "train_rmse", "best_validation_rmse"])
+        print(HEAD)
         for rate in GRID:
             row = validate(replace(config, decay_rate=rate), split, ratings.scale)
             writer.writerow([rate, *(f"{value:.5f}" for value in row)])
             file.flush()
-            print(f"x {rate}: validation RMSE {row[0]:.4f}, lowest on the way {row[2]:.4f}")
+            print(line(rate, *row), flush=True)
+
+
+def line(rate: float, validation: float, train: float, lowest: float) -> str:
+    """A rate's row of the table."""
+    return f"| {rate} | {validation:.4f} | {lowest:.4f} | {train:.4f} |"
 
 
 def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[float]:

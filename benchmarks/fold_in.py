@@ -7,7 +7,8 @@
 A tenth of the ratings is the test side. One model is trained on all training ratings; another
 without those of a random twentieth of the items (then: of the users), which `fold_in` takes in
 afterwards. Both predict the test ratings of that twentieth. Appends to
-results/fold_in/summary.csv, a row a seed and kind.
+benchmarks/results/fold_in/summary.csv, a row a seed and kind, and prints the table of
+docs/numbers.md: means over all rows of that file.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from system.errors import run_program
 from system.random_streams import random_stream
 from system.runtime import num_threads, start_tensorflow
 
+SUMMARY = Path(__file__).parent / "results" / "fold_in" / "summary.csv"
 SHARE = 0.05  # of the items, or users, that are new
 SETTINGS = {
     "item": dict(regularization="plain", lambda_value=40.0, base_lr=0.005, decay_epoch_step=20),
@@ -34,6 +37,9 @@ SETTINGS = {
                       decay_epoch_step=20),
     "user": dict(orientation="user", regularization="weighted", base_lr=0.003,
                  decay_epoch_step=25),
+}  # fmt: skip
+NAMES = {
+    "item": "I-AutoRec", "denoising": "I-AutoRec, `--input_dropout 0.5`", "user": "U-AutoRec",
 }  # fmt: skip
 COLUMNS = ("model", "seed", "new", "are", "ratings_folded_in", "test_ratings",
            "rmse_trained_with_them", "rmse_folded_in", "difference", "rmse_predicting_3",
@@ -46,19 +52,17 @@ def main() -> None:
     parser.add_argument("--model", choices=tuple(SETTINGS), default="item")
     parser.add_argument("--train_epoch", type=int, default=60)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1994])
-    parser.add_argument("--output", default="results/fold_in/summary.csv")
+    parser.add_argument("--output", type=Path, default=SUMMARY)
     given = parser.parse_args()
     start_tensorflow()
-    path = Path(given.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    given.output.parent.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds:
-        config = Config(
-            train_epoch=given.train_epoch, random_seed=seed, **SETTINGS[given.model]
-        )
+        config = Config(train_epoch=given.train_epoch, random_seed=seed, **SETTINGS[given.model])
         ratings = load_ratings(replace(config, dataset="ml-1m"))
         for row in measure(config, ratings):
             print(row)
-            append(path, {"model": given.model} | row)
+            append(given.output, {"model": given.model} | row)
+    print(table(given.output))
 
 
 def measure(config: Config, ratings: Ratings) -> list[dict]:
@@ -79,9 +83,7 @@ def measure(config: Config, ratings: Ratings) -> list[dict]:
         is_new, tests_new = (np.isin(side[axis], held_out) for side in (train, test))
         before = trained(config, [x[~is_new] for x in train], ratings.scale)
         folded, seconds = timed(lambda: fold_in(before, *(x[is_new] for x in train)))  # noqa: B023
-        with_them, folded_in, without = (
-            errors(run, test) for run in (everything, folded, before)
-        )
+        with_them, folded_in, without = (errors(run, test) for run in (everything, folded, before))
         rows.append(
             {
                 "seed": config.random_seed,
@@ -142,6 +144,27 @@ def append(path: Path, row: dict) -> None:
         if is_new:
             writer.writeheader()
         writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def table(path: Path) -> str:
+    """The means over seeds of the rows in the file at `path`, as Markdown."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines = [
+        "| test RMSE of the new ones' ratings | new | trained with them | folded in | splits |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for model, name in NAMES.items():
+        for new in ("items", "users"):
+            found = [row for row in rows if (row["model"], row["new"]) == (model, new)]
+            if found:
+                means = (
+                    fmean(float(row[column]) for row in found)
+                    for column in ("rmse_trained_with_them", "rmse_folded_in")
+                )
+                cells = f"{name} | {new} ({found[0]['are']})", *(f"{x:.4f}" for x in means)
+                lines.append(f"| {' | '.join(cells)} | {len(found)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
 
 A row is a command line of main.py over random 90/10 splits, seeds 1994, 1995, ..., and can be run
 alone. A split that is finished is not run again, so the script goes on where it was stopped.
-Writes summary.csv, metrics.csv, table.md and hidden_units.png into results/paper_tables/, where
-each row has the folder of its splits.
+Writes summary.csv, metrics.csv, table.md and hidden_units.png into results/paper_tables/ beside
+this file, where each row has the folder of its splits.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from records.repeated_runs import mean_and_interval
 from system.errors import UserError, run_program
 from system.files import write_csv
 
-FOLDER = Path(__file__).parents[1] / "results" / "paper_tables"
+FOLDER = Path(__file__).parent / "results" / "paper_tables"
 MAIN = Path(__file__).parents[1] / "main.py"
 COMMON = "--display_step 10 --comet off"
 PLAIN = "--regularization plain --lambda_value 40 --base_lr 0.005 --decay_epoch_step 20"
@@ -197,7 +197,7 @@ def by_popularity() -> list[dict[str, Any]]:
 
 
 def markdown(done: list[tuple[Row, list[dict[str, Any]]]], lines: list[dict[str, Any]]) -> str:
-    """The table that README quotes."""
+    """The table of docs/numbers.md."""
     by_name = {line["row"]: line for line in lines}
     text = ["| MovieLens-1M, 90/10 | test RMSE | paper | splits | `python main.py` |",
             "| --- | --- | --- | --- | --- |"]  # fmt: skip

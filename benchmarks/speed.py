@@ -2,11 +2,12 @@
 
     python -m benchmarks.speed                    # everything, about a quarter of an hour
     python -m benchmarks.speed --quick            # MovieLens-1M alone, under a minute
-    python -m benchmarks.speed --json speed.json
+    python -m benchmarks.speed --json benchmarks/results/speed/speed.json
 
-Prints a Markdown table. The ways of training MovieLens-1M take turns within one process, so that
-a machine whose speed drifts treats them alike; a ratio is the median over the rounds. Large sizes
-run in processes of their own (benchmarks/scale.py), so that each has its own peak of memory.
+Prints the tables of docs/speed.md. The ways of training MovieLens-1M take turns within one
+process, so that a machine whose speed drifts treats them alike; a ratio is the median over the
+rounds. Large sizes run in processes of their own (benchmarks/scale.py), so that each has its own
+peak of memory.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What a second worker is worth on one machine: MovieLens-1M by one process, and by two.
 
-    python -m benchmarks.workers --json results/workers/workers.json
+    python -m benchmarks.workers --json benchmarks/results/workers/workers.json
 
 Runs the real program with --distribute workers, two processes that talk over loopback, and without
 it, one process with all processors; each worker gets its share of them. No network is faster than

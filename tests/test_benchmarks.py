@@ -1,16 +1,21 @@
 """The benchmarks' own parts; what they measure is never a test."""
 
 import json
+import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import decay_rate, fold_in, paper_tables
 from benchmarks.scale import SIZES, measure, size_of, write_ratings
 from benchmarks.speed import BareProducts, FeedDict, Ours, dense
 from config import Config
 from data_preprocessor import read_ml_1m, split_ratings
 from tests.faults.comet import KEY, archived_epochs, leaking_files
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +70,28 @@ def test_what_an_archive_lacks_or_gives_away_is_seen(tmp_path):
     assert archived_epochs(tmp_path / "comet.zip", metrics) == 1
     assert archived_epochs(tmp_path / "none.zip", metrics) is None
     assert leaking_files(tmp_path) == ["comet.zip/experiment.json"]
+
+
+def test_no_benchmark_imports_a_test_and_no_fault_script_a_benchmark():
+    for folder, forbidden in (("benchmarks", "tests"), ("tests/faults", "benchmarks")):
+        for path in (ROOT / folder).glob("*.py"):
+            imported = re.findall(
+                r"^\s*(?:from|import) (\w+)", path.read_text("utf-8"), re.MULTILINE
+            )
+            assert forbidden not in imported, path
+
+
+def test_what_benchmarks_leave_lies_beside_them():
+    left = ROOT / "benchmarks" / "results"
+    assert decay_rate.FOLDER.parent == paper_tables.FOLDER.parent == left
+    assert fold_in.SUMMARY.parents[1] == left
+
+
+def test_the_table_of_folding_in_is_means_over_seeds(tmp_path):
+    path = tmp_path / "summary.csv"
+    for seed, trained, folded in ((1, 0.8, 0.9), (2, 0.9, 1.0)):
+        row = dict.fromkeys(fold_in.COLUMNS, 0.0) | {"rmse_trained_with_them": trained}
+        row |= {"model": "user", "seed": seed, "new": "users", "are": "rows"}
+        fold_in.append(path, row | {"rmse_folded_in": folded})
+    *_, line = fold_in.table(path).splitlines()
+    assert line == "| U-AutoRec | users (rows) | 0.8500 | 0.9500 | 2 |"

@@ -198,11 +198,12 @@ def test_without_any_run_there_is_one_clear_line(tmp_path, capsys):
 
 def test_the_committed_results_are_tabled(capsys):
     folders = sorted((REPOSITORY / "results").glob("ml-1m_*"))
-    folders += sorted((REPOSITORY / "results" / "paper_tables").glob("*/"))
+    tables = REPOSITORY / "benchmarks" / "results" / "paper_tables"
+    folders += sorted(tables.glob("*/"))
     rows, err = table_of(folders, capsys)
     assert len(rows) == len(folders) > 10 and err == ""
     by_name = {row["run"]: row for row in rows}
-    best = REPOSITORY / "results" / "paper_tables" / "best" / "summary.json"
+    best = tables / "best" / "summary.json"
     found = json.loads(best.read_text(encoding="utf-8"))
     shown = "{final_test_rmse_mean:.4f} ± {final_test_rmse_ci95:.4f}".format(**found)
     assert by_name["best"]["test RMSE"] == shown

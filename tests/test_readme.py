@@ -38,12 +38,12 @@ def test_the_quoted_rmse_is_the_committed_runs_last_epoch():
 
 
 def test_the_table_is_the_committed_one():
-    table = (REPOSITORY / "results" / "paper_tables" / "table.md").read_text(encoding="utf-8")
+    table = (REPOSITORY / "benchmarks/results/paper_tables/table.md").read_text(encoding="utf-8")
     assert table in README
 
 
 def test_the_table_rounds_once_what_the_splits_say():
-    folder = REPOSITORY / "results" / "paper_tables"
+    folder = REPOSITORY / "benchmarks/results/paper_tables"
     with open(folder / "summary.csv", encoding="utf-8") as file:
         rows = {row["row"]: row for row in csv.DictReader(file)}
     several = [name for name, row in rows.items() if (folder / name / "settings.json").exists()]
@@ -56,14 +56,14 @@ def test_the_table_rounds_once_what_the_splits_say():
 
 
 def test_the_default_decay_rate_is_the_one_that_validation_chose():
-    with open(REPOSITORY / "results" / "decay_rate" / "summary.csv", encoding="utf-8") as file:
+    with open(REPOSITORY / "benchmarks/results/decay_rate/summary.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     best = min(rows, key=lambda row: float(row["validation_rmse"]))
     assert float(best["decay_rate"]) == Config().decay_rate
 
 
 def test_the_speed_table_is_that_of_the_committed_figures():
-    place = REPOSITORY / "results" / "speed" / "speed.json"
+    place = REPOSITORY / "benchmarks/results/speed/speed.json"
     figures = json.loads(place.read_text("utf-8"))
     table = README.split("<!-- what benchmarks.speed printed -->")[1].split("<!-- end -->")[0]
     shown = {
@@ -84,7 +84,7 @@ def test_the_speed_table_is_that_of_the_committed_figures():
 
 
 def test_the_table_of_faults_is_that_of_the_committed_rows_and_nothing_is_lost():
-    rows = json.loads((REPOSITORY / "results" / "faults" / "faults.json").read_text("utf-8"))
+    rows = json.loads((REPOSITORY / "benchmarks/results/faults/faults.json").read_text("utf-8"))
     faults = [Fault(**row) for row in rows]
     table = README.split("<!-- what tests.faults printed -->")[1].split("<!-- end -->")[0]
     assert table.strip().splitlines()[2:] == [line(fault) for fault in faults]
@@ -94,7 +94,7 @@ def test_the_table_of_faults_is_that_of_the_committed_rows_and_nothing_is_lost()
 
 
 def test_what_a_second_worker_costs_is_what_was_measured():
-    place = REPOSITORY / "results" / "workers" / "workers.json"
+    place = REPOSITORY / "benchmarks/results/workers/workers.json"
     figures = json.loads(place.read_text("utf-8"))
     table = README.split("<!-- what benchmarks.workers printed -->")[1].split("<!-- end -->")[0]
     for name, shown in (("sparse", "sparse"), ("dense", "dense"),
@@ -125,7 +125,7 @@ def test_the_commands_for_a_finished_run_are_understood():
 
 
 def test_what_folding_in_costs_is_what_was_measured():
-    with open(REPOSITORY / "results" / "fold_in" / "summary.csv", encoding="utf-8") as file:
+    with open(REPOSITORY / "benchmarks/results/fold_in/summary.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     dropout = "I-AutoRec, `--input_dropout 0.5`"
     names = {"item": "I-AutoRec", "denoising": dropout, "user": "U-AutoRec"}
@@ -186,7 +186,7 @@ def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
 
 
 def test_the_headline_numbers_are_the_tables():
-    with open(REPOSITORY / "results" / "paper_tables" / "summary.csv", encoding="utf-8") as file:
+    with open(REPOSITORY / "benchmarks/results/paper_tables/summary.csv", encoding="utf-8") as file:
         rows = {row["row"]: row for row in csv.DictReader(file)}
     for name in ("default", "paper", "best"):
         mean, half = float(rows[name]["rmse_mean"]), float(rows[name]["rmse_ci95"])

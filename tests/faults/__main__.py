@@ -1,7 +1,7 @@
-"""Everything that can go wrong, done to the real program, as a table.
+"""Everything that can go wrong, done to the real program, as the table of docs/reliability.md.
 
     python -m tests.faults                                # about half an hour on two cores
-    python -m tests.faults --json results/faults/faults.json
+    python -m tests.faults --json benchmarks/results/faults/faults.json
     python -m tests.faults --only inputs
 
 The Comet rows train on MovieLens-1M, the others on made-up ratings. Where pip-audit is installed,
