@@ -1,6 +1,7 @@
-"""README says what is so: its numbers, flags, links and example."""
+"""README and docs/ say what is so: their numbers, flags, commands, links and the example."""
 
 import csv
+import importlib.util
 import json
 import re
 import shlex
@@ -9,134 +10,140 @@ from pathlib import Path
 
 import pytest
 
+import compare
 import export
 import recommend
+from benchmarks import decay_rate, fold_in
 from config import Config, flag_fields, parse_arguments
 from data.datasets import DATASETS
+from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
 from data_preprocessor import load_ratings
 from system.distribution import Cluster, read_cluster
 from tests.faults.__main__ import line
 from tests.faults.fault import Fault
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+RESULTS = REPOSITORY / "benchmarks" / "results"
+PAGES = {
+    str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
+    for path in (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",
+                 *sorted((REPOSITORY / "docs").glob("*.md")))
+}  # fmt: skip
+README, NUMBERS, SPEED = PAGES["README.md"], PAGES["docs/numbers.md"], PAGES["docs/speed.md"]
+RELIABILITY, DATA = PAGES["docs/reliability.md"], PAGES["docs/data.md"]
+DISTRIBUTED = PAGES["docs/distributed.md"]
+(RUN,) = set(re.findall(r"results/ml-1m_[\w.-]+?Z", README))
+PARSERS = {
+    "main.py": parse_arguments,
+    "recommend.py": recommend.parse,
+    "export.py": export.parse,
+    "compare.py": compare.parse,
+}
+ML_1M = sum(ML_1M_COUNTS)
 
 
-def test_the_quoted_rmse_is_the_committed_runs_last_epoch():
-    (folder,) = set(re.findall(r"results/ml-1m_[\w.-]+?Z", README))
-    summary = json.loads((REPOSITORY / folder / "summary.json").read_text(encoding="utf-8"))
-    config = json.loads((REPOSITORY / folder / "config.json").read_text(encoding="utf-8"))
-    assert summary["final_test_epoch"] == 500 and summary["status"] == "finished"
-    assert f"**{summary['final_test_rmse']:.4f}**" in README
-    assert summary["final_test_rmse"] <= 0.840
-    assert summary["final_test_rmse"] <= summary["best_test_rmse"] + 0.002
-    default = Config(rating_scale=(1.0, 5.0)).recorded()  # the data's, as it was found
-    defaults = {k: v for k, v in default.items() if v is not None and k != "engine"}
-    defaults = json.loads(json.dumps(defaults))  # where a tuple is a list
-    # A flag that is younger than the run had its default.
-    assert {name: config.get(name, default) for name, default in defaults.items()} == defaults
+def printed(page, by):
+    """What the script `by` printed, as `page` quotes it."""
+    (block,) = re.findall(
+        rf"<!-- what {re.escape(by)} printed -->\n(.*?)\n<!-- end -->", page, re.S
+    )
+    return block
 
 
-def test_the_table_is_the_committed_one():
-    table = (REPOSITORY / "benchmarks/results/paper_tables/table.md").read_text(encoding="utf-8")
-    assert table in README
+def read_rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
-def test_the_table_rounds_once_what_the_splits_say():
-    folder = REPOSITORY / "benchmarks/results/paper_tables"
-    with open(folder / "summary.csv", encoding="utf-8") as file:
-        rows = {row["row"]: row for row in csv.DictReader(file)}
-    several = [name for name, row in rows.items() if (folder / name / "settings.json").exists()]
-    assert len(several) > 10
-    for name in several:
-        found = json.loads((folder / name / "summary.json").read_text(encoding="utf-8"))
-        for column, measure in (("rmse_mean", "mean"), ("rmse_ci95", "ci95")):
-            shown, true = float(rows[name][column]), found[f"final_test_rmse_{measure}"]
-            assert f"{shown:.4f}" == f"{true:.4f}"
+def commands(page):
+    """Every command that `page` gives for one of the programs at the root: [program, flags]."""
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`((?:\.venv/bin/)?python [^`]+)`", page)
+    parts = [shlex.split(part) for line in lines for part in line.split(" && ")]
+    parts = [part for part in parts if part[0].endswith("python") and part[1:2] != ["-c"]]
+    return [(part[1], part[2:]) for part in parts if len(part) > 1]
 
 
-def test_the_default_decay_rate_is_the_one_that_validation_chose():
-    with open(REPOSITORY / "benchmarks/results/decay_rate/summary.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    best = min(rows, key=lambda row: float(row["validation_rmse"]))
-    assert float(best["decay_rate"]) == Config().decay_rate
+def slugs(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page, flags=re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
-def test_the_speed_table_is_that_of_the_committed_figures():
-    place = REPOSITORY / "benchmarks/results/speed/speed.json"
-    figures = json.loads(place.read_text("utf-8"))
-    table = README.split("<!-- what benchmarks.speed printed -->")[1].split("<!-- end -->")[0]
-    shown = {
-        "dense_float32_over_matmuls": "five bare products | {:.2f} |",
-        "speedup_sparse_over_feed_dict": "the earlier way / sparse | {:.2f} |",
-        "speedup_sparse_over_dense": "dense float32 / sparse | {:.2f} |",
-        "first_epoch_s": "| {:.1f} s |",
-        "parse_s": "ratings | {:.2f} s |",
-        "peak_gb": "peak resident memory | {:.2f} GB |",
-        "netflix_epoch_s": "| {:.2f} |",
-        "netflix_peak_gb": "| {:.2f} |",
-        "ratings_exponent": "ratings ^ {:.2f};",
-        "ml20m_speedup_sparse_over_dense": "sparse is {:.1f} times as fast as dense",
-        "dense_bfloat16_over_matmuls": "five bare products | {:.2f} |",
-    }
-    for figure, text in shown.items():
-        assert text.format(figures[figure]) in table, figure
+# Pages and their links.
 
 
-def test_the_table_of_faults_is_that_of_the_committed_rows_and_nothing_is_lost():
-    rows = json.loads((REPOSITORY / "benchmarks/results/faults/faults.json").read_text("utf-8"))
-    faults = [Fault(**row) for row in rows]
-    table = README.split("<!-- what tests.faults printed -->")[1].split("<!-- end -->")[0]
-    assert table.strip().splitlines()[2:] == [line(fault) for fault in faults]
-    assert all(fault.survived == fault.tried and fault.lost == 0 for fault in faults)
-    assert sum(fault.tried for fault in faults if fault.fault.startswith("file")) >= 10_000
-    assert sum(fault.tried for fault in faults if fault.fault.startswith("SIGKILL")) >= 50
+def test_readme_is_a_page_that_decides():
+    assert len((REPOSITORY / "README.md").read_bytes()) <= 12_288
 
 
-def test_what_a_second_worker_costs_is_what_was_measured():
-    place = REPOSITORY / "benchmarks/results/workers/workers.json"
-    figures = json.loads(place.read_text("utf-8"))
-    table = README.split("<!-- what benchmarks.workers printed -->")[1].split("<!-- end -->")[0]
-    for name, shown in (("sparse", "sparse"), ("dense", "dense"),
-                        ("dense_two_workers", "dense, two workers")):  # fmt: skip
-        seconds, rmse = figures[f"{name}_epoch_s"], figures[f"{name}_rmse"]
-        assert f"| {shown} | {seconds:.2f} | {rmse:.5f} |" in table
-    for name in ("dense", "sparse"):
-        ratio = f"Two workers take {figures[f'two_workers_over_{name}']:.2f} times as long as one"
-        assert f"{ratio} {name} process." in table
+def test_readme_leads_to_every_page_of_docs():
+    assert [name for name in PAGES if name != "README.md" and f"]({name}" not in README] == []
 
 
-def test_the_tf_config_of_the_example_is_understood(monkeypatch):
-    (text,) = re.findall(r"export TF_CONFIG='(.*)'", README)
-    monkeypatch.setenv("TF_CONFIG", text)
-    assert read_cluster("workers") == Cluster(("10.0.0.1:2222", "10.0.0.2:2222"), 0)
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_into_the_repository_leads_somewhere(name):
+    page = REPOSITORY / name
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[name])
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists() and target.is_relative_to(REPOSITORY), link
+        assert not anchor or anchor in slugs(target.read_text(encoding="utf-8")), link
 
 
-def test_the_commands_for_a_finished_run_are_understood():
+def test_the_citation_is_of_the_paper_that_readme_links():
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    doi = re.search(r"doi: (\S+)", citation)[1]
+    assert f"[AutoRec](https://doi.org/{doi})" in README
+    authors = re.findall(r"family-names: (\w+)", citation)
+    assert authors == ["Sedhain", "Menon", "Sanner", "Xie"] and ", ".join(authors) in README
+
+
+# Commands and flags.
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_is_understood(name, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)  # where the run is that is gone on with
+    for program, flags in commands(PAGES[name].replace("results/<run>", RUN)):
+        if program == "-m":
+            assert importlib.util.find_spec(flags[0]), flags
+        elif flags != ["--help"]:
+            assert PARSERS[program](flags), (program, flags)
+
+
+def test_the_commands_of_all_programs_are_found():
+    programs = [program for program, _ in commands(README)]
+    assert {*PARSERS, "-m"} <= set(programs)
     section = README.split("## Use a finished run")[1].split("\n## ")[0]
-    commands = [shlex.split(line) for line in section.splitlines() if line.startswith("python ")]
-    parsers = {"main.py": parse_arguments}
-    parsers |= {"recommend.py": recommend.parse, "export.py": export.parse}
-    understood = [c[1] for c in commands if c[1] in parsers and parsers[c[1]](c[2:])]
-    assert set(understood) == set(parsers) and len(understood) == 6
-    flags = re.findall(r"`--(\w+)[ `]", section)
-    other = {"members", "input_dropout"}  # main.py's
-    assert set(flags) <= set(vars(recommend.parse(["run", "--user", "1"]))) | other
+    assert len(commands(section)) == 6
+    modules = {
+        flags[0] for page in PAGES.values() for name, flags in commands(page) if name == "-m"
+    }
+    benchmarks = {"speed", "paper_tables", "decay_rate", "fold_in", "workers"}
+    assert {f"benchmarks.{name}" for name in benchmarks} | {"tests.faults"} <= modules
 
 
-def test_what_folding_in_costs_is_what_was_measured():
-    with open(REPOSITORY / "benchmarks/results/fold_in/summary.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    dropout = "I-AutoRec, `--input_dropout 0.5`"
-    names = {"item": "I-AutoRec", "denoising": dropout, "user": "U-AutoRec"}
-    for model, new, are in {(row["model"], row["new"], row["are"]) for row in rows}:
-        found = [row for row in rows if (row["model"], row["new"]) == (model, new)]
-        means = [
-            statistics.fmean(float(row[name]) for row in found)
-            for name in ("rmse_trained_with_them", "rmse_folded_in")
-        ]
-        line = f"| {new} ({are}) | {means[0]:.4f} | {means[1]:.4f} | {len(found)} |"
-        assert f"| {names[model]} {line}" in README
+def test_every_flag_that_is_named_is_one_of_main_or_of_the_program_in_question():
+    of_main = {field.name for field in flag_fields()}
+    of_recommend = set(vars(recommend.parse(["run", "--user", "1"])))
+    others = of_recommend | set(vars(compare.parse(["run"]))) | set(vars(export.parse(["run"])))
+    for name in ("README.md", *(page for page in PAGES if page.startswith("docs/"))):
+        flags = set(re.findall(r"`--(\w+)[ `]", PAGES[name]))
+        assert flags <= of_main | others | {"help"}, name
+    section = README.split("## Use a finished run")[1].split("\n## ")[0]
+    flags = set(re.findall(r"`--(\w+)[ `]", section))
+    assert flags <= of_recommend | {"members"} and len(flags) > 5
+
+
+def test_the_eight_flags_that_one_needs_are_flags():
+    table = README.split("| flag | purpose |")[1].split("\n\n")[0]
+    flags = re.findall(r"^\| `--(\w+)` \|", table, re.MULTILINE)
+    assert len(flags) == 8 and set(flags) <= {field.name for field in flag_fields()}
 
 
 def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
@@ -147,9 +154,7 @@ def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
     Path("ml-100k", "u1.test").write_text(lines[9])
     text = "\n".join(["userId,movieId,rating,timestamp", *lines]).replace("\t", ",")
     Path("ratings.csv").write_text(text)
-    section = README.split("## Other data")[1].split("\n## ")[0]
-    commands = [shlex.split(line)[2:] for line in section.splitlines() if "python " in line]
-    configs = [parse_arguments(command) for command in commands]
+    configs = [parse_arguments(flags) for program, flags in commands(DATA) if program == "main.py"]
     held_out = [
         load_ratings(config, lambda _: None).held_out.tolist()
         for config in configs if config.dataset not in DATASETS
@@ -157,23 +162,16 @@ def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
     assert len(held_out) == len(configs) - 1 and held_out == [[False] * 9 + [True]] * 2
 
 
-def test_every_flag_has_its_purpose_told():
-    table = README.split("| flag | purpose |")[1].split("\n\n")[0]
-    assert set(re.findall(r"`--(\w+)[ `]", table)) >= {f.name for f in flag_fields()}
+def test_every_published_dataset_has_a_row():
+    table = DATA.split("| `--dataset` | is |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`([\w-]+)`", "".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE))))
+    assert named == {*DATASETS, "synthetic"}
 
 
-def test_every_link_into_the_repository_leads_somewhere():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert len(links) > 10
-    assert [link for link in links if not (REPOSITORY / link).exists()] == []
-
-
-def test_the_citation_is_of_the_paper_that_readme_links():
-    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
-    doi = re.search(r"doi: (\S+)", citation)[1]
-    assert f"[AutoRec](https://doi.org/{doi})" in README
-    authors = re.findall(r"family-names: (\w+)", citation)
-    assert authors == ["Sedhain", "Menon", "Sanner", "Xie"] and ", ".join(authors) in README
+def test_the_tf_config_of_the_example_is_understood(monkeypatch):
+    (text,) = re.findall(r"export TF_CONFIG='(.*)'", DISTRIBUTED)
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert read_cluster("workers") == Cluster(("10.0.0.1:2222", "10.0.0.2:2222"), 0)
 
 
 def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
@@ -185,9 +183,170 @@ def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
     assert epoch == "2" and float(rmse) == pytest.approx(1.357, abs=0.02)
 
 
+# Numbers.
+
+
+def test_the_quoted_rmse_is_the_committed_runs_last_epoch():
+    summary = json.loads((REPOSITORY / RUN / "summary.json").read_text(encoding="utf-8"))
+    config = json.loads((REPOSITORY / RUN / "config.json").read_text(encoding="utf-8"))
+    assert summary["final_test_epoch"] == 500 and summary["status"] == "finished"
+    assert f"**{summary['final_test_rmse']:.4f}**" in README
+    assert summary["final_test_rmse"] <= 0.840
+    assert summary["final_test_rmse"] <= summary["best_test_rmse"] + 0.002
+    default = Config(rating_scale=(1.0, 5.0)).recorded()  # the data's, as it was found
+    defaults = {k: v for k, v in default.items() if v is not None and k != "engine"}
+    defaults = json.loads(json.dumps(defaults))  # where a tuple is a list
+    # A flag that is younger than the run had its default.
+    assert {name: config.get(name, default) for name, default in defaults.items()} == defaults
+
+
+def test_the_quoted_time_memory_and_cold_ratings_are_the_committed_runs():
+    summary = json.loads((REPOSITORY / RUN / "summary.json").read_text(encoding="utf-8"))
+    seconds, gigabytes = summary["seconds"], summary["peak_memory_mb"] / 1000
+    text = " ".join(README.split())
+    assert f"{seconds:.0f} seconds on two cores of an AMD EPYC and {gigabytes:.2f} GB" in text
+    number = ML_1M - round(0.9 * ML_1M)
+    assert f"({summary['cold_test_ratings']} of {number:,} here)" in NUMBERS
+
+
 def test_the_headline_numbers_are_the_tables():
-    with open(REPOSITORY / "benchmarks/results/paper_tables/summary.csv", encoding="utf-8") as file:
-        rows = {row["row"]: row for row in csv.DictReader(file)}
+    rows = {row["row"]: row for row in read_rows(RESULTS / "paper_tables" / "summary.csv")}
     for name in ("default", "paper", "best"):
         mean, half = float(rows[name]["rmse_mean"]), float(rows[name]["rmse_ci95"])
         assert f"**{mean:.4f} ± {half:.4f}**" in README
+
+
+def test_the_table_is_the_committed_one():
+    table = (RESULTS / "paper_tables" / "table.md").read_text(encoding="utf-8")
+    mark = "<!-- benchmarks/results/paper_tables/table.md -->"
+    assert f"{mark}\n{table}<!-- end -->" in NUMBERS
+
+
+def test_the_command_of_every_row_of_the_table_is_understood():
+    table = (RESULTS / "paper_tables" / "table.md").read_text(encoding="utf-8")
+    cells = [line.split(" | ")[-1] for line in table.splitlines()[2:]]
+    flags = [shlex.split(cell.strip("`| ")) for cell in cells]
+    assert len(flags) > 20 and all(parse_arguments(each) for each in flags)
+
+
+def test_the_table_rounds_once_what_the_splits_say():
+    folder = RESULTS / "paper_tables"
+    rows = {row["row"]: row for row in read_rows(folder / "summary.csv")}
+    several = [name for name, row in rows.items() if (folder / name / "settings.json").exists()]
+    assert len(several) > 10
+    for name in several:
+        found = json.loads((folder / name / "summary.json").read_text(encoding="utf-8"))
+        for column, measure in (("rmse_mean", "mean"), ("rmse_ci95", "ci95")):
+            shown, true = float(rows[name][column]), found[f"final_test_rmse_{measure}"]
+            assert f"{shown:.4f}" == f"{true:.4f}"
+
+
+def test_popularity_ranks_better_than_all_models_but_the_linear_ones():
+    rows = {row.pop("row"): row for row in read_rows(RESULTS / "paper_tables" / "metrics.csv")}
+    popularity = rows.pop("popularity")
+    for measure in ("ndcg_at_10_mean", "recall_at_10_mean"):
+        better = {name for name in rows if float(rows[name][measure]) > float(popularity[measure])}
+        assert better <= {"act_identity_identity", "act_sigmoid_identity"}
+    assert "by both measures than all rows but those with g the identity" in " ".join(
+        NUMBERS.split()
+    )
+
+
+def test_the_default_decay_rate_is_the_one_that_validation_chose():
+    rows = read_rows(decay_rate.FOLDER / "summary.csv")
+    best = min(rows, key=lambda row: float(row["validation_rmse"]))
+    assert float(best["decay_rate"]) == Config().decay_rate
+    columns = "decay_rate", "validation_rmse", "train_rmse", "best_validation_rmse"
+    lines = [decay_rate.line(*(float(row[name]) for name in columns)) for row in rows]
+    assert printed(NUMBERS, "benchmarks.decay_rate") == "\n".join([decay_rate.HEAD, *lines])
+
+
+def test_what_folding_in_costs_is_what_was_measured():
+    rows = read_rows(fold_in.SUMMARY)
+    table = printed(NUMBERS, "benchmarks.fold_in")
+    assert table == fold_in.table(fold_in.SUMMARY)
+    dropout = "I-AutoRec, `--input_dropout 0.5`"
+    names = {"item": "I-AutoRec", "denoising": dropout, "user": "U-AutoRec"}
+    for model, new, are in {(row["model"], row["new"], row["are"]) for row in rows}:
+        found = [row for row in rows if (row["model"], row["new"]) == (model, new)]
+        means = [
+            statistics.fmean(float(row[name]) for row in found)
+            for name in ("rmse_trained_with_them", "rmse_folded_in")
+        ]
+        line = f"| {new} ({are}) | {means[0]:.4f} | {means[1]:.4f} | {len(found)} |"
+        assert f"| {names[model]} {line}" in table
+
+
+def test_what_new_items_lose_in_single_splits_is_what_was_measured():
+    rows = [row for row in read_rows(fold_in.SUMMARY) if row["new"] == "items"]
+    text = " ".join(NUMBERS.split())
+    for model, sentence in (("item", "the new items of I-AutoRec lose {:.3f} to {:.3f}"),
+                            ("denoising", "with input dropout {:.3f} to {:.3f}")):  # fmt: skip
+        lost = [float(row["difference"]) for row in rows if row["model"] == model]
+        assert sentence.format(min(lost), max(lost)) in text
+
+
+def test_the_speed_table_is_that_of_the_committed_figures():
+    figures = json.loads((RESULTS / "speed" / "speed.json").read_text("utf-8"))
+    table = printed(SPEED, "benchmarks.speed")
+    shown = {
+        "dense_float32_over_matmuls": "five bare products | {:.2f} |",
+        "speedup_dense_over_feed_dict": "the earlier way / dense float32 | {:.2f} |",
+        "speedup_sparse_over_feed_dict": "the earlier way / sparse | {:.2f} |",
+        "speedup_sparse_over_dense": "dense float32 / sparse | {:.2f} |",
+        "first_epoch_s": "| {:.1f} s |",
+        "parse_s": "ratings | {:.2f} s |",
+        "peak_gb": "peak resident memory | {:.2f} GB |",
+        "ml20m_peak_gb": "| {:.2f} |",
+        "netflix_epoch_s": "| {:.2f} |",
+        "netflix_peak_gb": "| {:.2f} |",
+        "ratings_exponent": "ratings ^ {:.2f};",
+        "ml20m_speedup_sparse_over_dense": "sparse is {:.1f} times as fast as dense",
+        "dense_bfloat16_over_matmuls": "five bare products | {:.2f} |",
+    }
+    for figure, text in shown.items():
+        assert text.format(figures[figure]) in table, figure
+    rmse = re.findall(r"^\| (?:dense|sparse) b?float\d+ \| (0\.\d{5}) \|$", table, re.MULTILINE)
+    spread = max(map(float, rmse)) - min(map(float, rmse))
+    assert len(rmse) == 3 and spread == pytest.approx(figures["rmse_spread"], abs=1.1e-5)
+
+
+def test_readme_quotes_the_epoch_of_the_speed_table():
+    (seconds,) = re.findall(r"an epoch in ([\d.]+) s on two cores", README)
+    table = printed(SPEED, "benchmarks.speed")
+    (epoch,) = re.findall(r"\| sparse float32 \| ([\d.]+) \| [\d.]+ \|", table)
+    assert f"{float(epoch):.2f}" == seconds
+
+
+def test_the_sizes_that_are_quoted_are_what_arithmetic_says():
+    k, batch, float_bytes = Config().hidden_neuron[0], Config().batch_size, 4
+    floats_a_column = (6 + 4) * k * float_bytes
+    text = " ".join(SPEED.split())
+    assert f"480,189 users as columns {480_189 * floats_a_column / 1e9:.1f} GB" in text
+    assert f"17,770 items the columns: {17_770 * floats_a_column / 1e9:.1f} GB" in text
+    text = " ".join(DISTRIBUTED.split())
+    assert f"all of them: {2 * ML_1M_USERS * k * float_bytes / 1e6:.0f} MB from each" in text
+    assert -(-ML_1M_ITEMS // batch) == 8 and "eight times an epoch" in text
+    assert f"so {2 * batch * k * float_bytes / 1e6:.0f} MB a step here" in text
+
+
+def test_the_table_of_faults_is_that_of_the_committed_rows_and_nothing_is_lost():
+    rows = json.loads((RESULTS / "faults" / "faults.json").read_text("utf-8"))
+    faults = [Fault(**row) for row in rows]
+    table = printed(RELIABILITY, "tests.faults")
+    assert table.splitlines()[2:] == [line(fault) for fault in faults]
+    assert all(fault.survived == fault.tried and fault.lost == 0 for fault in faults)
+    assert sum(fault.tried for fault in faults if fault.fault.startswith("file")) >= 10_000
+    assert sum(fault.tried for fault in faults if fault.fault.startswith("SIGKILL")) >= 50
+
+
+def test_what_a_second_worker_costs_is_what_was_measured():
+    figures = json.loads((RESULTS / "workers" / "workers.json").read_text("utf-8"))
+    table = printed(DISTRIBUTED, "benchmarks.workers")
+    for name, shown in (("sparse", "sparse"), ("dense", "dense"),
+                        ("dense_two_workers", "dense, two workers")):  # fmt: skip
+        seconds, rmse = figures[f"{name}_epoch_s"], figures[f"{name}_rmse"]
+        assert f"| {shown} | {seconds:.2f} | {rmse:.5f} |" in table
+    for name in ("dense", "sparse"):
+        ratio = f"Two workers take {figures[f'two_workers_over_{name}']:.2f} times as long as one"
+        assert f"{ratio} {name} process." in table
