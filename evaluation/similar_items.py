@@ -1,8 +1,5 @@
 """Which items a model takes for similar, by what it has learned of them.
 
-    nearest(item_embeddings, chosen, trained, n)       # of each of `chosen`, the `n` most like it
-    popular_items(item_ratings, item_embeddings)       # the same for the items rated most often
-
 Similarity is the cosine of two items' embeddings (hidden codes where items are rows, weights W
 where they are columns), both less the mean over all items: codes are all positive, and mostly
 alike. A blend's is the mean of its models' by their weights.
