@@ -16,11 +16,12 @@ from data.ratings import Ratings, Split
 from data.titles import read_titles
 from data_preprocessor import split_ratings
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
+from evaluation.similar_items import popular_items
 from records.checkpoint import Checkpoint
 from records.comet import Tracker
 from records.plots import draw_rmse, draw_slices, write_png
 from records.progress import Progress, tell
-from records.report import Findings, page, well_known
+from records.report import ReportData, neighbours_with_titles, page
 from records.run_folder import RunFolder, default_name, results, slice_rows
 from system.distribution import Cluster, Replicas, read_cluster
 from system.environment import environment, peak_memory_mb
@@ -199,7 +200,7 @@ class Run:
     seconds_before: float = 0.0  # of what is resumed
     summaries: "Summaries | None" = None
     settings: dict[str, Any] = field(default_factory=dict)  # what config.json holds
-    findings: Findings = field(default_factory=Findings)  # for the report
+    report_data: ReportData = field(default_factory=ReportData)
 
     def run(self) -> dict[str, Any]:
         """Train, judge, and return the summary, which is recorded last."""
@@ -264,7 +265,7 @@ class Run:
         curves = draw_rmse(folder.metrics, self.ratings.name, config.orientation)
         write_png(folder.path / "rmse.png", curves)
         self.tracker.log_figure(folder.path / "rmse.png")
-        self.findings.curves = curves
+        self.report_data.curves = curves
         found = results(folder.metrics)
         status = "finished" if done else "interrupted"
         found |= {"status": status, "epochs": len(folder.metrics)}
@@ -363,8 +364,8 @@ class Run:
             self.config, self.ratings, num_threads(), train, self.stop_if_asked
         )
         self.progress.close()
-        self.findings.members = [member.row() for member in members]
-        write_csv(self.folder.path / "members.csv", self.findings.members)
+        self.report_data.members = [member.row() for member in members]
+        write_csv(self.folder.path / "members.csv", self.report_data.members)
         for number, member in enumerate(members, 1):
             member.model.save(self.folder.path / f"parameters_{number}")
 
@@ -395,10 +396,11 @@ class Run:
         path, name = self.folder.path / "slices.png", self.ratings.name
         write_png(path, draw_slices(parts["user"], parts["item"], name, self.config.orientation))
         self.tracker.log_figure(path)
-        self.findings.by_value, self.findings.calibration = binned(split, predictions, scale)
+        self.report_data.by_value, self.report_data.calibration = binned(split, predictions, scale)
         train, titles = split.train, read_titles(name, self.config.ratings_folder())
         counts = train.row_counts if orientation == "item" else train.column_counts
-        self.findings.neighbours = well_known(self.ratings, counts, learned, titles)
+        popular, ids = popular_items(counts, learned), self.ratings.item_ids
+        self.report_data.neighbours = neighbours_with_titles(popular, ids, titles)
         return {
             "final_test_rmse": total.rmse,
             "final_test_mae": total.mae,
@@ -422,7 +424,7 @@ class Run:
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": peak_memory_mb(),
         }
-        report = page(self.settings, summary, self.findings)
+        report = page(self.settings, summary, self.report_data)
         write_text(self.folder.path / "report.html", report)
         self.tracker.log_summary(summary)
         # First Comet's record: a run that dies while it closes is not finished, and is resumed.

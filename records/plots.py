@@ -24,13 +24,14 @@ STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
 
 
 def write_png(path: Path, figure: Figure) -> None:
+    """Write `figure` to `path`."""
     with matplotlib.rc_context(STYLE), whole(path) as unfinished:
         figure.savefig(unfinished, format="png")
 
 
 def svg(figure: Figure, size: tuple[float, float], name: str, description: str) -> str:
-    """`figure`, which takes the `size` in inches, as an element for an HTML page that may hold
-    others: its ids begin with `name`. `description` stands for it where it is not seen.
+    """Return `figure`, which takes the `size` in inches, as an element for an HTML page that may
+    hold others: its ids begin with `name`. `description` stands for it where it is not seen.
 
     It is as wide as there is room, and its text in the font that the page gives it.
     """
@@ -46,7 +47,7 @@ def svg(figure: Figure, size: tuple[float, float], name: str, description: str) 
 
 
 def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -> Figure:
-    """Training and test RMSE of `metrics`.
+    """Return a figure of the training and test RMSE of `metrics`.
 
     The paper's RMSE is a thin line, on its own dataset only. The first epochs may leave the
     picture at the top: the axis is made for the rest.
@@ -70,14 +71,14 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
             label = f"{name}: {values[-1]:.4f} at the end" if values else name
             axes.plot([m.epoch for m in points], values, color=color, marker=marker,
                       markersize=3, label=label)  # fmt: skip
-        shown = [value for *_, values in curves for value in values[len(values) // 25 :]]
+        in_view = [value for *_, values in curves for value in values[len(values) // 25 :]]
         if dataset == "ml-1m":
             paper = PAPER_RMSE[orientation]
             axes.axhline(paper, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
                          label=f"paper's test RMSE: {paper}")  # fmt: skip
-            shown.append(paper)
-        margin = 0.05 * (max(shown) - min(shown)) or 0.05
-        axes.set_ylim(min(shown) - margin, max(shown) + margin)
+            in_view.append(paper)
+        margin = 0.05 * (max(in_view) - min(in_view)) or 0.05
+        axes.set_ylim(min(in_view) - margin, max(in_view) + margin)
         axes.set(xlabel="epoch", ylabel="RMSE", title=f"AutoRec on {dataset}, {orientation} rows")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
@@ -88,8 +89,8 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
 def draw_slices(
     by_user: Sequence[Slice], by_item: Sequence[Slice], dataset: str, orientation: str
 ) -> Figure:
-    """The test RMSE of each slice: users by their training ratings on the left, items on the
-    right, and how many test ratings each slice has.
+    """Return a figure of the test RMSE of each slice: users by their training ratings on the left,
+    items on the right, and how many test ratings each slice has.
 
     Both panels cut the same test ratings, so one line in each is the RMSE of all of them.
     """
@@ -107,19 +108,19 @@ def draw_slices(
 
 
 def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) -> None:
-    """The RMSE of each slice, from few training ratings (top) to many, and its test ratings."""
-    places = range(len(parts))
+    """Draw each slice's RMSE, from few training ratings (top) to many, and its test ratings."""
+    positions = range(len(parts))
     axes.axvline(overall, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
                  label=f"all test ratings: {overall:.4f}")  # fmt: skip
-    axes.plot([part.scores.rmse for part in parts], places, color=TEST_COLOR, marker="o",
+    axes.plot([part.scores.rmse for part in parts], positions, color=TEST_COLOR, marker="o",
               markersize=5, linewidth=1)  # fmt: skip
-    axes.set_yticks(places, [part.label for part in parts])
+    axes.set_yticks(positions, [part.label for part in parts])
     axes.set_ylim(len(parts) - 0.5, -0.5)
     axes.set_xlabel("test RMSE")
     axes.set_title(f"training ratings of the {what}", loc="left", fontsize=11)
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
     counts = axes.secondary_yaxis("right")
-    counts.set_yticks(places, [f"{part.scores.num_ratings:,}" for part in parts])
+    counts.set_yticks(positions, [f"{part.scores.num_ratings:,}" for part in parts])
     counts.tick_params(length=0, labelcolor=TRAIN_COLOR)
     counts.spines["right"].set_visible(False)
     axes.annotate("test ratings", (1, 1), (4, 6), xycoords="axes fraction", color=TRAIN_COLOR,
@@ -127,8 +128,9 @@ def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) ->
 
 
 def draw_calibration(parts: Sequence[Bin]) -> Figure:
-    """The mean true rating of each bin against its mean prediction; the area of a point is its
-    share of the test ratings. On the dashed line, predictions are right on average."""
+    """Return a figure of the mean true rating of each bin against its mean prediction; the area of
+    a point is its share of the test ratings. On the dashed line, predictions are right on
+    average."""
     predictions, ratings = ([getattr(part, name) for part in parts]
                             for name in ("mean_prediction", "mean_rating"))  # fmt: skip
     total = sum(part.scores.num_ratings for part in parts)

@@ -26,12 +26,11 @@ import pandas as pd
 from data.ratings import RatingMatrix
 from evaluation.metrics import final_predictions
 from evaluation.ranking import best_items
+from evaluation.similar_items import nearest
 from system.errors import UserError
 
 BLOCK_USERS = 512  # users whose predictions of all items are held at a time
 BLOCK_PAIRS = 1 << 14  # pairs whose codes are held at a time
-BLOCK_ITEMS = 4096  # items whose codes are copied at a time
-SMALLEST = np.finfo(np.float32).tiny
 ACTIVATIONS = {
     "identity": lambda x: x,
     "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # which never overflows
@@ -170,38 +169,16 @@ def recommend(recommender: Recommender, user: Any, n: int = 10) -> pd.DataFrame:
 
 
 def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
-    """The `n` items most like `item` (an id) by what the model has learned of them.
+    """Return the `n` items most like `item` (an id) by what the model has learned of them:
+    evaluation/similar_items.py says how.
 
-    Similarity is the cosine of two items' hidden codes (weights W, where items are columns), both
-    less the mean over all items: codes are all positive, and mostly alike. A blend's is the mean
-    of its models' by their weights. Columns as in `recommend`, with `similarity`.
-    Raises UserError for an item that is unknown, or has no training rating.
+    Columns as in `recommend`, with `similarity`. Raise UserError for an item that is unknown, or
+    has no training rating.
     """
     index, trained = recommender.item(item), recommender.item_ratings > 0
-    learned = [(f.weight, f.items) for f in recommender.factors]
-    ((items, similarity),) = nearest(learned, np.array([index]), trained, at_least_1(n))
+    item_embeddings = [(f.weight, f.items) for f in recommender.factors]
+    ((items, similarity),) = nearest(item_embeddings, np.array([index]), trained, at_least_1(n))
     return recommender.described(items, similarity=similarity)
-
-
-def nearest(
-    learned: Sequence[tuple[float, np.ndarray]], chosen: np.ndarray, trained: np.ndarray, n: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The `n` items most like each of the `chosen` (indices), and how much, as `similar` has it.
-
-    learned: the weight of each model and what it learned of the items, float32 (items, l);
-    trained: which items have training ratings, bool [items]; the others are like none.
-    """
-    total = sum(weight for weight, _ in learned)
-    parts = (weight / total * cosines(x, chosen, trained) for weight, x in learned)
-    similarity = sum(parts)
-    similarity[:, ~trained] = -np.inf
-    similarity[np.arange(len(chosen)), chosen] = -np.inf
-    rows, items, _ = best_items(similarity, n)
-    found = similarity[rows, items]
-    left = np.isfinite(found)
-    return [
-        (items[part], found[part]) for k in range(len(chosen)) for part in [left & (rows == k)]
-    ]
 
 
 def predict(recommender: Recommender, users: Sequence[Any], items: Sequence[Any]) -> pd.DataFrame:
@@ -248,25 +225,6 @@ def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
                 "ratings": recommender.item_ratings[items],
             }
         )
-
-
-def cosines(vectors: np.ndarray, chosen: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """The cosine of each of `vectors` (items, l) with those at `chosen`, all less the mean over
-    the `trained` (bool [items]): float64 [chosen, items]; 0 for a vector that is the mean.
-    A block of items is copied at a time."""
-    mean = vectors.mean(0, where=trained[:, None])
-    wanted = vectors[chosen] - mean
-    found = np.empty((len(chosen), len(vectors)))
-    for start in range(0, len(vectors), BLOCK_ITEMS):
-        centred = vectors[start : start + BLOCK_ITEMS] - mean
-        lengths = np.outer(length(wanted), length(centred))
-        products = (wanted @ centred.T).astype(np.float64)
-        found[:, start : start + BLOCK_ITEMS] = products / np.maximum(lengths, SMALLEST)
-    return found
-
-
-def length(vectors: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(vectors, axis=1).astype(np.float64)
 
 
 def known(ids: pd.Index, wanted: Any, what: str, ratings: np.ndarray) -> int:

@@ -32,7 +32,7 @@ def drawn(tmp_path):
     return draw
 
 
-def shown_texts(figure):
+def texts_in_view(figure):
     """The texts of the figure but the labels of ticks beyond the ends of the RMSE axis."""
     beyond = set()
     for axes in figure.axes:
@@ -86,7 +86,7 @@ def test_no_two_texts_overlap_and_none_leaves_the_picture(drawn, num_slices):
         for k, (low, high) in enumerate(zip(SLICE_EDGES, highs, strict=True))
     ]
     figure, _ = drawn(full[-num_slices:], full, "synthetic", "user")
-    boxes = [text.get_window_extent() for text in shown_texts(figure)]
+    boxes = [text.get_window_extent() for text in texts_in_view(figure)]
     assert len(boxes) > 2 * (num_slices + len(full))
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     width, height = figure.bbox.size

@@ -8,18 +8,21 @@ import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
 import main
 import run
 from config import Config
-from data.ratings import index_ratings
 from evaluation.metrics import EpochMetrics
+from evaluation.similar_items import PopularItem
 from evaluation.slices import by_value, calibration
+from records import report
 from records.plots import draw_rmse
-from records.report import Findings, Neighbours, page, well_known
+from records.report import Neighbours, ReportData, neighbours_with_titles, page
 from tests.program import RECONSTRUCTION, interrupt_at
 
 VOID = ("meta",)
@@ -59,11 +62,11 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if data.strip() and "style" not in self.open:
-            self.words.append((self.open[-1], data))
+            self.words.append((self.open[-1], " ".join(data.split())))
 
     @property
     def text(self):
-        return " ".join(" ".join(data for _, data in self.words).split())
+        return " ".join(data for _, data in self.words)
 
     def texts(self, tag):
         return [data for where, data in self.words if where == tag]
@@ -73,10 +76,10 @@ class Page(HTMLParser):
         return dict(zip(self.texts("dt"), self.texts("dd"), strict=True))
 
 
-def made_up(**settings):
-    """config.json, summary.json and findings of a run that never was."""
+def made_up(**changes):
+    """config.json, summary.json and report data of a run that never was."""
     config = Config(dataset="ml-1m", split_seed=3, rating_scale=(1.0, 5.0), run_name="the run")
-    record = replace(config, **settings).recorded() | {
+    settings = replace(config, **changes).recorded() | {
         "num_users": 60, "num_items": 40, "num_ratings": 1200, "train_ratings": 1000,
         "test_ratings": 200, "cold_test_ratings": 2, "fingerprint": "f" * 64, "threads": 2,
         "python": "3.11.7", "packages": {"numpy": "2.4.6", "numba": None}, "system": "Linux",
@@ -84,7 +87,7 @@ def made_up(**settings):
     }  # fmt: skip
     slices = [{"training_ratings": "1,000+", "test_ratings": 200, "rmse": 0.9, "mae": 0.7}]
     summary = {
-        "status": "finished", "dataset": record["dataset"], "final_train_rmse": 0.7,
+        "status": "finished", "dataset": settings["dataset"], "final_train_rmse": 0.7,
         "final_test_rmse": 0.87654, "final_test_mae": 0.65432, "final_test_epoch": 3, "epochs": 3,
         "best_test_epoch": 2, "best_test_rmse": 0.81234, "best_test_mae": 0.6, "ndcg_at_10": 0.01,
         "recall_at_10": None, "ranked_users": 1234, "test_ratings": 200, "cold_test_ratings": 2,
@@ -96,16 +99,16 @@ def made_up(**settings):
     pairs = ratings + rng.normal(0, 1, 200), ratings, cold, (1.0, 5.0)
     metrics = [EpochMetrics(e, 0.1, 1.0, 1.5 / e, 1.0, 1.2 / e, 0.5, None, None, 1.0, 1.0)
                for e in (1, 2, 3)]  # fmt: skip
-    findings = Findings(
+    data = ReportData(
         draw_rmse(metrics, "ml-1m", "item"), by_value(*pairs), calibration(*pairs),
         [Neighbours("Alien (1979)", 400, [("Aliens (1986)", 0.987), ("item 7", -0.25)])],
     )  # fmt: skip
-    return record, summary, findings
+    return settings, summary, data
 
 
 def test_the_facts_are_those_of_the_records():
-    record, summary, findings = made_up(lambda_value=40.0, hidden_neuron=(6, 3, 6))
-    read = Page(page(record, summary, findings))
+    settings, summary, data = made_up(lambda_value=40.0, hidden_neuron=(6, 3, 6))
+    read = Page(page(settings, summary, data))
     facts = read.facts()
     expected = {
         "test RMSE": "0.8765", "test MAE": "0.6543", "NDCG@10": "0.0100", "users": "60",
@@ -119,10 +122,10 @@ def test_the_facts_are_those_of_the_records():
     assert {name: facts[name] for name in expected} == expected
     assert set(facts) >= set(Config().recorded()) and "numba" not in facts
     assert "Recall@10" not in facts
-    for part in findings.by_value:
+    for part in data.by_value:
         assert f"{part.scores.rmse:.4f}" in read.texts("td")
         assert f"{part.bias:+.4f}".replace("-", "−") in read.texts("td")
-    for part in findings.calibration:
+    for part in data.calibration:
         assert f"{part.mean_prediction:.3f}" in read.texts("td")
         assert f"{part.mean_rating:.3f}" in read.texts("td")
     assert read.texts("h3") == ["Alien (1979)"] and "400 training ratings" in read.text
@@ -132,66 +135,79 @@ def test_the_facts_are_those_of_the_records():
 
 
 def test_it_says_what_kind_of_result_it_is():
-    def told(changed_summary=None, **settings):
-        record, summary, findings = made_up(**settings)
-        return Page(page(record, summary | (changed_summary or {}), findings)).text
+    def text_of(changed_summary=None, **changes):
+        settings, summary, data = made_up(**changes)
+        return Page(page(settings, summary | (changed_summary or {}), data)).text
 
-    plain = told()
+    plain = text_of()
     assert "After the last epoch, 3. Each of 200 test ratings was predicted from training" in plain
     assert "(2 with a user or an item that has none, as 3)" in plain
     assert "one split: random, 90 % of the ratings to train on, seed 3." in plain
     assert "lowest test RMSE was 0.8123, of epoch 2." in plain and "it is no result" in plain
     assert "synthetic" not in plain and "Interrupted" not in plain and "prediction." not in plain
-    chosen = told({"final_validation_rmse": 0.91, "final_test_epoch": 2}, validation_ratio=0.1)
+    chosen = text_of({"final_validation_rmse": 0.91, "final_test_epoch": 2}, validation_ratio=0.1)
     assert "After epoch 2, which has the lowest RMSE of validation ratings, 0.9100." in chosen
-    assert "Validation ratings chose lambda_value, base_lr." in told(
+    assert "Validation ratings chose lambda_value, base_lr." in text_of(
         tune=("lambda_value", "base_lr")
     )
-    assert "seed 3" in told() and "by time, the first 90 %" in told(split="time")
-    assert "test ratings from u1.test" in told(test_file="u1.test")
-    leaking = told({RECONSTRUCTION: 0.5123}, score_reconstruction=True)
+    assert "seed 3" in text_of() and "by time, the first 90 %" in text_of(split="time")
+    assert "test ratings from u1.test" in text_of(test_file="u1.test")
+    leaking = text_of({RECONSTRUCTION: 0.5123}, score_reconstruction=True)
     assert "honest test RMSE 0.8765" in leaking
     assert "Reconstruction RMSE (test ratings as input) 0.5123: the earlier program's" in leaking
     assert "no prediction." in leaking
-    made = told(dataset="synthetic")
+    made = text_of(dataset="synthetic")
     assert "AutoRec on synthetic ratings" in made and "says nothing about MovieLens" in made
-    interrupted = told({"status": "interrupted"})
+    interrupted = text_of({"status": "interrupted"})
     assert "Interrupted after epoch 3: " in interrupted and "no result of these" in interrupted
 
 
 def test_a_run_without_a_result_has_a_report_that_says_so():
-    record, summary, _ = made_up()
+    settings, summary, _ = made_up()
     results = re.compile("final|best|by_|ndcg|recall|ranked|epochs")
     summary = {name: value for name, value in summary.items() if not results.match(name)}
     for status, words in (
         ("interrupted", "Interrupted before there was a result."),
         ("diverged", "The training diverged: there is no result."),
     ):
-        read = Page(page(record, summary | {"status": status}, Findings()))
+        read = Page(page(settings, summary | {"status": status}, ReportData()))
         assert words in read.text
         assert read.texts("h2") == ["Data", "Configuration", "Environment"]
 
 
 def hostile():
     """A run with markup in all that can hold any, and with very long names."""
-    record, summary, findings = made_up(test_file=HOSTILE)
-    record |= {"run_name": HOSTILE + "x" * 200, "columns": HOSTILE, "dataset": HOSTILE,
-               "git_commit": "c" * 400, "fingerprint": HOSTILE}  # fmt: skip
-    findings.neighbours = [Neighbours(HOSTILE, 4, [(HOSTILE + "y" * 200, 0.5)])]
-    findings.members = [{"weight": 0.123456, "orientation": HOSTILE, "hidden": (500, 250, 500)}]
-    return record, summary, findings
+    settings, summary, data = made_up(test_file=HOSTILE)
+    settings |= {"run_name": HOSTILE + "x" * 200, "columns": HOSTILE, "dataset": HOSTILE,
+                 "git_commit": "c" * 400, "fingerprint": HOSTILE}  # fmt: skip
+    data.neighbours = [Neighbours(HOSTILE, 4, [(HOSTILE + "y" * 200, 0.5)])]
+    data.members = [{"weight": 0.123456, "orientation": HOSTILE, "hidden": (500, 250, 500)}]
+    return settings, summary, data
 
 
 def test_markup_in_names_is_text():
-    record, summary, findings = hostile()
-    text = page(record, summary, findings)
+    settings, summary, data = hostile()
+    text = page(settings, summary, data)
     read = Page(text)
-    found = {tag for tag, _ in read.elements}
-    assert found >= {"svg", "table", "h3"} and not found & {"script", "img", "a", "iframe", "link"}
+    tags = {tag for tag, _ in read.elements}
+    assert tags >= {"svg", "table", "h3"} and not tags & {"script", "img", "a", "iframe", "link"}
     assert not [a for _, a in read.elements if any(name.startswith("on") for name in a)]
     for tag in ("title", "h1", "h3", "td", "dd", "span", "p"):
         assert any(HOSTILE in each for each in read.texts(tag)), tag
     assert "0.12346" in read.texts("td") and "500 250 500" in read.texts("td")
+
+
+def test_the_template_marks_only_our_own_pictures_as_safe():
+    template = Path(report.__file__).with_name("report.html").read_text(encoding="utf-8")
+    assert re.findall(r"\S+ ?\| ?safe\b", template) == ["curves | safe", "calibration | safe"]
+    assert report.TEMPLATES.autoescape is True and "autoescape" not in template
+
+
+def test_what_the_records_lack_is_an_error_and_no_gap_on_the_page():
+    settings, summary, data = made_up()
+    del settings["fingerprint"]
+    with pytest.raises(UndefinedError, match="fingerprint"):
+        page(settings, summary, data)
 
 
 def test_it_needs_nothing_else():
@@ -215,29 +231,21 @@ def test_it_needs_nothing_else():
 
 @pytest.mark.parametrize("value", [math.nan, 3.0])
 def test_predictions_that_are_no_numbers_or_just_right_have_a_page(value):
-    record, summary, findings = made_up()
+    settings, summary, data = made_up()
     pairs = np.full(9, value), np.full(9, 3), np.zeros(9, bool), (1.0, 5.0)
-    findings.by_value, findings.calibration = by_value(*pairs), calibration(*pairs)
+    data.by_value, data.calibration = by_value(*pairs), calibration(*pairs)
     for axis in ("user", "item"):
-        rmse = findings.by_value[0].scores.rmse
+        rmse = data.by_value[0].scores.rmse
         summary[f"by_training_ratings_of_the_{axis}"][0] |= {"rmse": rmse, "mae": rmse}
-    assert "Calibration" in Page(page(record, summary, findings)).texts("h2")
+    assert "Calibration" in Page(page(settings, summary, data)).texts("h2")
 
 
-def test_the_best_known_items_are_those_with_the_most_training_ratings():
-    ids = np.array(["a", "b", "c", "d"], object)
-    ratings = index_ratings("own", np.arange(4), ids, np.array([1, 2, 3, 4]), (1.0, 5.0))
-    vectors = np.array([[1, 0], [1, 0.1], [-1, 0], [9, 9]], np.float32)
-    counts = np.array([5, 2, 7, 0])  # of d, nothing is known
-    found = well_known(ratings, counts, [(1.0, vectors)], {"a": "Alien", "d": "Dune"})
-    assert [(n.title, n.num_ratings) for n in found] == [("item c", 7), ("Alien", 5), ("item b", 2)]
-    assert [[title for title, _ in n.nearest] for n in found] == [
-        ["Alien", "item b"], ["item b", "item c"], ["Alien", "item c"],
+def test_neighbours_have_their_titles_or_else_their_ids():
+    popular = [PopularItem(2, 7, [(0, 0.5), (1, -0.25)]), PopularItem(0, 5, [])]
+    item_ids = np.array([10, 20, 30])
+    assert neighbours_with_titles(popular, item_ids, {"10": "Alien", "40": "Dune"}) == [
+        Neighbours("item 30", 7, [("Alien", 0.5), ("item 20", -0.25)]), Neighbours("Alien", 5, []),
     ]  # fmt: skip
-    centred = vectors[:3] - vectors[:3].mean(0)
-    cosine = centred[0] @ centred[1] / np.linalg.norm(centred[0]) / np.linalg.norm(centred[1])
-    assert found[1].nearest[0][1] == pytest.approx(cosine, abs=1e-6)
-    assert well_known(ratings, counts, [(0.0, vectors)], {}) == []
 
 
 # Of real runs
@@ -251,9 +259,9 @@ def run_here(small_data, tmp_path, monkeypatch):
 
     def run_flags(flags):
         small = "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 2"
-        places = ("--run_name", "run", "--data_dir", str(small_data), "--results_dir",
-                  str(tmp_path))  # fmt: skip
-        main.main([*small.split(), *places, *flags.split()])
+        paths = ("--run_name", "run", "--data_dir", str(small_data), "--results_dir",
+                 str(tmp_path))  # fmt: skip
+        main.main([*small.split(), *paths, *flags.split()])
         text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
         assert str(tmp_path) not in text and "\nNaN" not in text
         records = (tmp_path / "run" / f"{name}.json" for name in ("config", "summary"))
@@ -274,15 +282,15 @@ def test_every_kind_of_run_has_a_report_with_its_numbers(flags, run_here, small_
     titles = {3 * i + 2: f"<b>Film {i}</b> & co (1979)" for i in range(40)}
     lines = "".join(f"{item}::{title}::Horror\n" for item, title in titles.items())
     (small_data / "movies.dat").write_text(lines, encoding="utf-8")
-    read, record, summary = run_here(flags)
+    read, settings, summary = run_here(flags)
     facts = read.facts()
     honest = "honest " * ("seed" in flags) + "test RMSE"
     assert facts[honest] == f"{summary['final_test_rmse']:.4f}"
     assert facts["test MAE"] == f"{summary['final_test_mae']:.4f}"
-    assert facts["fingerprint"] == record["fingerprint"]
-    assert facts["training ratings"] == str(record["train_ratings"])
+    assert facts["fingerprint"] == settings["fingerprint"]
+    assert facts["training ratings"] == str(settings["train_ratings"])
     assert facts["validation ratings"] == str(
-        900 - record["train_ratings"] - record["test_ratings"]
+        900 - settings["train_ratings"] - settings["test_ratings"]
     )
     for axis in ("user", "item"):
         for row in summary[f"by_training_ratings_of_the_{axis}"]:
@@ -313,7 +321,7 @@ def test_a_run_that_diverged_has_a_report_without_a_result(run_here):
 # In a browser
 
 MEASURE = """
-const found = [...document.querySelectorAll('iframe')].map(frame => {
+const screens = [...document.querySelectorAll('iframe')].map(frame => {
   const page = frame.contentDocument, root = page.documentElement;
   return {
     viewport: root.clientWidth, width: root.scrollWidth, height: root.scrollHeight,
@@ -322,33 +330,33 @@ const found = [...document.querySelectorAll('iframe')].map(frame => {
     text: page.body.innerText, boxes: page.querySelectorAll('.scroll').length,
   };
 });
-document.body.replaceChildren(JSON.stringify(found));
+document.body.replaceChildren(JSON.stringify(screens));
 """
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium on the PATH")
 @pytest.mark.parametrize("kind", [made_up, hostile])
 def test_a_browser_shows_it_on_a_desk_and_on_a_phone_no_wider_than_the_screen(kind, tmp_path):
-    report = html.escape(page(*kind()))
-    frames = "".join(f'<iframe srcdoc="{report}" style="border:0;width:{width}px;height:800px">'
+    content = html.escape(page(*kind()))
+    frames = "".join(f'<iframe srcdoc="{content}" style="border:0;width:{width}px;height:800px">'
                      "</iframe>" for width in (1280, 390))  # fmt: skip
-    place = tmp_path / "frames.html"
+    path = tmp_path / "frames.html"
     script = f"<script>onload = () => {{ {MEASURE} }}</script>"
-    place.write_text(f"<!DOCTYPE html><meta charset=utf-8>{frames}{script}", encoding="utf-8")
+    path.write_text(f"<!DOCTYPE html><meta charset=utf-8>{frames}{script}", encoding="utf-8")
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
          f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900",
-         "--virtual-time-budget=5000", "--dump-dom", place.as_uri()],
+         "--virtual-time-budget=5000", "--dump-dom", path.as_uri()],
         capture_output=True, text=True, encoding="utf-8", timeout=120,
     )  # fmt: skip
     (content,) = re.findall(r"<body>(.*)</body>", done.stdout, re.DOTALL)
     desk, phone = json.loads(html.unescape(content))
-    for found, width in ((desk, 1280), (phone, 390)):
-        assert width - 20 <= found["viewport"] <= width
-        assert found["width"] == found["viewport"] and found["height"] > 1000
-        assert len(found["pictures"]) == 2 and min(found["pictures"]) > 0.3 * found["viewport"]
-        assert 50 < found["result"] < 800 and found["boxes"] >= 4
+    for screen, width in ((desk, 1280), (phone, 390)):
+        assert width - 20 <= screen["viewport"] <= width
+        assert screen["width"] == screen["viewport"] and screen["height"] > 1000
+        assert len(screen["pictures"]) == 2 and min(screen["pictures"]) > 0.3 * screen["viewport"]
+        assert 50 < screen["result"] < 800 and screen["boxes"] >= 4
         for words in ("0.8765", "Calibration", "predicted rating", "Nearest items", "lambda_value"):
-            assert words in found["text"]
+            assert words in screen["text"]
     assert phone["height"] > desk["height"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from serving.finished_run import read_run
-from serving.recommender import nearest, predict, recommend, similar, top
+from serving.recommender import predict, recommend, similar, top
 from system.errors import UserError
 from tests.finished import BLEND, CONFIG, WEIGHTS, load, made_up_triples, make_run
 
@@ -114,18 +114,6 @@ def test_similarity_is_the_cosine_of_what_was_learned_less_the_mean(case):
     assert list(found["item"]) == list(made.ratings.item_ids[order])
     np.testing.assert_allclose(found["similarity"], expected[order], atol=1e-5)
     assert list(found["ratings"]) == list(made.M.sum(0)[order])
-
-
-def test_similarity_is_the_same_by_blocks_and_for_several_items_at_once(simple, monkeypatch):
-    made, movies = simple
-    item_ids, chosen = made.ratings.item_ids, np.array([4, 0, 7])
-    alone = [similar(movies, item_ids[i], 5) for i in chosen]
-    monkeypatch.setattr("serving.recommender.BLOCK_ITEMS", 7)
-    learned = [(f.weight, f.items) for f in movies.factors]
-    together = nearest(learned, chosen, movies.item_ratings > 0, 5)
-    for table, (items, similarity) in zip(alone, together, strict=True):
-        assert list(table["item"]) == list(item_ids[items])
-        np.testing.assert_allclose(table["similarity"], similarity, atol=1e-6)
 
 
 def test_other_ids_give_the_same_answers_under_other_names(simple):
