@@ -17,6 +17,7 @@ Shapes: B rows of a mini-batch, n columns, k hidden units, e ratings of the mini
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,6 +29,7 @@ import tensorflow as tf
 from model.batch import Batch, Places, SparseRows
 
 BLOCK_BYTES = 1 << 18  # of a factor's rows that are used by all rows in turn: half a core's L2
+ALIGNMENT = 64  # bytes; what TensorFlow takes over without a copy
 COLUMN_COST = 4  # what a column costs before its first rating, in ratings: for even shares
 
 compiled = numba.njit(
@@ -176,7 +178,8 @@ class SparseEngine:
     def __init__(self, num_threads: int) -> None:
         self.num_threads = num_threads
         self.pool = ThreadPoolExecutor(num_threads)
-        self.results = []
+        self.lock = threading.Lock()
+        self.results = [np.empty(0, np.uint8)]  # the first is never handed out: see `result`
 
     def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
         """The observed ratings of `rows` (int64 [B])."""
@@ -282,25 +285,27 @@ class SparseEngine:
         return out
 
     def result(self, shape: tuple[int, int]) -> np.ndarray:
-        """An array to return to TensorFlow: one of an earlier call that is free again, or new.
+        """Return a float32 array to give to TensorFlow, in memory of an earlier call that is free
+        again, or in new memory.
 
-        TensorFlow takes a result without a copy if it is aligned to 64 bytes, and holds a
-        reference to it for as long as it uses it. Fresh memory costs as much as filling it.
+        TensorFlow takes it without a copy, and holds a reference to it for as long as it uses it.
+        Fresh memory costs as much as filling it.
         """
-        for array in self.results:
-            # Held by self.results, by `array` and by getrefcount's argument: by nobody else.
-            if array.shape == shape and sys.getrefcount(array) == 3:
-                return array
-        size = 4 * shape[0] * shape[1]
-        memory = np.empty(size + 64, np.uint8)
-        start = -memory.ctypes.data % 64
-        array = memory[start : start + size].view(np.float32).reshape(shape)
-        self.results.append(array)
-        return array
+        num_bytes = 4 * shape[0] * shape[1] + ALIGNMENT
+        with self.lock:  # of two threads, the second sees what the first has taken
+            # How many references a count takes in beside those of others depends on Python's
+            # version. The first of the results has no others, so its count is that of a free one.
+            counts = [sys.getrefcount(memory) for memory in self.results]
+            for number in range(1, len(counts)):
+                if counts[number] == counts[0] and len(self.results[number]) == num_bytes:
+                    return aligned(self.results[number], shape)
+            self.results.append(np.empty(num_bytes, np.uint8))
+            return aligned(self.results[-1], shape)
 
     def rest(self) -> None:
         """Give back the memory that is kept for results; for when there is no step to come soon."""
-        self.results.clear()
+        with self.lock:
+            del self.results[1:]
 
     def share(self, kernel: Callable, work: np.ndarray, *arguments: Any) -> None:
         """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
@@ -319,6 +324,13 @@ def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list
     """`function`, which only reads its NumPy arguments and depends on nothing else, as an op."""
     returned = list(types) if len(types) > 1 else types[0]
     return tf.numpy_function(function, inputs, returned, stateful=False)
+
+
+def aligned(memory: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return a float32 array of `shape` in `memory` (uint8, `ALIGNMENT` bytes too long). NumPy has
+    it, and every view of it, hold `memory` itself."""
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + len(memory) - ALIGNMENT].view(np.float32).reshape(shape)
 
 
 def block_rows(X: np.ndarray) -> int:
