@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from config import Config
-from model.batch import Batch, SparseRows, places
+from model.batch import Batch, SparseRows, pairs
 from model.dense_engine import DenseEngine
 from model.optimizer import OPTIMIZERS, counter
 from system.errors import UserError
@@ -180,8 +180,8 @@ class AutoRec(tf.Module):
         config, weighted = self.config, self.config.regularization == "weighted"
         count = batch.count if weighted else tf.fill([self.V.shape[0]], tf.cast(share, tf.float32))
         inputs = self.drop(batch.ratings, config.input_dropout, 0)
-        z, omega_V = self.engine.encode(batch, inputs, self.V, count)
-        product, omega_W = self.engine.decode(batch, self.hidden(z, True), self.Wt, count)
+        z, omega_V = self.engine.input_product(batch, inputs, self.V, count)
+        product, omega_W = self.engine.output_product(batch, self.hidden(z, True), self.Wt, count)
         prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
         penalty = config.encoder_lambda * omega_V + config.decoder_lambda * omega_W
@@ -303,17 +303,17 @@ class AutoRec(tf.Module):
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             stop = tf.minimum(start + PREDICTION_ROWS, num_rows)
             first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
-            where = places(rows[first:last] - start, columns[first:last], stop - start)
+            wanted = pairs(rows[first:last] - start, columns[first:last], stop - start)
             hidden = self.represent(ratings, tf.range(start, stop))
-            product, _ = self.engine.decode(where, hidden, self.Wt, tf.zeros_like(self.b))
-            prediction = self.output(product + tf.gather(self.b, where.column))
+            product, _ = self.engine.output_product(wanted, hidden, self.Wt, tf.zeros_like(self.b))
+            prediction = self.output(product + tf.gather(self.b, wanted.column))
             blocks = blocks.write(blocks.size(), prediction)
         return blocks.concat()
 
     def represent(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
         """The last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B, l]."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
-        z, _ = self.engine.encode(batch, batch.ratings, self.V, tf.zeros_like(self.b))
+        z, _ = self.engine.input_product(batch, batch.ratings, self.V, tf.zeros_like(self.b))
         return self.hidden(z)
 
     @tf.function

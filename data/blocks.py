@@ -25,7 +25,7 @@ from system.errors import UserError
 
 READ_BYTES = 1 << 22  # of text parsed at a time
 MAX_ID = 200  # characters
-CACHED = 1 << 24  # ids below are found in an array
+CACHED = 1 << 24  # ids below are looked up in an array
 PUBLISHED = b"0123456789.-"  # the characters of MovieLens' fields
 CONTROL = b"\r\0"
 WHOLE_ID = re.compile(r"-?[1-9]\d{0,17}|0", re.ASCII)  # an id that is a number, and no "007"
@@ -78,17 +78,17 @@ class Ids:
         self.codes: dict[int | str, int] = {}
         self.known = np.empty(0, np.int32)  # the code of a small whole number, or -1: a cache
 
-    def encode(self, places: np.ndarray, ids: Sequence[int | str] | np.ndarray) -> np.ndarray:
-        """The code of `ids[place]` for each place, int32; whole numbers may be an int64 array."""
+    def encode(self, index: np.ndarray, ids: Sequence[int | str] | np.ndarray) -> np.ndarray:
+        """Return the codes of `ids[index]`, int32; whole numbers may be an int64 array."""
         if not isinstance(ids, np.ndarray):
-            return self.look_up(ids)[places]
+            return self.look_up(ids)[index]
         if not len(ids) or ids.max() >= CACHED:
-            return self.look_up(ids.tolist())[places]
+            return self.look_up(ids.tolist())[index]
         if (missing := ids.max() + 1 - len(self.known)) > 0:
             self.known = np.append(self.known, np.full(missing, -1, np.int32))
         new = ids[self.known[ids] < 0]
         self.known[new] = self.look_up(new.tolist())
-        return self.known[ids][places]
+        return self.known[ids][index]
 
     def look_up(self, ids: Sequence[int | str]) -> np.ndarray:
         seen = self.codes
@@ -96,8 +96,8 @@ class Ids:
         return np.fromiter(codes, np.int32, len(ids))
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
-        """The sorted ids, int64 if all are whole numbers and else strings, and the place of each
-        code among them, int32."""
+        """Return the sorted ids, int64 if all are whole numbers and else strings, and the rank of
+        each code among them, int32."""
         if all(type(one) is int for one in self.codes):
             ids = np.array(list(self.codes), np.int64)
         else:
@@ -111,9 +111,9 @@ class Ids:
 def read(
     file: RatingsFile, users: Ids, items: Ids, scale: Scale | None = None, with_times: bool = False
 ) -> Columns:
-    """All ratings of `file`, their ids added to `users` and `items`.
+    """Return all ratings of `file`, their ids added to `users` and `items`.
 
-    Raises UserError, which names the file, the line and what is wrong with it; a rating outside
+    Raise UserError, which names the file, the line and what is wrong with it; a rating outside
     `scale` is wrong, and so is a file without ratings.
     """
     parts, lows, highs = [], [], []
@@ -138,8 +138,8 @@ def read(
 
 
 def text_blocks(file: io.BufferedReader) -> Iterator[bytes]:
-    """Whole lines of what is left of `file`, some megabytes at a time; ValueError for a line that
-    is too long."""
+    """Yield whole lines of what is left of `file`, some megabytes at a time. Raise ValueError for a
+    line that is too long."""
     while text := file.read(READ_BYTES):
         if not text.endswith(b"\n"):
             end = file.readline(MAX_LINE)
@@ -150,13 +150,13 @@ def text_blocks(file: io.BufferedReader) -> Iterator[bytes]:
 
 
 def text_lines(path: Path) -> Iterator[bytes]:
-    """The lines of `path`, one that is too long in pieces."""
+    """Yield the lines of `path`, one that is too long in pieces."""
     with open_text(path) as file:
         yield from iter(lambda: file.readline(MAX_LINE + 2), b"")
 
 
 def open_text(path: Path) -> io.BufferedReader:
-    """`path`, opened after its byte-order mark if it has one."""
+    """Open `path` after its byte-order mark, if it has one."""
     file = open(path, "rb")
     if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
         file.seek(0)
@@ -164,7 +164,7 @@ def open_text(path: Path) -> io.BufferedReader:
 
 
 def unix_lines(text: bytes) -> bytes:
-    """`text` with line ends \\n, also after the last line. Raises ValueError for a control
+    """Return `text` with line ends \\n, also after the last line. Raise ValueError for a control
     character that could be taken for a separator or an end."""
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")
@@ -174,8 +174,8 @@ def unix_lines(text: bytes) -> bytes:
 
 
 def field_bounds(text: bytes, separator: bytes, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each field of each line of `text` begins and ends: two arrays [lines, width]. Raises
-    ValueError if a line has not `width` fields, or is too long."""
+    """Return where each field of each line of `text` begins and ends: two arrays [lines, width].
+    Raise ValueError if a line has not `width` fields, or is too long."""
     characters = np.frombuffer(text, np.uint8)
     line_ends = characters == 10
     separators = characters == separator[0]
@@ -198,8 +198,8 @@ def field_bounds(text: bytes, separator: bytes, width: int) -> tuple[np.ndarray,
 
 
 def distinct(text: bytes, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the different fields among those from `starts` to `ends` in `text` each is, and
-    these as bytes. Fields of 8 bytes or less are compared as integers, ten times faster."""
+    """Return which of the different fields among those from `starts` to `ends` in `text` each is,
+    and these as bytes. Fields of 8 bytes or less are compared as integers, ten times faster."""
     lengths = ends - starts
     if lengths.max() > 8:
         bounds = zip(starts.tolist(), ends.tolist(), strict=True)
@@ -216,8 +216,8 @@ def decoded(fields: np.ndarray) -> list[str]:
 
 
 def whole_numbers(fields: np.ndarray) -> np.ndarray | None:
-    """Fields of 8 bytes or less as int64, if all are whole numbers as `WHOLE_ID` has them and none
-    is negative; otherwise None."""
+    """Return fields of 8 bytes or less as int64, if all are whole numbers as `WHOLE_ID` has them
+    and none is negative; otherwise None."""
     if fields.dtype != "S8":
         return None
     characters = fields.view(np.uint8).reshape(-1, 8)
@@ -226,8 +226,8 @@ def whole_numbers(fields: np.ndarray) -> np.ndarray | None:
     if not ((0 <= digits) & (digits <= 9) | absent).all() or absent[:, 0].any() or padded.any():
         return None
     numbers = digits[:, 0]
-    for place in range(1, 8):
-        numbers = np.where(absent[:, place], numbers, 10 * numbers + digits[:, place])
+    for i in range(1, 8):
+        numbers = np.where(absent[:, i], numbers, 10 * numbers + digits[:, i])
     return numbers
 
 
@@ -236,12 +236,12 @@ def without_end(line: bytes) -> bytes:
 
 
 def shown(line: bytes) -> str:
-    """The beginning of a line as an error message quotes it."""
+    """Return the beginning of a line as an error message quotes it."""
     return repr(line[:80].decode("utf-8", "backslashreplace").rstrip("\r\n"))
 
 
 def parse_id(text: str, whole: bool) -> int | str:
-    """An id as a number if it is one, so that "1" in one file is 1 in another."""
+    """Return an id as a number if it is one, so that "1" in one file is 1 in another."""
     if WHOLE_ID.fullmatch(text) and not (whole and text.startswith("-")):
         return int(text)
     if not text or text != text.strip():
@@ -254,14 +254,15 @@ def parse_id(text: str, whole: bool) -> int | str:
 
 
 def parse_times(texts: Sequence[str]) -> np.ndarray:
-    """Whole numbers, or ISO dates with or without a time of day, as int64 that order alike."""
+    """Return whole numbers, or ISO dates with or without a time of day, as int64 that order
+    alike."""
     if all(WHOLE_TIME.fullmatch(text) for text in texts):
         return np.array([int(text) for text in texts], np.int64)
     return np.array([microseconds(text) for text in texts], np.int64)
 
 
 def microseconds(text: str) -> int:
-    """Of an ISO date since 1970."""
+    """Return the microseconds from 1970 to an ISO date."""
     if not DATE.fullmatch(text):
         raise ValueError(f"the timestamp {text[:30]!r} is neither a whole number nor an ISO date")
     moment = datetime.fromisoformat(text)

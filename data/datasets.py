@@ -1,30 +1,31 @@
 """The published datasets: what they hold, where they come from, and how they are fetched.
 
-    folder = fetch(DATASETS["ml-20m"], Path("ml-20m"))
+    folder = Path("ml-20m")
+    fetch(DATASETS["ml-20m"], folder)
     (folder / "ratings.csv").exists()
 """
 
+import errno
+import hashlib
+import http.client
 import os
 import re
-import socket
-import stat
 import tempfile
-import threading
 import time
+import urllib.error
+import urllib.request
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.layouts import Layout
 from system.errors import UserError
-from system.runtime import import_tensorflow
 
 NETWORK_TIMEOUT = 30  # seconds without a byte
 LEAST_RATE = 20_000  # bytes a second, below which a download is given up
 PATIENCE = 600  # seconds that it may take at any rate
-MAX_MEMBER = 2 << 30  # bytes of one unpacked file; ml-32m's ratings.csv has 0.9 GB
-COPIED_BYTES = 1 << 20
-PAGE = "https://grouplens.org/datasets/movielens/"
+RECEIVED_BYTES = 1 << 18  # at most, at a time
 FOLDS = tuple(f"u{fold}.{side}" for fold in range(1, 6) for side in ("base", "test"))
 
 
@@ -61,7 +62,7 @@ STARS, HALF_STARS = re.compile(r"\d", re.ASCII), re.compile(r"\d(\.[05])?", re.A
 
 
 def layout(separator: str, rating: re.Pattern[str], *header: str) -> Layout:
-    """The layout of a published file of four columns."""
+    """Return the layout of a published file of four columns."""
     names = separator.join(header or ("UserID", "MovieID", "Rating", "Timestamp"))
     numbers = "whole numbers, the rating 1 to 5" if rating is STARS else "the rating 0.5 to 5"
     expected = f"expected {names}, {numbers}".replace("\t", " tab ")
@@ -108,100 +109,88 @@ def fetch(dataset: Dataset, folder: Path) -> None:
     """Download the published archive and unpack its titles and ratings into `folder`.
 
     The archive is checked against its checksum before anything is unpacked, in a folder of its
-    own, and each file appears under its name only when it is whole, the ratings last. Raises
+    own, and each file appears under its name only when it is whole, the ratings last. Raise
     OSError if the archive cannot be fetched or kept, UserError if it is not the published one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        own = tempfile.TemporaryDirectory(
+        with tempfile.TemporaryDirectory(
             prefix=".download-", dir=folder, ignore_cleanup_errors=True
-        )
+        ) as name:
+            own = Path(name)
+            download(dataset, own / dataset.archive)
+            unpack(dataset, own / dataset.archive, own)
+            for file in dataset.files:
+                os.replace(own / dataset.inside / file, folder / file)
     except OSError as error:
+        if error.errno is None:  # the network's, from `receive`
+            raise
         raise OSError(f"cannot write to {folder}: {error.strerror}") from error
-    with own as name:
-        archive = download(dataset, Path(name))
-        try:
-            with zipfile.ZipFile(archive) as members:
-                for file in dataset.files:
-                    unpack(members, f"{dataset.inside}/{file}", Path(name) / file)
-        except Exception as error:  # damaged archives make zipfile raise of every kind
-            if isinstance(error, OSError) and error.errno:  # as of a full disk
-                raise
-            raise UserError(
-                f"{dataset.url}: the archive cannot be unpacked ({error}): unpack it yourself and "
-                "name its folder with --data_dir"
-            ) from error
-        for file in dataset.files:
-            os.replace(Path(name) / file, folder / file)
 
 
-def download(dataset: Dataset, folder: Path) -> Path:
-    """The archive in `folder`, its checksum verified.
-
-    A thread fetches it, as nothing else ends the wait for a server that sends a byte now and then.
-    """
-    get_file = import_tensorflow().keras.utils.get_file  # seconds, and most runs have the file
-    done: list[object] = []
-
-    def work() -> None:
-        try:
-            done.append(get_file(dataset.archive, dataset.url, cache_dir=str(folder),
-                                 cache_subdir=".", file_hash=dataset.digest))  # fmt: skip
-        except BaseException as error:  # KeyboardInterrupt, too: the caller raises it
-            done.append(error)
-
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT)
-    thread = threading.Thread(target=work, daemon=True)  # which does not outlive the program
-    try:
-        thread.start()
-        wait(thread, dataset, folder / dataset.archive)
-    finally:
-        socket.setdefaulttimeout(before)
-    (result,) = done
-    if isinstance(result, ValueError):  # what get_file raises for a wrong checksum
+def download(dataset: Dataset, path: Path) -> None:
+    """Write the archive to `path`, its checksum verified."""
+    if len(dataset.digest) == 32:
+        digest = hashlib.md5(usedforsecurity=False)
+    else:
+        digest = hashlib.sha256()
+    with open(path, "wb") as file:
+        for content in receive(dataset):
+            digest.update(content)
+            file.write(content)
+    if digest.hexdigest() != dataset.digest:
         raise UserError(
             f"what {dataset.url} sent is not the published archive (wrong checksum): try again, "
             "or fetch it yourself and name its folder with --data_dir"
-        ) from result
-    if isinstance(result, Exception):  # get_file wraps a URLError in a bare Exception
-        raise OSError(str(result).rpartition(" -- ")[2]) from result
-    if isinstance(result, BaseException):
-        raise result
-    return Path(result)
+        )
 
 
-def wait(thread: threading.Thread, dataset: Dataset, archive: Path) -> None:
-    """Wait for the download to end. Raises OSError if it takes too long or sends too much."""
-    deadline = time.monotonic() + PATIENCE + dataset.bytes / LEAST_RATE
-    while thread.is_alive():
-        thread.join(0.1)
-        if time.monotonic() > deadline:
-            raise OSError("timed out: the server is too slow")
-        try:
-            size = archive.stat().st_size
-        except OSError:  # not there yet, or removed again
-            continue
-        if size > dataset.bytes:
-            raise UserError(
-                f"what {dataset.url} sends is larger than the published archive: try again, or "
-                "fetch it yourself and name its folder with --data_dir"
-            )
+def receive(dataset: Dataset) -> Iterator[bytes]:
+    """Yield the archive piece by piece, as it comes.
 
-
-def unpack(members: zipfile.ZipFile, member: str, path: Path) -> None:
-    """Copy one member to `path`. Raises ValueError if it is missing, too large or no file."""
+    Raise OSError, with no more than the reason and without an errno, if the network fails or the
+    whole takes too long; UserError if more comes than was published.
+    """
+    deadline, size = time.monotonic() + PATIENCE + dataset.bytes / LEAST_RATE, 0
     try:
-        info = members.getinfo(member)
-    except KeyError as error:
-        raise ValueError(f"it has no {member}") from error
-    mode = info.external_attr >> 16
-    if info.file_size > MAX_MEMBER or (stat.S_IFMT(mode) and not stat.S_ISREG(mode)):
-        raise ValueError(f"{member} is too large, or no file")
-    with members.open(info) as source, open(path, "xb") as target:
-        size = 0
-        while content := source.read(COPIED_BYTES):
-            size += len(content)
-            if size > MAX_MEMBER:
-                raise ValueError(f"{member} is too large")
-            target.write(content)
+        with urllib.request.urlopen(dataset.url, timeout=NETWORK_TIMEOUT) as response:
+            promised = getattr(response, "length", None)  # None if the server does not say
+            while size != promised:
+                # Not `read`: for a server that trickles it would wait till the piece is full.
+                content = response.read1(RECEIVED_BYTES)
+                size += len(content)
+                if max(size, promised or 0) > dataset.bytes:
+                    raise UserError(
+                        f"what {dataset.url} sends is larger than the published archive: try "
+                        "again, or fetch it yourself and name its folder with --data_dir"
+                    )
+                if time.monotonic() > deadline:
+                    raise OSError("timed out: the server is too slow")
+                if not content:
+                    break
+                yield content
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise OSError(getattr(reason, "strerror", None) or str(reason)) from error
+    if promised is not None and size < promised:
+        raise OSError(f"retrieval incomplete: got only {size} out of {promised} bytes")
+
+
+def unpack(dataset: Dataset, archive: Path, folder: Path) -> None:
+    """Extract the titles and ratings to `folder`, below the archive's own folder. Raise OSError if
+    they cannot be written, UserError if they are not there or damaged."""
+    try:
+        with zipfile.ZipFile(archive) as members:
+            for file in dataset.files:
+                member = f"{dataset.inside}/{file}"
+                if member not in members.namelist():
+                    raise ValueError(f"it has no {member}")
+                members.extract(member, folder)
+    except Exception as error:  # damaged archives make zipfile raise of every kind
+        # EINVAL is of an offset that lies outside the archive.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise UserError(
+            f"{dataset.url}: the archive cannot be unpacked ({error}): unpack it yourself and "
+            "name its folder with --data_dir"
+        ) from error

@@ -39,7 +39,7 @@ class DelimitedFile:
         return f"{self.path.name}: {self.layout}"
 
     def blocks(self, scale: Scale | None, with_times: bool) -> Iterator[Block]:
-        """Raises ValueError where a line is malformed."""
+        """Yield the ratings, some lines at a time. Raise ValueError where a line is malformed."""
         self.check_times(with_times)
         with open_text(self.path) as file:
             if self.layout.header:
@@ -51,27 +51,26 @@ class DelimitedFile:
     def parse(
         self, text: bytes, scale: Scale | None, with_times: bool, kinds: set[bool]
     ) -> Block:
-        """The ratings of some lines; `kinds` as in `check_line`."""
+        """Return the ratings of some lines; `kinds` as in `check_line`."""
         text, layout, fields = unix_lines(text), self.layout, []
         if not text.isascii():
             text.decode()
         separator = layout.separator.encode()
         if layout.published and text.translate(None, PUBLISHED + separator + b'"\n'):
             raise ValueError("not the published format's characters")
-        places = layout.positions[: 4 if with_times else 3]
+        positions = layout.positions[: 4 if with_times else 3]
         if b'"' in text or separator == b"::" and b":::" in text:  # rare, so slowly
             rows = [self.checked(line) for line in text.removesuffix(b"\n").split(b"\n")]
             for row in rows:
                 self.check_published(row)
-            for place in places:
-                codes, texts = pd.factorize(np.array([row[place] for row in rows], object))
+            for i in positions:
+                codes, texts = pd.factorize(np.array([row[i] for row in rows], object))
                 fields.append((codes, texts.tolist()))
         else:
             starts, ends = field_bounds(text, separator, layout.width)
             if separator == b"::" and layout.published and text.count(b":") != 6 * len(ends):
                 raise ValueError("a colon within a field")
-            found = (distinct(text, starts[:, place], ends[:, place]) for place in places)
-            for codes, texts in found:
+            for codes, texts in (distinct(text, starts[:, i], ends[:, i]) for i in positions):
                 numbers = whole_numbers(texts) if len(fields) < 2 else None
                 fields.append((codes, decoded(texts) if numbers is None else numbers))
         users, items = (
@@ -110,7 +109,7 @@ class DelimitedFile:
         return f"{self.path}, line {row + 1 + bool(self.layout.header)}"
 
     def malformed(self, scale: Scale | None, with_times: bool, error: Exception) -> UserError:
-        """The error that names the first malformed line; slow, and only then run."""
+        """Return the error that names the first malformed line; slow, and only then run."""
         kinds = set()
         for number, line in enumerate(text_lines(self.path), start=1):
             try:
@@ -136,7 +135,7 @@ class DelimitedFile:
     ) -> None:
         """Raise ValueError if `line` is malformed; `kinds` are those of the timestamps so far."""
         fields = self.checked(without_end(line))
-        user, item, rating, *time = (fields[place] for place in self.layout.positions)
+        user, item, rating, *time = (fields[i] for i in self.layout.positions)
         self.parse_ids([user, item])
         self.parse_rating(rating, scale)
         if with_times:
@@ -150,7 +149,8 @@ class DelimitedFile:
             raise ValueError("a field that is no number")
 
     def checked(self, line: bytes) -> list[str]:
-        """The fields of a line without its end; ValueError if it has not those of the layout."""
+        """Return the fields of a line without its end. Raise ValueError if it has not those of the
+        layout."""
         if len(line) >= MAX_LINE:
             raise ValueError(f"more than {MAX_LINE} bytes")
         if any(character in line for character in CONTROL):

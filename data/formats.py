@@ -11,8 +11,8 @@ from system.errors import UserError
 
 
 def open_file(path: Path, columns: str | None = None) -> RatingsFile:
-    """The file at `path`, of whatever format its first bytes show. Raises UserError if it cannot be
-    read, or its format is none of those known here."""
+    """Return the file at `path`, of whatever format its first bytes show. Raise UserError if it
+    cannot be read, or its format is none of those known here."""
     try:
         with open(path, "rb") as file:
             start = file.read(SNIFFED_BYTES)

@@ -1,4 +1,4 @@
-"""How a text file lays out its ratings: separator, header, quotes and the columns' places.
+"""How a text file lays out its ratings: separator, header, quotes and the columns' positions.
 
     layout = sniff("ratings.csv")                 # from its first lines
     layout.split("1,2,4.5")                       # ["1", "2", "4.5"]
@@ -50,7 +50,8 @@ class Layout:
         return self.separator != "::"
 
     def split(self, line: str) -> list[str]:
-        """The fields of a line without its end. Raises ValueError if it has no such fields."""
+        """Return the fields of a line without its end. Raise ValueError if it has no such
+        fields."""
         fields = split_line(line, self.separator)
         if len(fields) != self.width:
             raise ValueError(f"expected {self.width} fields, {SEPARATORS[self.separator]}")
@@ -58,37 +59,37 @@ class Layout:
 
     def __str__(self) -> str:
         names = [name[:40] for name in self.header]
-        names = names or [f"column {place + 1}" for place in range(self.width)]
-        places = zip(ROLES, self.positions, strict=False)
-        found = [SEPARATORS[self.separator], "a header" if self.header else "no header"]
-        found += [*self.remarks, *(f"{role} from {names[place]}" for role, place in places)]
-        return ", ".join(found)
+        names = names or [f"column {i + 1}" for i in range(self.width)]
+        columns = zip(ROLES, self.positions, strict=False)
+        parts = [SEPARATORS[self.separator], "a header" if self.header else "no header"]
+        parts += [*self.remarks, *(f"{role} from {names[i]}" for role, i in columns)]
+        return ", ".join(parts)
 
 
 def split_line(line: str, separator: str) -> list[str]:
-    """The fields of a line; one that begins with a double quote ends with one, and has its own
-    doubled. Raises ValueError for another use of quotes."""
+    """Return the fields of a line; one that begins with a double quote ends with one, and has its
+    own doubled. Raise ValueError for another use of quotes."""
     if '"' not in line:
         return line.split(separator)
     if separator == "::":
         raise ValueError("a quote, which this format does not have")
     line, end = line + separator, re.escape(separator)
     field = re.compile(rf'(?:"((?:[^"]|"")*+)"|([^"{end}]*+)){end}')
-    fields, place = [], 0
-    while place < len(line):
-        match = field.match(line, place)
+    fields, position = [], 0
+    while position < len(line):
+        match = field.match(line, position)
         if not match:
             raise ValueError("a quote that is not closed, or stands within a field")
         fields.append(match[2] if match[1] is None else match[1].replace('""', '"'))
-        place = match.end()
+        position = match.end()
     return fields
 
 
 def sniff(path: Path, start: bytes, columns: str | None = None) -> Layout:
-    """The layout of the file that begins with the bytes `start`.
+    """Return the layout of the file that begins with the bytes `start`.
 
     `columns`: user, item, rating and perhaps timestamp as names of the header, or as positions
-    from 1; if it is not given, a header says it, or else they are the first columns. Raises
+    from 1; if it is not given, a header says it, or else they are the first columns. Raise
     UserError if there are no three columns, or a header says nothing.
     """
     remarks = []
@@ -121,10 +122,11 @@ def sniff(path: Path, start: bytes, columns: str | None = None) -> Layout:
 
 
 def find_separator(path: Path, lines: Sequence[str]) -> str:
-    """The separator that gives most of `lines` as many fields as the first has, at least 3."""
+    """Return the separator that gives most of `lines` as many fields as the first has, at least
+    3."""
     first = PREFERRED.get(path.suffix.lower())
     order = sorted(SEPARATORS, key=lambda separator: separator != first)
-    found = {}
+    alike = {}  # separator -> lines that have as many fields as the first
     for separator in order:
         widths = []
         for line in lines:
@@ -133,19 +135,20 @@ def find_separator(path: Path, lines: Sequence[str]) -> str:
             except ValueError:
                 widths.append(0)
         if widths[0] >= 3:
-            found[separator] = widths.count(widths[0])
-    if not found:
+            alike[separator] = widths.count(widths[0])
+    if not alike:
         raise UserError(
             f"{path}, line 1: {lines[0][:80]!r}: expected user, item and rating, separated by "
             "commas, tabs, ::, ; or |"
         )
-    return max(found, key=found.get)
+    return max(alike, key=alike.get)
 
 
 def named_positions(
     path: Path, named: Sequence[str], header: Sequence[str], width: int
 ) -> tuple[int, ...]:
-    """The positions of the columns that the user names; UserError if there are no such columns."""
+    """Return the positions of the columns that the user names. Raise UserError if there are no such
+    columns."""
     given = f"--columns {','.join(named)}"
     if all(name in header for name in named):
         return tuple(list(header).index(name) for name in named)
@@ -157,17 +160,17 @@ def named_positions(
 
 
 def known_positions(path: Path, header: Sequence[str]) -> tuple[int, ...]:
-    """The positions of the columns whose names in the header are usual ones. Raises UserError if
-    user, item or rating is missing, or there twice."""
+    """Return the positions of the columns whose names in the header are usual ones. Raise UserError
+    if user, item or rating is missing, or there twice."""
     plain = ["".join(filter(str.isalnum, name.lower())) for name in header]
-    places = {
-        role: [place for place, name in enumerate(plain) if name in names]
+    positions = {
+        role: [i for i, name in enumerate(plain) if name in names]
         for role, names in HEADER_NAMES.items()
     }
-    if any(len(places[role]) != 1 for role in ROLES[:3]):
+    if any(len(positions[role]) != 1 for role in ROLES[:3]):
         raise UserError(
             f"{path}: its header ({', '.join(header)[:200]}) does not say which columns are user, "
             "item and rating: name them, as in --columns userId,movieId,rating"
         )
-    wanted = ROLES if len(places["timestamp"]) == 1 else ROLES[:3]
-    return tuple(places[role][0] for role in wanted)
+    wanted = ROLES if len(positions["timestamp"]) == 1 else ROLES[:3]
+    return tuple(positions[role][0] for role in wanted)

@@ -52,7 +52,7 @@ class NetflixFile:
                         yield block
 
     def locate(self, row: int) -> str:
-        """Slow: the files are read again, line by line."""
+        """Return where a rating stands; slow: the files are read again, line by line."""
         for path in self.paths:
             for number, line in enumerate(text_lines(path), start=1):
                 if not MOVIE_LINE.fullmatch(line):
@@ -62,7 +62,7 @@ class NetflixFile:
         raise IndexError(row)
 
     def malformed(self, scale: Scale | None, with_times: bool, error: Exception) -> UserError:
-        """The error that names the first malformed line; slow, and only then run."""
+        """Return the error that names the first malformed line; slow, and only then run."""
         movie = False
         for number, line in enumerate(text_lines(self.path), start=1):
             movie = movie or bool(MOVIE_LINE.fullmatch(line))
@@ -82,7 +82,8 @@ class NetflixFile:
 def parse(
     text: bytes, movie: int | None, scale: Scale | None, with_times: bool
 ) -> tuple[Block | None, int | None]:
-    """The ratings of some lines, the first of them of `movie`, and the movie of the last one."""
+    """Return the ratings of some lines, the first of them of `movie`, and the movie of the last
+    one."""
     if text.translate(None, b"0123456789,:-\n"):
         raise ValueError("not a rating file's characters")
     # A movie's line becomes one of a rating of -1 without a date, and one call parses them all.
@@ -92,7 +93,7 @@ def parse(
         raise ValueError("a colon within a line")
     starts, ends = field_bounds(text, b",", 3)
     (names, ids), (codes, ratings), (days, dates) = (
-        distinct(text, starts[:, place], ends[:, place]) for place in range(3)
+        distinct(text, starts[:, i], ends[:, i]) for i in range(3)
     )
     ratings, dates, numbers = decoded(ratings), decoded(dates), whole_numbers(ids)
     if set(ratings) - {"-1", "1", "2", "3", "4", "5"}:
@@ -120,7 +121,7 @@ def parse(
     return block, int(seen[-1])
 
 
-def occurring(places: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ids in `seen` that are at one of `places`, and which of them is at each."""
-    codes, used = pd.factorize(places)
+def occurring(positions: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the ids that occur is at each of the `positions` in `seen`, and these ids."""
+    codes, used = pd.factorize(positions)
     return codes, seen[used]

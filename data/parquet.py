@@ -16,7 +16,7 @@ ROWS = 1 << 18  # parsed at a time
 class ParquetFile:
     """A Parquet file with a column each for user, item and rating, and perhaps timestamp.
 
-    Raises UserError if it cannot be opened or has no such columns.
+    Raise UserError if it cannot be opened or has no such columns.
     """
 
     def __init__(self, path: Path, columns: str | None) -> None:
@@ -34,14 +34,14 @@ class ParquetFile:
             raise self.unreadable(error) from error
         header = self.file.schema_arrow.names
         if columns:
-            places = named_positions(path, columns.split(","), header, len(header))
+            positions = named_positions(path, columns.split(","), header, len(header))
         else:
-            places = known_positions(path, header)
-        self.names = [header[place] for place in places]
+            positions = known_positions(path, header)
+        self.names = [header[i] for i in positions]
 
     def __str__(self) -> str:
-        places = (f"{role} from {name}" for role, name in zip(ROLES, self.names, strict=False))
-        return f"{self.path.name}: Parquet, {', '.join(places)}"
+        columns = (f"{role} from {name}" for role, name in zip(ROLES, self.names, strict=False))
+        return f"{self.path.name}: Parquet, {', '.join(columns)}"
 
     def blocks(self, scale: Scale | None, with_times: bool) -> Iterator[Block]:
         if with_times and len(self.names) < 4:

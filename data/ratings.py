@@ -19,7 +19,7 @@ class Ratings:
     users, items: int32 indices, shape [ratings]; values: float32, shape [ratings];
     user_ids, item_ids: the id of each index, int64 or strings; scale: lowest and highest rating
     there can be; held_out: which are the test ratings (bool), if that is given and not drawn.
-    Raises ValueError if the shapes, the indices or the values do not fit.
+    Raise ValueError if the shapes, the indices or the values do not fit.
     """
 
     name: str
@@ -79,7 +79,7 @@ class RatingMatrix:
     """A sparse rows x columns rating matrix (CSR); what is not stored is missing, not 0.
 
     indptr: int64, shape [num_rows + 1]; indices: int32 column of each rating, ascending within
-    a row; values: float32. Raises ValueError if they do not fit each other.
+    a row; values: float32. Raise ValueError if they do not fit each other.
     """
 
     indptr: np.ndarray
@@ -98,7 +98,7 @@ class RatingMatrix:
     def from_triples(
         cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
     ) -> "RatingMatrix":
-        """The matrix of `shape` (rows, columns) with these ratings, given in any order."""
+        """Return the matrix of `shape` (rows, columns) with these ratings, given in any order."""
         order = np.argsort(rows.astype(np.int64) * shape[1] + columns, kind="stable")
         indptr = np.zeros(shape[0] + 1, np.int64)
         np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
@@ -135,7 +135,8 @@ class RatingMatrix:
         return np.repeat(np.arange(self.num_rows, dtype=np.int32), self.row_counts)
 
     def transposed(self) -> "RatingMatrix":
-        """The same ratings with rows and columns exchanged; rows without ratings stay columns."""
+        """Return the same ratings with rows and columns exchanged; rows without ratings stay
+        columns."""
         order = np.argsort(self.indices, kind="stable")  # rows ascend already
         indptr = np.append(0, np.cumsum(self.column_counts))
         return RatingMatrix(indptr, self.rows[order], self.values[order], self.num_rows)
@@ -151,7 +152,7 @@ class Split:
     validation: RatingMatrix | None = None
 
     def transposed(self) -> "Split":
-        """The same split in the other orientation."""
+        """Return the same split in the other orientation."""
         sides = (self.train, self.test, self.validation)
         return Split(*(side and side.transposed() for side in sides))
 
@@ -168,7 +169,8 @@ def index_ratings(
     values: np.ndarray,
     scale: tuple[float, float],
 ) -> Ratings:
-    """Ratings from columns of ids: an id's index is its place among the sorted ids that occur."""
+    """Return ratings from columns of ids: an id's index is its position among the sorted ids that
+    occur."""
     (user_codes, user_ids), (item_codes, item_ids) = (
         pd.factorize(column, sort=True) for column in (users, items)
     )

@@ -16,7 +16,7 @@ BLOCK = 256  # users drawn at a time: a block x items array is the largest there
 
 
 def synthetic_ratings(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Users 1..6040, items 1..3706 and ratings 1..5 of 1,000,209 distinct pairs, by user.
+    """Return users 1..6040, items 1..3706 and ratings 1..5 of 1,000,209 distinct pairs, by user.
 
     Three int64 columns; every user and every item occurs. The same seed gives the same ratings.
     """
@@ -39,7 +39,8 @@ def synthetic_ratings(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def user_activity(rng: np.random.Generator, num_ratings: int) -> np.ndarray:
-    """Ratings of each user, int64, a shifted power law that sums to `num_ratings` exactly."""
+    """Return each user's number of ratings, int64: a shifted power law that sums to `num_ratings`
+    exactly."""
     weight = rng.permutation((np.arange(ML_1M_USERS) + 120.0) ** -1.0)
     spare = num_ratings - LEAST_ACTIVITY * ML_1M_USERS
     activity = LEAST_ACTIVITY + np.floor(weight / weight.sum() * spare).astype(np.int64)
@@ -48,7 +49,8 @@ def user_activity(rng: np.random.Generator, num_ratings: int) -> np.ndarray:
 
 
 def draw_items(rng: np.random.Generator, activity: np.ndarray) -> np.ndarray:
-    """Distinct items for each user, int64, ascending within a user, popular ones more often."""
+    """Return distinct items for each user, int64, ascending within a user, popular ones more
+    often."""
     log_popularity = rng.permutation(-2.0 * np.log(np.arange(ML_1M_ITEMS) + 300.0))
     # An item that nobody happens to draw would be missing, so each is given one user first.
     first_user = rng.integers(ML_1M_USERS, size=ML_1M_ITEMS)

@@ -12,7 +12,7 @@ PUBLISHED = ("ml-", "netflix")  # what the names of datasets with such files beg
 
 
 def read_titles(dataset: str, folder: str | Path) -> dict[str, str]:
-    """Item id -> title, both text, from the first of `FILES` that lies in `folder`.
+    """Return item id -> title, both text, from the first of `FILES` that lies in `folder`.
 
     Empty for made-up or other ratings, whose ids are not those of the file, and where there is no
     file: the id stands for the title then. A line that is not in the published format is left
@@ -31,7 +31,7 @@ def read_titles(dataset: str, folder: str | Path) -> dict[str, str]:
 
 
 def decode(content: bytes) -> str:
-    """The text of a file in UTF-8, as the later ones are, or else in Latin-1."""
+    """Return the text of a file in UTF-8, as the later ones are, or else in Latin-1."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:  # an accent in Latin-1 is hardly ever a character in UTF-8
@@ -39,7 +39,7 @@ def decode(content: bytes) -> str:
 
 
 def parse(name: str, text: str) -> Iterator[tuple[str, str]]:
-    """(id, title) of each line of the file called `name`."""
+    """Yield (id, title) of each line of the file called `name`."""
     if name == "movies.csv":  # movieId,title,genres
         for row in csv.DictReader(io.StringIO(text)):
             yield row.get("movieId") or "", row.get("title") or ""

@@ -31,8 +31,8 @@ class Batch(NamedTuple):
     by_column: tuple[tf.Tensor, ...] = ()
 
 
-class Places(NamedTuple):
-    """Where to predict: `starts`, `row` and `column` as in a `Batch`."""
+class Pairs(NamedTuple):
+    """The (row, column) pairs to predict: `starts`, `row` and `column` as in a `Batch`."""
 
     starts: tf.Tensor
     row: tf.Tensor
@@ -44,8 +44,8 @@ def sparse_rows(matrix: RatingMatrix) -> SparseRows:
     return SparseRows(*map(tf.constant, (matrix.indptr, matrix.indices, matrix.values)))
 
 
-def places(row: tf.Tensor, column: tf.Tensor, num_rows: tf.Tensor) -> Places:
-    """The (row, column) pairs, int64 [pairs], as `Places` among rows 0..num_rows-1; `row` must
-    ascend."""
+def pairs(row: tf.Tensor, column: tf.Tensor, num_rows: tf.Tensor) -> Pairs:
+    """Return the (row, column) pairs, int64 [pairs], as `Pairs` among rows 0..num_rows-1; `row`
+    must ascend."""
     starts = tf.searchsorted(row, tf.range(num_rows + 1), out_type=tf.int64)
-    return Places(starts, tf.cast(row, tf.int32), tf.cast(column, tf.int32))
+    return Pairs(starts, tf.cast(row, tf.int32), tf.cast(column, tf.int32))

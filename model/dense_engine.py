@@ -6,18 +6,18 @@ ratings.
 
 import tensorflow as tf
 
-from model.batch import Batch, Places, SparseRows
+from model.batch import Batch, Pairs, SparseRows
 
 
 class DenseEngine:
-    """Gathers, encodes and decodes mini-batches; `precision` is that of the products' factors:
+    """Gathers and multiplies mini-batches; `precision` is that of the products' factors:
     "float32" or "bfloat16". All results are float32."""
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
 
     def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
-        """The observed ratings of `rows` (int64 [B])."""
+        """Return the observed ratings of `rows` (int64 [B])."""
         first, end = tf.gather(ratings.indptr, rows), tf.gather(ratings.indptr, rows + 1)
         starts = tf.concat([[0], tf.cumsum(end - first)], 0)
         row = tf.repeat(tf.range(tf.size(rows)), end - first)
@@ -29,34 +29,35 @@ class DenseEngine:
             )
         return Batch(starts, row, column, tf.gather(ratings.values, entry), count)
 
-    def encode(
+    def input_product(
         self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's places, and
+        """Return R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's pairs, and
         sum_u count_u ||V_u||^2, with `count` float32 [n]."""
         inputs, factor = self.factors(inputs, V)
-        R = to_dense(flat_places(batch, V.shape[0]), inputs, block_shape(batch, V.shape[0]))
+        index = flat_index(batch, V.shape[0])
+        R = to_dense(index, inputs, block_shape(batch, V.shape[0]))
         return tf.cast(R @ factor, tf.float32), weighted_norm(V, count)
 
-    def decode(
-        self, places: Batch | Places, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor
+    def output_product(
+        self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """h W at `places` only (float32 [e]), and sum_u count_u ||W_u||^2."""
+        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2."""
         product = tf.matmul(*self.factors(h, Wt), transpose_b=True)  # (B, n)
-        taken = take(product, flat_places(places, Wt.shape[0]))
+        taken = take(product, flat_index(pairs, Wt.shape[0]))
         return tf.cast(taken, tf.float32), weighted_norm(Wt, count)
 
     def rest(self) -> None:
         """There is no memory to give back, as there is in a SparseEngine."""
 
     def factors(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
-        """`tensors` in the precision of the products; sums and updates stay float32."""
+        """Return `tensors` in the precision of the products; sums and updates stay float32."""
         return [tf.cast(tensor, self.precision) for tensor in tensors]
 
 
 @tf.custom_gradient
 def weighted_norm(X: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, object]:
-    """sum_u count_u ||X_u||^2; the gradient, for X alone, in one pass over it."""
+    """Return sum_u count_u ||X_u||^2; the gradient, for X alone, in one pass over it."""
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         return (2 * upstream * count)[:, None] * X, None
@@ -64,21 +65,21 @@ def weighted_norm(X: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, object]:
     return tf.reduce_sum(count * tf.reduce_sum(tf.square(X), 1)), gradient
 
 
-def block_shape(places: Batch | Places, num_columns: int) -> tf.Tensor:
-    """(B, n), int64."""
-    return tf.stack([tf.size(places.starts, tf.int64) - 1, num_columns])
+def block_shape(pairs: Batch | Pairs, num_columns: int) -> tf.Tensor:
+    """Return (B, n), int64."""
+    return tf.stack([tf.size(pairs.starts, tf.int64) - 1, num_columns])
 
 
-def flat_places(places: Batch | Places, num_columns: int) -> tf.Tensor:
-    """Each rating's place in the batch's dense block, row by row: int64 [e]."""
-    return tf.cast(places.row, tf.int64) * num_columns + tf.cast(places.column, tf.int64)
+def flat_index(pairs: Batch | Pairs, num_columns: int) -> tf.Tensor:
+    """Return each pair's index in the batch's dense block, row by row: int64 [e]."""
+    return tf.cast(pairs.row, tf.int64) * num_columns + tf.cast(pairs.column, tf.int64)
 
 
-def to_dense(flat: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """A dense `shape` (B, n) with `values` [e] at the distinct places `flat` [e], else 0."""
-    # Half the time of tf.scatter_nd, which also has to care for repeated places.
+def to_dense(index: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Return a dense `shape` (B, n), `values` [e] at the distinct flat `index` [e], else 0."""
+    # Half the time of tf.scatter_nd, which also has to care for repeated indices.
     dense = tf.raw_ops.SparseToDense(
-        sparse_indices=flat,
+        sparse_indices=index,
         output_shape=tf.reduce_prod(shape, keepdims=True),
         sparse_values=values,
         default_value=tf.zeros([], values.dtype),
@@ -88,10 +89,11 @@ def to_dense(flat: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def take(dense: tf.Tensor, flat: tf.Tensor) -> tuple[tf.Tensor, object]:
-    """`dense` (B, n) at the distinct places `flat` [e]; the gradient is `to_dense`, for speed."""
+def take(dense: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, object]:
+    """Return `dense` (B, n) at the distinct flat `index` [e]; the gradient is `to_dense`, which is
+    fast."""
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        return to_dense(flat, upstream, tf.shape(dense, tf.int64)), None
+        return to_dense(index, upstream, tf.shape(dense, tf.int64)), None
 
-    return tf.gather(tf.reshape(dense, [-1]), flat), gradient
+    return tf.gather(tf.reshape(dense, [-1]), index), gradient

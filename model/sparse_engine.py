@@ -17,6 +17,7 @@ Shapes: B rows of a mini-batch, n columns, k hidden units, e ratings of the mini
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,9 +26,10 @@ import numba
 import numpy as np
 import tensorflow as tf
 
-from model.batch import Batch, Places, SparseRows
+from model.batch import Batch, Pairs, SparseRows
 
 BLOCK_BYTES = 1 << 18  # of a factor's rows that are used by all rows in turn: half a core's L2
+ALIGNMENT = 64  # bytes; what TensorFlow takes over without a copy
 COLUMN_COST = 4  # what a column costs before its first rating, in ratings: for even shares
 
 compiled = numba.njit(
@@ -80,7 +82,8 @@ def dot_rows(out, h, index, X):
 
 @compiled
 def block_end(column, start, end, limit):
-    """The first of the places start..end-1, ascending in `column`, that is `limit` or beyond."""
+    """Return the first position of start..end-1 at which `column`, which ascends, is `limit` or
+    beyond; `end` if there is none."""
     while start < end and column[start] < limit:
         start += 1
     return start
@@ -115,14 +118,14 @@ def multiply_at(first, last, starts, column, h, X, block, out):
 
 
 @compiled
-def multiply_transposed(first, last, starts, row, place, weights, h, decay, X, out):
+def multiply_transposed(first, last, starts, row, position, weights, h, decay, X, out):
     """out (n, k) = S' h + decay X for columns first..last-1, S (B, n) given by its columns."""
     for u in range(first, last):
         start, end = starts[u], starts[u + 1]
         x, out_u = X[u], out[u]
         for j in range(len(x)):
             out_u[j] = decay[u] * x[j]
-        add_rows(out_u, weights[place[start:end]], row[start:end], h)
+        add_rows(out_u, weights[position[start:end]], row[start:end], h)
 
 
 @compiled
@@ -137,7 +140,8 @@ def squared_norms(first, last, X, out):
 
 @compiled
 def copy_rows(first, last, indptr, indices, values, rows, starts, row, column, ratings):
-    """The ratings of the batch's rows first..last-1, as the fields of a Batch."""
+    """Copy the ratings of the batch's rows first..last-1 to `row`, `column` and `ratings`, as they
+    are in a Batch."""
     for i in range(first, last):
         begin, end = indptr[rows[i]], indptr[rows[i] + 1]
         row[starts[i] : starts[i + 1]] = i
@@ -147,7 +151,7 @@ def copy_rows(first, last, indptr, indices, values, rows, starts, row, column, r
 
 @compiled
 def count_columns(first, last, starts, column, count):
-    """count (n): the ratings of columns first..last-1."""
+    """count (n) += the number of ratings of each of columns first..last-1."""
     for i in range(len(starts) - 1):
         begin, end = starts[i], starts[i + 1]
         e = begin + np.searchsorted(column[begin:end], first)
@@ -157,29 +161,30 @@ def count_columns(first, last, starts, column, count):
 
 
 @compiled
-def place_columns(first, last, starts, column, following, row, place):
-    """The ratings of columns first..last-1, column by column: their rows in the batch, and their
-    places in row order. `following` (n) is where each column's next rating goes."""
+def transpose_columns(first, last, starts, column, following, row, position):
+    """Write the ratings of columns first..last-1, column by column: their rows in the batch, and
+    their positions in row order. `following` (n) is where each column's next rating goes."""
     for i in range(len(starts) - 1):
         begin, end = starts[i], starts[i + 1]
         e = begin + np.searchsorted(column[begin:end], first)
         while e < end and column[e] < last:
             at = following[column[e]]
             following[column[e]] += 1
-            row[at], place[at] = i, e
+            row[at], position[at] = i, e
             e += 1
 
 
 class SparseEngine:
-    """Gathers, encodes and decodes mini-batches with `num_threads` threads, in float32."""
+    """Gathers and multiplies mini-batches with `num_threads` threads, in float32."""
 
     def __init__(self, num_threads: int) -> None:
         self.num_threads = num_threads
         self.pool = ThreadPoolExecutor(num_threads)
-        self.results = []
+        self.lock = threading.Lock()
+        self.results = [np.empty(0, np.uint8)]  # the first is never handed out: see `result`
 
     def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
-        """The observed ratings of `rows` (int64 [B])."""
+        """Return the observed ratings of `rows` (int64 [B])."""
         starts, row, column, values = call(
             self._gather, [*ratings, rows], tf.int64, tf.int32, tf.int32, tf.float32
         )
@@ -189,49 +194,48 @@ class SparseEngine:
         count = tf.cast(by_column[0][1:] - by_column[0][:-1], tf.float32)
         return Batch(starts, row, column, values, tf.ensure_shape(count, [num_columns]), by_column)
 
-    def encode(
+    def input_product(
         self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's places, and
+        """Return R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's pairs, and
         sum_u count_u ||V_u||^2, with `count` float32 [n]."""
 
         @tf.custom_gradient
-        def encode(V):
+        def product(V):
             def gradient(dz, d_omega):
                 return self.transposed(batch, inputs, dz, 2 * d_omega * count, V)
 
             return (self.multiply(batch, inputs, V), self.weighted_norm(V, count)), gradient
 
-        return encode(V)
+        return product(V)
 
-    def decode(
-        self, places: Batch | Places, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor
+    def output_product(
+        self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """h W at `places` only (float32 [e]), and sum_u count_u ||W_u||^2. Gradients need the
-        places of a whole `Batch`."""
+        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2. Gradients need
+        the pairs of a whole `Batch`."""
 
         @tf.custom_gradient
-        def decode(h, Wt):
+        def product(h, Wt):
             def gradient(d, d_omega):
-                dh = self.multiply(places, d, Wt)
-                return dh, self.transposed(places, d, h, 2 * d_omega * count, Wt)
+                dh = self.multiply(pairs, d, Wt)
+                return dh, self.transposed(pairs, d, h, 2 * d_omega * count, Wt)
 
-            inputs = [places.starts, places.column, h, Wt]
-            product = call(self._multiply_at, inputs, tf.float32)
-            product = tf.ensure_shape(product, [None])
-            return (product, self.weighted_norm(Wt, count)), gradient
+            inputs = [pairs.starts, pairs.column, h, Wt]
+            at_pairs = tf.ensure_shape(call(self._multiply_at, inputs, tf.float32), [None])
+            return (at_pairs, self.weighted_norm(Wt, count)), gradient
 
-        return decode(h, Wt)
+        return product(h, Wt)
 
-    def multiply(self, places: Batch | Places, weights: tf.Tensor, X: tf.Tensor) -> tf.Tensor:
-        """S X (B, k), with S (B, n) the `weights` at `places`."""
-        out = call(self._multiply, [places.starts, places.column, weights, X], tf.float32)
+    def multiply(self, pairs: Batch | Pairs, weights: tf.Tensor, X: tf.Tensor) -> tf.Tensor:
+        """Return S X (B, k), with S (B, n) the `weights` at `pairs`."""
+        out = call(self._multiply, [pairs.starts, pairs.column, weights, X], tf.float32)
         return tf.ensure_shape(out, [None, X.shape[1]])
 
     def transposed(
         self, batch: Batch, weights: tf.Tensor, h: tf.Tensor, decay: tf.Tensor, X: tf.Tensor
     ) -> tf.Tensor:
-        """S' h + decay X (n, k), with S (B, n) the `weights` at the batch's places."""
+        """Return S' h + decay X (n, k), with S (B, n) the `weights` at the batch's pairs."""
         inputs = [*batch.by_column, weights, h, decay, X]
         out = call(self._multiply_transposed, inputs, tf.float32)
         return tf.ensure_shape(out, X.shape)
@@ -254,10 +258,10 @@ class SparseEngine:
         every = np.arange(num_columns + 1)
         self.share(count_columns, every, starts, column, by_column[1:])
         np.cumsum(by_column, out=by_column)
-        row, place = np.empty(len(column), np.int32), np.empty(len(column), np.int32)
-        arguments = starts, column, by_column[:-1].copy(), row, place
-        self.share(place_columns, every, *arguments)
-        return by_column, row, place
+        row, position = np.empty(len(column), np.int32), np.empty(len(column), np.int32)
+        arguments = starts, column, by_column[:-1].copy(), row, position
+        self.share(transpose_columns, every, *arguments)
+        return by_column, row, position
 
     def _multiply(self, starts, column, weights, X):
         out = self.result((len(starts) - 1, X.shape[1]))
@@ -269,10 +273,10 @@ class SparseEngine:
         self.share(multiply_at, starts, starts, column, h, X, block_rows(X), out)
         return out
 
-    def _multiply_transposed(self, starts, row, place, weights, h, decay, X):
+    def _multiply_transposed(self, starts, row, position, weights, h, decay, X):
         out = self.result(X.shape)
         work = starts + COLUMN_COST * np.arange(len(starts))
-        arguments = starts, row, place, weights, h, decay, X, out
+        arguments = starts, row, position, weights, h, decay, X, out
         self.share(multiply_transposed, work, *arguments)
         return out
 
@@ -282,25 +286,27 @@ class SparseEngine:
         return out
 
     def result(self, shape: tuple[int, int]) -> np.ndarray:
-        """An array to return to TensorFlow: one of an earlier call that is free again, or new.
+        """Return a float32 array to give to TensorFlow, in memory of an earlier call that is free
+        again, or in new memory.
 
-        TensorFlow takes a result without a copy if it is aligned to 64 bytes, and holds a
-        reference to it for as long as it uses it. Fresh memory costs as much as filling it.
+        TensorFlow takes it without a copy, and holds a reference to it for as long as it uses it.
+        Fresh memory costs as much as filling it.
         """
-        for array in self.results:
-            # Held by self.results, by `array` and by getrefcount's argument: by nobody else.
-            if array.shape == shape and sys.getrefcount(array) == 3:
-                return array
-        size = 4 * shape[0] * shape[1]
-        memory = np.empty(size + 64, np.uint8)
-        start = -memory.ctypes.data % 64
-        array = memory[start : start + size].view(np.float32).reshape(shape)
-        self.results.append(array)
-        return array
+        num_bytes = 4 * shape[0] * shape[1] + ALIGNMENT
+        with self.lock:  # of two threads, the second sees what the first has taken
+            # How many references a count takes in beside those of others depends on Python's
+            # version. The first of the results has no others, so its count is that of a free one.
+            counts = [sys.getrefcount(memory) for memory in self.results]
+            for number in range(1, len(counts)):
+                if counts[number] == counts[0] and len(self.results[number]) == num_bytes:
+                    return aligned(self.results[number], shape)
+            self.results.append(np.empty(num_bytes, np.uint8))
+            return aligned(self.results[-1], shape)
 
     def rest(self) -> None:
         """Give back the memory that is kept for results; for when there is no step to come soon."""
-        self.results.clear()
+        with self.lock:
+            del self.results[1:]
 
     def share(self, kernel: Callable, work: np.ndarray, *arguments: Any) -> None:
         """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
@@ -316,11 +322,19 @@ class SparseEngine:
 
 
 def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list[tf.Tensor]:
-    """`function`, which only reads its NumPy arguments and depends on nothing else, as an op."""
+    """Call `function`, which only reads its NumPy arguments and depends on nothing else, as an
+    op."""
     returned = list(types) if len(types) > 1 else types[0]
     return tf.numpy_function(function, inputs, returned, stateful=False)
 
 
+def aligned(memory: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return a float32 array of `shape` in `memory` (uint8, `ALIGNMENT` bytes too long). NumPy has
+    it, and every view of it, hold `memory` itself."""
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + len(memory) - ALIGNMENT].view(np.float32).reshape(shape)
+
+
 def block_rows(X: np.ndarray) -> int:
-    """Rows of `X` to keep in cache at a time."""
+    """Return how many rows of `X` to keep in cache at a time."""
     return max(1, BLOCK_BYTES // (X.itemsize * X.shape[1]))

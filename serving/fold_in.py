@@ -20,7 +20,7 @@ from AutoRec import AutoRec, choose_engine
 from config import Config
 from data.ratings import RatingMatrix, Ratings
 from model.batch import SparseRows, sparse_rows
-from model.optimizer import LBFGS, Evaluation
+from model.lbfgs import LBFGS, Evaluation
 from serving.finished_run import FinishedRun, Member, oriented
 from system.runtime import num_threads
 

@@ -95,7 +95,7 @@ MANY_TRIPLES = [(user, item, 4) for user in range(40) for item in range(40)]
 PUBLISHED = zipped(
     {
         "ml-1m/movies.dat": b"1::Toy Story (1995)::Comedy\n",
-        "ml-1m/ratings.dat": rating_lines(MANY_TRIPLES),  # more than urlretrieve's 8,192-byte block
+        "ml-1m/ratings.dat": rating_lines(MANY_TRIPLES),
         "ml-1m/README": b"terms of use",
     }
 )

@@ -1,7 +1,7 @@
 """A stand-in for the server of the published archive, on loopback.
 
     with ArchiveServer(content) as server:
-        monkeypatch.setattr(downloads.Dataset, "url", server.url)
+        monkeypatch.setattr(datasets.Dataset, "url", server.url)
 """
 
 import threading
@@ -9,12 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class ArchiveServer:
-    """Answers every request with `content`, in one of six moods.
+    """Answers every request with `content`, in one of several moods.
 
     Args:
-        mood: "ok"; "missing" answers 404; "cut" promises all, sends half and closes; "stall" sends
-            half and then nothing; "hang" never answers; "trickle" sends a byte now and
-            then.
+        mood: "ok"; "missing" answers 404; "close" closes without an answer; "nonsense" answers what
+            is no HTTP; "moved" sends to another address, and "loop" to the same one; "cut" promises
+            all, sends half and closes; "stall" sends half and then nothing; "hang" never answers;
+            "trickle" sends a byte now and then; "endless" sends for ever; "unsized" does not say
+            how much will come; "patient" leaves the connection open after the last byte.
     """
 
     def __init__(self, content: bytes, mood: str = "ok"):
@@ -38,20 +40,32 @@ class ArchiveServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 server.num_requests += 1
-                if server.mood == "hang":
+                mood = server.mood
+                if mood == "hang":
                     server._released.wait(10)
-                    return
-                if server.mood == "missing":
+                elif mood == "missing":
                     self.send_error(404)
-                    return
+                elif mood == "nonsense":
+                    self.wfile.write(b"nonsense\r\n")
+                elif mood == "loop" or mood == "moved" and self.path != "/moved":
+                    self.send_response(302)
+                    self.send_header("Location", "/moved" if mood == "moved" else self.path)
+                    self.end_headers()
+                elif mood != "close":
+                    self.send_archive(mood, server.content)
+
+            def send_archive(self, mood, content):
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(server.content)))
+                if mood not in ("unsized", "endless"):
+                    self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                while server.mood == "trickle" and not server._released.wait(0.05):
+                while mood == "trickle" and not server._released.wait(0.05):
                     self.wfile.write(b"P")
-                whole = len(server.content)
-                self.wfile.write(server.content[: whole if server.mood == "ok" else whole // 2])
-                if server.mood == "stall":
+                while mood == "endless" and not server._released.is_set():
+                    self.wfile.write(content)
+                whole = len(content)
+                self.wfile.write(content[: whole // 2 if mood in ("cut", "stall") else whole])
+                if mood in ("stall", "patient"):
                     server._released.wait(10)
 
             def log_message(self, *_):

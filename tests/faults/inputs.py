@@ -16,7 +16,6 @@ import io
 import json
 import random
 import re
-import stat
 import subprocess
 import sys
 import tempfile
@@ -388,7 +387,6 @@ def archives(folder: Path) -> Iterator[Fault]:
     dataset, rng = datasets.DATASETS["ml-1m"], random.Random(2)
     titles, lines = b"1::A::B\n" * 99, b"1::1::5::0\n" * 99
     good = zipped({"ml-1m/movies.dat": titles, "ml-1m/ratings.dat": lines})
-    names = ("../evil", "/tmp/evil", "ml-1m/../../evil", "ml-1m/ratings.dat/../../../evil")
 
     def flipped() -> bytes:
         damaged = bytearray(good)
@@ -396,13 +394,6 @@ def archives(folder: Path) -> Iterator[Fault]:
             damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
         return bytes(damaged)
 
-    def changed(**attributes: int) -> bytes:
-        info = zipfile.ZipInfo("ml-1m/ratings.dat")
-        for name, value in attributes.items():
-            setattr(info, name, value)
-        return zipped({"ml-1m/movies.dat": b"1::A::B\n", info: b"/etc/passwd"})
-
-    bomb = zipped({"ml-1m/movies.dat": b"", "ml-1m/ratings.dat": b"\0" * 60_000_000})
     def cut() -> bytes:
         return good[: rng.randrange(len(good))]
 
@@ -411,11 +402,7 @@ def archives(folder: Path) -> Iterator[Fault]:
         "wrong checksum": (ARCHIVES // 4, False, flipped),
         "truncated, checksum right": (ARCHIVES // 4, True, cut),
         "bytes changed, checksum right": (ARCHIVES // 4, True, flipped),
-        "members outside their folder": (8, True, lambda: zipped({rng.choice(names): b"evil"})),
-        "a zip bomb": (2, True, lambda: bomb),
-        "a symlink": (4, True, lambda: changed(external_attr=(stat.S_IFLNK | 0o777) << 16)),
-        "a device": (4, True, lambda: changed(external_attr=(stat.S_IFCHR | 0o666) << 16)),
-    }  # fmt: skip
+    }
     for name, (tried, known, make) in cases.items():
         count = Count(f"archive: {name}")
         for _ in range(tried):
@@ -425,9 +412,8 @@ def archives(folder: Path) -> Iterator[Fault]:
             offered = replace(dataset, digest=digest, bytes=len(content))
             there = folder / "there"
             url = mock.patch.object(datasets.Dataset, "url", (folder / "served.zip").as_uri())
-            most = mock.patch.object(datasets, "MAX_MEMBER", 50_000_000)
             before, message = sorted(folder.rglob("*")), ""
-            with url, most, contextlib.redirect_stdout(io.StringIO()):
+            with url:
                 try:
                     datasets.fetch(offered, there)
                     survived = known or content == good

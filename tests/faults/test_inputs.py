@@ -25,7 +25,7 @@ def test_damaged_files_of_ratings_are_read_right_or_refused(tmp_path):
 
 def test_damaged_archives_leave_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "ARCHIVES", 40)
-    assert len(survived(inputs.archives(tmp_path))) == 8
+    assert len(survived(inputs.archives(tmp_path))) == 4
 
 
 def test_damaged_records_are_refused(tmp_path, monkeypatch):
