@@ -13,7 +13,6 @@ Shapes at the ends of lines: B rows of a mini-batch, n columns, k units of the f
 and l of the last (the same one, but in a deep model), e ratings observed in the mini-batch.
 """
 
-import importlib.util
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -22,14 +21,14 @@ import numpy as np
 import tensorflow as tf
 
 from config import Config
-from model.batch import Batch, SparseRows, pairs
-from model.dense_engine import DenseEngine
+from data.ratings import RatingMatrix, Split
+from model.batch import Batch, SparseRows, pairs, sparse_rows
+from model.engines import make_engine
+from model.factors import Factors
 from model.optimizer import OPTIMIZERS, counter
-from system.errors import UserError
 from system.random_streams import random_stream
 
 PREDICTION_ROWS = 512  # rows predicted at a time
-SPARSE_DENSITY = 0.2  # `auto` multiplies dense blocks from this share of observed entries on
 ACTIVATIONS = {
     "identity": tf.identity,
     "sigmoid": tf.sigmoid,
@@ -39,57 +38,20 @@ ACTIVATIONS = {
 }
 
 
-def choose_engine(config: Config, density: float) -> str:
-    """The engine, "dense" or "sparse", that the configuration means here.
-
-    "auto": sparse for float32 on a CPU, if Numba is there and at most `SPARSE_DENSITY` of the
-    rating matrix is observed, else dense. Raises UserError for "sparse" without Numba, and for
-    bfloat16 where it would not be faster. What is distributed is dense: Numba's part of a graph
-    serves one CPU.
-    """
-    wanted, precision = config.engine, config.precision
-    numba = importlib.util.find_spec("numba") is not None
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    if precision == "bfloat16" and wanted == "sparse":
-        raise UserError("--precision bfloat16 is for --engine dense: the sparse engine is float32")
-    if precision == "bfloat16" and not on_gpu and not multiplies_bfloat16():
-        raise UserError(
-            "--precision bfloat16: this processor only emulates bfloat16 (it has neither "
-            "AVX512_BF16 nor AMX), which is slower than float32: use --precision float32"
-        )
-    if wanted == "sparse" and not numba:
-        raise UserError("--engine sparse needs Numba: pip install numba, or use --engine dense")
-    if wanted != "auto":
-        return wanted
-    sparse = numba and not on_gpu and density <= SPARSE_DENSITY and precision == "float32"
-    return "sparse" if sparse and not config.distribute else "dense"
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16 products, as far as Linux tells."""
-    cpu = Path("/proc/cpuinfo")
-    flags = set(cpu.read_text(encoding="utf-8").split()) if cpu.exists() else set()
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
-
-
 class AutoRec(tf.Module):
     """The parameters V, W, mu, b (and a deep model's inner layers), their objective, its
     optimiser, and prediction.
 
     What a row and a column are (items and users, or the reverse) is the caller's business.
     `num_columns` is n; `scale` the lowest and highest rating, which a bounded output activation
-    spans; `config` gives everything else, initialisation seed included. Its engine "sparse"
-    computes from observed entries with `num_threads` threads (sparse_engine.py); any other
-    value, with dense products in TensorFlow (dense_engine.py). Made in the scope of a
-    tf.distribute strategy, it is trained by all its replicas together.
+    spans; `density` the share of observed entries, by which the engine "auto" is chosen
+    (model/engines.py); `config` gives everything else, initialisation seed included. Made in the
+    scope of a tf.distribute strategy, it is trained by all its replicas together.
     """
 
     def __init__(
-        self,
-        num_columns: int,
-        config: Config,
-        scale: tuple[float, float] = (1.0, 5.0),
-        num_threads: int = 1,
+        self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
+        density: float = 0.0,
     ) -> None:
         super().__init__(name="autorec")
         self.config, self.scale = config, scale
@@ -107,16 +69,11 @@ class AutoRec(tf.Module):
             for i, (shape, seed) in enumerate(zip(pairwise(sizes), seeds[2:], strict=True), 2)
         ]
         self.steps = counter(0, tf.int64)
-        self.drop_seeds = random_stream(config.random_seed, "dropout").integers(
+        self.dropout_seeds = random_stream(config.random_seed, "dropout").integers(
             2**31, size=len(sizes) + 1
         )
         self.optimizer = OPTIMIZERS[config.optimizer_method](self.parameters, config)
-        if config.engine == "sparse":
-            from model.sparse_engine import SparseEngine  # Numba is needed here only
-
-            self.engine = SparseEngine(num_threads)
-        else:
-            self.engine = DenseEngine(config.precision)
+        self.engine = make_engine(config, density)
 
     @property
     def parameters(self) -> list[tf.Variable]:
@@ -138,30 +95,31 @@ class AutoRec(tf.Module):
         saved.write(str(prefix))
 
     def hidden(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The last hidden layer (B, l) from the first one's products z = R V (B, k)."""
+        """Return the last hidden layer (B, l) from the first one's products z = R V (B, k)."""
         activation = ACTIVATIONS[self.config.hidden_activation]
         rate = self.config.dropout if training else 0.0
-        h = self.drop(activation(z + self.mu), rate, 1)
+        h = self.dropout(activation(z + self.mu), rate, 1)
         for layer, (weights, biases) in enumerate(self.inner, 2):
-            h = self.drop(activation(h @ weights + biases), rate, layer)
+            h = self.dropout(activation(h @ weights + biases), rate, layer)
         return h
 
-    def drop(self, x: tf.Tensor, rate: float, layer: int) -> tf.Tensor:
-        """Dropout (Srivastava et al., 2014) of `x`, drawn anew for each layer and step."""
+    def dropout(self, x: tf.Tensor, rate: float, layer: int) -> tf.Tensor:
+        """Return `x` after dropout (Srivastava et al., 2014), drawn anew for each layer and
+        step."""
         if not rate:
             return x
         replica, step = tf.distribute.get_replica_context(), self.steps
         if replica.num_replicas_in_sync > 1:  # every replica leaves out something else
             number = tf.cast(replica.replica_id_in_sync_group, step.dtype)
             step = step * replica.num_replicas_in_sync + number
-        seed = tf.stack([tf.constant(self.drop_seeds[layer]), step])
+        seed = tf.stack([tf.constant(self.dropout_seeds[layer]), step])
         return tf.nn.experimental.stateless_dropout(x, rate, seed)
 
     def output(self, x: tf.Tensor) -> tf.Tensor:
-        """f; a bounded activation spans the rating scale."""
+        """Return f(x); a bounded activation spans the rating scale."""
         return output(self.config.output_activation, x, self.scale)
 
-    def start_at(self, rating: float) -> None:
+    def initialise_bias(self, rating: float) -> None:
         """Set b so that f(b) is `rating`, or near it at the ends of the scale."""
         low, high = self.scale
         share = min(max((rating - low) / (high - low), 0.01), 0.99)
@@ -171,7 +129,7 @@ class AutoRec(tf.Module):
     def objective(
         self, batch: Batch, share: tf.Tensor | float = 1.0
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """J(B), equation 2 over one mini-batch, and its squared error: two float32 scalars.
+        """Return J(B), equation 2 over one mini-batch, and its squared error: two float32 scalars.
 
         Omega is equation 2's ||W||^2 + ||V||^2 under "plain" regularisation, times `share`;
         under "weighted" each column's part counts once per rating that the column has in the
@@ -179,7 +137,7 @@ class AutoRec(tf.Module):
         """
         config, weighted = self.config, self.config.regularization == "weighted"
         count = batch.count if weighted else tf.fill([self.V.shape[0]], tf.cast(share, tf.float32))
-        inputs = self.drop(batch.ratings, config.input_dropout, 0)
+        inputs = self.dropout(batch.ratings, config.input_dropout, 0)
         z, omega_V = self.engine.input_product(batch, inputs, self.V, count)
         product, omega_W = self.engine.output_product(batch, self.hidden(z, True), self.Wt, count)
         prediction = self.output(product + tf.gather(self.b, batch.column))
@@ -194,8 +152,8 @@ class AutoRec(tf.Module):
     def gradients(
         self, ratings: SparseRows, rows: tf.Tensor, share: tf.Tensor | float = 1.0
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        """dJ(B) for each of `parameters`, J(B) and the squared error, all float32; B is `rows`
-        (int64 [B]) of `ratings`."""
+        """Return dJ(B) for each of `parameters`, J(B) and the squared error, all float32; B is
+        `rows` (int64 [B]) of `ratings`."""
         with tf.GradientTape() as tape:
             batch = self.engine.gather(ratings, rows, self.V.shape[0])
             cost, squared_error = self.objective(batch, share)
@@ -203,7 +161,7 @@ class AutoRec(tf.Module):
         return [tf.convert_to_tensor(gradient) for gradient in gradients], cost, squared_error
 
     def clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Each component within the limit, if the configuration says so."""
+        """Return each component within the limit, if the configuration says so."""
         if not self.config.grad_clip:
             return gradients
         limit = self.config.grad_clip_limit
@@ -215,7 +173,7 @@ class AutoRec(tf.Module):
         """Train on every row of `ratings` once, in `order` (int64 [rows]), one step a mini-batch;
         a full-batch optimiser takes one step.
 
-        Returns the sum of J(B) over the steps, Ω included, and the training RMSE of the running
+        Return the sum of J(B) over the steps, Ω included, and the training RMSE of the running
         epoch: unclipped, each mini-batch scored just before the update it causes.
         """
         if self.optimizer.full_batch:
@@ -245,9 +203,10 @@ class AutoRec(tf.Module):
         return total[0], total[1]
 
     def _step(self, ratings, rows, learning_rate):
-        """One replica's share of a mini-batch's step: every so many-th of its rows, perhaps none.
-        Gradients, cost and squared error are sums over rows, so the replicas' are added; plain Ω is
-        no such sum, and each brings its share. Returns the batch's cost and squared error."""
+        """Take one replica's share of a mini-batch's step: every so many-th of its rows, perhaps
+        none. Gradients, cost and squared error are sums over rows, so the replicas' are added;
+        plain Ω is no such sum, and each brings its share. Return the batch's cost and squared
+        error."""
         replica = tf.distribute.get_replica_context()
         number, count = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
         if count == 1:
@@ -264,7 +223,8 @@ class AutoRec(tf.Module):
 
     @tf.function
     def _full_gradients(self, ratings):
-        """The gradients over all rows, summed over blocks of them, with plain Ω counted once."""
+        """Return the gradients over all rows, summed over blocks of them, with plain Ω counted
+        once."""
         total = tf.zeros(2, tf.float64)
         sums = [tf.zeros_like(x) for x in self.parameters]
         num_rows = tf.size(ratings.indptr, tf.int64) - 1
@@ -278,7 +238,7 @@ class AutoRec(tf.Module):
         return sums, total[0], total[1]
 
     def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The reconstruction, from `ratings`, of the (row, column) pairs: float32 [pairs].
+        """Return the reconstruction, from `ratings`, of the (row, column) pairs: float32 [pairs].
 
         rows, columns: integers [pairs], in any order. What is predicted depends on the ratings
         given and on nothing else: a test rating is predicted from training ratings by passing
@@ -287,9 +247,7 @@ class AutoRec(tf.Module):
         order = np.lexsort((columns, rows))
         predictions = np.empty(len(rows), np.float32)
         predictions[order] = self._predict(
-            ratings,
-            tf.constant(rows[order], tf.int64),
-            tf.constant(columns[order], tf.int64),
+            ratings, tf.constant(rows[order], tf.int64), tf.constant(columns[order], tf.int64),
         )
         return predictions
 
@@ -304,21 +262,22 @@ class AutoRec(tf.Module):
             stop = tf.minimum(start + PREDICTION_ROWS, num_rows)
             first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
             wanted = pairs(rows[first:last] - start, columns[first:last], stop - start)
-            hidden = self.represent(ratings, tf.range(start, stop))
+            hidden = self.encode(ratings, tf.range(start, stop))
             product, _ = self.engine.output_product(wanted, hidden, self.Wt, tf.zeros_like(self.b))
             prediction = self.output(product + tf.gather(self.b, wanted.column))
             blocks = blocks.write(blocks.size(), prediction)
         return blocks.concat()
 
-    def represent(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
-        """The last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B, l]."""
+    def encode(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
+        """Return the last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B,
+        l]."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
         z, _ = self.engine.input_product(batch, batch.ratings, self.V, tf.zeros_like(self.b))
         return self.hidden(z)
 
     @tf.function
-    def codes(self, ratings: SparseRows) -> tf.Tensor:
-        """`represent` of every row, in blocks: float32 [rows, l]."""
+    def encode_all(self, ratings: SparseRows) -> tf.Tensor:
+        """Return `encode` of every row, in blocks: float32 [rows, l]."""
         blocks = tf.TensorArray(
             tf.float32, 0, True, infer_shape=False, element_shape=[None, self.Wt.shape[1]]
         )
@@ -326,18 +285,26 @@ class AutoRec(tf.Module):
         for start in tf.range(0, num_rows, PREDICTION_ROWS):
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             rows = tf.range(start, tf.minimum(start + PREDICTION_ROWS, num_rows))
-            blocks = blocks.write(blocks.size(), self.represent(ratings, rows))
+            blocks = blocks.write(blocks.size(), self.encode(ratings, rows))
         return blocks.concat()
 
-    def reconstruct(self, codes: tf.Tensor, first: int, last: int) -> tf.Tensor:
-        """The reconstruction of columns first..last-1 from hidden `codes` (float32 [B, l]):
-        float32 [B, last - first], dense."""
-        product = tf.matmul(codes, self.Wt[first:last], transpose_b=True)
-        return self.output(product + self.b[first:last])
+    def predict_test(self, split: Split) -> np.ndarray:
+        """Return `predict` of the test ratings, in their order, from the training ratings."""
+        return self.predict(sparse_rows(split.train), split.test.rows, split.test.indices)
+
+    def factors(self, train: RatingMatrix) -> list[Factors]:
+        """Return the model as it predicts from the ratings `train`, for the CPU."""
+        codes = self.encode_all(sparse_rows(train)).numpy()
+        return [
+            Factors(
+                self.config.orientation, codes, self.Wt.numpy(), self.b.numpy(),
+                self.config.output_activation, self.scale,
+            )
+        ]
 
 
 def output(activation: str, x: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:
-    """`activation` of `x`; a bounded one spans `scale`."""
+    """Return `activation` of `x`; a bounded one spans `scale`."""
     low, high = scale
     if activation == "sigmoid":
         return low + (high - low) * tf.sigmoid(x)
@@ -347,6 +314,6 @@ def output(activation: str, x: tf.Tensor, scale: tuple[float, float]) -> tf.Tens
 
 
 def normal(name: str, shape: tuple[int, int], stddev: float, seed: np.ndarray) -> tf.Variable:
-    """Truncated normal values with mean 0, from `seed` (integers [2])."""
+    """Return truncated normal values with mean 0, from `seed` (integers [2])."""
     values = tf.random.stateless_truncated_normal(shape, seed, stddev=stddev)
     return tf.Variable(values, name=name)

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import Config, Parser
+from command_line import Parser
+from config import Config
 from evaluation.metrics import RECONSTRUCTION
-from records.progress import tell
+from records.progress import print_line
+from records.run_folder import SUMMARY, read_settings, read_summary
 from system.errors import UserError, printable, run_program
-from system.files import read_json, write_csv
+from system.files import write_csv
 
 # Column -> its name in summary.json; a run over several splits has `_mean` and `_ci95` of it.
 MEASURES = {
@@ -37,7 +39,7 @@ NOT_ALWAYS = ("validation RMSE", "reconstruction RMSE (test ratings as input)")
 SORTS = {"rmse": "test RMSE", "mae": "MAE", "ndcg": "NDCG@10", "seconds": "seconds"}
 # These have columns of their own, or change no result.
 NOT_COMPARED = {"dataset", "preset", "num_splits", "run_name", "display_step", "checkpoint_every",
-                "comet", "tensorboard"}  # fmt: skip
+                "comet", "tensorboard"}
 # What leaves a setting to the data or the machine, so that it can be compared with nothing.
 OPEN = {"rating_scale": [], "engine": "auto", "split_seed": None}
 
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("compare.py", description="Table several runs side by side.",
-                    allow_abbrev=False)  # fmt: skip
+                    allow_abbrev=False)
     parser.add_argument("folders", nargs="+", help="run folders, as results/*")
     parser.add_argument("--sort", choices=SORTS, help="the best first (default: as given)")
     parser.add_argument("--csv", metavar="FILE", help="write the table to this new file, too")
@@ -80,9 +82,9 @@ def compare(given: argparse.Namespace) -> None:
     if not results:
         raise UserError("no run among these folders: name run folders, as results/*")
     if given.sort:
-        results.sort(key=lambda result: place(result, SORTS[given.sort]))
+        results.sort(key=lambda result: sort_key(result, SORTS[given.sort]))
     columns = differing(results)
-    tell(as_markdown([cells(result, columns, results) for result in results]))
+    print_line(as_markdown([cells(result, columns, results) for result in results]))
     if given.csv:
         try:
             write_csv(Path(given.csv), [figures(result, columns) for result in results])
@@ -97,33 +99,28 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
         try:
             result = read_result(folder)
         except UserError as error:
-            tell(f"left out: {error}", sys.stderr)
+            print_line(f"left out: {error}", sys.stderr)
             continue
         if result:
             results.append(result)
         else:
             others.append(str(folder))
     if others:
-        tell(f"left out, as no run: {', '.join(others)}", sys.stderr)
+        print_line(f"left out, as no run: {', '.join(others)}", sys.stderr)
     return results
 
 
 def read_result(folder: Path) -> Result | None:
     """What `folder` says, None if it is no run's; UserError if it is damaged."""
-    several = (folder / "settings.json").exists()
-    record, summary = (
-        read(folder / name) for name in ("settings.json" if several else "config.json",
-                                         "summary.json")
-    )  # fmt: skip
+    several, record = read_settings(folder)
+    summary = read_summary(folder)
     if not record and "status" not in summary:
         return None
     known = record | {k: summary[k] for k in ("dataset", "preset") if k in summary}
     suffix = "_mean" if several else ""
     return Result(
-        name=folder.resolve().name,
-        dataset=str(known.get("dataset", "?")),
-        preset=str(known.get("preset", "?")),
-        status=str(summary.get("status", "no result yet")),
+        name=folder.resolve().name, dataset=str(known.get("dataset", "?")),
+        preset=str(known.get("preset", "?")), status=str(summary.get("status", "no result yet")),
         splits=int(number(folder, summary, "num_splits") or 0) if several else 1,
         means=measures(folder, summary, suffix),
         halves=measures(folder, summary, "_ci95") if several else {},
@@ -131,21 +128,16 @@ def read_result(folder: Path) -> Result | None:
     )
 
 
-def read(place: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is no file."""
-    return read_json(place) if place.is_file() else {}
-
-
 def measures(folder: Path, summary: dict[str, Any], suffix: str) -> dict[str, float]:
     """The measures, by column, that are in a summary under their names with `suffix`."""
-    found = {name: number(folder, summary, f"{key}{suffix}") for name, key in MEASURES.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    values = {name: number(folder, summary, f"{key}{suffix}") for name, key in MEASURES.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def number(folder: Path, summary: dict[str, Any], name: str) -> float | None:
     value = summary.get(name)
     if value is not None and (type(value) not in (int, float) or not abs(value) < 1e300):
-        raise UserError(f"{folder / 'summary.json'} is damaged: {name} is no number")
+        raise UserError(f"{folder / SUMMARY} is damaged: {name} is no number")
     return value
 
 
@@ -154,7 +146,7 @@ def settings_of(record: dict[str, Any], several: bool) -> dict[str, Any]:
     record does not have had its default; those that each split chose for itself say so."""
     if not record:
         return {}
-    defaults = json.loads(json.dumps(Config().recorded()))
+    defaults = json.loads(json.dumps(Config().to_dict()))
     settings = {name: record.get(name, default) for name, default in defaults.items()}
     if several and isinstance(settings["tune"], list):
         settings |= {name: "chosen" for name in map(str, settings["tune"]) if name in settings}
@@ -169,17 +161,17 @@ def settings_of(record: dict[str, Any], several: bool) -> dict[str, Any]:
 def differing(results: Sequence[Result]) -> list[str]:
     """The settings that are not the same in all runs which have a record of them."""
     records = [result.settings for result in results if result.settings]
-    names = dict.fromkeys(name for record in records for name in record)
-    found = [
-        name for name in names
+    every = dict.fromkeys(name for record in records for name in record)
+    names = [
+        name for name in every
         if len({json.dumps(record[name]) for record in records if name in record}) > 1
-    ]  # fmt: skip
+    ]
     if all(record.get("split_seed") == record["random_seed"] for record in records):
-        found = [name for name in found if name != "split_seed"]  # it says nothing more
-    return found
+        names = [name for name in names if name != "split_seed"]  # it says nothing more
+    return names
 
 
-def place(result: Result, column: str) -> tuple[bool, float]:
+def sort_key(result: Result, column: str) -> tuple[bool, float]:
     """Where a run stands when the best is first; those without a result are last."""
     value = result.means.get(column)
     if value is None:
@@ -190,13 +182,13 @@ def place(result: Result, column: str) -> tuple[bool, float]:
 def cells(result: Result, columns: Sequence[str], results: Sequence[Result]) -> dict[str, str]:
     """A row for people."""
     shown = [name for name in MEASURES if name not in NOT_ALWAYS
-             or any(name in other.means for other in results)]  # fmt: skip
-    found = {name: rounded(result, name) for name in shown}
-    seconds = found.pop("seconds")
+             or any(name in other.means for other in results)]
+    row = {name: rounded(result, name) for name in shown}
+    seconds = row.pop("seconds")
     kind = {"run": result.name, "dataset": result.dataset, "preset": result.preset,
-            "splits": str(result.splits)}  # fmt: skip
+            "splits": str(result.splits)}
     settings = {name: as_text(result.settings.get(name, "?")) for name in columns}
-    return kind | found | settings | {"seconds": seconds, "status": result.status}
+    return kind | row | settings | {"seconds": seconds, "status": result.status}
 
 
 def rounded(result: Result, name: str) -> str:
@@ -219,11 +211,11 @@ def as_text(value: Any) -> str:
 
 def figures(result: Result, columns: Sequence[str]) -> dict[str, Any]:
     """A row for programs, with every digit, under the names of summary.json and config.json."""
-    found = {"run": result.name, "dataset": result.dataset, "preset": result.preset,
-             "status": result.status, "splits": result.splits}  # fmt: skip
+    row = {"run": result.name, "dataset": result.dataset, "preset": result.preset,
+             "status": result.status, "splits": result.splits}
     for name, key in MEASURES.items():
-        found |= {key: result.means.get(name), f"{key}_ci95": result.halves.get(name)}
-    return found | {name: as_text(result.settings.get(name, "?")) for name in columns}
+        row |= {key: result.means.get(name), f"{key}_ci95": result.halves.get(name)}
+    return row | {name: as_text(result.settings.get(name, "?")) for name in columns}
 
 
 def as_markdown(rows: Sequence[dict[str, str]]) -> str:

@@ -1,16 +1,15 @@
-"""Every hyper-parameter, once: its default, its range, its help and its command-line flag."""
+"""Every hyper-parameter, once: its default, its range and its help; and what presets name, members
+of blends and the grid."""
 
-import argparse
+import itertools
 import math
 import os
 import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from system.errors import UserError
-from system.files import read_json
 
 DATA_DIR_VARIABLE = "AUTOREC_DATA_DIR"
 ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")
@@ -29,24 +28,20 @@ PLAIN_NAME: Check = (
 )
 
 
-def option(
-    default: Any,
-    group: str,
-    text: str,
-    check: Check | None = None,
-    choices: Sequence[str] | None = None,
-    place: bool = False,
+def flag(
+    default: Any, group: str, text: str, check: Check | None = None,
+    choices: Sequence[str] | None = None, recorded: bool = True,
 ) -> Any:
-    """A field of `Config` that is also a flag. `place`: it says where a run is, not what, and no
-    record repeats it."""
+    """Return a field of `Config` that is also a flag. Not `recorded` is what says where a run is,
+    and not what."""
     return field(
         default=default,
-        metadata=dict(group=group, text=text, check=check, choices=choices, place=place),
+        metadata=dict(group=group, text=text, check=check, choices=choices, recorded=recorded),
     )
 
 
-def constant(value: Any) -> Any:
-    """A field of `Config` that is recorded like the others and has no flag."""
+def fixed(value: Any) -> Any:
+    """Return a field of `Config` that is recorded like the others and has no flag."""
     return field(default=value, init=False)
 
 
@@ -63,49 +58,67 @@ PRESETS: dict[str, dict[str, Any]] = {
         "score_reconstruction": True,
     },
     "best": {"members": ("deep", "wide", "weighted", "user")},
-}  # fmt: skip
+}
+
+# What --tune chooses from. The bounds are those of an exploration; the choice is each split's own.
+GRID: dict[str, Sequence[Any]] = {
+    "lambda_value": (30.0, 40.0),
+    "base_lr": (0.003, 0.005),
+    "decay_epoch_step": (15, 20),
+}
+
+# What --members names: settings over those of the configuration. They were chosen on ratings held
+# out of seed 1994's training ratings, each model for itself.
+MEMBERS: dict[str, dict[str, Any]] = {
+    "item": {"orientation": "item", "regularization": "plain", "lambda_value": 40.0,
+             "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
+    "denoising": {"orientation": "item", "regularization": "plain", "lambda_value": 20.0,
+                  "input_dropout": 0.5, "base_lr": 0.005, "decay_epoch_step": 20,
+                  "train_epoch": 100},
+    "wide": {"orientation": "item", "regularization": "plain", "lambda_value": 15.0,
+             "hidden_neuron": (1000,), "input_dropout": 0.7, "base_lr": 0.005,
+             "decay_epoch_step": 15, "train_epoch": 75},
+    "deep": {"orientation": "item", "regularization": "plain", "lambda_value": 0.2,
+             "lambda_encoder": 25.0, "lambda_decoder": 25.0, "hidden_neuron": (500, 250, 500),
+             "pretrain_epoch": 60, "input_dropout": 0.5, "base_lr": 0.005, "decay_epoch_step": 20,
+             "train_epoch": 120},
+    "weighted": {"orientation": "item", "regularization": "weighted", "lambda_value": 1.0,
+                 "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
+    "user": {"orientation": "user", "regularization": "weighted", "lambda_value": 1.0,
+             "base_lr": 0.003, "decay_epoch_step": 25, "train_epoch": 120},
+}
 
 
 @dataclass(frozen=True)
 class Config:
     """One run's settings. Raises `UserError` if a value is out of its range."""
 
-    resume: str | None = option(
-        None, "experiment",
-        "go on with the run in this folder, from its last checkpoint; its settings are kept, "
-        "but --train_epoch may grow",
-        place=True,
+    resume: str | None = flag(
+        None, "experiment", "go on with the run in this folder, from its last checkpoint; its "
+        "settings are kept, but --train_epoch may grow", recorded=False
     )
-    preset: str = option(
-        "default", "experiment",
-        "settings to start from, which other flags override: paper (its I-AutoRec, lambda and "
-        "learning rate chosen by validation), seed (the earlier program's protocol), best "
-        "(several models, blended)",
-        choices=tuple(PRESETS),
+    preset: str = flag(
+        "default", "experiment", "settings to start from, which other flags override: paper (its "
+        "I-AutoRec, lambda and learning rate chosen by validation), seed (the earlier program's "
+        "protocol), best (several models, blended)", choices=tuple(PRESETS)
     )
-    num_splits: int = option(
-        1, "experiment",
-        "repeat the run with as many consecutive seeds, and report mean and 95 %% interval",
-        AT_LEAST_1,
+    num_splits: int = flag(
+        1, "experiment", "repeat the run with as many consecutive seeds, and report mean and 95 "
+        "%% interval", AT_LEAST_1
     )
-    tune: tuple[str, ...] = option(
-        (), "experiment",
-        "settings to choose from their grid (experiments.py) by validation ratings: lambda_value, "
-        "base_lr, decay_epoch_step",
-        choices=("lambda_value", "base_lr", "decay_epoch_step"),
+    tune: tuple[str, ...] = flag(
+        (), "experiment", "settings to choose from their grid (config.py) by validation ratings: "
+        "lambda_value, base_lr, decay_epoch_step", choices=tuple(GRID)
     )
-    members: tuple[str, ...] = option(
-        (), "experiment",
-        "models (experiments.py) to blend with weights learned on validation ratings: item, "
-        "denoising, wide, deep, weighted, user",
-        choices=("item", "denoising", "wide", "deep", "weighted", "user"),
+    members: tuple[str, ...] = flag(
+        (), "experiment", "models (config.py) to blend with weights learned on validation "
+        "ratings: item, denoising, wide, deep, weighted, user", choices=tuple(MEMBERS)
     )
-    score_reconstruction: bool = option(
-        False, "experiment",
-        "score the reconstruction of test ratings given as input, too: the earlier program's "
-        "measure, which leaks",
+    score_reconstruction: bool = flag(
+        False, "experiment", "score the reconstruction of test ratings given as input, too: the "
+        "earlier program's measure, which leaks"
     )
-    dataset: str | None = option(
+    dataset: str | None = flag(
         None,
         "data",
         "which ratings to train on: ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, netflix, "
@@ -113,183 +126,164 @@ class Config:
         "where MovieLens-1M is neither on disk nor to be downloaded",
         (lambda x: 0 < len(x) and "\0" not in x, "a dataset's name or a file"),
     )
-    data_dir: str | None = option(
+    data_dir: str | None = flag(
         None, "data", "folder of the dataset's files (default: one of the dataset's name; for "
-        f"ml-1m, ${DATA_DIR_VARIABLE} if that is set)", place=True,
+        f"ml-1m, ${DATA_DIR_VARIABLE} if that is set)", recorded=False,
     )
-    columns: str | None = option(
+    columns: str | None = flag(
         None, "data", "user, item, rating and perhaps timestamp of a file: names of its header, or "
         "positions from 1, as in userId,movieId,rating (default: what its header says, or the "
         "first)",
         (lambda x: len(set(x.split(","))) == len(x.split(",")) in (3, 4) and all(x.split(",")),
          "three or four different names or numbers, with commas between them"),
     )
-    rating_scale: tuple[float, ...] = option(
+    rating_scale: tuple[float, ...] = flag(
         (), "data", "lowest and highest rating there can be, if they are not the dataset's",
         (lambda x: len(x) in (0, 2) and all(map(math.isfinite, x)) and list(x) == sorted(set(x)),
          "two numbers, the lower one first"),
     )
-    test_file: str | None = option(
+    test_file: str | None = flag(
         None, "data", "file of the test ratings; those of --dataset are all for training "
         "(default: none)",
         (lambda x: 0 < len(x) and "\0" not in x, "a file"),
     )
-    split: str = option(
-        "random", "data", "which ratings are for testing: random ones, or the latest by timestamp",
-        choices=("random", "time"),
+    split: str = flag(
+        "random", "data", "which ratings are for testing: random ones, or the latest by "
+        "timestamp", choices=("random", "time")
     )
-    train_ratio: float = option(0.9, "data", "share of the ratings to train on", FRACTION)
-    validation_ratio: float = option(
+    train_ratio: float = flag(0.9, "data", "share of the ratings to train on", FRACTION)
+    validation_ratio: float = flag(
         0.0, "data", "share of the training ratings to hold out and choose the epoch by", SHARE
     )
-    split_seed: int | None = option(
+    split_seed: int | None = flag(
         None, "data", "seed of the split (default: --random_seed)", NOT_NEGATIVE
     )
-    orientation: str = option(
-        "item",
-        "model",
-        "what a row is: item (I-AutoRec) or user (U-AutoRec)",
-        choices=("item", "user"),
+    orientation: str = flag(
+        "item", "model", "what a row is: item (I-AutoRec) or user (U-AutoRec)",
+        choices=("item", "user")
     )
-    hidden_neuron: tuple[int, ...] = option(
+    hidden_neuron: tuple[int, ...] = flag(
         (500,), "model", "hidden units; several numbers make a deep model, as in 500 250 500",
         (lambda x: len(x) > 0 and min(x) >= 1, "one or more whole numbers, each at least 1"),
     )
-    hidden_activation: str = option(
+    hidden_activation: str = flag(
         "sigmoid", "model", "g, after every hidden layer", choices=ACTIVATION_NAMES
     )
-    output_activation: str = option(
+    output_activation: str = flag(
         "identity", "model", "f; sigmoid and tanh span the rating scale", choices=ACTIVATION_NAMES
     )
-    initial_bias: str = option(
+    initial_bias: str = flag(
         "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
-        choices=("zero", "mean"),
+        choices=("zero", "mean")
     )
-    lambda_value: float = option(1.0, "model", "regularisation strength, lambda", NOT_NEGATIVE)
-    lambda_encoder: float | None = option(
+    lambda_value: float = flag(1.0, "model", "regularisation strength, lambda", NOT_NEGATIVE)
+    lambda_encoder: float | None = flag(
         None, "model", "lambda of V alone (default: --lambda_value)", NOT_NEGATIVE
     )
-    lambda_decoder: float | None = option(
+    lambda_decoder: float | None = flag(
         None, "model", "lambda of W alone (default: --lambda_value)", NOT_NEGATIVE
     )
-    regularization: str = option(
-        "weighted",
-        "model",
-        "weighted: a column's weights once per rating it has in the batch; "
-        "plain: equation 2 of the paper, all weights once a batch",
-        choices=("weighted", "plain"),
+    regularization: str = flag(
+        "weighted", "model", "weighted: a column's weights once per rating it has in the batch; "
+        "plain: equation 2 of the paper, all weights once a batch", choices=("weighted", "plain")
     )
-    dropout: float = option(
-        0.0, "model", "share of each hidden layer's units left out of a training step",
-        SHARE,
+    dropout: float = flag(
+        0.0, "model", "share of each hidden layer's units left out of a training step", SHARE
     )
-    input_dropout: float = option(
+    input_dropout: float = flag(
         0.0, "model", "share of the input ratings left out of a training step; all are "
-        "reconstructed", SHARE,
+        "reconstructed", SHARE
     )
-    train_epoch: int = option(500, "training", "number of epochs", AT_LEAST_1)
-    batch_size: int = option(512, "training", "rows in a mini-batch", AT_LEAST_1)
-    pretrain_epoch: int = option(
+    train_epoch: int = flag(500, "training", "number of epochs", AT_LEAST_1)
+    batch_size: int = flag(512, "training", "rows in a mini-batch", AT_LEAST_1)
+    pretrain_epoch: int = flag(
         0, "training", "epochs of greedy layer-wise pre-training of a deep model", NOT_NEGATIVE
     )
-    optimizer_method: str = option(
-        "Adam",
-        "training",
-        "optimiser; RProp and LBFGS take one step an epoch, on all rows at once",
-        choices=("Adam", "RMSProp", "RProp", "LBFGS"),
+    optimizer_method: str = flag(
+        "Adam", "training", "optimiser; RProp and LBFGS take one step an epoch, on all rows at "
+        "once", choices=("Adam", "RMSProp", "RProp", "LBFGS")
     )
-    engine: str = option(
-        "auto",
-        "training",
-        "sparse: products of observed ratings only, for the CPU; dense: whole matrices; "
-        "auto: whichever is faster here",
-        choices=("auto", "dense", "sparse"),
+    engine: str = flag(
+        "auto", "training", "sparse: products of observed ratings only, for the CPU; dense: "
+        "whole matrices; auto: whichever is faster here", choices=("auto", "dense", "sparse")
     )
-    precision: str = option(
-        "float32",
-        "training",
-        "of the dense engine's products; parameters, loss and updates are float32 always",
-        choices=("float32", "bfloat16"),
+    precision: str = flag(
+        "float32", "training", "of the dense engine's products; parameters, loss and updates are "
+        "float32 always", choices=("float32", "bfloat16")
     )
-    grad_clip: bool = option(
+    grad_clip: bool = flag(
         False, "training", "clip each gradient component to [-5, 5]; alone, it means true"
     )
-    base_lr: float = option(0.001, "training", "learning rate of the first epochs", POSITIVE)
-    decay_epoch_step: int = option(
+    base_lr: float = flag(0.001, "training", "learning rate of the first epochs", POSITIVE)
+    decay_epoch_step: int = flag(
         50, "training", "epochs between two steps of the learning rate", AT_LEAST_1
     )
-    decay_rate: float = option(
-        0.5, "training", "factor of the learning rate at each step", RATE
+    decay_rate: float = flag(0.5, "training", "factor of the learning rate at each step", RATE)
+    patience: int = flag(
+        0, "training", "with --validation_ratio: stop after so many epochs without a new lowest "
+        "validation RMSE; 0: never", NOT_NEGATIVE
     )
-    patience: int = option(
-        0, "training",
-        "with --validation_ratio: stop after so many epochs without a new lowest validation "
-        "RMSE; 0: never",
-        NOT_NEGATIVE,
+    distribute: str | None = flag(
+        None, "training", "mirrored: on all GPUs of this machine; workers: on the machines in "
+        "the environment variable TF_CONFIG, one process each (default: this process alone)",
+        choices=("mirrored", "workers"), recorded=False
     )
-    distribute: str | None = option(
-        None,
-        "training",
-        "mirrored: on all GPUs of this machine; workers: on the machines in the environment "
-        "variable TF_CONFIG, one process each (default: this process alone)",
-        choices=("mirrored", "workers"),
-        place=True,
-    )
-    random_seed: int = option(
+    random_seed: int = flag(
         1994, "training", "seed of split, initialisation and shuffling", NOT_NEGATIVE
     )
-    display_step: int = option(
+    display_step: int = flag(
         1, "output", "evaluate and print every so many epochs, and always the last", AT_LEAST_1
     )
-    checkpoint_every: int = option(
+    checkpoint_every: int = flag(
         50, "output", "keep what --resume goes on from every so many epochs, and after the last",
-        AT_LEAST_1,
+        AT_LEAST_1
     )
-    results_dir: str = option("results", "output", "where run folders are made", place=True)
-    run_name: str | None = option(
+    results_dir: str = flag("results", "output", "where run folders are made", recorded=False)
+    run_name: str | None = flag(
         None, "output", "name of the run folder (default: made of the settings and UTC time)",
-        PLAIN_NAME,
+        PLAIN_NAME
     )
-    comet: str = option(
+    comet: str = flag(
         "auto",
         "output",
         "Comet experiment; auto: online if an API key is configured, else an offline archive",
         choices=("auto", "online", "offline", "off"),
     )
-    tensorboard: bool = option(
-        False, "output", "write summaries for TensorBoard into the run folder; alone, it means true"
+    tensorboard: bool = flag(
+        False, "output", "write summaries for TensorBoard into the run folder; alone, it means "
+        "true"
     )
 
-    init_stddev: float = constant(0.03)  # of the truncated normal that V and W start from
-    grad_clip_limit: float = constant(5.0)
-    adam_beta_1: float = constant(0.9)
-    adam_beta_2: float = constant(0.999)
-    adam_epsilon: float = constant(1e-8)
-    rmsprop_decay: float = constant(0.9)
-    rmsprop_epsilon: float = constant(1e-7)
-    rprop_eta_plus: float = constant(1.2)
-    rprop_eta_minus: float = constant(0.5)
-    rprop_delta_min: float = constant(1e-6)
-    rprop_delta_max: float = constant(50.0)
-    lbfgs_memory: int = constant(10)  # pairs of s and y
-    lbfgs_armijo: float = constant(1e-4)  # c1 and c2 of the weak Wolfe conditions
-    lbfgs_wolfe: float = constant(0.9)
-    lbfgs_max_trials: int = constant(25)  # evaluations in a line search
-    lbfgs_min_cosine: float = constant(1e-7)  # between s and y: float32's rounding
+    init_stddev: float = fixed(0.03)  # of the truncated normal that V and W start from
+    grad_clip_limit: float = fixed(5.0)
+    adam_beta_1: float = fixed(0.9)
+    adam_beta_2: float = fixed(0.999)
+    adam_epsilon: float = fixed(1e-8)
+    rmsprop_decay: float = fixed(0.9)
+    rmsprop_epsilon: float = fixed(1e-7)
+    rprop_eta_plus: float = fixed(1.2)
+    rprop_eta_minus: float = fixed(0.5)
+    rprop_delta_min: float = fixed(1e-6)
+    rprop_delta_max: float = fixed(50.0)
+    lbfgs_memory: int = fixed(10)  # pairs of s and y
+    lbfgs_armijo: float = fixed(1e-4)  # c1 and c2 of the weak Wolfe conditions
+    lbfgs_wolfe: float = fixed(0.9)
+    lbfgs_max_trials: int = fixed(25)  # evaluations in a line search
+    lbfgs_min_cosine: float = fixed(1e-7)  # between s and y: float32's rounding
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden_neuron, int):  # Config(hidden_neuron=500), for convenience
             object.__setattr__(self, "hidden_neuron", (self.hidden_neuron,))
-        for option_field in flag_fields():
-            value, allowed = getattr(self, option_field.name), option_field.metadata
+        for each in flag_fields():
+            value, allowed = getattr(self, each.name), each.metadata
             if value is None:
                 continue
             if allowed["check"] and not allowed["check"][0](value):
-                raise UserError(f"--{option_field.name} {value!r}: must be {allowed['check'][1]}")
+                raise UserError(f"--{each.name} {value!r}: must be {allowed['check'][1]}")
             several = value if isinstance(value, tuple) else (value,)
             if allowed["choices"] and not set(several) <= set(allowed["choices"]):
                 names = ", ".join(allowed["choices"])
-                raise UserError(f"--{option_field.name} {value!r}: must be one of {names}")
+                raise UserError(f"--{each.name} {value!r}: must be one of {names}")
         self.check_combinations()
 
     def check_combinations(self) -> None:
@@ -342,24 +336,6 @@ class Config:
                 "and the dense engine: leave one of them out"
             )
 
-    @classmethod
-    def of_run(cls, folder: str | Path, **others: Any) -> "Config":
-        """The settings of the run in `folder`, to go on with it, with `others` over them."""
-        folder = Path(folder) if Path(folder).name.strip(".") else Path(folder).resolve()
-        place = folder / "config.json"
-        if (folder / "settings.json").exists():
-            raise UserError(
-                f"{folder} holds several splits: repeat the command that made it, and it goes on"
-            )
-        if not place.exists():
-            raise UserError(f"{folder} holds no config.json of a run: nothing to go on with")
-        where = dict(results_dir=str(folder.parent), run_name=folder.name, resume=str(folder))
-        record = read_json(place)
-        try:
-            return cls.from_record(record, **where, **others)
-        except UserError as error:
-            raise UserError(f"{place}: {error}") from error
-
     @property
     def encoder_lambda(self) -> float:
         return self.lambda_value if self.lambda_encoder is None else self.lambda_encoder
@@ -368,17 +344,17 @@ class Config:
     def decoder_lambda(self) -> float:
         return self.lambda_value if self.lambda_decoder is None else self.lambda_decoder
 
-    def recorded(self) -> dict[str, Any]:
-        """Every setting but the paths, which tell of a machine and not of the experiment."""
-        places = {f.name for f in flag_fields() if f.metadata["place"]}
-        return {name: value for name, value in asdict(self).items() if name not in places}
+    def to_dict(self) -> dict[str, Any]:
+        """Return every setting but the paths, which tell of a machine and not of the experiment."""
+        paths = {f.name for f in flag_fields() if not f.metadata["recorded"]}
+        return {name: value for name, value in asdict(self).items() if name not in paths}
 
     @classmethod
-    def from_record(cls, content: dict[str, Any], **others: Any) -> "Config":
-        """The settings in `content`, what `recorded` returned and JSON kept, with `others` over
-        them. One that is not there has its default, as a version that did not know it had.
+    def from_dict(cls, content: dict[str, Any], **others: Any) -> "Config":
+        """Return the settings in `content`, what `to_dict` returned and JSON kept, with `others`
+        over them. One that is not there has its default, as a version that did not know it had.
 
-        Raises UserError for a value of another type or out of range, and for a constant that this
+        Raise UserError for a value of another type or out of range, and for a constant that this
         version has changed.
         """
         hints, settings = get_type_hints(cls), {}
@@ -400,19 +376,19 @@ class Config:
         return cls(**settings, **others)
 
     def learning_rate(self, epoch: int) -> float:
-        """The step-decayed learning rate of `epoch`, which counts from 1."""
+        """Return the step-decayed learning rate of `epoch`, which counts from 1."""
         return self.base_lr * self.decay_rate ** ((epoch - 1) // self.decay_epoch_step)
 
     def ratings_folder(self) -> str:
-        """`--data_dir`, or a folder of the dataset's name; for ml-1m, the environment's before
-        that."""
+        """Return `--data_dir`, or a folder of the dataset's name; for ml-1m, the environment's
+        before that."""
         name = self.dataset or "ml-1m"
         set_folder = os.environ.get(DATA_DIR_VARIABLE) if name == "ml-1m" else None
         return self.data_dir or set_folder or name
 
 
 def is_of(value: Any, hint: Any) -> bool:
-    """Whether `value` is of the type `hint`, one of those that `Config` uses."""
+    """Return whether `value` is of the type `hint`, one of those that `Config` uses."""
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(is_of(x, get_args(hint)[0]) for x in value)
     if get_args(hint):  # of a union
@@ -423,93 +399,26 @@ def is_of(value: Any, hint: Any) -> bool:
 
 
 def flag_fields() -> list:
-    """The fields of `Config` that have a flag."""
+    """Return the fields of `Config` that have a flag."""
     return [f for f in fields(Config) if f.init]
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
-
-
-def boolean(text: str) -> bool:
-    """`true` or `false`, as a word: `bool("False")` would be true."""
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in words:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return words[text.lower()]
+def grid(config: Config) -> list[dict[str, Any]]:
+    """Return the points of `GRID` over the settings in `config.tune`."""
+    every = itertools.product(*(GRID[name] for name in config.tune))
+    return [dict(zip(config.tune, values, strict=True)) for values in every]
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
-    """The configuration that a command line asks for. Exits with code 2 if it is unusable.
-
-    A flag that is given overrides the preset, and is not tuned.
-    """
-    parser = Parser(
-        prog="main.py",
-        description="Train AutoRec (Sedhain et al., WWW 2015) and record the run.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    groups: dict[str, Any] = {}
-    types = get_type_hints(Config)
-    for f in flag_fields():
-        group = f.metadata["group"]
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
-        groups[group].add_argument(f"--{f.name}", **flag_settings(f, types[f.name]))
-    given = vars(parser.parse_args(arguments))
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    if "resume" in given:
-        try:
-            return resumed(given)
-        except UserError as error:
-            parser.error(str(error))
-    settings = PRESETS[given.get("preset", "default")] | given
-    if "tune" not in given:
-        settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
-    elif both := set(given["tune"]) & set(given):
-        parser.error(f"--{both.pop()} is given, and to be chosen by --tune: leave one out")
-    try:
-        return Config(**settings)
-    except UserError as error:
-        parser.error(str(error))
-
-
-def resumed(given: dict[str, Any]) -> Config:
-    """The settings of the run in the folder `given["resume"]`, and of the flags `given` beside it
-    those that may be others now."""
-    free = ("data_dir", "comet", "tensorboard", "train_epoch", "distribute")
-    config = Config.of_run(given["resume"])
-    for name, value in given.items():
-        found = getattr(config, name)
-        if name not in ("resume", *free) and value != found:
-            raise UserError(
-                f"--{name} {value}: the run in {given['resume']} has {found}, and goes on with it"
-            )
-    if given.get("train_epoch", config.train_epoch) < config.train_epoch:
-        raise UserError(
-            f"--train_epoch {given['train_epoch']}: the run in {given['resume']} has "
-            f"{config.train_epoch}, and may only be made longer"
-        )
-    return replace(config, **{name: given[name] for name in free if name in given})
-
-
-def flag_settings(f: Any, hint: Any) -> dict[str, Any]:
-    """What argparse needs to know of a field's flag."""
-    several = get_origin(hint) is tuple
-    value_type = (*get_args(hint), hint)[0]  # int of int | None, and of tuple[int, ...]
-    default = " ".join(map(str, f.default)) if several else f.default
-    shown = "" if default in (None, "") else f" (default: {default})"
-    settings: dict[str, Any] = dict(help=f.metadata["text"] + shown)
-    if several:
-        settings.update(nargs="+", metavar="NAME" if f.metadata["choices"] else None)
-    if value_type is bool:
-        settings.update(type=boolean, nargs="?", const=True, metavar="true|false")
-    elif f.metadata["choices"]:
-        settings.update(choices=f.metadata["choices"])
-    else:
-        settings.update(type=value_type, metavar=value_type.__name__.upper())
-    return settings
+def member_configs(config: Config) -> list[Config]:
+    """Return the settings of each of `config.members`: what `config` has set otherwise than by
+    default, and else the member's own. They share the split, and each has an initialisation and a
+    shuffling of its own."""
+    default = Config()
+    own = [
+        {k: v for k, v in MEMBERS[name].items() if getattr(config, k) == getattr(default, k)}
+        for name in config.members
+    ]
+    return [
+        replace(config, **settings, members=(), random_seed=config.random_seed + i)
+        for i, settings in enumerate(own)
+    ]

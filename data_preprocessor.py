@@ -65,15 +65,16 @@ def split_ratings(
     def matrix(part: np.ndarray) -> RatingMatrix:
         return RatingMatrix.from_triples(rows[part], columns[part], ratings.values[part], shape)
 
-    return Split(matrix(train), matrix(test), matrix(validation) if num_validation else None)
+    held_out = matrix(validation) if num_validation else None
+    return Split(matrix(train), matrix(test), held_out, orientation)
 
 
-def load_ratings(config: Config, say: Callable[[str], None] = print) -> Ratings:
+def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     """The ratings that `config` names, and which of them are test ratings if that is not random.
 
     A published dataset is read from `config.ratings_folder()`, and downloaded into it if it is not
     there. Without a name, a file and a network, the synthetic stand-in takes the place of ml-1m,
-    and `say` is told so; with a name that is an error. `say` is also told what was found in a file
+    and `log` is told so; with a name that is an error. `log` is also told what was found in a file
     that is none of the published ones. Raises UserError for data that is missing or malformed.
     """
     name, scale = config.dataset or "ml-1m", config.rating_scale or None
@@ -83,14 +84,14 @@ def load_ratings(config: Config, say: Callable[[str], None] = print) -> Ratings:
         )
     if name in DATASETS:
         scale = scale or DATASETS[name].scale
-        file = published_file(config, DATASETS[name], say)
+        file = published_file(config, DATASETS[name], log)
     else:
-        file = None if name == "synthetic" else given_file(config, "dataset", say)
+        file = None if name == "synthetic" else given_file(config, "dataset", log)
     if file is None:
         return synthetic(config)
     files = [file]
     if config.test_file:
-        files.append(given_file(config, "test_file", say))
+        files.append(given_file(config, "test_file", log))
     if name not in DATASETS:
         name = plain_name(name)
     return read_ratings(name, files, scale, config.train_ratio if config.split == "time" else None)
@@ -109,7 +110,7 @@ def synthetic(config: Config) -> Ratings:
 
 
 def published_file(
-    config: Config, dataset: Dataset, say: Callable[[str], None]
+    config: Config, dataset: Dataset, log: Callable[[str], None]
 ) -> RatingsFile | None:
     """The ratings of `dataset`, fetched if need be; None if that fails and no name was given."""
     folder = Path(config.ratings_folder())
@@ -126,7 +127,7 @@ def published_file(
                     f"to the network, name the folder of {dataset.ratings} with --data_dir, or "
                     "train on made-up ratings with --dataset synthetic"
                 ) from error
-            say(
+            log(
                 f"MovieLens-1M is not in {folder} and cannot be downloaded ({error}). Training on "
                 "synthetic ratings of its size instead: their RMSE is not MovieLens'."
             )
@@ -146,7 +147,7 @@ def netflix_file(folder: Path) -> NetflixFile:
     )
 
 
-def given_file(config: Config, flag: str, say: Callable[[str], None]) -> RatingsFile:
+def given_file(config: Config, flag: str, log: Callable[[str], None]) -> RatingsFile:
     """The file that the user names with `flag`, also one in `--data_dir`, as a run that is resumed
     knows its files by their names alone; what it is found to be is told."""
     name = getattr(config, flag)
@@ -163,7 +164,7 @@ def given_file(config: Config, flag: str, say: Callable[[str], None]) -> Ratings
             f"with --data_dir), or one of {', '.join(DATASETS)}, synthetic"
         )
     file = open_file(path, config.columns)
-    say(printable(f"Data file {file}"))
+    log(printable(f"Data file {file}"))
     return file
 
 
@@ -182,9 +183,7 @@ def read_ml_1m(path: str | Path) -> Ratings:
 
 
 def read_ratings(
-    name: str,
-    files: Sequence[RatingsFile],
-    scale: tuple[float, float] | None = None,
+    name: str, files: Sequence[RatingsFile], scale: tuple[float, float] | None = None,
     train_ratio: float | None = None,
 ) -> Ratings:
     """The ratings in `files`: a second one holds the test ratings, and with `train_ratio` they are
@@ -208,14 +207,8 @@ def read_ratings(
         )
     (user_ids, user_ranks), (item_ids, item_ranks) = users.ranked(), items.ranked()
     ratings = Ratings(
-        name,
-        user_ranks[joined(parts, "users")],
-        item_ranks[joined(parts, "items")],
-        joined(parts, "values"),
-        user_ids,
-        item_ids,
-        scale or (lowest, highest),
-        held_out,
+        name, user_ranks[joined(parts, "users")], item_ranks[joined(parts, "items")],
+        joined(parts, "values"), user_ids, item_ids, scale or (lowest, highest), held_out,
     )
     refuse_duplicates(files, len(parts[0].values), ratings)
     return ratings

@@ -2,207 +2,191 @@
 blended, and the earlier program's leaking measure.
 
 Test ratings are seen here by `reconstruction` alone, which exists to show what that does; the
-others are given training and validation ratings.
+others are given training and validation ratings. What is recorded goes through the `records` that
+the functions are handed: records/run_records.py has them.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from AutoRec import AutoRec, choose_engine
-from config import Config
-from data.ratings import Ratings, Split
+from AutoRec import AutoRec
+from config import Config, grid, member_configs
+from data.ratings import RatingMatrix, Ratings, Split
 from data_preprocessor import split_ratings
-from evaluation.evaluate import item_vectors, scores, user_blocks
-from evaluation.metrics import Scores
+from evaluation.metrics import Scores, cold_pairs, final_predictions, score
 from model.batch import sparse_rows
-from pretraining import pretrain
+from model.factors import Factors
 from system.errors import Diverged
-from training import HeldOut
+from training import Evaluator, TrainState, build, pretrain, train_epochs
 
-# Trains a model on a split; what it is trained for is told in words.
-Train = Callable[[AutoRec, Split, str], object]
-
-FOR_WEIGHTS, FOR_RESULT = "for the weights", "for the result"  # what a blend trains models for
 VALIDATION_RATIO = 0.1  # of the training ratings, to choose settings or learn weights by
 
-# What --tune chooses from. The bounds are those of an exploration; the choice is each split's own.
-GRID: dict[str, Sequence[Any]] = {
-    "lambda_value": (30.0, 40.0),
-    "base_lr": (0.003, 0.005),
-    "decay_epoch_step": (15, 20),
-}
 
-# What --members names: settings over those of the configuration. They were chosen on ratings held
-# out of seed 1994's training ratings, each model for itself.
-MEMBERS: dict[str, dict[str, Any]] = {
-    "item": {"orientation": "item", "regularization": "plain", "lambda_value": 40.0,
-             "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
-    "denoising": {"orientation": "item", "regularization": "plain", "lambda_value": 20.0,
-                  "input_dropout": 0.5, "base_lr": 0.005, "decay_epoch_step": 20,
-                  "train_epoch": 100},
-    "wide": {"orientation": "item", "regularization": "plain", "lambda_value": 15.0,
-             "hidden_neuron": (1000,), "input_dropout": 0.7, "base_lr": 0.005,
-             "decay_epoch_step": 15, "train_epoch": 75},
-    "deep": {"orientation": "item", "regularization": "plain", "lambda_value": 0.2,
-             "lambda_encoder": 25.0, "lambda_decoder": 25.0, "hidden_neuron": (500, 250, 500),
-             "pretrain_epoch": 60, "input_dropout": 0.5, "base_lr": 0.005, "decay_epoch_step": 20,
-             "train_epoch": 120},
-    "weighted": {"orientation": "item", "regularization": "weighted", "lambda_value": 1.0,
-                 "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
-    "user": {"orientation": "user", "regularization": "weighted", "lambda_value": 1.0,
-             "base_lr": 0.003, "decay_epoch_step": 25, "train_epoch": 120},
-}  # fmt: skip
+class Purpose(Enum):
+    """What a model of a blend is trained for."""
+
+    WEIGHTS = "for the weights"
+    RESULT = "for the result"
 
 
-def build(
-    config: Config,
-    split: Split,
-    scale: tuple[float, float],
-    threads: int,
-    after_epoch: Callable[[], object] = lambda: None,
-) -> AutoRec:
-    """The model that `config` means for the training ratings of `split`, pre-trained if that is
-    asked for; `after_epoch` is called after every epoch of that, and may raise to end it."""
-    config = replace(config, engine=choose_engine(config, split.train.density))
-    model = AutoRec(split.train.num_columns, config, scale, threads)
-    if config.initial_bias == "mean":
-        model.start_at(float(split.train.values.mean()))
-    if config.pretrain_epoch:
-        pretrain(model, split.train, threads, after_epoch)
-    return model
-
-
-def grid(config: Config) -> list[dict[str, Any]]:
-    """The points of `GRID` over the settings in `config.tune`."""
-    every = itertools.product(*(GRID[name] for name in config.tune))
-    return [dict(zip(config.tune, values, strict=True)) for values in every]
+def tune(config: Config, ratings: Ratings, records: Any) -> Config:
+    """Return `config` with the settings in `config.tune` as validation ratings choose them."""
+    if not config.tune:
+        return config
+    points = grid(config)
+    for point in points[len(records.tuned()) :]:
+        records.log_point(point, validation_rmse(config, point, ratings, records.stop_if_asked))
+    rmses = records.tuned()
+    config = replace(config, **points[rmses.index(min(rmses))])
+    records.log_settings(config)
+    return config
 
 
 def validation_rmse(
-    config: Config, point: dict[str, Any], ratings: Ratings, threads: int, train: Train
+    config: Config, point: dict[str, Any], ratings: Ratings, after_epoch: Callable[[], object]
 ) -> float:
-    """What the settings of `point` are worth: the last epoch's RMSE of validation ratings, a
+    """Return what the settings of `point` are worth: the last epoch's RMSE of validation ratings, a
     tenth of the training ratings of `config`'s split; infinite if training diverges. The test
     ratings are not looked at."""
     split = validation_split(config, ratings)
     trial = replace(config, **point, display_step=config.train_epoch)
-    model = build(trial, split, ratings.scale, threads)
+    model = build(trial, split.train, ratings.scale)
+    pretrain(model, split.train, after_epoch)
     try:
-        train(model, split, ", ".join(f"{name} {value:g}" for name, value in point.items()))
+        for _ in train_epochs(TrainState(model, split), split):
+            after_epoch()
     except Diverged:
         return math.inf
-    return HeldOut(model, split, split.test)(sparse_rows(split.train)).rmse
+    return Evaluator(model, split, split.test)(sparse_rows(split.train)).rmse
 
 
 def validation_split(config: Config, ratings: Ratings) -> Split:
-    """The training ratings of `config`'s split, parted again: a tenth of them is the test side."""
+    """Return the training ratings of `config`'s split, parted again: a tenth of them is the test
+    side."""
     split = split_ratings(
         ratings, config.train_ratio, config.split_seed, config.orientation, VALIDATION_RATIO
     )
-    return Split(split.train, split.validation)
+    return replace(split, test=split.validation, validation=None)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of a blend: its settings, weight and lone scores, how it predicts, and what it has
-    learned of the items."""
+    """One model of a blend: its settings, weight and lone scores, and what it predicts."""
 
     config: Config
     weight: float
     validation_rmse: float
     test_rmse: float
     model: AutoRec
-    predict_block: Callable[[int, int], np.ndarray]
-    item_vectors: np.ndarray
+    predictions: np.ndarray  # raw, of the test ratings
 
     def row(self) -> dict[str, Any]:
-        """The member's line in members.csv."""
-        shown = ("orientation", "hidden_neuron", "regularization", "lambda_value", "dropout",
-                 "base_lr", "train_epoch", "random_seed")  # fmt: skip
-        found = {name: getattr(self, name) for name in ("weight", "validation_rmse", "test_rmse")}
-        return found | {name: getattr(self.config, name) for name in shown}
+        """Return the member's line in members.csv."""
+        settings = ("orientation", "hidden_neuron", "regularization", "lambda_value", "dropout",
+                    "base_lr", "train_epoch", "random_seed")
+        scores = ("weight", "validation_rmse", "test_rmse")
+        return {name: getattr(self, name) for name in scores} | {
+            name: getattr(self.config, name) for name in settings
+        }
 
 
-def blend(
-    config: Config,
-    ratings: Ratings,
-    threads: int,
-    train: Train,
-    after_epoch: Callable[[], object] = lambda: None,
-) -> tuple[list[Member], np.ndarray, Split]:
-    """Train `config.members` and blend them with weights learned on validation ratings.
+@dataclass(frozen=True)
+class Blend:
+    """Several models: their predictions, clipped to the scale, are summed by weight."""
+
+    members: list[Member]
+    scale: tuple[float, float]
+
+    def predict_test(self, split: Split) -> np.ndarray:
+        """Return what was predicted of the test ratings: float64 [pairs]."""
+        weights = np.array([member.weight for member in self.members])
+        return weights @ np.clip([member.predictions for member in self.members], *self.scale)
+
+    def factors(self, train: RatingMatrix) -> list[Factors]:
+        """Return each member as it predicts from `train`, whose rows are items."""
+        sides = {"item": train, "user": train.transposed()}
+        return [
+            replace(factors, weight=member.weight)
+            for member in self.members
+            for factors in member.model.factors(sides[member.config.orientation])
+        ]
+
+    def save(self, prefix: Path) -> None:
+        """Write each member's parameters, as `AutoRec.save`, under `prefix`_1 and so on."""
+        for number, member in enumerate(self.members, 1):
+            member.model.save(f"{prefix}_{number}")
+
+
+def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]:
+    """Train `config.members`, blend them with weights learned on validation ratings, and return the
+    blend and its split, whose rows are items.
 
     Every member is trained twice: without a tenth of the training ratings, which then choose the
-    weights, and with all of them, for the result. Returns the members, the blend's raw
-    predictions of the test ratings (float64 [pairs]) and the split, whose rows are items. `train`
-    is called once for every training, and may raise to end it all; so may `after_epoch`, which is
-    called after every epoch of pre-training.
+    weights, and with all of them, for the result.
     """
     config = replace(config, orientation="item")
-    whole = split_ratings(ratings, config.train_ratio, config.split_seed)
-    part, settings = validation_split(config, ratings), member_configs(config)
-
-    def fit(split: Split, step: str) -> tuple[list[AutoRec], list[np.ndarray]]:
-        models, predictions = [], []
-        for number, member in enumerate(settings, 1):
-            own = oriented(split, member)
-            model = build(member, own, ratings.scale, threads, after_epoch)
-            train(model, own, f"{step}, model {number}")
-            pairs = split.test.rows, split.test.indices
-            pairs = pairs if member.orientation == "item" else pairs[::-1]
-            models.append(model)
-            predictions.append(model.predict(sparse_rows(own.train), *pairs))
-        return models, predictions
-
-    _, held_out = fit(part, FOR_WEIGHTS)
-    models, predictions = fit(whole, FOR_RESULT)
+    split = split_ratings(ratings, config.train_ratio, config.split_seed)
+    part = validation_split(config, ratings)
+    _, held_out = train_members(config, part, ratings.scale, Purpose.WEIGHTS, records)
+    models, predictions = train_members(config, split, ratings.scale, Purpose.RESULT, records)
     weights = blend_weights(np.clip(held_out, *ratings.scale), part.test.values)
-    members = []
-    for member, weight, held, predicted, model in zip(
-        settings, weights, held_out, predictions, models, strict=True
-    ):
-        codes = model.codes(sparse_rows(oriented(whole, member).train))
-        members.append(
-            Member(
-                member,
-                weight=float(weight),
-                validation_rmse=scores(part, held, ratings.scale).rmse,
-                test_rmse=scores(whole, predicted, ratings.scale).rmse,
-                model=model,
-                predict_block=user_blocks(model, codes, member.orientation),
-                item_vectors=item_vectors(model, codes, member.orientation),
-            )
+    members = [
+        Member(
+            member, weight=float(weight),
+            validation_rmse=score_test(part, validation, ratings.scale).rmse,
+            test_rmse=score_test(split, predicted, ratings.scale).rmse, model=model,
+            predictions=predicted,
         )
-    return members, weights @ np.clip(predictions, *ratings.scale), whole
+        for member, weight, validation, predicted, model in zip(
+            member_configs(config), weights, held_out, predictions, models, strict=True
+        )
+    ]
+    records.log_members([member.row() for member in members])
+    return Blend(members, ratings.scale), split
+
+
+def train_members(
+    config: Config, split: Split, scale: tuple[float, float], purpose: Purpose, records: Any,
+) -> tuple[list[AutoRec], list[np.ndarray]]:
+    """Train every member on `split`, whose rows are items; return the models and their raw
+    predictions of its test ratings, in its order."""
+    models, predictions = [], []
+    for number, member in enumerate(member_configs(config), 1):
+        own, kept = oriented(split, member), records.of_member(member, purpose.value, number)
+        model = build(member, own.train, scale)
+        state = kept.restore(TrainState(model, own))
+        if state.is_new:
+            pretrain(model, own.train, records.stop_if_asked)
+        with closing(train_epochs(state, own)) as epochs:
+            for metrics in epochs:
+                kept.log_epoch(metrics, state)
+        pairs = split.test.rows, split.test.indices
+        pairs = pairs if member.orientation == "item" else pairs[::-1]
+        models.append(model)
+        predictions.append(model.predict(sparse_rows(own.train), *pairs))
+    return models, predictions
 
 
 def oriented(split: Split, config: Config) -> Split:
-    """`split`, whose rows are items, as `config` wants its rows."""
-    return split if config.orientation == "item" else split.transposed()
+    """Return `split` with its rows as `config` wants them."""
+    return split if split.orientation == config.orientation else split.transposed()
 
 
-def member_configs(config: Config) -> list[Config]:
-    """The settings of each of `config.members`: what `config` has set otherwise than by default,
-    and else the member's own. They share the split, and each has an initialisation and a
-    shuffling of its own."""
-    default = Config()
-    own = [
-        {k: v for k, v in MEMBERS[name].items() if getattr(config, k) == getattr(default, k)}
-        for name in config.members
-    ]
-    return [
-        replace(config, **settings, members=(), random_seed=config.random_seed + i)
-        for i, settings in enumerate(own)
-    ]
+def score_test(split: Split, predictions: np.ndarray, scale: tuple[float, float]) -> Scores:
+    """Return the scores of raw `predictions` of the test ratings, in their order."""
+    cold = cold_pairs(split.train, split.test.rows, split.test.indices)
+    return score(final_predictions(predictions, cold, scale), split.test.values)
 
 
 def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-    """The weights, none negative, with the least squared error of the weighted sum of
+    """Return the weights, none negative, with the least squared error of the weighted sum of
     `predictions` [members, pairs] against validation `ratings` [pairs]: float64 [members]."""
     from scipy.optimize import nnls  # 30 MB, and few runs blend
 
@@ -211,7 +195,8 @@ def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:
 
 
 def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
-    """The earlier program's measure: the network is given the *test* ratings and the same test
-    ratings are compared with what comes out. Not a prediction, and never to be quoted as one."""
-    evaluate, inputs = HeldOut(model, split, split.test), sparse_rows(split.test)
+    """Return the earlier program's measure: the network is given the *test* ratings and the same
+    test ratings are compared with what comes out. Not a prediction, and never to be quoted as
+    one."""
+    evaluate, inputs = Evaluator(model, split, split.test), sparse_rows(split.test)
     return lambda: evaluate(inputs)

@@ -6,7 +6,7 @@
 The folder, which must be new and appears only when it is whole, holds
 
     autorec/1/saved_model.pb ...    a SavedModel in TensorFlow Serving's layout
-    autorec.npz                     every parameter, see artefact.py
+    autorec.npz                     every parameter, see serving/npz.py
 
 Signatures of the SavedModel; ids are int64 or string, as in the ratings:
 
@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from config import Parser
+from command_line import Parser
 from system.errors import UserError, run_program
 from system.runtime import start_tensorflow
 

@@ -14,36 +14,41 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from typing import Any
 
-from config import Config, parse_arguments
+from command_line import parse_arguments
+from config import Config
 from data.ratings import Ratings
-from data_preprocessor import load_ratings, plain_name
+from data.titles import read_titles
+from data_preprocessor import load_ratings, plain_name, split_ratings
 from records.comet import require_key
-from records.progress import tell
-from records.repeated_runs import SplitsFolder
-from records.run_folder import default_name
-from run import run_split
-from system.errors import run_program
-from system.interruption import Interruption
-from system.runtime import share_freed_memory
+from records.progress import headline, print_line
+from records.repeated_runs import RepeatedRuns
+from records.run_folder import RunFolder, default_name
+from system.distribution import Workers, read_cluster
+from system.errors import reported_errors
+from system.interruption import Interrupted, Interruption
+from system.runtime import share_freed_memory, start_tensorflow
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     config = parse_arguments(arguments)
-    return run_program("main.py", lambda: run(config))
+    with reported_errors("main.py") as outcome:
+        outcome.code = run(config)
+    return outcome.code
 
 
 def run(config: Config) -> int:
-    """Load the ratings and run one split of them, or several. Raises UserError for unusable
-    input."""
+    """Load the ratings and run one split of them, or several; return the exit code. Raise UserError
+    for unusable input."""
     started = time.perf_counter()
     share_freed_memory()
     if config.comet == "online":
         require_key()
-    ratings = load_ratings(config, tell)
+    ratings = load_ratings(config, print_line)
     config = resolve(config, ratings)
     with Interruption() as interruption:
         if config.num_splits == 1:
@@ -54,13 +59,60 @@ def run(config: Config) -> int:
 
 
 def resolve(config: Config, ratings: Ratings) -> Config:
-    """`config` with what it left open filled in, so that the record says what was done."""
+    """Return `config` with what it left open filled in, so that the record says what was done."""
     split_seed = config.random_seed if config.split_seed is None else config.split_seed
     test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
     return replace(
         config, dataset=ratings.name, split_seed=split_seed, test_file=test_file,
         rating_scale=ratings.scale,
-    )  # fmt: skip
+    )
+
+
+def run_split(
+    config: Config, ratings: Ratings, interruption: Interruption, started: float
+) -> dict[str, Any]:
+    """Train on one split of the ratings, evaluate and record; return the summary.
+
+    `started` is when the user's waiting began (time.perf_counter). Raise UserError if the settings
+    do not fit the data or the machine, before anything is written. Of several workers, the first
+    one keeps the records and has a summary.
+    """
+    split = split_ratings(
+        ratings, config.train_ratio, config.split_seed, config.orientation, config.validation_ratio
+    )
+    cluster = read_cluster(config.distribute)
+    folder = None if cluster.index else RunFolder.of(config, ratings.fingerprint)
+    print_line(headline(config, ratings, split))
+    start_tensorflow()
+    from evaluation.evaluate import evaluate
+    from experiments import blend, reconstruction, tune
+    from model.engines import choose_engine
+    from records.run_records import open_records
+    from training import TrainState, build, pretrain, train_epochs
+
+    config = replace(config, engine=choose_engine(config, split.train.density))
+    workers = Workers(config.distribute, cluster, print_line)
+    with open_records(
+        config, ratings, split, folder, workers, interruption, started
+    ) as records:
+        measure = None
+        if config.members:
+            model, split = blend(config, ratings, records)
+        else:
+            config = tune(config, ratings, records)
+            with workers.scope():
+                model = build(config, split.train, ratings.scale)
+            state = records.restore(TrainState(model, split))
+            if state.is_new:
+                pretrain(model, split.train, records.stop_if_asked)
+            if config.score_reconstruction:
+                measure = reconstruction(model, split)
+            with closing(train_epochs(state, split, measure)) as epochs, suppress(Interrupted):
+                for metrics in epochs:
+                    records.log_epoch(metrics, state)
+        titles = read_titles(ratings.name, config.ratings_folder())
+        records.finish(model, evaluate(model, split), titles, measure and measure())
+    return records.summary
 
 
 def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> None:
@@ -70,26 +122,24 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
     began is gone on with.
     """
     config = replace(config, run_name=config.run_name or default_name(config))
-    with closing(SplitsFolder(config, ratings.fingerprint)) as folder:
+    with closing(RepeatedRuns(config, ratings.fingerprint)) as runs:
         for number in range(config.num_splits):
             one = replace(
-                config,
-                num_splits=1,
-                random_seed=config.random_seed + number,
-                split_seed=config.split_seed + number,
-                results_dir=str(folder.path),
+                config, num_splits=1, random_seed=config.random_seed + number,
+                split_seed=config.split_seed + number, results_dir=str(runs.path),
                 run_name=f"split_{config.split_seed + number}",
             )
-            summary = folder.finished(one)
+            summary = runs.finished(one)
             if summary:
-                tell(f"{one.run_name} is finished: test RMSE {summary['final_test_rmse']:.4f}")
+                print_line(f"{one.run_name} is finished: "
+                           f"test RMSE {summary['final_test_rmse']:.4f}")
             else:
-                one = folder.unfinished(one)
+                one = runs.unfinished(one)
                 summary = run_split(one, ratings, interruption, time.perf_counter())
             if interruption.requested:
                 return
-            folder.add(one, summary)
-        tell(folder.table())
+            runs.add(one, summary)
+        print_line(runs.table())
 
 
 def stop(number: int, _: object) -> None:

@@ -22,13 +22,14 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-from config import Config, Parser
+from command_line import Parser
+from config import Config
 from data.titles import read_titles
-from records.progress import Progress, tell
+from records.progress import Progress, print_line
 from serving.npz import NAME, npz_dataset, read_npz
 from serving.recommender import Recommender, predict, recommend, similar, top
 from system.errors import UserError, run_program
-from system.files import whole
+from system.files import atomic_write
 from system.runtime import start_tensorflow
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
@@ -82,7 +83,7 @@ def answer(given: argparse.Namespace) -> None:
     recommender = open_recommender(given.run, given.data_dir, given.ratings)
     unfiltered = recommender.rated is None and (given.user is not None or given.all)
     if unfiltered:
-        note("An export holds no ratings: what a user has rated is not left out.")
+        warn("An export holds no ratings: what a user has rated is not left out.")
     if given.all:
         write_top(recommender, given.n, given.all)
     elif given.predict:
@@ -92,33 +93,33 @@ def answer(given: argparse.Namespace) -> None:
         table = predict(recommender, users, items)
         cold = int(((table["user_ratings"] == 0) | (table["item_ratings"] == 0)).sum())
         if cold:
-            note(f"{cold:,} of {len(table):,} pairs have a user or an item without training "
-                 "ratings: predicted 3.")  # fmt: skip
-        show(table, given, index=False)
+            warn(f"{cold:,} of {len(table):,} pairs have a user or an item without training "
+                 "ratings: predicted 3.")
+        print_table(table, given, index=False)
     elif given.user is not None:
         user = as_ids(pd.Series([given.user]), recommender.user_ids, "--user")[0]
         table = recommend(recommender, user, given.n)
         known = recommender.user_ratings[recommender.user(user)]
         heading = f"For user {user}, from {known:,} training ratings:"
-        show(table, given, heading)
+        print_table(table, given, heading)
     else:
         item = as_ids(pd.Series([given.item]), recommender.item_ids, "--item")[0]
         table = similar(recommender, item, given.n)
         title = recommender.titles.get(str(item), f"item {item}")
         heading = f"Like {title}, by {recommender.item_ratings[recommender.item(item)]:,} ratings:"
-        show(table, given, heading)
+        print_table(table, given, heading)
 
 
 def open_recommender(run: str, data_dir: str | None, ratings: str | None) -> Recommender:
     """The recommender of a run folder, with the new `ratings` taken in, or of an export."""
-    place = Path(run) / NAME if (Path(run) / NAME).is_file() else Path(run)
+    path = Path(run) / NAME if (Path(run) / NAME).is_file() else Path(run)
     folder = Config(data_dir=data_dir).ratings_folder()
-    if place.is_file():
+    if path.is_file():
         if ratings:
-            raise UserError(f"--ratings needs the run's own ratings, which {place} does not hold: "
-                            "name the run folder")  # fmt: skip
-        recommender = read_npz(place)
-        titles = read_titles(npz_dataset(place), folder)
+            raise UserError(f"--ratings needs the run's own ratings, which {path} does not hold: "
+                            "name the run folder")
+        recommender = read_npz(path)
+        titles = read_titles(npz_dataset(path), folder)
         return recommender.titled(titles)
     start_tensorflow()
     from serving.finished_run import read_run
@@ -142,7 +143,7 @@ def read_table(path: str, columns: Sequence[str]) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""],
-                            skipinitialspace=True, skip_blank_lines=False)  # fmt: skip
+                            skipinitialspace=True, skip_blank_lines=False)
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
     except pd.errors.EmptyDataError as error:
@@ -204,14 +205,14 @@ def write_top(recommender: Recommender, n: int, path: str) -> None:
     with new_file(path) as file:
         for number, block in enumerate(top(recommender, n)):
             block.to_csv(file, index=False, header=number == 0, float_format="%.4f",
-                         lineterminator="\n")  # fmt: skip
+                         lineterminator="\n")
             done += block["user"].nunique()
             progress.count(done, total, time.perf_counter() - started)
         progress.close()
-    note(f"{path}: the best {n} of {done:,} users.")
+    warn(f"{path}: the best {n} of {done:,} users.")
 
 
-def show(
+def print_table(
     table: pd.DataFrame, given: argparse.Namespace, heading: str = "", index: bool = True
 ) -> None:
     """Print or write `table`, as text, CSV or JSON."""
@@ -226,7 +227,7 @@ def show(
         with new_file(given.output) as file:
             file.write(text)
     else:
-        tell(text, end="")
+        print_line(text, end="")
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -240,9 +241,9 @@ def as_text(table: pd.DataFrame) -> str:
     return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
 
 
-def note(text: str) -> None:
+def warn(text: str) -> None:
     """Tell a person something, beside what a program may read."""
-    tell(text, sys.stderr)
+    print_line(text, sys.stderr)
 
 
 def refuse_existing(path: str) -> None:
@@ -254,7 +255,7 @@ def refuse_existing(path: str) -> None:
 def new_file(path: str) -> Iterator[TextIO]:
     """The file `path` to write to; it appears only when it is whole."""
     try:
-        with whole(Path(path)) as unfinished:
+        with atomic_write(Path(path)) as unfinished:
             with open(unfinished, "w", encoding="utf-8", newline="") as file:
                 yield file
     except OSError as error:

@@ -1,22 +1,34 @@
-"""The epochs of a run: train, evaluate, measure."""
+"""Training: the epochs of a model, and the greedy pre-training of a deep one."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 import tensorflow as tf
 
 from AutoRec import AutoRec
+from config import Config
 from data.ratings import RatingMatrix, Split
-from evaluation.metrics import EpochMetrics, Scores, cold_pairs, score
+from evaluation.metrics import EpochMetrics, Scores, cold_pairs, final_predictions, score
 from model.batch import SparseRows, sparse_rows
 from system.errors import Diverged
 from system.random_streams import random_stream
 
 EXPLODED = 1000  # times the width of the rating scale; a bad start may well be off by ten times
+CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
-class State(tf.Module):
+def build(config: Config, train: RatingMatrix, scale: tuple[float, float]) -> AutoRec:
+    """Return the model that `config` means for the ratings `train`, before its first epoch."""
+    model = AutoRec(train.num_columns, config, scale, train.density)
+    if config.initial_bias == "mean":
+        model.initialise_bias(float(train.values.mean()))
+    return model
+
+
+class TrainState(tf.Module):
     """What a training needs to go on as if it had not been interrupted: `tf.train.Checkpoint`
     saves and restores it. The order of the rows and the learning rate follow from the epoch."""
 
@@ -25,7 +37,12 @@ class State(tf.Module):
         self.model = model
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)  # the last finished one
         self.elapsed = tf.Variable(0.0, dtype=tf.float64, trainable=False)  # seconds
-        self.best = Best(model) if split.validation else None
+        self.best = BestEpoch(model) if split.validation else None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no epoch was trained yet."""
+        return int(self.epoch.numpy()) == 0
 
     @property
     def is_done(self) -> bool:
@@ -35,55 +52,47 @@ class State(tf.Module):
         return epoch >= config.train_epoch or 0 < config.patience <= waited
 
 
-def epochs(
-    model: AutoRec,
-    split: Split,
-    reconstruction: Callable[[], Scores] | None = None,
-    state: State | None = None,
+def train_epochs(
+    state: TrainState, split: Split, reconstruction: Callable[[], Scores] | None = None
 ) -> Iterator[EpochMetrics]:
-    """Train `model` on `split.train` for `train_epoch` epochs and yield each one's metrics.
+    """Train `state.model` on `split.train` from where `state` is to `train_epoch` epochs, and yield
+    each one's metrics; `state` is kept up to date.
 
     Every `display_step` epochs, and after the last, the test and validation ratings are predicted
     from the training ratings and scored. With validation ratings, training stops after
     `patience` epochs without a new lowest validation RMSE (0: never), and leaves the model, when
     this iterator ends or is closed, as it was at the lowest. `reconstruction` is the leaking
-    measure of experiments.py, if that is to be recorded beside. `state` is where to go on from;
-    it is kept up to date. Raises Diverged if a number is not finite any more, or the training
-    RMSE is beyond all reason.
+    measure of experiments.py, if that is to be recorded beside. Raise Diverged if a number is not
+    finite any more, or the training RMSE is beyond all reason.
     """
-    config, train = model.config, sparse_rows(split.train)
-    state = state or State(model, split)
-    test = HeldOut(model, split, split.test)
-    validation = split.validation and HeldOut(model, split, split.validation)
+    model, train = state.model, sparse_rows(split.train)
+    config = model.config
+    score_test = Evaluator(model, split, split.test)
+    score_validation = split.validation and Evaluator(model, split, split.validation)
     started = time.perf_counter() - float(state.elapsed.numpy())
     try:
         while not state.is_done:
             epoch = int(state.epoch.numpy()) + 1
             epoch_started = time.perf_counter()
-            learning_rate = config.learning_rate(epoch)
             order = random_stream(config.random_seed, "shuffle", epoch)
             cost, train_rmse = model.train_epoch(
-                train, order.permutation(split.train.num_rows), learning_rate
+                train, order.permutation(split.train.num_rows), config.learning_rate(epoch)
             )
-            evaluate = epoch % config.display_step == 0 or epoch == config.train_epoch
-            scores = test(train) if evaluate else None
-            held_out = validation(train) if evaluate and validation else None
-            leaking = reconstruction() if evaluate and reconstruction else None
-            refuse_divergence(model, epoch, cost, train_rmse, scores)
-            if held_out:
-                state.best.keep(epoch, held_out.rmse)
+            evaluated = epoch % config.display_step == 0 or epoch == config.train_epoch
+            test = score_test(train) if evaluated else None
+            validation = score_validation(train) if evaluated and score_validation else None
+            leaking = reconstruction() if evaluated and reconstruction else None
+            refuse_divergence(model, epoch, cost, train_rmse, test)
+            if validation:
+                state.best.save(epoch, validation.rmse)
             now = time.perf_counter()
             state.epoch.assign(epoch)
             state.elapsed.assign(now - started)
             yield EpochMetrics(
-                epoch=epoch,
-                learning_rate=learning_rate,
-                train_cost=cost,
-                train_rmse=train_rmse,
-                test_cost=scores and scores.squared_error,
-                test_rmse=scores and scores.rmse,
-                test_mae=scores and scores.mae,
-                validation_rmse=held_out and held_out.rmse,
+                epoch=epoch, learning_rate=config.learning_rate(epoch), train_cost=cost,
+                train_rmse=train_rmse, test_cost=test and test.squared_error,
+                test_rmse=test and test.rmse, test_mae=test and test.mae,
+                validation_rmse=validation and validation.rmse,
                 reconstruction_rmse_test_ratings_as_input=leaking and leaking.rmse,
                 epoch_seconds=round(now - epoch_started, 4),
                 elapsed_seconds=round(now - started, 4),
@@ -95,15 +104,15 @@ def epochs(
 
 
 def refuse_divergence(
-    model: AutoRec, epoch: int, cost: float, train_rmse: float, scores: Scores | None
+    model: AutoRec, epoch: int, cost: float, train_rmse: float, test: Scores | None
 ) -> None:
     """Raise Diverged unless all is finite and the training RMSE is at most `EXPLODED` times
     the width of the rating scale."""
-    found = {"training cost": cost, "training RMSE": train_rmse}
-    if scores:
-        found["test RMSE"] = scores.rmse
+    metrics = {"training cost": cost, "training RMSE": train_rmse}
+    if test:
+        metrics["test RMSE"] = test.rmse
     limit = EXPLODED * (model.scale[1] - model.scale[0])
-    for name, value in found.items():
+    for name, value in metrics.items():
         if not math.isfinite(value) or (name == "training RMSE" and value > limit):
             rate = model.config.learning_rate(epoch)
             raise Diverged(
@@ -112,7 +121,7 @@ def refuse_divergence(
             )
 
 
-class HeldOut:
+class Evaluator:
     """Scores of a model's predictions of the `held_out` ratings of a split."""
 
     def __init__(self, model: AutoRec, split: Split, held_out: RatingMatrix) -> None:
@@ -122,10 +131,11 @@ class HeldOut:
     def __call__(self, inputs: SparseRows) -> Scores:
         """Predict from `inputs`, the training ratings, and score."""
         predictions = self.model.predict(inputs, self.held_out.rows, self.held_out.indices)
-        return score(predictions, self.held_out.values, self.cold, self.model.scale)
+        final = final_predictions(predictions, self.cold, self.model.scale)
+        return score(final, self.held_out.values)
 
 
-class Best(tf.Module):
+class BestEpoch(tf.Module):
     """The epoch of the lowest validation RMSE, and the parameters after it."""
 
     def __init__(self, model: AutoRec) -> None:
@@ -135,14 +145,73 @@ class Best(tf.Module):
         self.rmse = tf.Variable(math.inf, dtype=tf.float64, trainable=False)
         self.values = [tf.Variable(x, trainable=False) for x in model.parameters]
 
-    def keep(self, epoch: int, rmse: float) -> None:
+    def save(self, epoch: int, rmse: float) -> None:
+        """Save the parameters as they are after `epoch`, if no RMSE was as low."""
         if rmse < self.rmse.numpy():
             self.epoch.assign(epoch)
             self.rmse.assign(rmse)
-            for value, parameter in zip(self.values, self.model.parameters, strict=True):
-                value.assign(parameter)
+            assign(self.values, self.model.parameters)
 
     def restore(self) -> None:
+        """Set the model's parameters to the saved ones, if there are any."""
         if self.epoch.numpy():
-            for parameter, value in zip(self.model.parameters, self.values, strict=True):
-                parameter.assign(value)
+            assign(self.model.parameters, self.values)
+
+
+def pretrain(
+    model: AutoRec, train: RatingMatrix, after_epoch: Callable[[], object] = lambda: None
+) -> None:
+    """Pre-train a deep model greedily, layer by layer (the paper's section 3, "Going deeper").
+
+    From the outside in, each pair of mirrored layers is trained for `pretrain_epoch` epochs as an
+    autoencoder of one hidden layer: the outermost on the ratings, every other one on the hidden
+    codes of the one before. The hidden sizes must read the same backwards and be odd in number
+    (Config sees to it). The optimiser's own state is not touched. `after_epoch` is called after
+    every epoch, and may raise to end it all. Without `pretrain_epoch`, nothing is done.
+    """
+    config, sizes = model.config, model.config.hidden_neuron
+    if not config.pretrain_epoch:
+        return
+    shallow = train_shallow(train, config, sizes[0], model.scale, after_epoch)
+    assign(model.parameters[:4], shallow.parameters)
+    # An inner autoencoder reconstructs codes: all of them observed, within g's range.
+    inner = replace(
+        config, engine="dense", precision="float32", lambda_encoder=None, lambda_decoder=None,
+        output_activation=config.hidden_activation,
+    )
+    code_range = CODE_RANGES.get(config.hidden_activation, model.scale)
+    for i, size in enumerate(sizes[1 : len(sizes) // 2 + 1]):
+        train = as_ratings(shallow.encode_all(sparse_rows(train)))
+        shallow = train_shallow(train, inner, size, code_range, after_epoch)
+        V, Wt, mu, b = shallow.parameters
+        assign(model.inner[i], (V, mu))
+        assign(model.inner[-1 - i], (tf.transpose(Wt), b))
+
+
+def train_shallow(
+    matrix: RatingMatrix, config: Config, hidden_neuron: int, scale: tuple[float, float],
+    after_epoch: Callable[[], object] = lambda: None,
+) -> AutoRec:
+    """Return an AutoRec of one hidden layer, trained on `matrix` for `pretrain_epoch` epochs."""
+    config = replace(
+        config, hidden_neuron=(hidden_neuron,), train_epoch=config.pretrain_epoch, pretrain_epoch=0,
+    )
+    model = AutoRec(matrix.num_columns, config, scale, matrix.density)
+    rows = sparse_rows(matrix)
+    for epoch in range(1, config.train_epoch + 1):
+        order = random_stream(config.random_seed, "pretraining", hidden_neuron, epoch)
+        model.train_epoch(rows, order.permutation(matrix.num_rows), config.learning_rate(epoch))
+        after_epoch()
+    return model
+
+
+def assign(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def as_ratings(codes: tf.Tensor) -> RatingMatrix:
+    """Return dense codes [rows, units] as a matrix of which everything is observed."""
+    rows, units = codes.shape
+    indices = np.tile(np.arange(units, dtype=np.int32), rows)
+    return RatingMatrix(np.arange(rows + 1) * units, indices, codes.numpy().ravel(), units)

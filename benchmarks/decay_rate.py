@@ -18,7 +18,7 @@ from data.ratings import Split
 from data_preprocessor import load_ratings, split_ratings
 from records.run_folder import results
 from system.errors import run_program
-from system.runtime import num_threads, start_tensorflow
+from system.runtime import start_tensorflow
 
 GRID = (0.96, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 HEAD = """| `--decay_rate` | validation RMSE, last epoch | lowest on the way | training RMSE |
@@ -52,12 +52,10 @@ def line(rate: float, validation: float, train: float, lowest: float) -> str:
 def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[float]:
     """RMSE of the last epoch on the held-out ratings, on the training ones, and the lowest
     held-out RMSE of the epochs 10, 20, ..."""
-    from AutoRec import AutoRec, choose_engine
-    from training import epochs
+    from training import TrainState, build, train_epochs
 
-    config = replace(config, engine=choose_engine(config, split.train.density))
-    model = AutoRec(split.train.num_columns, config, scale, num_threads())
-    found = results(list(epochs(model, split)))
+    model = build(config, split.train, scale)
+    found = results(list(train_epochs(TrainState(model, split), split)))
     names = "final_test_rmse", "final_train_rmse", "best_test_rmse"
     return [found[name] for name in names]
 

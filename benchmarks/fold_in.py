@@ -27,7 +27,7 @@ from data_preprocessor import load_ratings, split_ratings
 from serving.recommender import predict
 from system.errors import run_program
 from system.random_streams import random_stream
-from system.runtime import num_threads, start_tensorflow
+from system.runtime import start_tensorflow
 
 SUMMARY = Path(__file__).parent / "results" / "fold_in" / "summary.csv"
 SHARE = 0.05  # of the items, or users, that are new
@@ -37,14 +37,14 @@ SETTINGS = {
                       decay_epoch_step=20),
     "user": dict(orientation="user", regularization="weighted", base_lr=0.003,
                  decay_epoch_step=25),
-}  # fmt: skip
+}
 NAMES = {
     "item": "I-AutoRec", "denoising": "I-AutoRec, `--input_dropout 0.5`", "user": "U-AutoRec",
-}  # fmt: skip
+}
 COLUMNS = ("model", "seed", "new", "are", "ratings_folded_in", "test_ratings",
            "rmse_trained_with_them", "rmse_folded_in", "difference", "rmse_predicting_3",
            "other_test_ratings_trained", "other_test_ratings_folded_in",
-           "training_seconds", "fold_in_seconds")  # fmt: skip
+           "training_seconds", "fold_in_seconds")
 
 
 def main() -> None:
@@ -106,16 +106,16 @@ def measure(config: Config, ratings: Ratings) -> list[dict]:
 
 def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float]):
     """A finished run on nothing but these (user id, item id, rating) triples, all trained on."""
-    from data.ratings import RatingMatrix, Split
-    from experiments import build
+    from data.ratings import RatingMatrix
     from model.batch import sparse_rows
     from serving.finished_run import FinishedRun, Member, oriented
+    from training import build
 
     ratings = index_ratings("ml-1m", *triples, scale)
     shape = ratings.num_items, ratings.num_users
     train = RatingMatrix.from_triples(ratings.items, ratings.users, ratings.values, shape)
     matrix = oriented(train, config)
-    model, rows = build(config, Split(matrix, matrix), scale, num_threads()), sparse_rows(matrix)
+    model, rows = build(config, matrix, scale), sparse_rows(matrix)
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(config.random_seed, "shuffle", epoch).permutation(matrix.num_rows)
         model.train_epoch(rows, order, config.learning_rate(epoch))

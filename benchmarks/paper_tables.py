@@ -85,7 +85,7 @@ ROWS = [
         "--regularization plain --lambda_value 400 --train_epoch 400", num_splits=1),
     Row("lbfgs", "I-AutoRec, L-BFGS, full batch", "--optimizer_method LBFGS "
         "--regularization plain --lambda_value 400 --train_epoch 400", num_splits=1),
-]  # fmt: skip
+]
 
 
 def main() -> None:
@@ -200,7 +200,7 @@ def markdown(done: list[tuple[Row, list[dict[str, Any]]]], lines: list[dict[str,
     """The table of docs/numbers.md."""
     by_name = {line["row"]: line for line in lines}
     text = ["| MovieLens-1M, 90/10 | test RMSE | paper | splits | `python main.py` |",
-            "| --- | --- | --- | --- | --- |"]  # fmt: skip
+            "| --- | --- | --- | --- | --- |"]
     for row, _ in done:
         paper = "" if row.paper is None else f"{row.paper:.3f}"
         parts = [(row.name, row.text)]
@@ -209,12 +209,12 @@ def markdown(done: list[tuple[Row, list[dict[str, Any]]]], lines: list[dict[str,
                 ("seed_reconstruction", f"{row.text} (75/25): reconstruction RMSE (test ratings "
                  "as input); it reports 0.910"),
                 ("seed_honest", "the same model's honest test RMSE"),
-            ]  # fmt: skip
+            ]
         for name, label in parts:
             line = by_name[name]
             half = f" ± {line['rmse_ci95']:.4f}" if line["num_splits"] > 1 else ""
             text.append(f"| {label} | {line['rmse_mean']:.4f}{half} | {paper} | "
-                        f"{line['num_splits']} | `{command(row)}` |")  # fmt: skip
+                        f"{line['num_splits']} | `{command(row)}` |")
     return "\n".join(text) + "\n"
 
 
@@ -226,7 +226,7 @@ def draw_hidden_units(lines: dict[str, dict[str, Any]]) -> None:
     units, means = [k for k, _ in points], [line["rmse_mean"] for _, line in points]
     halves = [line["rmse_ci95"] or 0 for _, line in points]
     with matplotlib.rc_context({"font.size": 11, "axes.spines.top": False,
-                                "axes.spines.right": False}):  # fmt: skip
+                                "axes.spines.right": False}):
         figure = Figure(figsize=(8, 4.2), dpi=120, layout="constrained")
         axes = figure.add_subplot()
         axes.errorbar(units, means, halves, color=TEST_COLOR, marker="o", markersize=4, capsize=3)
@@ -234,7 +234,7 @@ def draw_hidden_units(lines: dict[str, dict[str, Any]]) -> None:
             xlabel="hidden units", ylabel="test RMSE",
             title=f"I-AutoRec on ml-1m: mean of {points[0][1]['num_splits']} splits, "
             "95 % interval",
-        )  # fmt: skip
+        )
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
         axes.set_xlim(left=0)
         figure.savefig(FOLDER / "hidden_units.png")

@@ -24,7 +24,7 @@ from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
 from data_preprocessor import read_ml_1m, split_ratings
 from system.environment import peak_memory_mb
 from system.errors import run_program
-from system.runtime import num_threads, start_tensorflow
+from system.runtime import start_tensorflow
 
 SIZES = {  # users, items, ratings
     "ml-1m": (ML_1M_USERS, ML_1M_ITEMS, sum(ML_1M_COUNTS)),
@@ -76,16 +76,17 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
         for item, count in enumerate(counts.tolist(), start=1):
             rated = rng.choice(num_users, count, replace=False)
             values = np.clip(np.rint(bias[rated] + rng.normal(0, 0.5) + rng.normal(0, 0.8, count)),
-                             1, 5).astype(int)  # fmt: skip
+                             1, 5).astype(int)
             ends = [b"::%d::%d::0\n" % (item, value) for value in range(6)]
             file.write(b"".join([users[u] + ends[v] for u, v in zip(rated, values, strict=True)]))
 
 
 def measure(path: Path, config: Config) -> dict[str, float]:
     """Seconds of parsing, splitting, the last training epoch and the test, and peak GB."""
-    from AutoRec import AutoRec, choose_engine
-    from evaluation.metrics import cold_pairs, score
+    from AutoRec import AutoRec
+    from evaluation.metrics import cold_pairs, final_predictions, score
     from model.batch import sparse_rows
+    from model.engines import choose_engine
     from system.random_streams import random_stream
 
     seconds, started = {}, time.perf_counter()
@@ -101,7 +102,7 @@ def measure(path: Path, config: Config) -> dict[str, float]:
     del ratings
     lap("split_s")
     config = replace(config, engine=choose_engine(config, split.train.density))
-    model = AutoRec(split.train.num_columns, config, num_threads=num_threads())
+    model = AutoRec(split.train.num_columns, config)
     train, test = sparse_rows(split.train), split.test
     lap("build_s")
     for epoch in range(1, config.train_epoch + 1):
@@ -110,7 +111,7 @@ def measure(path: Path, config: Config) -> dict[str, float]:
         lap("epoch_s")
     predictions = model.predict(train, test.rows, test.indices)
     cold = cold_pairs(split.train, test.rows, test.indices)
-    rmse = score(predictions, test.values, cold, scale).rmse
+    rmse = score(final_predictions(predictions, cold, scale), test.values).rmse
     lap("test_s")
     return {"engine": config.engine} | seconds | {"rmse": rmse, "peak_gb": peak_memory_mb() / 1e3}
 

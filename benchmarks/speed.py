@@ -26,7 +26,7 @@ import numpy as np
 from config import Config
 from data.ratings import RatingMatrix, Split
 from data_preprocessor import load_ratings, split_ratings
-from evaluation.metrics import cold_pairs, score
+from evaluation.metrics import cold_pairs, final_predictions, score
 from system.errors import run_program
 from system.random_streams import random_stream
 from system.runtime import num_threads, start_tensorflow
@@ -61,7 +61,7 @@ def movielens_1m(rounds: int) -> dict[str, float]:
         "dense_float32": Ours(split, replace(config, engine="dense")),
         "sparse": Ours(split, replace(config, engine="sparse")),
     }
-    from AutoRec import multiplies_bfloat16
+    from model.engines import multiplies_bfloat16
 
     if multiplies_bfloat16():
         dense_bfloat16 = replace(config, engine="dense", precision="bfloat16")
@@ -119,7 +119,7 @@ class Ours:
         from model.batch import sparse_rows
 
         self.label = f"{config.engine} {config.precision}"
-        self.model = AutoRec(split.train.num_columns, config, num_threads=num_threads())
+        self.model = AutoRec(split.train.num_columns, config)
         self.ratings, self.pairs = sparse_rows(split.train), split.test
         self.cold = cold_pairs(split.train, self.pairs.rows, self.pairs.indices)
         self.order = random_stream(config.random_seed, "shuffle", 1).permutation(
@@ -131,7 +131,7 @@ class Ours:
 
     def test(self) -> None:
         predictions = self.model.predict(self.ratings, self.pairs.rows, self.pairs.indices)
-        score(predictions, self.pairs.values, self.cold, (1.0, 5.0))
+        score(final_predictions(predictions, self.cold, (1.0, 5.0)), self.pairs.values)
 
 
 class BareProducts:
@@ -147,7 +147,7 @@ class BareProducts:
             return tf.cast(tf.random.stateless_uniform(shape, (1, 2)), precision)
 
         R, V, h, Wt = (random(batch, split.train.num_columns), random(split.train.num_columns, k),
-                       random(batch, k), random(split.train.num_columns, k))  # fmt: skip
+                       random(batch, k), random(split.train.num_columns, k))
 
         @tf.function
         def products():
@@ -188,9 +188,9 @@ class FeedDict:
             self.r, self.m = (tf1.placeholder(tf.float32, [None, n]) for _ in range(2))
             normal = tf1.truncated_normal_initializer(stddev=0.03, seed=1)
             V, W = (tf1.get_variable(name, shape, initializer=normal)
-                    for name, shape in (("V", (n, k)), ("W", (k, n))))  # fmt: skip
+                    for name, shape in (("V", (n, k)), ("W", (k, n))))
             mu, b = (tf1.get_variable(name, size, initializer=tf1.zeros_initializer())
-                     for name, size in (("mu", k), ("b", n)))  # fmt: skip
+                     for name, size in (("mu", k), ("b", n)))
             self.output = tf.sigmoid(self.r @ V + mu) @ W + b
             error = (self.r - self.output) * self.m
             penalty = tf.reduce_sum(tf.square(V)) + tf.reduce_sum(tf.square(W))
@@ -223,7 +223,7 @@ def whole_program() -> dict[str, float]:
     """`python main.py --train_epoch 2` as a process: start-up, parsing and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-u", str(ROOT / "main.py"), "--dataset", "ml-1m",
-                   "--train_epoch", "2", "--results_dir", folder, "--run_name", "run"]  # fmt: skip
+                   "--train_epoch", "2", "--results_dir", folder, "--run_name", "run"]
         started = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             first = next(
@@ -247,8 +247,9 @@ def whole_program() -> dict[str, float]:
 
 def agreement() -> dict[str, float]:
     """Test RMSE of every engine and precision after some epochs from the same seed."""
-    from AutoRec import AutoRec, multiplies_bfloat16
-    from training import epochs
+    from AutoRec import AutoRec
+    from model.engines import multiplies_bfloat16
+    from training import TrainState, train_epochs
 
     config = Config(train_epoch=RMSE_EPOCHS, display_step=RMSE_EPOCHS)
     ratings = load_ratings(replace(config, dataset="ml-1m"))
@@ -258,8 +259,8 @@ def agreement() -> dict[str, float]:
     results = []
     for engine, precision in ways[: 2 + multiplies_bfloat16()]:
         chosen = replace(config, engine=engine, precision=precision)
-        model = AutoRec(split.train.num_columns, chosen, ratings.scale, num_threads())
-        results.append(list(epochs(model, split))[-1].test_rmse)
+        model = AutoRec(split.train.num_columns, chosen, ratings.scale)
+        results.append(list(train_epochs(TrainState(model, split), split))[-1].test_rmse)
         print(f"| {engine} {precision} | {results[-1]:.5f} |", flush=True)
     return {"rmse_spread": max(results) - min(results)}
 
@@ -274,7 +275,7 @@ def large() -> dict[str, float]:
     sparse, dense_ = at_size("ml-20m", "sparse", 2), at_size("ml-20m", "dense", 1)
     netflix = at_size("netflix", "sparse", 1)
     print(f"\nEpoch time grows as ratings ^ {exponent:.2f}; at ML-20M's size, sparse is "
-          f"{dense_['epoch_s'] / sparse['epoch_s']:.1f} times as fast as dense.")  # fmt: skip
+          f"{dense_['epoch_s'] / sparse['epoch_s']:.1f} times as fast as dense.")
     return {
         "ratings_exponent": exponent,
         "ml20m_speedup_sparse_over_dense": dense_["epoch_s"] / sparse["epoch_s"],
@@ -286,11 +287,11 @@ def large() -> dict[str, float]:
 
 def at_size(size: str, engine: str, epochs: int) -> dict:
     command = [sys.executable, "-m", "benchmarks.scale", size, "--engine", engine,
-               "--epochs", str(epochs)]  # fmt: skip
+               "--epochs", str(epochs)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     result = json.loads(done.stdout)
     print(f"| {size} | {engine} | {result['parse_s']:.1f} | {result['epoch_s']:.2f} | "
-          f"{result['test_s']:.2f} | {result['peak_gb']:.2f} |", flush=True)  # fmt: skip
+          f"{result['test_s']:.2f} | {result['peak_gb']:.2f} |", flush=True)
     return result
 
 

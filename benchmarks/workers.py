@@ -37,7 +37,7 @@ def main() -> None:
     print("| MovieLens-1M, k = 500 | epoch (s) | test RMSE |\n| --- | --- | --- |")
     for name, engine, workers in (
         ("sparse", "sparse", 1), ("dense", "dense", 1), ("dense_two_workers", "dense", 2)
-    ):  # fmt: skip
+    ):
         seconds, rmse = measure(engine, workers)
         figures |= {f"{name}_epoch_s": round(seconds, 3), f"{name}_rmse": round(rmse, 6)}
         print(f"| {name.replace('_', ', ', 1).replace('_', ' ')} | {seconds:.2f} | {rmse:.5f} |")
@@ -56,7 +56,7 @@ def measure(engine: str, workers: int) -> tuple[float, float]:
         command = [
             sys.executable, str(MAIN), "--dataset", "ml-1m", "--engine", engine, "--comet", "off",
             "--train_epoch", str(EPOCHS), "--results_dir", folder, "--run_name", "run",
-        ]  # fmt: skip
+        ]
         if workers > 1:
             command += ["--distribute", "workers"]
         processes = []
@@ -69,7 +69,7 @@ def measure(engine: str, workers: int) -> tuple[float, float]:
                     command, env=os.environ | settings, stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT, text=True,
                 )
-            )  # fmt: skip
+            )
         texts = [process.communicate()[0] for process in processes]
         if any(process.returncode for process in processes):
             raise UserError("\n".join(texts))

@@ -102,7 +102,7 @@ DATASETS = {
         ),
         Dataset("netflix", WHOLE, ("combined_data_1.txt",)),
     )
-}  # fmt: skip
+}
 
 
 def fetch(dataset: Dataset, folder: Path) -> None:

@@ -16,7 +16,7 @@ SNIFFED_BYTES = 1 << 16
 MAX_LINE = 1 << 16  # bytes
 NUMBER = re.compile(r"-?\d{1,9}(\.\d{1,9})?", re.ASCII)
 SEPARATORS = {"::": "separated by ::", "\t": "tab-separated", ",": "comma-separated",
-              ";": "semicolon-separated", "|": "separated by |"}  # fmt: skip
+              ";": "semicolon-separated", "|": "separated by |"}
 PREFERRED = {".csv": ",", ".tsv": "\t", ".dat": "::"}  # where the lines can be read in two ways
 ROLES = ("user", "item", "rating", "timestamp")
 HEADER_NAMES = {
@@ -156,7 +156,7 @@ def named_positions(
         return tuple(int(name) - 1 for name in named)
     there = ", ".join(header) if header else f"numbers 1 to {width}"
     raise UserError(f"{given}: {path} has no such columns; it has {there[:200]}"
-                    + ("" if header else " (no header)"))  # fmt: skip
+                    + ("" if header else " (no header)"))
 
 
 def known_positions(path: Path, header: Sequence[str]) -> tuple[int, ...]:

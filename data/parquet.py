@@ -98,7 +98,7 @@ class ParquetFile:
     def numbers(self, name: str, column: object) -> np.ndarray:
         types = self.arrow.types
         if not any(is_type(column.type) for is_type in
-                   (types.is_integer, types.is_floating, types.is_decimal)):  # fmt: skip
+                   (types.is_integer, types.is_floating, types.is_decimal)):
             raise ValueError(f"column {name} holds {column.type}, no numbers")
         return column.cast(self.arrow.float64(), safe=False).to_numpy(zero_copy_only=False)
 

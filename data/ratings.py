@@ -144,17 +144,27 @@ class RatingMatrix:
 
 @dataclass(frozen=True)
 class Split:
-    """Training, test and perhaps validation ratings of one split, over the same rows and
-    columns."""
+    """Training, test and perhaps validation ratings of one split, over the same rows and columns;
+    `orientation` says whether a row is an "item" or a "user"."""
 
     train: RatingMatrix
     test: RatingMatrix
     validation: RatingMatrix | None = None
+    orientation: str = "item"
 
     def transposed(self) -> "Split":
         """Return the same split in the other orientation."""
-        sides = (self.train, self.test, self.validation)
-        return Split(*(side and side.transposed() for side in sides))
+        validation = None if self.validation is None else self.validation.transposed()
+        other = "user" if self.orientation == "item" else "item"
+        return Split(self.train.transposed(), self.test.transposed(), validation, other)
+
+    def by_user(self) -> "Split":
+        """Return the same split with users as rows."""
+        return self if self.orientation == "user" else self.transposed()
+
+    def by_item(self) -> "Split":
+        """Return the same split with items as rows."""
+        return self if self.orientation == "item" else self.transposed()
 
 
 def check_indices(indices: np.ndarray, bound: int, what: str) -> None:
@@ -163,11 +173,7 @@ def check_indices(indices: np.ndarray, bound: int, what: str) -> None:
 
 
 def index_ratings(
-    name: str,
-    users: np.ndarray,
-    items: np.ndarray,
-    values: np.ndarray,
-    scale: tuple[float, float],
+    name: str, users: np.ndarray, items: np.ndarray, values: np.ndarray, scale: tuple[float, float],
 ) -> Ratings:
     """Return ratings from columns of ids: an id's index is its position among the sorted ids that
     occur."""
@@ -175,11 +181,6 @@ def index_ratings(
         pd.factorize(column, sort=True) for column in (users, items)
     )
     return Ratings(
-        name,
-        user_codes.astype(np.int32),
-        item_codes.astype(np.int32),
-        values.astype(np.float32),
-        user_ids,
-        item_ids,
-        scale,
+        name, user_codes.astype(np.int32), item_codes.astype(np.int32), values.astype(np.float32),
+        user_ids, item_ids, scale,
     )

@@ -1,67 +1,69 @@
-"""What a trained model is worth on the test ratings: RMSE by slice, and rankings."""
+"""A trained model and a split to everything that a summary and a report show of it."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
-from AutoRec import AutoRec
-from data.ratings import Split
-from evaluation.metrics import Scores, cold_pairs, score
+from data.ratings import RatingMatrix, Split
+from evaluation.metrics import Scores, cold_pairs, final_predictions, score
 from evaluation.ranking import RankingScores, rank
+from evaluation.similar_items import PopularItem, popular_items
 from evaluation.slices import Bin, Slice, by_value, calibration, slices
+from model.factors import Factors, blended
 
 
-def scores(split: Split, predictions: np.ndarray, scale: tuple[float, float]) -> Scores:
-    """RMSE and MAE of raw `predictions` of the test ratings, float32 [pairs] in their order."""
-    test = split.test
-    return score(predictions, test.values, cold_pairs(split.train, test.rows, test.indices), scale)
+class Trained(Protocol):
+    """A model, or a blend of several."""
+
+    def predict_test(self, split: Split) -> np.ndarray:
+        """Return raw predictions of `split.test` from `split.train`: float [pairs]."""
+        ...
+
+    def factors(self, train: RatingMatrix) -> Sequence[Factors]:
+        """Return the model, or each of the blend, as it predicts from `train`."""
+        ...
 
 
-def sliced(
-    split: Split, predictions: np.ndarray, scale: tuple[float, float], orientation: str
-) -> dict[str, list[Slice]]:
-    """The scores by training ratings of the user ("user") and of the item ("item")."""
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of the test ratings, all in all, by training ratings of their user and of their item,
+    by true and by predicted rating; the ranking of all items; the items with the most training
+    ratings, and what is like them."""
+
+    scores: Scores
+    by_user: Sequence[Slice]
+    by_item: Sequence[Slice]
+    by_value: Sequence[Bin]
+    calibration: Sequence[Bin]
+    ranking: RankingScores
+    popular_items: Sequence[PopularItem]
+
+
+def evaluate(model: Trained, split: Split) -> Evaluation:
+    """Return what `model`, trained on `split.train`, is worth on `split.test`."""
     train, test = split.train, split.test
-    cold = cold_pairs(train, test.rows, test.indices)
-    counts = train.row_counts[test.rows], train.column_counts[test.indices]
-    by_user, by_item = counts[::-1] if orientation == "item" else counts
-    return {
-        axis: slices(predictions, test.values, cold, scale, count)
-        for axis, count in (("user", by_user), ("item", by_item))
-    }
+    factors = model.factors(train)
+    scale, by_user = factors[0].scale, split.by_user()
+    predictions = final_predictions(
+        model.predict_test(split), cold_pairs(train, test.rows, test.indices), scale
+    )
+    row_counts, column_counts = train.row_counts, train.column_counts
+    counts = row_counts[test.rows], column_counts[test.indices]
+    users, items = (0, 1) if split.orientation == "user" else (1, 0)
 
+    def predict_block(first: int, last: int) -> np.ndarray:
+        return blended(factors, [f.block(first, last) for f in factors])
 
-def binned(
-    split: Split, predictions: np.ndarray, scale: tuple[float, float]
-) -> tuple[list[Bin], list[Bin]]:
-    """The scores by true rating, and by predicted rating."""
-    test = split.test
-    cold = cold_pairs(split.train, test.rows, test.indices)
-    pairs = predictions, test.values, cold, scale
-    return by_value(*pairs), calibration(*pairs)
-
-
-def item_vectors(model: AutoRec, codes: tf.Tensor, orientation: str) -> np.ndarray:
-    """What the model has learned of each item, float32 [items, l]: its hidden code where items
-    are rows, its weights in W where they are columns. `codes` are those of all rows (rows, l)."""
-    return np.asarray(codes if orientation == "item" else model.Wt)
-
-
-def user_blocks(
-    model: AutoRec, codes: tf.Tensor, orientation: str
-) -> Callable[[int, int], np.ndarray]:
-    """A function (first, last) -> the raw predictions of every item for users first..last-1,
-    float32 [last - first, items]; `codes` are those of all rows (rows, l)."""
-    if orientation == "item":
-        return lambda first, last: model.reconstruct(codes, first, last).numpy().T
-    num_items = model.Wt.shape[0]
-    return lambda first, last: model.reconstruct(codes[first:last], 0, num_items).numpy()
-
-
-def ranked(
-    split: Split, predict_block: Callable[[int, int], np.ndarray], orientation: str
-) -> RankingScores:
-    """NDCG@10 and Recall@10 over the users."""
-    by_user = split if orientation == "user" else split.transposed()
-    return rank(predict_block, by_user.train, by_user.test)
+    return Evaluation(
+        scores=score(predictions, test.values),
+        by_user=slices(predictions, test.values, counts[users]),
+        by_item=slices(predictions, test.values, counts[items]),
+        by_value=by_value(predictions, test.values, scale),
+        calibration=calibration(predictions, test.values, scale),
+        ranking=rank(predict_block, by_user.train, by_user.test),
+        popular_items=popular_items(
+            (row_counts, column_counts)[items], [(f.weight, f.item_embeddings) for f in factors]
+        ),
+    )

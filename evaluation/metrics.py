@@ -1,5 +1,8 @@
-"""Scores of predictions: clipping, the cold rule, RMSE and MAE, as whole sums over all ratings,
-over those of users, or items, with about as many training ratings, or over like ratings."""
+"""Metrics of predictions, as whole sums over all ratings, and what an epoch leaves of them.
+
+Clipping and the cold rule make raw predictions final, once; after that a metric is a function of
+(predictions, ratings).
+"""
 
 from dataclasses import dataclass
 
@@ -30,38 +33,33 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class Scores:
-    """RMSE and MAE in rating points, the summed squared error, and how many ratings were scored
-    and were cold."""
+    """RMSE and MAE in rating points, the summed squared error, and how many ratings there were."""
 
     rmse: float
     mae: float
     squared_error: float
     num_ratings: int
-    num_cold: int
+
+
+def score(predictions: np.ndarray, ratings: np.ndarray) -> Scores:
+    """Return the scores of final `predictions` of `ratings`, both [pairs]."""
+    error = predictions - ratings
+    squared_error = float(np.sum(error**2))
+    return Scores(
+        rmse=float(np.sqrt(squared_error / len(error))), mae=float(np.mean(np.abs(error))),
+        squared_error=squared_error, num_ratings=len(error),
+    )
 
 
 def cold_pairs(train: RatingMatrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Which (row, column) pairs have a row or a column without training ratings: bool [pairs]."""
+    """Return which (row, column) pairs have a row or a column without training ratings: bool
+    [pairs]."""
     return (train.row_counts[rows] == 0) | (train.column_counts[columns] == 0)
 
 
 def final_predictions(
     predictions: np.ndarray, cold: np.ndarray, scale: tuple[float, float]
 ) -> np.ndarray:
-    """`predictions` clipped to `scale`, and 3 where the pair is `cold`: float64 [pairs]."""
+    """Return raw `predictions` clipped to `scale`, and 3 where the pair is `cold`: float64
+    [pairs]."""
     return np.where(cold, COLD_RATING, np.clip(predictions.astype(np.float64), *scale))
-
-
-def score(
-    predictions: np.ndarray, ratings: np.ndarray, cold: np.ndarray, scale: tuple[float, float]
-) -> Scores:
-    """Score the model's raw `predictions` of `ratings`, both [pairs]."""
-    error = final_predictions(predictions, cold, scale) - ratings
-    squared_error = float(np.sum(error**2))
-    return Scores(
-        rmse=float(np.sqrt(squared_error / len(error))),
-        mae=float(np.mean(np.abs(error))),
-        squared_error=squared_error,
-        num_ratings=len(error),
-        num_cold=int(cold.sum()),
-    )

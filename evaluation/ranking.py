@@ -29,11 +29,8 @@ class RankingScores:
 
 
 def rank(
-    predict_block: Callable[[int, int], np.ndarray],
-    train: RatingMatrix,
-    test: RatingMatrix,
-    at: int = 10,
-    relevant: float = 4.0,
+    predict_block: Callable[[int, int], np.ndarray], train: RatingMatrix, test: RatingMatrix,
+    at: int = 10, relevant: float = 4.0,
 ) -> RankingScores:
     """NDCG@`at` and Recall@`at` of ranking every item that a user has no training rating of.
 
@@ -41,9 +38,9 @@ def rank(
     items for users first..last-1, float32 [last - first, items], which are only read.
 
     An item is relevant to a user who rated it `relevant` or more in the test ratings; a user
-    without one is skipped. Gains are 0 or 1: NDCG is the sum of 1 / log2(1 + place) over the
-    relevant items in places 1..at, divided by that sum for the best ranking there is, which has
-    min(at, number of relevant items) of them. Recall is the relevant items in places 1..at
+    without one is skipped. Gains are 0 or 1: NDCG is the sum of 1 / log2(1 + rank) over the
+    relevant items of ranks 1..at, divided by that sum for the best ranking there is, which has
+    min(at, number of relevant items) of them. Recall is the relevant items of ranks 1..at
     divided by *all* relevant items of the user, so it stays below 1 for a user with more than
     `at` of them.
 
@@ -64,7 +61,7 @@ def rank(
         gains = np.zeros(scores.shape, bool)
         gains[rows, items] = values >= relevant
         gains &= scores != -np.inf  # a training item is no candidate, whatever `test` says
-        for all_users, block in zip((ndcg, recall), judge(scores, gains, at), strict=True):
+        for all_users, block in zip((ndcg, recall), score_ranks(scores, gains, at), strict=True):
             all_users.append(block)
     ndcg, recall = np.concatenate(ndcg), np.concatenate(recall)
     if not len(ndcg):
@@ -80,19 +77,19 @@ def block_ratings(
     return matrix.rows[part] - first, matrix.indices[part], matrix.values[part]
 
 
-def judge(scores: np.ndarray, gains: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
+def score_ranks(scores: np.ndarray, gains: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
     """NDCG and recall of each row that has a gain: two float64 [rows with a gain].
 
     scores: float [rows, items], -inf for no candidate; gains: bool [rows, items].
     """
-    rows, items, places = best_items(scores, at)
+    rows, items, ranks = best_items(scores, at)
     hits = np.zeros((len(scores), at))
-    hits[rows, places] = gains[rows, items]
+    hits[rows, ranks] = gains[rows, items]
     hits[np.isnan(scores).any(axis=1)] = np.nan
     num_relevant = gains.sum(axis=1)
     judged = num_relevant > 0
     hits, num_relevant = hits[judged], num_relevant[judged]
-    discount = 1 / np.log2(2 + np.arange(at))  # of places 1, 2, ...
+    discount = 1 / np.log2(2 + np.arange(at))  # of ranks 1, 2, ...
     ideal = np.cumsum(discount)[np.minimum(num_relevant, at) - 1]
     return hits @ discount / ideal, hits.sum(axis=1) / num_relevant
 
@@ -100,12 +97,12 @@ def judge(scores: np.ndarray, gains: np.ndarray, at: int) -> tuple[np.ndarray, n
 def best_items(
     scores: np.ndarray, at: int, ties: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, item and place (from 0) of the `at` highest `scores` of each row, or of all where
+    """Row, item and rank (from 0) of the `at` highest `scores` of each row, or of all where
     there are fewer; ties by the higher of `ties` (in the scores' shape), if given, and then by
     lower item index.
 
     The `at`-th highest score is selected, not sorted for, and only what reaches it is sorted:
-    np.argpartition alone would break a tie at the last place as it pleases.
+    np.argpartition alone would break a tie at the last rank as it pleases.
     """
     at = min(at, scores.shape[1])
     threshold = np.partition(scores, -at, axis=1)[:, -at, None]
@@ -113,6 +110,6 @@ def best_items(
     keys = [x[rows, items] for x in (ties, scores) if x is not None]
     order = np.lexsort((*(-key for key in keys), rows))  # stable, so ties keep their order
     rows, items = rows[order], items[order]
-    places = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    kept = places < at
-    return rows[kept], items[kept], places[kept]
+    ranks = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept = ranks < at
+    return rows[kept], items[kept], ranks[kept]

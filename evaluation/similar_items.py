@@ -27,10 +27,8 @@ class PopularItem:
 
 
 def popular_items(
-    item_ratings: np.ndarray,
-    item_embeddings: Sequence[tuple[float, np.ndarray]],
-    num_items: int = 8,
-    num_similar: int = 5,
+    item_ratings: np.ndarray, item_embeddings: Sequence[tuple[float, np.ndarray]],
+    num_items: int = 8, num_similar: int = 5,
 ) -> list[PopularItem]:
     """Return the items with the most training ratings, with those most like each; none where no
     model has a weight above 0.
@@ -45,8 +43,7 @@ def popular_items(
     similar = nearest(item_embeddings, chosen, item_ratings > 0, num_similar)
     return [
         PopularItem(
-            int(index),
-            int(item_ratings[index]),
+            int(index), int(item_ratings[index]),
             list(zip(items.tolist(), similarity.tolist(), strict=True)),
         )
         for index, (items, similarity) in zip(chosen, similar, strict=True)
@@ -54,9 +51,7 @@ def popular_items(
 
 
 def nearest(
-    item_embeddings: Sequence[tuple[float, np.ndarray]],
-    chosen: np.ndarray,
-    trained: np.ndarray,
+    item_embeddings: Sequence[tuple[float, np.ndarray]], chosen: np.ndarray, trained: np.ndarray,
     n: int,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the `n` items most like each of the `chosen` (indices), and how similar they are.

@@ -1,5 +1,5 @@
 """Scores of some of the ratings: of those of users, or items, with about as many training ratings,
-or of like ratings."""
+or of like ratings. Predictions are final ones, clipped and with the cold rule, float64 [pairs]."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.metrics import Scores, final_predictions, score
+from evaluation.metrics import Scores, score
 
 SLICE_EDGES = (0, 1, 10, 20, 50, 100, 200, 500, 1000)  # the lowest training ratings of each slice
 MOST_BINS = 16  # of like ratings
@@ -30,14 +30,10 @@ class Slice:
 
 
 def slices(
-    predictions: np.ndarray,
-    ratings: np.ndarray,
-    cold: np.ndarray,
-    scale: tuple[float, float],
-    counts: np.ndarray,
+    predictions: np.ndarray, ratings: np.ndarray, counts: np.ndarray,
     edges: Sequence[int] = SLICE_EDGES,
 ) -> list[Slice]:
-    """`score`, apart for each bin of `counts`: who knows few ratings, and who many.
+    """Return `score`, apart for each bin of `counts`: who knows few ratings, and who many.
 
     counts: int [pairs], the training ratings of each pair's user, or of its item, as
     `train.column_counts[columns]`; edges: the bins' lowest counts, ascending from 0. Bins without
@@ -47,7 +43,7 @@ def slices(
     bins = np.digitize(counts, edges) - 1
     highs = [*(edge - 1 for edge in edges[1:]), None]
     return [
-        Slice(edges[k], highs[k], score(predictions[part], ratings[part], cold[part], scale))
+        Slice(edges[k], highs[k], score(predictions[part], ratings[part]))
         for k in range(len(edges))
         if (part := bins == k).any()
     ]
@@ -75,43 +71,36 @@ class Bin:
 
 
 def by_value(
-    predictions: np.ndarray, ratings: np.ndarray, cold: np.ndarray, scale: tuple[float, float]
+    predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, float]
 ) -> list[Bin]:
-    """`score`, apart for each true rating; in even bins, where there are more than `MOST_BINS`
-    different ones."""
+    """Return `score`, apart for each true rating; in even bins, where there are more than
+    `MOST_BINS` different ones."""
     values = np.unique(ratings)
     if len(values) > MOST_BINS:
-        return binned(ratings, predictions, ratings, cold, scale)
-    return bins(
-        np.searchsorted(values, ratings), values, values, predictions, ratings, cold, scale
-    )
+        return binned(ratings, predictions, ratings, scale)
+    return bins(np.searchsorted(values, ratings), values, values, predictions, ratings)
 
 
 def calibration(
-    predictions: np.ndarray, ratings: np.ndarray, cold: np.ndarray, scale: tuple[float, float]
+    predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, float]
 ) -> list[Bin]:
-    """`score`, apart for even bins of the final predictions: a calibrated model's mean rating is
+    """Return `score`, apart for even bins of the predictions: a calibrated model's mean rating is
     its mean prediction in each."""
-    final = final_predictions(predictions, cold, scale)
-    return binned(final, predictions, ratings, cold, scale)
+    return binned(predictions, predictions, ratings, scale)
 
 
 def binned(
-    of: np.ndarray,
-    predictions: np.ndarray,
-    ratings: np.ndarray,
-    cold: np.ndarray,
-    scale: tuple[float, float],
+    of: np.ndarray, predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, float]
 ) -> list[Bin]:
-    """The pairs in even bins of their values in `of`, float [pairs]. A value beyond `scale`, as a
-    cold pair's 3 may be, is in the nearest bin."""
+    """Return the pairs in even bins of their values in `of`, float [pairs]. A value beyond `scale`,
+    as a cold pair's 3 may be, is in the nearest bin."""
     edges = even_edges(scale)
-    places = np.clip(np.digitize(of, edges) - 1, 0, len(edges) - 2)
-    return bins(places, edges[:-1], edges[1:], predictions, ratings, cold, scale)
+    index = np.clip(np.digitize(of, edges) - 1, 0, len(edges) - 2)
+    return bins(index, edges[:-1], edges[1:], predictions, ratings)
 
 
 def even_edges(scale: tuple[float, float]) -> np.ndarray:
-    """The edges of at most `MOST_BINS` bins that cover `scale`, a round number apart."""
+    """Return the edges of at most `MOST_BINS` bins that cover `scale`, a round number apart."""
     low, high = scale
     least = (high - low) / MOST_BINS
     power = 10.0 ** math.floor(math.log10(least))
@@ -120,25 +109,16 @@ def even_edges(scale: tuple[float, float]) -> np.ndarray:
 
 
 def bins(
-    places: np.ndarray,
-    lows: np.ndarray,
-    highs: np.ndarray,
-    predictions: np.ndarray,
+    index: np.ndarray, lows: np.ndarray, highs: np.ndarray, predictions: np.ndarray,
     ratings: np.ndarray,
-    cold: np.ndarray,
-    scale: tuple[float, float],
 ) -> list[Bin]:
-    """The bins k, from lows[k] to highs[k], of the pairs whose place is k; those without a pair
-    are left out."""
-    final = final_predictions(predictions, cold, scale)
+    """Return the bins k, from lows[k] to highs[k], of the pairs whose `index` is k; those without a
+    pair are left out."""
     return [
         Bin(
-            float(lows[k]),
-            float(highs[k]),
-            float(ratings[part].mean(dtype=np.float64)),
-            float(final[part].mean()),
-            score(predictions[part], ratings[part], cold[part], scale),
+            float(lows[k]), float(highs[k]), float(ratings[part].mean(dtype=np.float64)),
+            float(predictions[part].mean()), score(predictions[part], ratings[part]),
         )
         for k in range(len(lows))
-        if (part := places == k).any()
+        if (part := index == k).any()
     ]

@@ -79,11 +79,8 @@ def to_dense(index: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor
     """Return a dense `shape` (B, n), `values` [e] at the distinct flat `index` [e], else 0."""
     # Half the time of tf.scatter_nd, which also has to care for repeated indices.
     dense = tf.raw_ops.SparseToDense(
-        sparse_indices=index,
-        output_shape=tf.reduce_prod(shape, keepdims=True),
-        sparse_values=values,
-        default_value=tf.zeros([], values.dtype),
-        validate_indices=False,
+        sparse_indices=index, output_shape=tf.reduce_prod(shape, keepdims=True),
+        sparse_values=values, default_value=tf.zeros([], values.dtype), validate_indices=False,
     )
     return tf.reshape(dense, shape)
 

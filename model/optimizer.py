@@ -39,16 +39,9 @@ class Adam(tf.Module):
         self.t.assign_add(1.0)
         for x, m, v, gradient in zip(self.parameters, self.m, self.v, gradients, strict=True):
             tf.raw_ops.ResourceApplyAdam(
-                var=x.handle,
-                m=m.handle,
-                v=v.handle,
-                beta1_power=tf.pow(self.beta_1, self.t),
-                beta2_power=tf.pow(self.beta_2, self.t),
-                lr=learning_rate,
-                beta1=self.beta_1,
-                beta2=self.beta_2,
-                epsilon=self.epsilon,
-                grad=gradient,
+                var=x.handle, m=m.handle, v=v.handle, beta1_power=tf.pow(self.beta_1, self.t),
+                beta2_power=tf.pow(self.beta_2, self.t), lr=learning_rate, beta1=self.beta_1,
+                beta2=self.beta_2, epsilon=self.epsilon, grad=gradient,
             )
 
 
@@ -72,14 +65,8 @@ class RMSProp(tf.Module):
             self.parameters, self.v, self.momentum, gradients, strict=True
         ):
             tf.raw_ops.ResourceApplyRMSProp(
-                var=x.handle,
-                ms=v.handle,
-                mom=momentum.handle,
-                lr=learning_rate,
-                rho=self.decay,
-                momentum=0.0,
-                epsilon=self.epsilon,
-                grad=gradient,
+                var=x.handle, ms=v.handle, mom=momentum.handle, lr=learning_rate, rho=self.decay,
+                momentum=0.0, epsilon=self.epsilon, grad=gradient,
             )
 
 
@@ -137,10 +124,7 @@ def counter(value: float, dtype: tf.DType) -> tf.Variable:
     """Return a number that every replica of a tf.distribute strategy, if there is one, counts for
     itself: all count alike, and nothing has to be sent."""
     return tf.Variable(
-        value,
-        dtype=dtype,
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
+        value, dtype=dtype, trainable=False, synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
 

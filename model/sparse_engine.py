@@ -27,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.batch import Batch, Pairs, SparseRows
+from system.runtime import num_threads
 
 BLOCK_BYTES = 1 << 18  # of a factor's rows that are used by all rows in turn: half a core's L2
 ALIGNMENT = 64  # bytes; what TensorFlow takes over without a copy
@@ -175,11 +176,12 @@ def transpose_columns(first, last, starts, column, following, row, position):
 
 
 class SparseEngine:
-    """Gathers and multiplies mini-batches with `num_threads` threads, in float32."""
+    """Gathers, encodes and decodes mini-batches, in float32, with `threads` threads, or as many as
+    TensorFlow has (system/runtime.py)."""
 
-    def __init__(self, num_threads: int) -> None:
-        self.num_threads = num_threads
-        self.pool = ThreadPoolExecutor(num_threads)
+    def __init__(self, threads: int | None = None) -> None:
+        self.num_threads = threads or num_threads()
+        self.pool = ThreadPoolExecutor(self.num_threads)
         self.lock = threading.Lock()
         self.results = [np.empty(0, np.uint8)]  # the first is never handed out: see `result`
 

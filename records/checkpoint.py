@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from system.errors import UserError
 from system.files import read_json, write_json
 
@@ -22,49 +24,45 @@ class Checkpoint:
 
     def __init__(self, folder: Path, name: str, settings: dict[str, Any]) -> None:
         self.folder, self.name, self.settings = folder, name, settings
-        self.place = folder / f"{name}.json"
+        self.path = folder / f"{name}.json"
 
     def save(self, state: Any, epoch: int, seconds: float, metrics: dict[str, Any]) -> None:
         """Keep the variables of `state` (a tf.Module) after `epoch`, how long it took till then,
-        and the mark in metrics.csv. Raises OSError if that fails; what was kept before stays."""
-        import tensorflow as tf
-
+        and the position in metrics.csv. Raise OSError if that fails; what was kept before stays."""
         prefix = self.folder / f"{self.name}-{epoch}"
         try:
             tf.train.Checkpoint(state=state).write(str(prefix))
         except tf.errors.OpError as error:
-            self.tidy()
+            self.remove_old()
             reason = error.message.split("\n")[0].rpartition(";")[2].strip()
             raise OSError(None, reason, str(prefix)) from error
         content = {"version": VERSION, "epoch": epoch, "seconds": seconds, "metrics": metrics}
-        write_json(self.place, content | {"settings": self.settings})
-        self.tidy()
+        write_json(self.path, content | {"settings": self.settings})
+        self.remove_old()
 
     def load(self) -> dict[str, Any] | None:
-        """What `save` was told, without the variables; None if nothing is kept. Raises UserError
-        if that is of other settings or was changed."""
-        if not self.place.exists():
+        """Return what `save` was told, without the variables; None if nothing is kept. Raise
+        UserError if that is of other settings or was changed."""
+        if not self.path.exists():
             return None
-        content = read_json(self.place)
+        content = read_json(self.path)
         typed = all(type(content.get(name)) is kind for name, kind in FIELDS.items())
         if not typed or content["version"] != VERSION or content["epoch"] < 1:
-            raise UserError(f"{self.place} is no checkpoint of this version: {self.remedy()}")
+            raise UserError(f"{self.path} is no checkpoint of this version: {self.remedy()}")
         for name, value in self.settings.items():
-            found = content["settings"].get(name)
-            if found != value:
+            saved = content["settings"].get(name)
+            if saved != value:
                 raise UserError(
-                    f"{self.place} is of a run with {name} {found}, not {value}: {self.remedy()}"
+                    f"{self.path} is of a run with {name} {saved}, not {value}: {self.remedy()}"
                 )
         return content
 
     def restore(self, state: Any) -> dict[str, Any] | None:
-        """Set the variables of `state` to what is kept, and return what `load` does. Raises
+        """Set the variables of `state` to what is kept, and return what `load` does. Raise
         UserError for a checkpoint that is damaged or is not of such a state."""
-        import tensorflow as tf
-
         content = self.load()
         if content is None:
-            self.tidy()
+            self.remove_old()
             return None
         prefix = self.folder / f"{self.name}-{content['epoch']}"
         try:
@@ -73,14 +71,9 @@ class Checkpoint:
             raise UserError(f"{prefix}.* is missing or damaged: {self.remedy()}") from error
         return content
 
-    def remove(self) -> None:
-        """Keep nothing any more."""
-        self.place.unlink(missing_ok=True)
-        self.tidy()
-
-    def tidy(self) -> None:
+    def remove_old(self) -> None:
         """Remove the variables of other epochs, and what a process that died has left."""
-        kept = f"{self.name}-{read_json(self.place)['epoch']}." if self.place.exists() else "/"
+        kept = f"{self.name}-{read_json(self.path)['epoch']}." if self.path.exists() else "/"
         for path in self.folder.glob(f"{self.name}-*"):
             if path.is_dir():  # TensorFlow writes in one, `name`-<epoch>_temp
                 shutil.rmtree(path, ignore_errors=True)
@@ -88,4 +81,4 @@ class Checkpoint:
                 path.unlink(missing_ok=True)
 
     def remedy(self) -> str:
-        return f"remove {self.place}, and the run begins again"
+        return f"remove {self.path}, and the run begins again"

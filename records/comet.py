@@ -1,6 +1,6 @@
 """Comet, kept at arm's length: an experiment that cannot stop, slow or outlive a training run.
 
-    tracker = Tracker("auto", run_name, run_dir, say=print)
+    tracker = Tracker("auto", run_name, run_dir, log=print)
     tracker.log_parameters(dataclasses.asdict(config))
     for epoch in ...:
         tracker.log_metrics({"train_rmse": 0.81, "test_rmse": 0.84}, epoch)
@@ -80,11 +80,8 @@ def find_key() -> str | None:
     if "COMET_API_KEY" in os.environ:
         return os.environ["COMET_API_KEY"].strip() or None
     for reader, place in (
-        (ConfigEnvFileEnv, ".env"),
-        (ConfigIniEnv, named),
-        (ConfigIniEnv, "./.comet.config"),
-        (ConfigIniEnv, "/content/drive/MyDrive/.comet.config"),
-        (ConfigIniEnv, "~/.comet.config"),
+        (ConfigEnvFileEnv, ".env"), (ConfigIniEnv, named), (ConfigIniEnv, "./.comet.config"),
+        (ConfigIniEnv, "/content/drive/MyDrive/.comet.config"), (ConfigIniEnv, "~/.comet.config"),
     ):
         try:
             key = reader(place).get("api_key", ["comet"])
@@ -113,7 +110,7 @@ def comet_command() -> str:
 class Tracker:
     """A Comet experiment that can never stop, slow or outlive a training run.
 
-    No method blocks but close(), and none raises. `say` is only ever called from the thread that
+    No method blocks but close(), and none raises. `log` is only ever called from the thread that
     calls the methods, so that no line falls into the middle of a progress line: the experiment's
     address, at most one warning, the command that uploads an archive.
 
@@ -122,7 +119,7 @@ class Tracker:
         run_name: the experiment's name.
         run_dir: the run's folder, where an offline archive is put; it must exist. What a killed
             process left there half built is removed.
-        say: takes one line of text for the user.
+        log: takes one line of text for the user.
         experiment_key: the key of the experiment that goes on; None begins a new one. The record
             is then to be logged again from its first epoch on.
 
@@ -131,14 +128,10 @@ class Tracker:
     """
 
     def __init__(
-        self,
-        mode: str,
-        run_name: str,
-        run_dir: Path | str,
-        say: Callable[[str], object],
+        self, mode: str, run_name: str, run_dir: Path | str, log: Callable[[str], object],
         experiment_key: str | None = None,
     ) -> None:
-        self._name, self._dir, self._say = run_name, Path(run_dir), say
+        self._name, self._dir, self._log_line = run_name, Path(run_dir), log
         self.experiment_key = None if mode == "off" else experiment_key or uuid.uuid4().hex
         self._key = "" if mode == "off" else find_key() or ""
         self._online = mode == "online" or (mode == "auto" and bool(self._key))
@@ -241,7 +234,7 @@ class Tracker:
 
     def _tell(self) -> None:
         while not self._lines.empty():
-            self._say(self._lines.get())
+            self._log_line(self._lines.get())
 
     def _start_worker(self) -> None:
         args = (self._online,)
@@ -271,9 +264,7 @@ class Tracker:
             mode="get_or_create",
             online=folder is None,
             experiment_config=comet_ml.ExperimentConfig(
-                name=self._name,
-                offline_directory=folder,
-                display_summary_level=0,
+                name=self._name, offline_directory=folder, display_summary_level=0,
                 **NOTHING_AUTOMATIC,
             ),
         )

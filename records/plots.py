@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from evaluation.slices import Bin, Slice
-from system.files import whole
+from system.files import atomic_write
 
 PAPER_RMSE = {"item": 0.831, "user": 0.874}  # Table 1(a), ML-1M
 TRAIN_COLOR, TEST_COLOR, PAPER_COLOR = "#7a8ba0", "#c8452f", "#333333"
@@ -25,7 +25,7 @@ STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
 
 def write_png(path: Path, figure: Figure) -> None:
     """Write `figure` to `path`."""
-    with matplotlib.rc_context(STYLE), whole(path) as unfinished:
+    with matplotlib.rc_context(STYLE), atomic_write(path) as unfinished:
         figure.savefig(unfinished, format="png")
 
 
@@ -70,12 +70,12 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
             marker = "o" if len(points) < 30 else None
             label = f"{name}: {values[-1]:.4f} at the end" if values else name
             axes.plot([m.epoch for m in points], values, color=color, marker=marker,
-                      markersize=3, label=label)  # fmt: skip
+                      markersize=3, label=label)
         in_view = [value for *_, values in curves for value in values[len(values) // 25 :]]
         if dataset == "ml-1m":
             paper = PAPER_RMSE[orientation]
             axes.axhline(paper, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
-                         label=f"paper's test RMSE: {paper}")  # fmt: skip
+                         label=f"paper's test RMSE: {paper}")
             in_view.append(paper)
         margin = 0.05 * (max(in_view) - min(in_view)) or 0.05
         axes.set_ylim(min(in_view) - margin, max(in_view) + margin)
@@ -111,9 +111,9 @@ def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) ->
     """Draw each slice's RMSE, from few training ratings (top) to many, and its test ratings."""
     positions = range(len(parts))
     axes.axvline(overall, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
-                 label=f"all test ratings: {overall:.4f}")  # fmt: skip
+                 label=f"all test ratings: {overall:.4f}")
     axes.plot([part.scores.rmse for part in parts], positions, color=TEST_COLOR, marker="o",
-              markersize=5, linewidth=1)  # fmt: skip
+              markersize=5, linewidth=1)
     axes.set_yticks(positions, [part.label for part in parts])
     axes.set_ylim(len(parts) - 0.5, -0.5)
     axes.set_xlabel("test RMSE")
@@ -124,7 +124,7 @@ def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) ->
     counts.tick_params(length=0, labelcolor=TRAIN_COLOR)
     counts.spines["right"].set_visible(False)
     axes.annotate("test ratings", (1, 1), (4, 6), xycoords="axes fraction", color=TRAIN_COLOR,
-                  textcoords="offset points")  # fmt: skip
+                  textcoords="offset points")
 
 
 def draw_calibration(parts: Sequence[Bin]) -> Figure:
@@ -132,17 +132,17 @@ def draw_calibration(parts: Sequence[Bin]) -> Figure:
     a point is its share of the test ratings. On the dashed line, predictions are right on
     average."""
     predictions, ratings = ([getattr(part, name) for part in parts]
-                            for name in ("mean_prediction", "mean_rating"))  # fmt: skip
+                            for name in ("mean_prediction", "mean_rating"))
     total = sum(part.scores.num_ratings for part in parts)
     ends = [min(predictions + ratings), max(predictions + ratings)]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5, 4.2), dpi=120, layout="constrained")
         axes = figure.add_subplot()
         axes.plot(ends, ends, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
-                  label="right on average")  # fmt: skip
+                  label="right on average")
         axes.plot(predictions, ratings, color=TEST_COLOR, linewidth=1)
         axes.scatter(predictions, ratings, [8 + 400 * p.scores.num_ratings / total for p in parts],
-                     color=TEST_COLOR, zorder=3, label="test ratings, area by number")  # fmt: skip
+                     color=TEST_COLOR, zorder=3, label="test ratings, area by number")
         axes.set(xlabel="predicted rating", ylabel="mean true rating")
         axes.set_aspect("equal", adjustable="datalim")
         axes.grid(color="#e4e4e4", linewidth=0.8)

@@ -1,12 +1,15 @@
-"""What a person sees while a run goes on: one live line, or plain lines where output is no
-terminal."""
+"""What a person sees of a run: its headline, one live line, or plain lines where output is no
+terminal, and its closing lines."""
 
 import os
 import shutil
 import sys
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
-from evaluation.metrics import EpochMetrics
+from config import Config
+from data.ratings import Ratings, Split
+from evaluation.metrics import RECONSTRUCTION, EpochMetrics
 
 
 class Progress:
@@ -26,13 +29,13 @@ class Progress:
             self.close()
             self.dataset, self.epochs, self.held_out, self.test_rmse = name, epochs, held_out, None
 
-    def show(self, metrics: EpochMetrics) -> None:
+    def log(self, metrics: EpochMetrics) -> None:
         """Renew the live line; where there is none, print a line if the epoch was evaluated."""
         if metrics.test_rmse is not None:
             self.test_rmse = metrics.test_rmse
         if not self.live:
             if metrics.test_rmse is not None:
-                self.say(self.describe(metrics))
+                self.print_line(self.describe(metrics))
             return
         self.renew(self.describe(metrics))
 
@@ -47,7 +50,7 @@ class Progress:
 
     def renew(self, text: str) -> None:
         self.line = text[: shutil.get_terminal_size().columns - 1]
-        tell(f"\r\033[K{self.line}", self.stream, "")
+        print_line(f"\r\033[K{self.line}", self.stream, "")
 
     def describe(self, metrics: EpochMetrics) -> str:
         left = metrics.elapsed_seconds / metrics.epoch * (self.epochs - metrics.epoch)
@@ -65,19 +68,19 @@ class Progress:
             f"{clock(left)} left"
         )
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line of its own, above the live line."""
         clear = "\r\033[K" if self.line else ""
-        tell(f"{clear}{text}\n{self.line}", self.stream, "")
+        print_line(f"{clear}{text}\n{self.line}", self.stream, "")
 
     def close(self) -> None:
         """End the live line; it stays readable."""
         if self.line:
-            tell("", self.stream)
+            print_line("", self.stream)
         self.line = ""
 
 
-def tell(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
+def print_line(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
     """Print at once. When nobody reads any more, nothing is said, and the run goes on."""
     stream = stream or sys.stdout
     try:
@@ -87,7 +90,61 @@ def tell(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss, or h:mm:ss from one hour on."""
+    """Return seconds as m:ss, or h:mm:ss from one hour on."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def headline(config: Config, ratings: Ratings, split: Split) -> str:
+    """Return what is going to be trained on what, in two lines."""
+    how = f"split {config.split_seed}"
+    if config.test_file or config.split == "time":
+        how = f"split by {config.test_file or config.split}"
+    data = (
+        f"Data: {ratings.name}, {ratings.num_users:,} users x {ratings.num_items:,} items, "
+        f"{len(split.train):,} training and {len(split.test):,} test ratings, {how}"
+    )
+    if config.members:
+        return f"{data}\nModels: AutoRec, {', '.join(config.members)}, blended"
+    hidden = ", ".join(map(str, config.hidden_neuron))
+    tuned = f"\nTo be chosen by validation: {', '.join(config.tune)}" if config.tune else ""
+    return (
+        f"{data}\nModel: AutoRec, {config.orientation} rows, {hidden} hidden units, "
+        f"{config.regularization} lambda {config.lambda_value:g}, {config.optimizer_method} "
+        f"{config.base_lr:g} x {config.decay_rate:g} every {config.decay_epoch_step} epochs{tuned}"
+    )
+
+
+def closing_lines(summary: dict[str, Any], folder: Path) -> str:
+    """Return the result and where it lies; last, that it is not MovieLens' if it is not."""
+    lines = []
+    if "final_test_rmse" in summary:
+        epoch = f" after epoch {summary['final_test_epoch']}" if "epochs" in summary else ""
+        honest = "Honest test RMSE" if RECONSTRUCTION in summary else "Test RMSE"
+        lines.append(
+            f"{honest} {summary['final_test_rmse']:.4f}, MAE {summary['final_test_mae']:.4f}"
+            f"{epoch} ({summary['test_ratings']:,} test ratings, "
+            f"{summary['cold_test_ratings']} cold)."
+        )
+    if summary.get("ranked_users"):
+        lines.append(
+            f"NDCG@10 {summary['ndcg_at_10']:.4f}, Recall@10 {summary['recall_at_10']:.4f} "
+            f"over {summary['ranked_users']:,} users."
+        )
+    if RECONSTRUCTION in summary:
+        lines.append(
+            f"Reconstruction RMSE (test ratings as input) {summary[RECONSTRUCTION]:.4f}: "
+            "the earlier program's measure, no prediction."
+        )
+    if summary["status"] == "interrupted":
+        lines.append(
+            f"Interrupted after epoch {summary['epochs']}; its records are complete."
+            if "epochs" in summary
+            else "Interrupted before there was a result."
+        )
+        lines.append(f"To go on: python main.py --resume {folder}")
+    lines.append(f"Results: {folder}")
+    if summary["dataset"] == "synthetic":
+        lines.append("These ratings were synthetic: the RMSE says nothing about MovieLens.")
+    return "\n".join(lines)

@@ -11,46 +11,47 @@ from typing import Any
 
 from config import Config
 from evaluation.metrics import RECONSTRUCTION
+from records.run_folder import CONFIG, SETTINGS, SPLITS, SUMMARY, read_summary, resumed_config
 from system.errors import UserError
 from system.files import lock, make_folder, read_json, unlock, write_csv, write_json
 
 # What a table over several splits gives a mean of.
 MEASURES = ("final_test_rmse", "final_test_mae", "ndcg_at_10", "recall_at_10",
-            RECONSTRUCTION)  # fmt: skip
+            RECONSTRUCTION)
 
 
-class SplitsFolder:
+class RepeatedRuns:
     """The folder `results_dir/run_name` of a run over several splits: a run folder for each, and
     the table over them. It may exist, if it holds the same settings.
 
-    Raises UserError if it holds other ones, or cannot be made.
+    Raise UserError if it holds other ones, or cannot be made.
     """
 
     def __init__(self, config: Config, fingerprint: str) -> None:
         self.path = Path(config.results_dir) / config.run_name
         self.num_splits, self.rows = config.num_splits, []
-        place = self.path / "settings.json"
-        settings = config.recorded() | {"fingerprint": fingerprint}
+        settings = config.to_dict() | {"fingerprint": fingerprint}
         for name in ("num_splits", "display_step", "checkpoint_every", "comet", "tensorboard"):
             del settings[name]  # which may change
         # As JSON reads them again: tuples are lists there.
         settings = json.loads(json.dumps(settings))
         with suppress(FileExistsError):
             make_folder(self.path)
-        self.held = lock(self.path)
+        self.lock = lock(self.path)
         try:
-            self.check(place, settings)
+            self.check(settings)
         except UserError:
             self.close()
             raise
 
-    def check(self, place: Path, settings: dict[str, Any]) -> None:
+    def check(self, settings: dict[str, Any]) -> None:
         """Keep the settings in a new folder; raise UserError if an old one has others, or none."""
-        if place.exists():
-            found = read_json(place)
+        path = self.path / SETTINGS
+        if path.exists():
+            before = read_json(path)
             for name in settings:
-                if found.get(name, settings[name]) != settings[name]:
-                    other = reprlib.repr(found[name])
+                if before.get(name, settings[name]) != settings[name]:
+                    other = reprlib.repr(before[name])
                     raise UserError(
                         f"{self.path} holds splits of another {name} ({other}, not "
                         f"{settings[name]}): choose another --run_name"
@@ -60,62 +61,62 @@ class SplitsFolder:
                 f"{self.path} already exists and holds no splits: choose another --run_name"
             )
         else:
-            write_json(place, settings)
+            write_json(path, settings)
 
     def close(self) -> None:
         """Let other processes in."""
-        unlock(self.held)
+        unlock(self.lock)
 
     def unfinished(self, config: Config) -> Config:
-        """How to go on with a split: with its run, if it has begun, or anew."""
-        place = self.path / config.run_name
-        if (place / "config.json").exists():
-            return Config.of_run(place, data_dir=config.data_dir, comet=config.comet,
-                                 tensorboard=config.tensorboard)  # fmt: skip
-        if place.exists():
-            shutil.rmtree(place)
+        """Return how to go on with a split: with its run, if it has begun, or anew."""
+        folder = self.path / config.run_name
+        if (folder / CONFIG).exists():
+            return resumed_config(folder, data_dir=config.data_dir, comet=config.comet,
+                                  tensorboard=config.tensorboard)
+        if folder.exists():
+            shutil.rmtree(folder)
         return config
 
     def finished(self, config: Config) -> dict[str, Any] | None:
-        """The summary of a split, if it is finished. Raises UserError if it was changed into one
-        without the numbers that the table needs."""
-        summary = self.path / config.run_name / "summary.json"
-        found = read_json(summary) if summary.exists() else {}
-        if found.get("status") != "finished":
+        """Return the summary of a split, if it is finished. Raise UserError if it was changed into
+        one without the numbers that the table needs."""
+        folder = self.path / config.run_name
+        summary = read_summary(folder)
+        if summary.get("status") != "finished":
             return None
         for name in ("final_test_rmse", "seconds", *MEASURES):
-            value = found.get(name, 0.0 if name in MEASURES[1:] else None)
-            unranked = value is None and name in found and name.endswith("_at_10")
+            value = summary.get(name, 0.0 if name in MEASURES[1:] else None)
+            unranked = value is None and name in summary and name.endswith("_at_10")
             if not unranked and not (type(value) in (int, float) and abs(value) < 1e300):
                 raise UserError(
-                    f"{summary} holds no number as {name}: remove {summary.parent}, and the split "
+                    f"{folder / SUMMARY} holds no number as {name}: remove {folder}, and the split "
                     "is run again"
                 )
-        return found
+        return summary
 
     def add(self, config: Config, summary: dict[str, Any]) -> None:
-        """Note a finished split, and renew the table and its summary."""
+        """Add a finished split, and renew the table and its summary."""
         measures = {name: summary[name] for name in MEASURES if summary.get(name) is not None}
         row = {"split_seed": config.split_seed} | measures | {"seconds": summary["seconds"]}
         names = [name for name in row if all(name in other for other in self.rows)]
         self.rows = [{name: other[name] for name in names} for other in (*self.rows, row)]
-        write_csv(self.path / "splits.csv", self.rows)
-        write_json(self.path / "summary.json", self.summary())
+        write_csv(self.path / SPLITS, self.rows)
+        write_json(self.path / SUMMARY, self.summary())
 
     def summary(self) -> dict[str, Any]:
-        found = {
+        summary = {
             "status": "finished" if len(self.rows) == self.num_splits else "interrupted",
             "num_splits": len(self.rows),
         }
         for name in list(self.rows[0])[1:]:
             mean, half = mean_and_interval([row[name] for row in self.rows])
-            found[f"{name}_mean"] = mean
+            summary[f"{name}_mean"] = mean
             if len(self.rows) > 1:  # JSON knows no nan
-                found[f"{name}_ci95"] = half
-        return found
+                summary[f"{name}_ci95"] = half
+        return summary
 
     def table(self) -> str:
-        """Every split and the mean with its 95 % interval, as Markdown."""
+        """Return every split and the mean with its 95 % interval, as Markdown."""
         names = list(self.rows[0])
         summary = self.summary()
         lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
@@ -128,7 +129,8 @@ class SplitsFolder:
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and half the width of its 95 % interval by Student's t; nan for one value."""
+    """Return the mean, and half the width of its 95 % interval by Student's t; nan for one
+    value."""
     if len(values) < 2:
         return values[0], float("nan")
     from scipy.special import stdtrit  # memory that most runs need not spend

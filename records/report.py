@@ -60,7 +60,7 @@ def neighbours_with_titles(
 
 def page(settings: Mapping[str, Any], summary: Mapping[str, Any], data: ReportData) -> str:
     """Return the report of a run: `settings` is its config.json, `summary` its summary.json."""
-    defaults = Config().recorded()
+    defaults = Config().to_dict()
     return TEMPLATES.get_template("report.html").render(
         settings=settings,
         summary=summary,
@@ -73,7 +73,7 @@ def page(settings: Mapping[str, Any], summary: Mapping[str, Any], data: ReportDa
             draw_calibration(data.calibration), CALIBRATION_INCHES, "calibration",
             "Mean true rating against predicted rating; the table below has the numbers.",
         ),
-    )  # fmt: skip
+    )
 
 
 def curves_in_words(summary: Mapping[str, Any]) -> str:
@@ -81,7 +81,7 @@ def curves_in_words(summary: Mapping[str, Any]) -> str:
     words = f"RMSE against epoch, {summary.get('epochs', 0)} epochs."
     if "final_test_rmse" in summary:
         words += (f" Training {summary['final_train_rmse']:.4f} at the end, test "
-                  f"{summary['final_test_rmse']:.4f}.")  # fmt: skip
+                  f"{summary['final_test_rmse']:.4f}.")
     return words
 
 
@@ -113,5 +113,5 @@ def bar_style(value: float, largest: float, signed: bool) -> str:
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-)  # fmt: skip
+)
 TEMPLATES.filters |= {"number": format, "as_typed": as_typed, "bar_style": bar_style}

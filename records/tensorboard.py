@@ -21,11 +21,11 @@ NAME = "events.out.tfevents"  # what TensorBoard looks for
 NOT_SHOWN = ("epoch", "elapsed_seconds")  # the axes
 
 
-def tell_if_missing(say: Callable[[str], object]) -> None:
-    """Say what it takes to look at summaries, where TensorBoard is not installed."""
+def warn_if_missing(warn: Callable[[str], object]) -> None:
+    """Warn what it takes to look at summaries, where TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        say("TensorBoard is not installed here: to look at what --tensorboard writes, "
-            "pip install tensorboard")  # fmt: skip
+        warn("TensorBoard is not installed here: to look at what --tensorboard writes, "
+            "pip install tensorboard")
 
 
 class Summaries:

@@ -16,13 +16,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from AutoRec import AutoRec, choose_engine
+from AutoRec import AutoRec
 from config import Config
 from data.ratings import RatingMatrix, Ratings
 from model.batch import SparseRows, sparse_rows
 from model.lbfgs import LBFGS, Evaluation
 from serving.finished_run import FinishedRun, Member, oriented
-from system.runtime import num_threads
 
 MAX_STEPS = 100  # of L-BFGS
 TOLERANCE = 1e-5  # of the objective: the least relative gain of a step to go on
@@ -40,14 +39,12 @@ def fold_in(
     user_ids, item_ids = with_new(known.user_ids, users), with_new(known.item_ids, items)
     new = (
         pd.Index(user_ids).get_indexer(users).astype(np.int32),
-        pd.Index(item_ids).get_indexer(items).astype(np.int32),
-        np.asarray(values, np.float32),
+        pd.Index(item_ids).get_indexer(items).astype(np.int32), np.asarray(values, np.float32),
     )
     ratings = Ratings(
-        known.name,
-        *renewed((known.users, known.items, known.values), new, len(item_ids)),
+        known.name, *renewed((known.users, known.items, known.values), new, len(item_ids)),
         user_ids, item_ids, known.scale,
-    )  # fmt: skip
+    )
     trained = run.train.indices, run.train.rows, run.train.values
     by_user, by_item, values = renewed(trained, new, len(item_ids))
     shape = len(item_ids), len(user_ids)
@@ -81,7 +78,8 @@ def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
     num_known = model.V.shape[0]
     if matrix.num_columns == num_known:
         return model
-    wider = AutoRec(matrix.num_columns, fitting_config(model, matrix), model.scale, num_threads())
+    config = fitting_config(model, matrix)
+    wider = AutoRec(matrix.num_columns, config, model.scale, matrix.density)
     for ours, theirs in zip(wider.parameters, model.parameters, strict=True):
         if theirs.shape[0] == num_known and ours.shape != theirs.shape:  # V, Wt and b
             # A new column starts as the mean of the known ones.
@@ -90,7 +88,7 @@ def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
         else:
             ours.assign(theirs)
     fit_columns(wider, num_known, rows_with_columns_from(matrix, num_known))
-    wider.config = replace(model.config, engine=wider.config.engine)
+    wider.config = model.config
     return wider
 
 
@@ -99,13 +97,11 @@ def fitting_config(model: AutoRec, matrix: RatingMatrix) -> Config:
     and without the noise of dropout."""
     config = model.config
     config = replace(config, dropout=0.0, input_dropout=0.0, grad_clip=False, engine="auto")
-    config = replace(config, engine=choose_engine(config, matrix.density))
     if config.regularization == "plain" and not model.optimizer.full_batch:
         # Plain Omega counts once in each mini-batch of an epoch.
         times = math.ceil(matrix.num_rows / config.batch_size)
         config = replace(
-            config,
-            lambda_encoder=times * config.encoder_lambda,
+            config, lambda_encoder=times * config.encoder_lambda,
             lambda_decoder=times * config.decoder_lambda,
         )
     return config

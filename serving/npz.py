@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.ratings import RatingMatrix
-from serving.recommender import ACTIVATIONS, Factors, Recommender
+from model.factors import ACTIVATIONS, Factors
+from serving.recommender import Recommender
 from system.errors import UserError
 
 if TYPE_CHECKING:  # it imports TensorFlow, which reading an artefact does not need
@@ -45,7 +46,7 @@ def write_npz(path: Path, run: "FinishedRun", recommender: Recommender) -> None:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "config": json.dumps(run.config.recorded()),
+        "config": json.dumps(run.config.to_dict()),
         "fingerprint": run.fingerprint,
         "split_fingerprint": split_fingerprint(run.train),
         "user_ids": plain_ids(recommender.user_ids),
@@ -92,23 +93,24 @@ def npz_dataset(path: str | Path) -> str:
 
 
 def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
+    low, high = (float(x) for x in file["scale"])
     settings = file["weights"], file["orientations"], file["output_activations"]
     factors = [
         Factors(
-            weight=float(weight),
             orientation=str(orientation),
             codes=file[f"codes_{i}"],
             Wt=np.ascontiguousarray(file[f"W_{i}"].T),
             b=file[f"b_{i}"],
             output_activation=str(activation),
+            scale=(low, high),
+            weight=float(weight),
         )
         for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
     ]
-    low, high = (float(x) for x in file["scale"])
     return Recommender(
         *(file[name] for name in ("user_ids", "item_ids", "user_ratings", "item_ratings")),
         scale=(low, high), factors=factors,
-    )  # fmt: skip
+    )
 
 
 def checked(recommender: Recommender) -> Recommender:

@@ -27,65 +27,12 @@ from data.ratings import RatingMatrix
 from evaluation.metrics import final_predictions
 from evaluation.ranking import best_items
 from evaluation.similar_items import nearest
+from model.factors import Factors, blended
 from system.errors import UserError
 
 BLOCK_USERS = 512  # users whose predictions of all items are held at a time
-BLOCK_PAIRS = 1 << 14  # pairs whose codes are held at a time
-ACTIVATIONS = {
-    "identity": lambda x: x,
-    "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # which never overflows
-    "relu": lambda x: np.maximum(x, 0),
-    "tanh": np.tanh,
-    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-}
 
 
-@dataclass(frozen=True, eq=False)
-class Factors:
-    """A trained model, ready to predict: the hidden codes (rows, l) of its rows, its output layer
-    Wt (columns, l) and b (columns), all float32, and f. `orientation` says what its rows are;
-    `weight` is its share in a blend."""
-
-    weight: float
-    orientation: str
-    codes: np.ndarray
-    Wt: np.ndarray
-    b: np.ndarray
-    output_activation: str
-
-    def pairs(self, users: np.ndarray, items: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-        """Raw predictions of (user, item) index pairs: float32 [pairs]."""
-        rows, columns = (items, users) if self.orientation == "item" else (users, items)
-        found = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), BLOCK_PAIRS):
-            part = slice(start, start + BLOCK_PAIRS)
-            row, column = rows[part], columns[part]
-            product = np.einsum("ij,ij->i", self.codes[row], self.Wt[column])
-            found[part] = self.output(product + self.b[column], scale)
-        return found
-
-    def block(self, first: int, last: int, scale: tuple[float, float]) -> np.ndarray:
-        """Raw predictions of all items for users first..last-1: float32 [last - first, items]."""
-        if self.orientation == "item":
-            product = self.Wt[first:last] @ self.codes.T + self.b[first:last, None]
-        else:
-            product = self.codes[first:last] @ self.Wt.T + self.b
-        return self.output(product, scale)
-
-    def output(self, x: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-        """f; a bounded activation spans the rating scale."""
-        low, high = scale
-        if self.output_activation == "sigmoid":
-            return low + (high - low) * ACTIVATIONS["sigmoid"](x)
-        if self.output_activation == "tanh":
-            return low + (high - low) * (np.tanh(x) + 1) / 2
-        return ACTIVATIONS[self.output_activation](x)
-
-    @property
-    def items(self) -> np.ndarray:
-        """What the model has learned of each item: its hidden code where items are rows, its
-        weights in W where they are columns."""
-        return self.codes if self.orientation == "item" else self.Wt
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +89,10 @@ class Recommender:
         best, the unclipped predictions decide. Items that the user has rated, and those without a
         training rating, of which nothing is known, are left out.
         """
-        blocks = [f.block(first, last, self.scale) for f in self.factors]
-        raw = sum(f.weight * block for f, block in zip(self.factors, blocks, strict=True))
-        clipped = [block.clip(*self.scale) for block in blocks]
-        blended = sum(f.weight * x for f, x in zip(self.factors, clipped, strict=True))
-        scores = blended.clip(*self.scale)
+        blocks = [f.block(first, last) for f in self.factors]
+        raw = blended(self.factors, blocks)
+        clipped = blended(self.factors, [block.clip(*self.scale) for block in blocks])
+        scores = clipped.clip(*self.scale)
         scores[:, self.item_ratings == 0] = -np.inf
         if self.rated:
             rows = slice(*self.rated.indptr[[first, last]])
@@ -176,7 +122,7 @@ def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
     has no training rating.
     """
     index, trained = recommender.item(item), recommender.item_ratings > 0
-    item_embeddings = [(f.weight, f.items) for f in recommender.factors]
+    item_embeddings = [(f.weight, f.item_embeddings) for f in recommender.factors]
     ((items, similarity),) = nearest(item_embeddings, np.array([index]), trained, at_least_1(n))
     return recommender.described(items, similarity=similarity)
 
@@ -190,15 +136,14 @@ def predict(recommender: Recommender, users: Sequence[Any], items: Sequence[Any]
     user, item = recommender.users.get_indexer(users), recommender.items.get_indexer(items)
     user_ratings = np.where(user < 0, 0, recommender.user_ratings[user])
     item_ratings = np.where(item < 0, 0, recommender.item_ratings[item])
-    raw = [f.pairs(user, item, recommender.scale) for f in recommender.factors]
-    clipped = (x.astype(np.float64).clip(*recommender.scale) for x in raw)
-    blended = sum(f.weight * x for f, x in zip(recommender.factors, clipped, strict=True))
+    raw = (f.pairs(user, item).astype(np.float64) for f in recommender.factors)
+    predictions = blended(recommender.factors, [x.clip(*recommender.scale) for x in raw])
     cold = (user_ratings == 0) | (item_ratings == 0)
     return pd.DataFrame(
         {
             "user": users,
             "item": items,
-            "prediction": final_predictions(blended, cold, recommender.scale),
+            "prediction": final_predictions(predictions, cold, recommender.scale),
             "user_ratings": user_ratings,
             "item_ratings": item_ratings,
         }

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from AutoRec import output
 from evaluation.metrics import COLD_RATING
-from serving.recommender import Factors, Recommender
+from model.factors import Factors
+from serving.recommender import Recommender
 
 
 def save(recommender: Recommender, path: Path) -> None:
@@ -33,7 +34,7 @@ class ServedModel(tf.Module):
         self.users, self.items = table(self.user_ids), table(self.item_ids)
         self.user_ratings = variable(recommender.user_ratings)
         self.item_ratings = variable(recommender.item_ratings)
-        self.factors = [ServedFactors(factors, self.scale) for factors in recommender.factors]
+        self.factors = [ServedFactors(factors) for factors in recommender.factors]
 
     @tf.function
     def predict(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -65,9 +66,9 @@ class ServedModel(tf.Module):
 class ServedFactors(tf.Module):
     """`Factors` in TensorFlow: raw predictions by user and item index."""
 
-    def __init__(self, factors: Factors, scale: tuple[float, float]) -> None:
+    def __init__(self, factors: Factors) -> None:
         super().__init__(name="factors")
-        self.weight, self.scale = factors.weight, scale
+        self.weight, self.scale = factors.weight, factors.scale
         self.by_item, self.activation = factors.orientation == "item", factors.output_activation
         self.codes, self.Wt, self.b = map(variable, (factors.codes, factors.Wt, factors.b))
 

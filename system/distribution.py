@@ -71,7 +71,7 @@ def read_cluster(distribute: str | None) -> Cluster:
 
 
 def await_workers(
-    cluster: Cluster, say: Callable[[str], object], patience: float = PATIENCE
+    cluster: Cluster, log: Callable[[str], object], patience: float = PATIENCE
 ) -> None:
     """Return when all workers have been started, or raise UserError after `patience` seconds.
 
@@ -97,7 +97,7 @@ def await_workers(
                     "all workers of TF_CONFIG, and see that its addresses can be reached"
                 )
             if waited > 2 and not told:
-                say(f"Waiting for the workers at {', '.join(missing)}.")
+                log(f"Waiting for the workers at {', '.join(missing)}.")
                 told = True
             time.sleep(0.2)
 
@@ -111,12 +111,12 @@ def answers(address: str) -> bool:
         return False
 
 
-class Replicas:
-    """The replicas of a model, on all devices of all workers of a `cluster`; without
-    `distribute`, one. To be made before TensorFlow has done anything."""
+class Workers:
+    """The workers of a `cluster`, and the replicas of a model on all their devices; without
+    `distribute`, one of each. To be made before TensorFlow has done anything."""
 
     def __init__(
-        self, distribute: str | None, cluster: Cluster, say: Callable[[str], object]
+        self, distribute: str | None, cluster: Cluster, log: Callable[[str], object]
     ) -> None:
         import tensorflow as tf
 
@@ -130,18 +130,18 @@ class Replicas:
                 )
             self.strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
         elif distribute == "workers":
-            await_workers(cluster, say)
+            await_workers(cluster, log)
             self.strategy = multi_worker_strategy()
 
     @property
-    def count(self) -> int:
+    def num_replicas(self) -> int:
         return self.strategy.num_replicas_in_sync
 
     def scope(self) -> Any:
         """Where the variables that are made are every replica's."""
         return self.strategy.scope()
 
-    def everyone(self, number: int) -> list[int]:
+    def all_gather(self, number: int) -> list[int]:
         """The `number` of each worker, which all workers must ask for at the same place."""
         import tensorflow as tf
 
@@ -151,16 +151,16 @@ class Replicas:
         own = tf.one_hot(self.cluster.index, self.cluster.size, number, 0, dtype=tf.int64)
         return self.strategy.reduce("SUM", own, axis=None).numpy().tolist()
 
-    def agree(self, what: str, value: object, remedy: str) -> None:
+    def assert_same_on_all_workers(self, what: str, value: object, remedy: str) -> None:
         """Raise UserError, at every worker, unless `value` has the same repr at all of them."""
         digest = hashlib.sha256(repr(value).encode()).hexdigest()
-        numbers = self.everyone(int(digest[:12], 16))
+        numbers = self.all_gather(int(digest[:12], 16))
         others = [i for i, number in enumerate(numbers) if number != numbers[0]]
         if others:
             raise UserError(f"worker {others[0]} has other {what} than worker 0: {remedy}")
 
     @contextmanager
-    def together(self, remedy: str) -> Iterator[None]:
+    def report_lost_workers(self, remedy: str) -> Iterator[None]:
         """Within it, the loss of another worker is a UserError, with `remedy`."""
         import tensorflow as tf
 
@@ -171,7 +171,7 @@ class Replicas:
             # others, of one that is shutting down.
             lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
                     tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError,
-                    tf.errors.InternalError)  # fmt: skip
+                    tf.errors.InternalError)
             if self.cluster.size == 1 or not isinstance(error, lost):
                 raise
             raise UserError(f"another worker is gone, or cannot be reached: {remedy}") from error

@@ -1,13 +1,15 @@
 """The errors that are the user's to mend, and how a program ends with one."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 LONGEST = 1000  # characters of a message
 
 
 def printable(text: str) -> str:
-    """`text` with what a terminal would obey, as a line end, written as an escape."""
+    """Return `text` with what a terminal would obey, as a line end, written as an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -27,14 +29,30 @@ class Diverged(UserError):
     """The numbers of a training are none any more; the message says where, and what to change."""
 
 
-def run_program(name: str, program: Callable[[], int | None]) -> int:
-    """Run `program` and return its exit code: 2 after a UserError and 130 after Ctrl-C, each told
-    in one line on stderr."""
+@dataclass
+class Outcome:
+    """The exit code of a program."""
+
+    code: int = 0
+
+
+@contextmanager
+def reported_errors(name: str) -> Iterator[Outcome]:
+    """Run a program's block, which may set the exit code: it is 2 after a UserError and 130 after
+    Ctrl-C, each told in one line on stderr."""
+    outcome = Outcome()
     try:
-        return program() or 0
+        yield outcome
     except UserError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
-        return 2
+        outcome.code = 2
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted", file=sys.stderr)
-        return 130
+        outcome.code = 130
+
+
+def run_program(name: str, program: Callable[[], int | None]) -> int:
+    """Run `program` and return its exit code, as `reported_errors` has it."""
+    with reported_errors(name) as outcome:
+        outcome.code = program() or 0
+    return outcome.code

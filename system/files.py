@@ -14,8 +14,8 @@ from system.errors import UserError
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A place to write what is to be `path`: it takes that name, over what was there, when the
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a path to write what is to be `path`: it takes that name, over what was there, when the
     block ends, and is removed if the block fails."""
     unfinished = path.with_name(f"{path.name}.part")
     try:
@@ -27,7 +27,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
@@ -37,14 +37,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write `rows`, all with the keys of the first."""
-    with whole(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file that a run wrote; UserError if it was changed into something
+    """Return the object in a JSON file that a run wrote; UserError if it was changed into something
     else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a file that `write_csv` wrote; none if there is no file."""
+    """Return the rows of a file that `write_csv` wrote; none if there is no file."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
@@ -65,21 +65,21 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def lock(folder: Path) -> FileLock:
     """Keep other processes out of `folder`, until `unlock` or the end of this one, however it
-    comes. Raises UserError if another one has done so."""
-    held = FileLock(folder / ".lock", timeout=0)
+    comes. Raise UserError if another one has done so."""
+    file_lock = FileLock(folder / ".lock", timeout=0)
     try:
-        held.acquire()
+        file_lock.acquire()
     except Timeout as error:
         raise UserError(f"{folder} is in use by another run: wait for its end") from error
     except OSError as error:
         raise UserError(f"cannot write in {folder} ({error.strerror})") from error
-    return held
+    return file_lock
 
 
-def unlock(held: FileLock) -> None:
+def unlock(file_lock: FileLock) -> None:
     with suppress(OSError):  # Windows removes no file that is open
-        Path(held.lock_file).unlink()
-    held.release()
+        Path(file_lock.lock_file).unlink()
+    file_lock.release()
 
 
 def make_folder(path: Path) -> None:

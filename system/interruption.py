@@ -6,7 +6,7 @@ import socket
 import threading
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
-           if hasattr(signal, name)]  # fmt: skip
+           if hasattr(signal, name)]
 
 
 class Interrupted(Exception):
@@ -52,13 +52,13 @@ class Interruption:
         if number not in SIGNALS:
             return
         if self.requested:
-            tell("\nStopped at once.\n")
+            warn("\nStopped at once.\n")
             os._exit(128 + number)
         self.number = number
-        tell("\nFinishing this epoch; press Ctrl-C again to stop at once.\n")
+        warn("\nFinishing this epoch; press Ctrl-C again to stop at once.\n")
 
 
-def tell(text: str) -> None:
+def warn(text: str) -> None:
     """Write to stderr, if anybody is still there to read it. Not print: another thread may be in
     the middle of one."""
     try:

@@ -39,7 +39,7 @@ class Made:
         if not config["members"]:
             return [self.member("parameters", config, config["orientation"])]
         return [self.member(f"parameters_{i}", config, each)
-                for i, each in enumerate(("item", "user"), 1)]  # fmt: skip
+                for i, each in enumerate(("item", "user"), 1)]
 
     def member(self, name, config, orientation):
         saved = str(self.folder / name)
@@ -49,7 +49,7 @@ class Made:
         reference = Reference(
             V, W, mu, b, inner, 0, False, 0, 0, config["hidden_activation"],
             config["output_activation"], (1.0, 5.0),
-        )  # fmt: skip
+        )
         return reference.predict(self.R) if orientation == "user" else reference.predict(self.R.T).T
 
     def predictions(self):
@@ -90,7 +90,7 @@ def make_run(tmp_path, config=CONFIG, triples=None, name="run"):
     ratings = read_ml_1m(data / "ratings.dat")
     train = split_ratings(ratings, config.train_ratio, config.split_seed).train
     folder.mkdir()
-    record = config.recorded() | {"fingerprint": ratings.fingerprint, "rating_scale": [1.0, 5.0]}
+    record = config.to_dict() | {"fingerprint": ratings.fingerprint, "rating_scale": [1.0, 5.0]}
     (folder / "config.json").write_text(json.dumps(record), encoding="utf-8")
     if not config.members:
         save_random(folder / "parameters", config, train, config.orientation, 1)

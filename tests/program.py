@@ -48,12 +48,12 @@ def wait_for(condition, process, seconds=60):
 
 def interrupt_at(epoch, monkeypatch):
     """Have the runs of this process interrupted as soon as `epoch` is recorded."""
-    from run import Run
+    from records.run_records import RunRecords
 
-    record = Run.record
+    record = RunRecords.record
 
     def record_and_interrupt(self, metrics):
         record(self, metrics)
         self.interruption.number = 2 * (metrics.epoch == epoch)
 
-    monkeypatch.setattr(Run, "record", record_and_interrupt)
+    monkeypatch.setattr(RunRecords, "record", record_and_interrupt)

@@ -58,7 +58,7 @@ class Reference:
         return cls(
             V, W, mu, b, inner, config.lambda_value, config.regularization == "weighted",
             *strengths, config.hidden_activation, config.output_activation, model.scale,
-        )  # fmt: skip
+        )
 
     def parameters(self) -> list[np.ndarray]:
         return [self.V, self.W, self.mu, self.b, *self.inner]

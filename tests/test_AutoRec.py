@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 import AutoRec as module
-from AutoRec import AutoRec, choose_engine
+from AutoRec import AutoRec
 from config import Config
 from data.ratings import RatingMatrix
 from model.batch import sparse_rows
-from system.errors import UserError
+from model.sparse_engine import SparseEngine
 from tests.reference import Reference, ReferenceAdam, ReferenceRMSProp, finite_differences
 
 ROWS, COLUMNS, HIDDEN = 23, 17, 6
@@ -35,10 +35,10 @@ def random_matrix(rows=ROWS, columns=COLUMNS, seed=0):
     return matrix, R, M
 
 
-def build(engine="dense", columns=COLUMNS, spread=0.3, num_threads=2, **settings):
+def build(engine="dense", columns=COLUMNS, spread=0.3, **settings):
     """A model whose parameters are large enough for every term to matter."""
     settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5} | settings
-    model = AutoRec(columns, Config(engine=engine, **settings), SCALE, num_threads)
+    model = AutoRec(columns, Config(engine=engine, **settings), SCALE)
     rng = np.random.default_rng(7)
     for x in model.parameters:
         x.assign(rng.normal(0, spread, x.shape).astype(np.float32))
@@ -271,7 +271,8 @@ def test_the_number_of_threads_changes_no_bit():
     matrix, _, _ = random_matrix(300, 200)
     results = []
     for num_threads in (1, 2, 3):
-        model = build("sparse", columns=200, num_threads=num_threads)
+        model = build("sparse", columns=200)
+        model.engine = SparseEngine(num_threads)
         gradients, cost, _ = gradients_of(model, matrix, range(250))
         predictions = model.predict(sparse_rows(matrix), matrix.rows, matrix.indices)
         results.append([*gradients, cost, predictions])
@@ -313,32 +314,6 @@ def test_saved_parameters_are_read_by_plain_tensorflow(tmp_path):
         saved = tf.train.load_variable(prefix, key)
         np.testing.assert_array_equal(saved, getattr(model, name))
     assert model.W.shape == (HIDDEN, COLUMNS)
-
-
-def test_auto_takes_the_sparse_engine_where_most_is_missing(monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert choose_engine(Config(engine="auto"), 0.04) == "sparse"
-    assert choose_engine(Config(engine="auto"), 0.9) == "dense"
-    assert choose_engine(Config(engine="dense"), 0.04) == "dense"
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert choose_engine(Config(engine="auto"), 0.04) == "dense"
-
-
-def test_without_numba_dense_serves_and_sparse_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    assert choose_engine(Config(engine="auto"), 0.04) == "dense"
-    with pytest.raises(UserError, match="pip install numba"):
-        choose_engine(Config(engine="sparse"), 0.04)
-
-
-def test_bfloat16_is_refused_where_it_is_emulated_and_for_the_sparse_engine(monkeypatch):
-    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: False)
-    with pytest.raises(UserError, match="only emulates bfloat16"):
-        choose_engine(Config(engine="auto", precision="bfloat16"), 0.04)
-    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: True)
-    assert choose_engine(Config(engine="auto", precision="bfloat16"), 0.04) == "dense"
-    with pytest.raises(UserError, match="the sparse engine is float32"):
-        choose_engine(Config(engine="sparse", precision="bfloat16"), 0.04)
 
 
 @both_rules
@@ -385,7 +360,7 @@ def test_gradients_summed_over_blocks_are_those_of_all_rows(
     model = build(
         engine, regularization=regularization, batch_size=batch_size, hidden_neuron=hidden_neuron,
         lambda_encoder=2.0, lambda_decoder=0.3, optimizer_method="RProp",
-    )  # fmt: skip
+    )
     reference = Reference.of(model)
     (dV, dWt, *others), cost, squared_error = model._full_gradients(sparse_rows(matrix))
     assert float(cost) == pytest.approx(reference.objective(R, M), rel=1e-5)
@@ -445,7 +420,7 @@ def test_nothing_is_left_out_of_a_prediction(engine, rates):
     assert_close(predictions, Reference.of(model).predict(R).ravel())
     model.steps.assign_add(1)
     np.testing.assert_array_equal(predictions, model.predict(sparse_rows(matrix), *everywhere))
-    assert_close(model.codes(sparse_rows(matrix)), Reference.of(model).hidden(R))
+    assert_close(model.encode_all(sparse_rows(matrix)), Reference.of(model).hidden(R))
 
 
 @both_dropouts
@@ -488,7 +463,7 @@ def test_every_mini_batch_is_a_step():
 def test_every_layer_leaves_out_its_own_share_and_the_rest_makes_up_for_it():
     model = build(hidden_neuron=(6, 6, 6))
     x = tf.ones([1000, 6])
-    layers = [model.drop(x, 0.25, layer).numpy() for layer in range(4)]
+    layers = [model.dropout(x, 0.25, layer).numpy() for layer in range(4)]
     for layer in layers:
         assert set(np.unique(layer)) == {0, np.float32(1 / 0.75)}
         assert layer.mean() == pytest.approx(1, abs=0.03)
@@ -521,6 +496,6 @@ def test_the_engines_leave_out_the_same(rates):
 @pytest.mark.parametrize("rating", [1.0, 3.6, 5.0])
 def test_the_output_starts_at_the_rating_asked_for(activation, rating):
     model = build(output_activation=activation)
-    model.start_at(rating)
+    model.initialise_bias(rating)
     at_the_ends = 0.05 if activation in ("sigmoid", "tanh") else 0
     np.testing.assert_allclose(model.output(model.b), rating, rtol=0, atol=1e-5 + at_the_ends)

@@ -11,11 +11,11 @@ from config import Config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULT = dict(status="finished", dataset="ml-1m", preset="default", final_test_rmse=0.83564,
-              final_test_mae=0.655, ndcg_at_10=0.0939, seconds=237.4)  # fmt: skip
+              final_test_mae=0.655, ndcg_at_10=0.0939, seconds=237.4)
 MEANS = dict(status="interrupted", num_splits=3, final_test_rmse_mean=0.82167,
              final_test_rmse_ci95=0.0029, final_test_mae_mean=0.644, final_test_mae_ci95=0.0023,
-             seconds_mean=285.6, seconds_ci95=17.5)  # fmt: skip
-SETTINGS = Config(dataset="ml-1m", split_seed=1994).recorded()
+             seconds_mean=285.6, seconds_ci95=17.5)
+SETTINGS = Config(dataset="ml-1m", split_seed=1994).to_dict()
 
 
 def make(folder, record, summary, name="config.json"):
@@ -32,7 +32,7 @@ def table_of(folders, capsys, *flags):
     assert compare.main([*map(str, folders), *flags]) == 0
     out, err = capsys.readouterr()
     head, rule, *lines = ([cell.strip() for cell in line.split(" | ")]
-                          for line in out.strip().replace("| ", "", 1).splitlines())  # fmt: skip
+                          for line in out.strip().replace("| ", "", 1).splitlines())
     clean = [[cell.strip("| ") for cell in line] for line in (head, rule, *lines)]
     assert set("".join(clean[1])) == {"-"}
     return [dict(zip(clean[0], line, strict=True)) for line in clean[2:]], err
@@ -44,7 +44,7 @@ def test_a_row_is_what_the_folder_says(tmp_path, capsys):
     assert row == {
         "run": "a", "dataset": "ml-1m", "preset": "default", "splits": "1", "test RMSE": "0.8356",
         "MAE": "0.6550", "NDCG@10": "0.0939", "seconds": "237", "status": "finished",
-    }  # fmt: skip
+    }
     assert err == ""
 
 
@@ -63,7 +63,7 @@ def test_only_settings_that_differ_are_shown(tmp_path, capsys):
     make(tmp_path / "b", SETTINGS | deep | other, RESULT)
     rows, _ = table_of([tmp_path / "a", tmp_path / "b"], capsys)
     usual = {"run", "dataset", "preset", "splits", "test RMSE", "MAE", "NDCG@10", "seconds",
-             "status"}  # fmt: skip
+             "status"}
     assert rows[0].keys() - usual == {"hidden_neuron", "base_lr", "grad_clip"}
     assert [row["hidden_neuron"] for row in rows] == ["500", "500 250 500"]
     assert [row["base_lr"] for row in rows] == ["0.001", "0.005"]
@@ -86,7 +86,7 @@ def test_other_ratings_and_other_splits_are_seen(tmp_path, capsys):
     rows, _ = table_of([tmp_path / "a", tmp_path / "b"], capsys)
     assert [(row["random_seed"], row["fingerprint"]) for row in rows] == [
         ("1", "a1234567"), ("2", "b1234567")
-    ]  # fmt: skip
+    ]
     assert "split_seed" not in rows[0]  # the same again
     make(tmp_path / "c", SETTINGS | dict(random_seed=1, split_seed=3), RESULT)
     rows, _ = table_of([tmp_path / "a", tmp_path / "c"], capsys)

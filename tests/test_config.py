@@ -6,7 +6,8 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
-from config import DATA_DIR_VARIABLE, PRESETS, Config, flag_fields, parse_arguments
+from command_line import parse_arguments
+from config import DATA_DIR_VARIABLE, PRESETS, Config, flag_fields
 from system.errors import UserError
 
 DEFAULTS = {
@@ -198,7 +199,7 @@ PRESET_VALUES = {
         score_reconstruction=True,
     ),
     "best": dict(members=("deep", "wide", "weighted", "user")),
-}  # fmt: skip
+}
 
 
 def test_every_preset_has_listed_values():
@@ -209,7 +210,7 @@ def test_every_preset_has_listed_values():
 def test_a_preset_sets_its_own_values_and_no_other_and_its_name_is_recorded(preset, values):
     config = parse_arguments(["--preset", preset])
     assert config == replace(Config(), preset=preset, **values)
-    assert config.recorded()["preset"] == preset
+    assert config.to_dict()["preset"] == preset
 
 
 @pytest.mark.parametrize(
@@ -462,15 +463,15 @@ def test_help_is_grouped_and_fits_80_columns(help_text):
 
 def test_every_setting_but_the_paths_is_recorded():
     config = Config(data_dir="someone/data", results_dir="someone/results", run_name="a",
-                    hidden_neuron=(5, 4), members=("item", "user"))  # fmt: skip
-    recorded = json.loads(json.dumps(config.recorded()))
+                    hidden_neuron=(5, 4), members=("item", "user"))
+    recorded = json.loads(json.dumps(config.to_dict()))
     assert "someone" not in json.dumps(recorded)
     places = {"resume", "data_dir", "results_dir", "distribute"}
     assert set(recorded) == {f.name for f in fields(Config)} - places
     settings = {name: getattr(config, name) for name in recorded}
-    assert config.recorded() == settings
+    assert config.to_dict() == settings
     assert recorded == settings | dict(hidden_neuron=[5, 4], members=["item", "user"], tune=[],
-                                       rating_scale=[])  # fmt: skip
+                                       rating_scale=[])
 
 
 # The learning rate
@@ -558,15 +559,15 @@ def test_settings_that_would_have_no_effect_together_are_refused(arguments, caps
     ],
 )
 def test_a_record_gives_the_settings_again(config):
-    record = json.loads(json.dumps(config.recorded() | {"num_users": 6040}))
-    assert Config.from_record(record) == config
-    assert Config.from_record(record, results_dir="there").results_dir == "there"
+    record = json.loads(json.dumps(config.to_dict() | {"num_users": 6040}))
+    assert Config.from_dict(record) == config
+    assert Config.from_dict(record, results_dir="there").results_dir == "there"
 
 
 def test_a_record_without_a_setting_has_its_default():
-    record = Config(dropout=0.5).recorded()
+    record = Config(dropout=0.5).to_dict()
     del record["dropout"]
-    assert Config.from_record(record) == Config()
+    assert Config.from_dict(record) == Config()
 
 
 @pytest.mark.parametrize(
@@ -585,5 +586,5 @@ def test_a_record_without_a_setting_has_its_default():
 )
 def test_a_record_that_was_tampered_with_is_refused(changed, message):
     with pytest.raises(UserError) as error:
-        Config.from_record(Config().recorded() | changed)
+        Config.from_dict(Config().to_dict() | changed)
     assert message in str(error.value)

@@ -372,7 +372,7 @@ def test_the_transpose_equals_a_dense_one_and_keeps_what_has_no_rating():
     assert np.array_equal(dense(transposed), dense(wide).T, equal_nan=True)
     assert all(np.all(np.diff(row) > 0) for row in np.split(
         transposed.indices, transposed.indptr[1:-1]
-    ))  # fmt: skip
+    ))
     assert (transposed.indptr.dtype, transposed.indices.dtype) == (np.int64, np.int32)
 
 
@@ -541,7 +541,7 @@ def test_each_name_seed_and_index_is_a_stream_of_its_own():
     "position, name",
     [(0, "split"), (1, "initialisation"), (2, "shuffle"), (3, "synthetic"), (4, "dropout"),
      (5, "pretraining")],
-)  # fmt: skip
+)
 def test_a_stream_keeps_the_numbers_that_published_results_came_from(position, name):
     expected = np.random.default_rng([1994, position, 7]).random(3)
     assert random_stream(1994, name, 7).random(3).tolist() == expected.tolist()
@@ -603,7 +603,7 @@ def test_a_file_on_disk_is_read_without_network_and_without_a_word(
     no_network, write_ratings, dataset
 ):
     folder, said = str(write_ratings(TRIPLES).parent), []
-    ratings = load_ratings(Config(dataset=dataset, data_dir=folder), say=said.append)
+    ratings = load_ratings(Config(dataset=dataset, data_dir=folder), log=said.append)
     assert (ratings.name, triples_of(ratings)) == ("ml-1m", TRIPLES)
     assert said == []
 
@@ -611,7 +611,7 @@ def test_a_file_on_disk_is_read_without_network_and_without_a_word(
 def test_without_data_and_network_the_stand_in_is_announced(no_network, tmp_path, small_stand_in):
     said = []
     config = Config(data_dir=str(tmp_path / "data"), random_seed=7)
-    ratings = load_ratings(config, say=said.append)
+    ratings = load_ratings(config, log=said.append)
     assert ratings.name == "synthetic"
     assert small_stand_in == [7]
     (message,) = said
@@ -629,7 +629,7 @@ def test_without_data_and_network_the_stand_in_is_announced(no_network, tmp_path
 def test_ml_1m_asked_for_by_name_is_never_the_stand_in(no_network, tmp_path, small_stand_in):
     said = []
     with pytest.raises(UserError) as error:
-        load_ratings(Config(dataset="ml-1m", data_dir=str(tmp_path)), say=said.append)
+        load_ratings(Config(dataset="ml-1m", data_dir=str(tmp_path)), log=said.append)
     for part in (
         f"{tmp_path / 'ratings.dat'} is not there",
         f"{no_network} cannot be fetched",
@@ -658,7 +658,7 @@ def test_synthetic_ignores_the_disk_and_the_network(
     server, said = serve(), []
     for folder in (write_ratings(b"not ratings").parent, tmp_path / "nowhere"):
         config = Config(dataset="synthetic", data_dir=str(folder), random_seed=8)
-        ratings = load_ratings(config, say=said.append)
+        ratings = load_ratings(config, log=said.append)
         assert (ratings.name, ratings.scale, len(ratings)) == ("synthetic", (1.0, 5.0), 2)
     assert small_stand_in == [8, 8]
     assert server.num_requests == 0

@@ -6,30 +6,30 @@ import numpy as np
 import pytest
 
 import experiments
-from config import Config, flag_fields
+from config import GRID, MEMBERS, Config, flag_fields, grid, member_configs
 from data.ratings import Ratings, index_ratings
 from data_preprocessor import split_ratings
-from evaluation.metrics import cold_pairs, score
+from evaluation.metrics import cold_pairs, final_predictions, score
 from experiments import (
+    Purpose,
     blend,
     blend_weights,
-    build,
-    grid,
-    member_configs,
     reconstruction,
+    train_members,
+    tune,
     validation_rmse,
     validation_split,
 )
 from model.batch import sparse_rows
 from tests.reference import Reference
-from training import epochs
+from training import TrainState, build, pretrain, train_epochs
 
 NAMED = ("tune", "members")
 SCALE = (1.0, 5.0)
 CONFIG = Config(
     hidden_neuron=8, batch_size=16, base_lr=0.02, train_epoch=2, engine="dense", split_seed=1,
     regularization="plain",
-)  # fmt: skip
+)
 
 
 def made_up_ratings():
@@ -53,49 +53,99 @@ def with_other_test_ratings(config=CONFIG):
     assert turned.sum() == 90
     values = np.where(turned, 6 - RATINGS.values, RATINGS.values)
     return Ratings("other", RATINGS.users, RATINGS.items, values, RATINGS.user_ids,
-                   RATINGS.item_ids, SCALE)  # fmt: skip
+                   RATINGS.item_ids, SCALE)
+
+
+SMALL_MEMBERS = {
+    name: {"orientation": name, "lambda_value": value, "base_lr": 0.02}
+    for name, value in (("item", 2.0), ("user", 1.0))
+}
 
 
 @pytest.fixture
 def small_members(monkeypatch):
     """Members as small as `CONFIG`, whatever the program's are."""
-    members = {
-        name: {"orientation": name, "lambda_value": value, "base_lr": 0.02}
-        for name, value in (("item", 2.0), ("user", 1.0))
-    }
-    monkeypatch.setattr(experiments, "MEMBERS", members)
+    monkeypatch.setattr("config.MEMBERS", SMALL_MEMBERS)
 
 
 def as_member(name):
-    return replace(CONFIG, **experiments.MEMBERS[name])
+    return replace(CONFIG, **SMALL_MEMBERS[name])
 
 
-def train(model, split, label):
-    for _ in epochs(model, split):
-        pass
+class Records:
+    """What an experiment records: points of the grid, settings, members, and the epochs of each
+    training. It raises to end it all where there are `most` epochs."""
+
+    def __init__(self, points=(), most=None):
+        self.points, self.most = list(points), most
+        self.settings = self.members = None
+        self.trainings, self.epochs, self.times_asked = [], [], 0
+
+    def tuned(self):
+        return [rmse for _, rmse in self.points]
+
+    def log_point(self, point, rmse):
+        self.points.append((point, rmse))
+
+    def log_settings(self, config):
+        self.settings = config
+
+    def of_member(self, config, purpose, number):
+        self.trainings.append((purpose, number, config.orientation))
+        return self
+
+    def restore(self, state):
+        return state
+
+    def log_epoch(self, metrics, state):
+        self.epochs.append(int(state.epoch.numpy()))
+        if len(self.epochs) == self.most:
+            raise KeyboardInterrupt
+
+    def log_members(self, rows):
+        self.members = rows
+
+    def stop_if_asked(self):
+        self.times_asked += 1
 
 
-def blended(config, ratings=RATINGS, train=train):
-    return blend(config, ratings, 1, train)
+def blended(config, ratings=RATINGS):
+    """The blend, its predictions of the test ratings, and its split."""
+    found, split = blend(config, ratings, Records())
+    return found, found.predict_test(split), split
 
 
 def tuned(config, ratings=RATINGS):
-    return [validation_rmse(config, point, ratings, 1, train) for point in grid(config)]
+    records = Records()
+    tune(config, ratings, records)
+    return records.tuned()
 
 
 def trained(config, split):
-    model = build(config, split, SCALE, 1)
-    for _ in epochs(model, split):
+    model = build(config, split.train, SCALE)
+    pretrain(model, split.train)
+    for _ in train_epochs(TrainState(model, split), split):
         pass
     return model
 
 
+def rmse_of(predictions, split):
+    """The RMSE of raw predictions of the test ratings."""
+    cold = cold_pairs(split.train, split.test.rows, split.test.indices)
+    return score(final_predictions(predictions, cold, SCALE), split.test.values).rmse
+
+
+def assert_same_parameters(one, other):
+    for ours, theirs in zip(one.parameters, other.parameters, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_what_a_flag_may_name_is_there_and_every_value_of_it_is_a_setting():
     choices = {f.name: set(f.metadata["choices"]) for f in flag_fields() if f.name in NAMED}
-    assert choices == {"tune": set(experiments.GRID), "members": set(experiments.MEMBERS)}
-    for name, values in experiments.GRID.items():
+    assert choices == {"tune": set(GRID), "members": set(MEMBERS)}
+    for name, values in GRID.items():
         assert len({replace(CONFIG, **{name: value}) for value in values}) == len(values) > 1
-    for settings in experiments.MEMBERS.values():
+    for settings in MEMBERS.values():
         assert replace(CONFIG, **settings).orientation == settings["orientation"]
 
 
@@ -104,33 +154,33 @@ def test_what_a_flag_may_name_is_there_and_every_value_of_it_is_a_setting():
 
 @pytest.mark.parametrize("names", [("lambda_value",), ("base_lr",), ("lambda_value", "base_lr")])
 def test_every_point_is_in_the_grid_once(names):
-    every = [{name: value} for name in names[:1] for value in experiments.GRID[name]]
+    every = [{name: value} for name in names[:1] for value in GRID[name]]
     for name in names[1:]:
-        every = [point | {name: value} for point in every for value in experiments.GRID[name]]
+        every = [point | {name: value} for point in every for value in GRID[name]]
     assert grid(replace(CONFIG, tune=names)) == every
 
 
 @pytest.mark.parametrize("orientation", ["item", "user"])
 def test_a_point_is_scored_by_the_last_epochs_rmse_of_validation_ratings(orientation, monkeypatch):
-    monkeypatch.setitem(experiments.GRID, "lambda_value", (0.1, 30.0))
+    monkeypatch.setitem(GRID, "lambda_value", (0.1, 30.0))
     config = replace(CONFIG, tune=("lambda_value",), orientation=orientation)
     found = tuned(config)
     split = split_ratings(RATINGS, 0.9, 1, orientation, validation_ratio=0.1)
     for value, rmse in zip((0.1, 30.0), found, strict=True):
-        model = build(replace(config, lambda_value=value), split, SCALE, 1)
-        *_, last = epochs(model, split)
+        model = build(replace(config, lambda_value=value), split.train, SCALE)
+        *_, last = train_epochs(TrainState(model, split), split)
         assert rmse == last.validation_rmse
     assert found[0] != found[1]
 
 
 def test_test_ratings_choose_no_setting(monkeypatch):
-    monkeypatch.setitem(experiments.GRID, "lambda_value", (0.1, 30.0))
+    monkeypatch.setitem(GRID, "lambda_value", (0.1, 30.0))
     config = replace(CONFIG, tune=("lambda_value",))
     assert tuned(config) == tuned(config, with_other_test_ratings())
 
 
 def test_a_point_where_training_diverges_is_the_worst(monkeypatch):
-    monkeypatch.setitem(experiments.GRID, "base_lr", (0.02, 1e30))
+    monkeypatch.setitem(GRID, "base_lr", (0.02, 1e30))
     found = tuned(replace(CONFIG, tune=("base_lr",)))
     assert np.isfinite(found[0]) and found[1] == np.inf
 
@@ -145,6 +195,40 @@ def test_settings_are_chosen_within_the_training_ratings_of_the_run(orientation)
         for side in (part.train, part.test, whole.train)
     ]
     assert not pairs[0] & pairs[1] and pairs[0] | pairs[1] == pairs[2]
+
+
+def test_a_point_is_pretrained_on_its_own_training_ratings():
+    config, point = replace(CONFIG, hidden_neuron=(8, 4, 8), pretrain_epoch=2), {"base_lr": 0.03}
+    records, part = Records(), validation_split(config, RATINGS)
+    found = validation_rmse(config, point, RATINGS, records.stop_if_asked)
+    assert found == rmse_of(trained(replace(config, **point), part).predict_test(part), part)
+    assert records.times_asked == 2 * 2 + 2  # epochs of two layers, and of the whole
+
+
+def test_tuning_takes_the_lowest_and_records_every_point(monkeypatch):
+    monkeypatch.setattr(experiments, "validation_rmse", lambda config, point, *rest: (
+        abs(point["lambda_value"] - 40) + point["base_lr"]))
+    config, records = replace(CONFIG, tune=("lambda_value", "base_lr")), Records()
+    found = tune(config, RATINGS, records)
+    assert found == records.settings == replace(config, lambda_value=40.0, base_lr=0.003)
+    assert [point for point, _ in records.points] == grid(config)
+    assert records.tuned() == [10.003, 10.005, 0.003, 0.005]
+
+
+def test_tuning_goes_on_after_the_points_that_were_tried(monkeypatch):
+    monkeypatch.setattr(experiments, "validation_rmse", lambda *rest: 0.9)
+    config = replace(CONFIG, tune=("lambda_value",))
+    first, second = grid(config)
+    for before, best in ((0.8, first), (0.9, first), (1.0, second)):
+        records = Records([(first, before)])
+        assert tune(config, RATINGS, records) == replace(config, **best)
+        assert records.points == [(first, before), (second, 0.9)]
+
+
+def test_without_settings_to_tune_nothing_is_tried_nor_recorded():
+    records = Records()
+    assert tune(CONFIG, RATINGS, records) == CONFIG
+    assert (records.points, records.settings) == ([], None)
 
 
 # Blends
@@ -179,44 +263,45 @@ def test_weights_have_the_least_squared_error():
 @pytest.mark.parametrize("name", ["item", "user"])
 def test_a_blend_of_one_is_its_predictions_times_its_weight(name):
     config = replace(CONFIG, members=(name,))
-    (member,), predictions, split = blended(config)
+    found, predictions, split = blended(config)
+    (member,) = found.members
     own = split if name == "item" else split.transposed()
     alone = trained(as_member(name), own)
     pairs = (split.test.rows, split.test.indices)
     expected = alone.predict(sparse_rows(own.train), *(pairs if name == "item" else pairs[::-1]))
     np.testing.assert_allclose(predictions, member.weight * np.clip(expected, 1, 5), rtol=1e-6)
-    cold = cold_pairs(split.train, split.test.rows, split.test.indices)
-    assert member.test_rmse == score(expected, split.test.values, cold, SCALE).rmse
+    assert member.test_rmse == rmse_of(expected, split)
     assert member.config.orientation == name
 
 
 @pytest.mark.usefixtures("small_members")
 def test_a_weight_comes_from_a_model_that_has_not_seen_the_validation_ratings():
-    (member,), _, _ = blended(replace(CONFIG, members=("item",)))
+    (member,) = blended(replace(CONFIG, members=("item",)))[0].members
     part = validation_split(CONFIG, RATINGS)
     model = trained(as_member("item"), part)
     held = model.predict(sparse_rows(part.train), part.test.rows, part.test.indices)
     held, rated = np.clip(held, 1, 5).astype(np.float64), part.test.values.astype(np.float64)
     assert member.weight == pytest.approx(held @ rated / (held @ held), rel=1e-9)
-    cold = cold_pairs(part.train, part.test.rows, part.test.indices)
-    assert member.validation_rmse == score(held, part.test.values, cold, SCALE).rmse
+    assert member.validation_rmse == rmse_of(held, part)
 
 
 @pytest.mark.usefixtures("small_members")
 def test_test_ratings_change_no_weight_and_no_prediction():
     config = replace(CONFIG, members=("item", "user"))
-    (members, predictions, split), (same, same_predictions, _) = (
+    (found, predictions, split), (other, same_predictions, _) = (
         blended(config, ratings) for ratings in (RATINGS, with_other_test_ratings())
     )
+    members, same = found.members, other.members
     assert [m.weight for m in members] == [m.weight for m in same]
     assert [m.validation_rmse for m in members] == [m.validation_rmse for m in same]
     assert all(a.test_rmse != b.test_rmse for a, b in zip(members, same, strict=True))
     np.testing.assert_array_equal(predictions, same_predictions)
+    factors = found.factors(split.train)
+    assert [f.weight for f in factors] == [m.weight for m in members]
     total = sum(
-        member.weight * np.clip(member.predict_block(0, 60)[split.test.indices, split.test.rows],
-                                1, 5)
-        for member in members
-    )  # fmt: skip
+        f.weight * np.clip(f.block(0, 60)[split.test.indices, split.test.rows], 1, 5)
+        for f in factors
+    )
     np.testing.assert_allclose(predictions, total, atol=1e-5)
 
 
@@ -234,31 +319,65 @@ def test_members_share_the_split_and_nothing_that_is_drawn():
 @pytest.mark.usefixtures("small_members")
 def test_the_orientation_of_the_run_is_no_members():
     config = replace(CONFIG, members=("item", "user"))
-    (members, predictions, _), (same, same_predictions, split) = (
+    (found, predictions, _), (same, same_predictions, split) = (
         blended(replace(config, orientation=orientation)) for orientation in ("item", "user")
     )
-    assert [m.row() for m in members] == [m.row() for m in same]
+    assert [m.row() for m in found.members] == [m.row() for m in same.members]
     np.testing.assert_array_equal(predictions, same_predictions)
     assert split.test.num_rows == RATINGS.num_items
 
 
 @pytest.mark.usefixtures("small_members")
-def test_every_member_is_trained_twice_and_each_training_can_end_it_all():
-    seen = []
+def test_every_member_is_trained_twice_and_each_training_can_end_it_all(monkeypatch):
+    trained_on = []
 
-    def train(model, split, label):
-        seen.append((label, model.config.orientation, len(split.train)))
-        if len(seen) == 4:
-            raise KeyboardInterrupt
+    def watched(state, split):
+        trained_on.append(len(split.train))
+        return train_epochs(state, split)
 
+    monkeypatch.setattr(experiments, "train_epochs", watched)
+    config, records = replace(CONFIG, members=("item", "user")), Records(most=7)
     with pytest.raises(KeyboardInterrupt):
-        blended(replace(CONFIG, members=("item", "user")), train=train)
-    assert seen == [
-        ("for the weights, model 1", "item", 729),
-        ("for the weights, model 2", "user", 729),
-        ("for the result, model 1", "item", 810),
-        ("for the result, model 2", "user", 810),
+        blend(config, RATINGS, records)
+    assert records.trainings == [
+        ("for the weights", 1, "item"), ("for the weights", 2, "user"),
+        ("for the result", 1, "item"), ("for the result", 2, "user"),
     ]
+    assert trained_on == [729, 729, 810, 810]
+    assert records.epochs == [1, 2, 1, 2, 1, 2, 1]
+    assert records.members is None
+
+
+@pytest.mark.usefixtures("small_members")
+def test_the_members_are_recorded_when_all_are_trained():
+    records = Records()
+    found, _ = blend(replace(CONFIG, members=("item", "user")), RATINGS, records)
+    assert records.members == [member.row() for member in found.members]
+    assert [row["orientation"] for row in records.members] == ["item", "user"]
+
+
+@pytest.mark.usefixtures("small_members")
+def test_a_member_is_pretrained_unless_it_is_restored():
+    config = replace(CONFIG, members=("user",), hidden_neuron=(8, 4, 8), pretrain_epoch=2)
+    (member,), split = member_configs(config), split_ratings(RATINGS, 0.9, 1)
+    records = Records()
+    (model,), (predictions,) = train_members(config, split, SCALE, Purpose.RESULT, records)
+    expected = trained(member, split.transposed())
+    assert_same_parameters(model, expected)
+    assert records.times_asked == 2 * 2 and records.epochs == [1, 2]
+
+    class Restoring(Records):
+        def restore(self, state):
+            state.epoch.assign(state.model.config.train_epoch)
+            for x, saved in zip(state.model.parameters, expected.parameters, strict=True):
+                x.assign(saved)
+            return state
+
+    records = Restoring()
+    (model,), (same,) = train_members(config, split, SCALE, Purpose.RESULT, records)
+    assert_same_parameters(model, expected)
+    np.testing.assert_array_equal(predictions, same)
+    assert records.times_asked == 0 and records.epochs == []
 
 
 # The leaking measure
@@ -277,4 +396,4 @@ def test_the_leaking_measure_reconstructs_test_ratings_from_themselves(orientati
     assert leaking.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
     assert leaking.num_ratings == len(split.test)
     honest = model.predict(sparse_rows(split.train), split.test.rows, split.test.indices)
-    assert leaking.rmse != score(honest, split.test.values, np.zeros(225, bool), SCALE).rmse
+    assert leaking.rmse != rmse_of(honest, split)

@@ -54,7 +54,7 @@ def test_another_process_without_our_modules_gets_the_runs_predictions(
     done = subprocess.run(
         [sys.executable, "-c", LOADING, str(place)], input=json.dumps([users, items]),
         cwd=tmp_path, capture_output=True, text=True, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     found, expected = json.loads(done.stdout), made.predictions()
     np.testing.assert_allclose(found["rating"], [*expected.ravel(), 3], atol=2e-5)

@@ -40,7 +40,7 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
     done = run_main(
         *SMALL, "--train_epoch", 5, "--display_step", 2, "--grad_clip", "false",
         "--data_dir", small_data, cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "results" / "run"
     assert {path.name for path in folder.iterdir()} == {
@@ -48,7 +48,7 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
         "summary.json", "rmse.png", "slices.png", "report.html", "parameters.index",
         "parameters.data-00000-of-00001", "checkpoint.json", "checkpoint-5.index",
         "checkpoint-5.data-00000-of-00001",
-    }  # fmt: skip
+    }
 
     rows = read_metrics(folder)
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
@@ -62,7 +62,7 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
     config, summary = read_json(folder / "config.json"), read_json(folder / "summary.json")
     expected = {"hidden_neuron": [8], "train_epoch": 5, "grad_clip": False, "dataset": "ml-1m",
                 "num_ratings": 900, "train_ratings": 810, "test_ratings": 90, "base_lr": 0.001,
-                "split_seed": 1994, "adam_beta_1": 0.9, "run_name": "run"}  # fmt: skip
+                "split_seed": 1994, "adam_beta_1": 0.9, "run_name": "run"}
     assert {key: config[key] for key in expected} == expected
     assert config["engine"] in ("dense", "sparse") and config["threads"] >= 1
     assert config["packages"]["tensorflow"] == tf.__version__
@@ -109,7 +109,7 @@ def test_the_seed_preset_calls_its_reconstruction_by_its_name_beside_the_honest_
     done = run_main(
         *SMALL, "--preset", "seed", "--train_epoch", 8, "--base_lr", 0.05,
         "--data_dir", small_data, cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "results" / "run"
     summary, rows = read_json(folder / "summary.json"), read_metrics(folder)
@@ -128,7 +128,7 @@ def test_the_paper_preset_chooses_lambda_and_learning_rate_and_keeps_the_table(
     small_data, tmp_path
 ):
     done = run_main(*SMALL, "--preset", "paper", "--train_epoch", 2, "--data_dir", small_data,
-                    cwd=tmp_path)  # fmt: skip
+                    cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "results" / "run"
     with open(folder / "tuning.csv", newline="", encoding="utf-8") as file:
@@ -169,7 +169,7 @@ def test_several_splits_are_run_once_and_the_table_is_printed_again(small_data, 
 
 def test_a_blend_leaves_its_members_and_a_summary(small_data, tmp_path):
     done = run_main(*SMALL, "--members", "item", "user", "--train_epoch", 2,
-                    "--data_dir", small_data, cwd=tmp_path)  # fmt: skip
+                    "--data_dir", small_data, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "results" / "run"
     with open(folder / "members.csv", newline="", encoding="utf-8") as file:
@@ -190,7 +190,7 @@ def test_real_movielens_trains_to_the_rmse_it_should(ml_1m, tmp_path):
     """15 epochs of small batches and falling rates reach a test RMSE of 0.8588, within 0.0002 on
     the library versions tried. Test ratings beside the training ratings as input give 0.8564."""
     arguments = ("--train_epoch", 15, "--batch_size", 128, "--base_lr", 0.002, "--comet", "off",
-                 "--decay_epoch_step", 6, "--decay_rate", 0.2, "--display_step", 15)  # fmt: skip
+                 "--decay_epoch_step", 6, "--decay_rate", 0.2, "--display_step", 15)
     done = run_main(
         *arguments, "--dataset", "ml-1m", "--data_dir", ml_1m, "--run_name", "run", cwd=tmp_path
     )
@@ -205,7 +205,7 @@ def test_the_same_command_gives_the_same_metrics_to_the_last_bit(ml_1m, tmp_path
     runs = []
     for name in ("first", "second"):
         done = run_main("--train_epoch", 2, "--comet", "off", "--run_name", name,
-                        "--data_dir", ml_1m, cwd=tmp_path)  # fmt: skip
+                        "--data_dir", ml_1m, cwd=tmp_path)
         assert done.returncode == 0
         rows = read_metrics(tmp_path / "results" / name)
         runs.append([{k: v for k, v in row.items() if k not in TIME_COLUMNS} for row in rows])
@@ -231,7 +231,7 @@ DEEP = "--hidden_neuron 6 3 6"
         ("", "--validation_ratio 0.2"),
         ("--validation_ratio 0.2 --train_epoch 12", "--patience 1"),
     ],
-)  # fmt: skip
+)
 def test_every_hyper_parameter_changes_the_result(given, changed, run_here):
     before, after = (run_here(f"{given} {flags}") for flags in ("", changed))
     assert before["status"] == after["status"] == "finished"
@@ -246,16 +246,16 @@ def test_every_hyper_parameter_changes_the_result(given, changed, run_here):
 def run_here(small_data, tmp_path, monkeypatch):
     """A function that runs flags within this process, on small data, and returns the summary."""
     import main
-    import run
+    from records import run_records
 
-    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
-    monkeypatch.setattr(run, "page", lambda *_: "report")  # tests/test_report.py looks at it
+    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(run_records, "page", lambda *_: "report")  # it has a test
     names = itertools.count()
 
     def run_flags(flags):
         name = f"run_{next(names)}"
         small = ("--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 4 "
-                 "--decay_epoch_step 2")  # fmt: skip
+                 "--decay_epoch_step 2")
         places = ("--run_name", name, "--data_dir", str(small_data), "--results_dir", str(tmp_path))
         assert main.main([*small.split(), *places, *flags.split()]) in (0, 130)
         return read_json(tmp_path / name / "summary.json")
@@ -313,7 +313,7 @@ def test_ctrl_c_finishes_the_epoch_and_writes_every_record(small_data, tmp_path)
     process = subprocess.Popen(
         command("--comet", "offline", *SMALL[2:], "--train_epoch", 10**6, "--data_dir", small_data),
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    )
     wait_for(lambda: (folder / "metrics.csv").exists() and len(read_metrics(folder)) > 3, process)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
@@ -386,7 +386,7 @@ def test_a_broken_comet_package_warns_once_and_the_run_finishes(small_data, tmp_
     done = run_main(
         *SMALL[2:], "--train_epoch", 2, "--data_dir", small_data, cwd=tmp_path,
         PYTHONPATH=str(tmp_path / "broken"),
-    )  # fmt: skip
+    )
     assert done.returncode == 0
     assert done.stdout.count("warning: Comet") + done.stderr.count("warning: Comet") == 1
     assert read_json(tmp_path / "results" / "run" / "summary.json")["status"] == "finished"
@@ -400,7 +400,7 @@ def test_on_a_terminal_one_line_is_renewed(small_data, tmp_path):
     process = subprocess.Popen(
         command(*SMALL, "--train_epoch", 4, "--data_dir", small_data),
         cwd=tmp_path, env=environment(COLUMNS="70"), stdout=child, stderr=child,
-    )  # fmt: skip
+    )
     os.close(child)
     output = b""
     try:

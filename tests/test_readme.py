@@ -14,7 +14,8 @@ import compare
 import export
 import recommend
 from benchmarks import decay_rate, fold_in
-from config import Config, flag_fields, parse_arguments
+from command_line import parse_arguments
+from config import Config, flag_fields
 from data.datasets import DATASETS
 from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
 from data_preprocessor import load_ratings
@@ -28,7 +29,7 @@ PAGES = {
     str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
     for path in (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",
                  *sorted((REPOSITORY / "docs").glob("*.md")))
-}  # fmt: skip
+}
 README, NUMBERS, SPEED = PAGES["README.md"], PAGES["docs/numbers.md"], PAGES["docs/speed.md"]
 RELIABILITY, DATA = PAGES["docs/reliability.md"], PAGES["docs/data.md"]
 DISTRIBUTED = PAGES["docs/distributed.md"]
@@ -158,7 +159,7 @@ def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
     held_out = [
         load_ratings(config, lambda _: None).held_out.tolist()
         for config in configs if config.dataset not in DATASETS
-    ]  # fmt: skip
+    ]
     assert len(held_out) == len(configs) - 1 and held_out == [[False] * 9 + [True]] * 2
 
 
@@ -193,7 +194,7 @@ def test_the_quoted_rmse_is_the_committed_runs_last_epoch():
     assert f"**{summary['final_test_rmse']:.4f}**" in README
     assert summary["final_test_rmse"] <= 0.840
     assert summary["final_test_rmse"] <= summary["best_test_rmse"] + 0.002
-    default = Config(rating_scale=(1.0, 5.0)).recorded()  # the data's, as it was found
+    default = Config(rating_scale=(1.0, 5.0)).to_dict()  # the data's, as it was found
     defaults = {k: v for k, v in default.items() if v is not None and k != "engine"}
     defaults = json.loads(json.dumps(defaults))  # where a tuple is a list
     # A flag that is younger than the run had its default.
@@ -281,7 +282,7 @@ def test_what_new_items_lose_in_single_splits_is_what_was_measured():
     rows = [row for row in read_rows(fold_in.SUMMARY) if row["new"] == "items"]
     text = " ".join(NUMBERS.split())
     for model, sentence in (("item", "the new items of I-AutoRec lose {:.3f} to {:.3f}"),
-                            ("denoising", "with input dropout {:.3f} to {:.3f}")):  # fmt: skip
+                            ("denoising", "with input dropout {:.3f} to {:.3f}")):
         lost = [float(row["difference"]) for row in rows if row["model"] == model]
         assert sentence.format(min(lost), max(lost)) in text
 
@@ -344,7 +345,7 @@ def test_what_a_second_worker_costs_is_what_was_measured():
     figures = json.loads((RESULTS / "workers" / "workers.json").read_text("utf-8"))
     table = printed(DISTRIBUTED, "benchmarks.workers")
     for name, shown in (("sparse", "sparse"), ("dense", "dense"),
-                        ("dense_two_workers", "dense, two workers")):  # fmt: skip
+                        ("dense_two_workers", "dense, two workers")):
         seconds, rmse = figures[f"{name}_epoch_s"], figures[f"{name}_rmse"]
         assert f"| {shown} | {seconds:.2f} | {rmse:.5f} |" in table
     for name in ("dense", "sparse"):

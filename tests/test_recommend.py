@@ -54,7 +54,7 @@ def refused(answer):
 
 def test_the_whole_program_answers_from_a_run_that_main_left(made, tmp_path):
     train = ("main.py", "--comet", "off", "--train_epoch", "2", "--hidden_neuron", "4",
-             "--run_name", "run", "--results_dir", tmp_path)  # fmt: skip
+             "--run_name", "run", "--results_dir", tmp_path)
     question = ("recommend.py", tmp_path / "run", "--user", "1", "-n", "3", "--json")
     for arguments in (train, question):
         command = [sys.executable, *map(str, arguments), "--data_dir", str(made.data)]

@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 
 import main
-import run
+from records import run_records
 from records.run_folder import RunFolder
-from run import Run
+from records.run_records import RunRecords
 from system import files
 from tests.archives import events_of, metrics_of, scalars
 from tests.program import TIME_COLUMNS, command, environment, read_metrics, run_main, wait_for
@@ -37,11 +37,11 @@ class Killed(BaseException):
 @pytest.fixture
 def here(small_data, tmp_path, monkeypatch):
     """A function that runs flags within this process, and returns the exit code."""
-    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
     for name in ("draw_rmse", "draw_slices"):
-        monkeypatch.setattr(run, name, lambda *_: None)
-    monkeypatch.setattr(run, "write_png", lambda path, _: path.write_bytes(b"picture"))
-    monkeypatch.setattr(run, "page", lambda *_: "report")
+        monkeypatch.setattr(run_records, name, lambda *_: None)
+    monkeypatch.setattr(run_records, "write_png", lambda path, _: path.write_bytes(b"picture"))
+    monkeypatch.setattr(run_records, "page", lambda *_: "report")
     places = ["--data_dir", str(small_data)]
 
     def run_flags(flags, name=None):
@@ -189,7 +189,7 @@ def test_the_moments_span_the_whole_run(here, tmp_path, monkeypatch):
 def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch, whole_run):
     """It dies just after its second checkpoint, in its third training if there are several."""
     saved = itertools.count(1)
-    save = run.Checkpoint.save
+    save = run_records.Checkpoint.save
 
     def save_and_die(*args, **kwargs):
         save(*args, **kwargs)
@@ -197,7 +197,7 @@ def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run.Checkpoint, "save", save_and_die)
+        patch.setattr(run_records.Checkpoint, "save", save_and_die)
         here(f"{SMALL} {flags}", "cut")
     assert here(f"--resume {tmp_path / 'cut'}") == 0
     compare_with_whole(flags, here, tmp_path, whole_run)
@@ -208,7 +208,7 @@ def test_tensorboard_shows_every_epoch_of_a_resumed_run_once(
     first, then, here, tmp_path, monkeypatch
 ):
     """The fifth epoch was recorded after the last checkpoint, and is trained again."""
-    record = Run.record
+    record = RunRecords.record
 
     def record_and_die(self, metrics):
         record(self, metrics)
@@ -216,7 +216,7 @@ def test_tensorboard_shows_every_epoch_of_a_resumed_run_once(
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Run, "record", record_and_die)
+        patch.setattr(RunRecords, "record", record_and_die)
         here(f"{SMALL} {first}", "cut")
     assert here(f"--resume {tmp_path / 'cut'} {then}") == 0
     found = scalars(events_of(tmp_path / "cut"))
@@ -228,14 +228,14 @@ def test_tensorboard_shows_every_epoch_of_a_resumed_run_once(
 def test_a_run_that_was_interrupted_goes_on_where_it_stopped(
     epoch, here, tmp_path, monkeypatch, whole_run, capsys
 ):
-    record = Run.record
+    record = RunRecords.record
 
     def record_and_interrupt(self, metrics):
         record(self, metrics)
         self.interruption.number = signal.SIGTERM if metrics.epoch == epoch else 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "record", record_and_interrupt)
+        patch.setattr(RunRecords, "record", record_and_interrupt)
         assert here(SMALL, "cut") == 128 + signal.SIGTERM
     assert f"To go on: python main.py --resume {tmp_path / 'cut'}" in capsys.readouterr().out
     assert here(f"--resume {tmp_path / 'cut'}") == 0
@@ -326,7 +326,7 @@ def damage(path):
         ("metrics.csv", damage, "metrics.csv was changed since the last checkpoint"),
         ("metrics.csv", Path.unlink, "metrics.csv was changed since the last checkpoint"),
     ],
-)  # fmt: skip
+)
 def test_what_was_damaged_is_told_in_one_line_and_never_gone_on_with(
     name, harm, message, here, finished, capsys
 ):
@@ -344,7 +344,7 @@ def test_a_run_that_dies_while_comet_is_closed_is_not_finished_and_goes_on(
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(run.Tracker, "close", die)
+        patched.setattr(run_records.Tracker, "close", die)
         here(f"{SMALL} --comet offline", "cut")
     cut = tmp_path / "cut"
     assert not (cut / "summary.json").exists()
@@ -406,20 +406,20 @@ def fill_disk(what, patch):
 
         patch.setattr(tf.train.Checkpoint, "write", fail_as_tensorflow)
     else:
-        patch.setattr(Run, "record_summary", fail)
+        patch.setattr(RunRecords, "write_summary", fail)
 
 
 def test_a_folder_that_is_removed_underneath_is_told_in_one_line(
     here, tmp_path, monkeypatch, capsys
 ):
-    record = Run.record
+    record = RunRecords.record
 
     def record_and_remove(self, metrics):
         record(self, metrics)
         if metrics.epoch == 3:
             shutil.rmtree(self.folder.path)
 
-    monkeypatch.setattr(Run, "record", record_and_remove)
+    monkeypatch.setattr(RunRecords, "record", record_and_remove)
     assert here(SMALL, "cut") == 2
     printed = capsys.readouterr().err
     assert "cut is gone: it was removed while the run went on" in printed
@@ -480,7 +480,7 @@ def test_two_signals_end_it_at_once_while_tensorflow_computes(small_data, tmp_pa
                 "--batch_size", 1, "--data_dir", small_data),
         cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
     try:
         wait_for(lambda: [*tmp_path.glob("results/*/metrics.csv")], process)
         process.send_signal(signal.SIGTERM)
@@ -491,7 +491,7 @@ def test_two_signals_end_it_at_once_while_tensorflow_computes(small_data, tmp_pa
         assert process.stderr.read().split("\n") == [
             "", "Finishing this epoch; press Ctrl-C again to stop at once.", "",
             "Stopped at once.", "",
-        ]  # fmt: skip
+        ]
     finally:
         process.kill()
 
@@ -502,7 +502,7 @@ def test_a_run_whose_output_nobody_reads_goes_on(small_data, tmp_path):
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line}"], cwd=tmp_path, env=environment(),
         capture_output=True, text=True,
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
     assert len(read_metrics(tmp_path / "results" / "run")) == 6
@@ -513,7 +513,7 @@ def test_a_folder_in_use_is_refused_and_the_run_in_it_goes_on(small_data, tmp_pa
         command(*SMALL.split(), "--train_epoch", 10**6, "--data_dir", small_data, "--run_name",
                 "run"),
         cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     folder = tmp_path / "results" / "run"
     wait_for(lambda: (folder / "metrics.csv").exists(), process)
     for flags, message in (

@@ -1,5 +1,6 @@
 """What an epoch may see: training ratings to learn and predict from, test ratings to score, and
-validation ratings to choose the epoch and the end by."""
+validation ratings to choose the epoch and the end by. Greedy layer-wise pre-training: what is
+trained on what, and what it is worth."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -13,19 +14,36 @@ from AutoRec import AutoRec
 from config import Config
 from data.ratings import RatingMatrix, Split, index_ratings
 from data_preprocessor import split_ratings
-from evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs, score
+from evaluation.metrics import (
+    RECONSTRUCTION,
+    EpochMetrics,
+    Scores,
+    cold_pairs,
+    final_predictions,
+    score,
+)
 from model.batch import sparse_rows
 from records.run_folder import results
+from tests.reference import Reference
+from training import (
+    Evaluator,
+    TrainState,
+    as_ratings,
+    build,
+    pretrain,
+    train_epochs,
+    train_shallow,
+)
 
 SCALE = (1.0, 5.0)
 CONFIG = Config(hidden_neuron=8, batch_size=16, base_lr=0.02, train_epoch=3, engine="dense")
 
 
-def random_split(validation_ratio=0.0):
+def random_split(validation_ratio=0.0, train_ratio=0.9):
     rng = np.random.default_rng(2)
     pairs = rng.permutation(60 * 40)[:900]
     ratings = index_ratings("made up", pairs // 40, pairs % 40, rng.integers(1, 6, 900), SCALE)
-    return split_ratings(ratings, 0.9, seed=1, validation_ratio=validation_ratio)
+    return split_ratings(ratings, train_ratio, seed=1, validation_ratio=validation_ratio)
 
 
 def turned(matrix):
@@ -33,17 +51,23 @@ def turned(matrix):
     return RatingMatrix(matrix.indptr, matrix.indices, 6 - matrix.values, matrix.num_columns)
 
 
+def train(split, config, num_epochs=None):
+    """The model and the metrics of `num_epochs` epochs, the iterator being closed then."""
+    model = AutoRec(split.train.num_columns, config, SCALE)
+    with closing(train_epochs(TrainState(model, split), split)) as every_epoch:
+        return model, [*islice(every_epoch, num_epochs)]
+
+
 def run(split, monkeypatch, config=CONFIG):
     """Every epoch's metrics, and the raw predictions that were scored."""
-    scored, true_score = [], training.score
+    scored = []
 
-    def score(predictions, *rest):
+    def watched(predictions, *rest):
         scored.append(predictions)
-        return true_score(predictions, *rest)
+        return final_predictions(predictions, *rest)
 
-    monkeypatch.setattr(training, "score", score)
-    model = AutoRec(split.train.num_columns, config, SCALE)
-    metrics = list(training.epochs(model, split))
+    monkeypatch.setattr(training, "final_predictions", watched)
+    _, metrics = train(split, config)
     monkeypatch.undo()
     return metrics, scored
 
@@ -84,31 +108,38 @@ def test_evaluating_less_often_changes_no_other_number(monkeypatch):
     assert often[-1].test_rmse == seldom[-1].test_rmse
 
 
+def test_scores_apply_the_scale_and_the_cold_rule():
+    split = random_split(train_ratio=0.1)
+    model, test = AutoRec(split.train.num_columns, CONFIG, SCALE), split.test
+    model.b.assign(np.linspace(-1, 8, split.train.num_columns))
+    raw = model.predict(sparse_rows(split.train), test.rows, test.indices)
+    cold = (split.train.row_counts[test.rows] == 0) | (split.train.column_counts[test.indices] == 0)
+    assert cold.any() and raw[~cold].min() < 1 and raw[~cold].max() > 5
+    error = np.where(cold, 3, np.clip(raw.astype(np.float64), 1, 5)) - test.values
+    found = Evaluator(model, split, test)(sparse_rows(split.train))
+    assert found.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-12)
+    assert found.mae == pytest.approx(np.mean(np.abs(error)), rel=1e-12)
+    assert found.num_ratings == len(test) == 810
+
+
 # Validation
 
 # These ratings are noise: the validation RMSE falls for some epochs and rises then.
 OVERFITTING = Config(
     hidden_neuron=8, batch_size=16, base_lr=0.02, train_epoch=40, engine="dense", lambda_value=0,
     decay_epoch_step=1000, validation_ratio=0.2,
-)  # fmt: skip
-
-
-def train(split, config, num_epochs=None):
-    """The model and the metrics of `num_epochs` epochs, the iterator being closed then."""
-    model = AutoRec(split.train.num_columns, config, SCALE)
-    with closing(training.epochs(model, split)) as every_epoch:
-        return model, [*islice(every_epoch, num_epochs)]
+)
 
 
 def rmse_of(model, split, held_out):
     predictions = model.predict(sparse_rows(split.train), held_out.rows, held_out.indices)
     cold = cold_pairs(split.train, held_out.rows, held_out.indices)
-    return score(predictions, held_out.values, cold, SCALE).rmse
+    return score(final_predictions(predictions, cold, SCALE), held_out.values).rmse
 
 
 def lowest(metrics):
     return min((m for m in metrics if m.validation_rmse is not None),
-               key=lambda m: m.validation_rmse)  # fmt: skip
+               key=lambda m: m.validation_rmse)
 
 
 def test_the_validation_rmse_is_recorded_where_there_are_validation_ratings():
@@ -186,7 +217,143 @@ def test_validation_ratings_choose_the_epoch_and_nothing_else():
 def test_the_leaking_measure_is_recorded_only_if_it_is_given():
     split = random_split()
     model = AutoRec(split.train.num_columns, CONFIG, SCALE)
-    seen = replace(score(np.ones(1), np.ones(1), np.zeros(1, bool), SCALE), rmse=0.25)
-    metrics = [*training.epochs(model, split, lambda: seen)]
+    leaking = Scores(rmse=0.25, mae=0.2, squared_error=1.0, num_ratings=16)
+    metrics = [*train_epochs(TrainState(model, split), split, lambda: leaking)]
     assert [getattr(m, RECONSTRUCTION) for m in metrics] == [0.25] * 3
     assert [getattr(m, RECONSTRUCTION) for m in train(split, CONFIG)[1]] == [None] * 3
+
+
+# Pre-training
+
+ROWS, COLUMNS = 60, 40
+THREE, FIVE = (12, 5, 12), (12, 8, 5, 8, 12)
+both_depths = pytest.mark.parametrize("sizes", [THREE, FIVE], ids=str)
+
+
+def deep(sizes=THREE, **settings):
+    settings = dict(pretrain_epoch=40, lambda_value=0.01) | settings
+    return replace(CONFIG, hidden_neuron=sizes, **settings)
+
+
+def taste(seed=3):
+    """Ratings that three kinds of rows and three kinds of columns explain, and their R and M."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.integers(1, 6, (3, 3))
+    R = kinds[np.arange(ROWS)[:, None] % 3, np.arange(COLUMNS) % 3].astype(np.float64)
+    M = rng.random(R.shape) < 0.4
+    rows, columns = (x.astype(np.int32) for x in np.nonzero(M))
+    values = R[M].astype(np.float32)
+    return RatingMatrix.from_triples(rows, columns, values, R.shape), R * M, M
+
+
+def pretrained(settings, matrix):
+    model = AutoRec(COLUMNS, settings, SCALE)
+    pretrain(model, matrix)
+    return model
+
+
+def rmse(model, R, M):
+    return np.sqrt(Reference.of(model).squared_error(R, M) / M.sum())
+
+
+@both_depths
+def test_every_layer_is_set_and_keeps_its_shape(sizes):
+    matrix, _, _ = taste()
+    random = AutoRec(COLUMNS, deep(sizes), SCALE)
+    model = pretrained(deep(sizes, pretrain_epoch=1), matrix)
+    assert len(model.parameters) == 4 + 2 * (len(sizes) - 1)
+    for x, before in zip(model.parameters, random.parameters, strict=True):
+        assert x.shape == before.shape
+        assert not np.array_equal(x, before)
+
+
+@both_depths
+def test_the_outer_layers_are_those_of_an_autorec_of_one_hidden_layer(sizes):
+    matrix, _, _ = taste()
+    settings = deep(sizes)
+    model = pretrained(settings, matrix)
+    shallow = train_shallow(matrix, settings, sizes[0], SCALE)
+    for ours, theirs in zip(model.parameters[:4], shallow.parameters, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@both_depths
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "identity"])
+def test_each_inner_pair_reconstructs_the_codes_that_reach_it(sizes, activation):
+    """Half the codes' variance at least, although fewer numbers pass."""
+    matrix, R, _ = taste()
+    model = pretrained(
+        deep(sizes, hidden_activation=activation, base_lr=0.01, pretrain_epoch=150), matrix
+    )
+    (_, _, mu, _, *_), reference = model.parameters, Reference.of(model)
+    g = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "identity": lambda x: x}
+    g = g[activation]
+    codes = g(R @ reference.V + mu.numpy())
+    for first, last in zip(model.inner, model.inner[::-1][: len(sizes) // 2], strict=False):
+        (encoder, encoder_bias), (decoder, decoder_bias) = first, last
+        inner = g(codes @ encoder.numpy() + encoder_bias.numpy())
+        output = g(inner @ decoder.numpy() + decoder_bias.numpy())
+        assert np.mean((output - codes) ** 2) < 0.5 * codes.var(0).mean()
+        codes = inner
+
+
+@both_depths
+def test_a_pretrained_model_knows_the_training_ratings_before_its_first_epoch(sizes):
+    matrix, R, M = taste()
+    random = AutoRec(COLUMNS, deep(sizes), SCALE)
+    model = pretrained(deep(sizes, pretrain_epoch=150), matrix)
+    assert rmse(model, R, M) < 0.6 * matrix.values.std() < rmse(random, R, M)
+
+
+def test_pretraining_leaves_the_optimiser_as_new():
+    matrix, _, _ = taste()
+    model = pretrained(deep(pretrain_epoch=2), matrix)
+    assert float(model.optimizer.t) == 0 and int(model.steps) == 0
+    assert not any(m.numpy().any() for m in model.optimizer.m)
+
+
+def test_a_built_model_is_pretrained_if_that_is_asked_for():
+    matrix, _, _ = taste()
+    settings = deep(pretrain_epoch=2)
+    for config, expected in (
+        (settings, pretrained(settings, matrix)),
+        (replace(settings, pretrain_epoch=0), build(settings, matrix, SCALE)),
+    ):
+        model = build(config, matrix, SCALE)
+        pretrain(model, matrix)
+        for ours, theirs in zip(model.parameters, expected.parameters, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert np.array_equal(model.V, AutoRec(COLUMNS, settings, SCALE).V)
+
+
+@both_depths
+def test_pretraining_can_be_ended_after_every_epoch(sizes):
+    matrix, _, _ = taste()
+    seen = []
+    model = AutoRec(COLUMNS, deep(sizes, pretrain_epoch=3), SCALE)
+    pretrain(model, matrix, lambda: seen.append(1))
+    assert len(seen) == 3 * (len(sizes) // 2 + 1)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(model, matrix, stop)
+
+
+def test_the_engines_pretrain_to_the_same_parameters():
+    matrix, _, _ = taste()
+    dense, sparse = (
+        pretrained(deep(pretrain_epoch=2, engine=engine), matrix) for engine in ("dense", "sparse")
+    )
+    for one, two in zip(dense.parameters, sparse.parameters, strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-4)
+
+
+def test_codes_become_a_matrix_of_which_all_is_observed():
+    matrix, R, _ = taste()
+    model = AutoRec(COLUMNS, deep(), SCALE)
+    codes = model.encode_all(sparse_rows(matrix))
+    full = as_ratings(codes)
+    assert (full.num_rows, full.num_columns, full.density) == (ROWS, 12, 1)
+    np.testing.assert_array_equal(full.values.reshape(ROWS, 12), codes)

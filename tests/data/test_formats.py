@@ -34,8 +34,8 @@ def in_format(name, triples=None):
     return (header + "".join(rows)).encode()
 
 
-def load(dataset, *, say=lambda _: None, **settings):
-    return load_ratings(Config(dataset=str(dataset), **settings), say)
+def load(dataset, *, log=lambda _: None, **settings):
+    return load_ratings(Config(dataset=str(dataset), **settings), log)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def refusal(dataset, **settings):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_published_dataset_is_read_without_a_word(write, name):
     path, said = write(f"data/{datasets.DATASETS[name].ratings}", in_format(name)), []
-    ratings = load(name, data_dir=str(path.parent), say=said.append)
+    ratings = load(name, data_dir=str(path.parent), log=said.append)
     assert triples_of(ratings) == FORMATS[name][2]
     assert ratings.scale == ((0.5, 5) if FORMATS[name][2] is HALF_STARS else (1, 5))
     assert (ratings.name, ratings.held_out, said) == (name, None, [])
@@ -145,7 +145,7 @@ def test_netflix_training_set_has_a_file_a_movie(write):
 
 def test_one_of_netflix_files_is_known_by_its_content(write):
     path, said = write("mine", NETFLIX["combined_data_1.txt"]), []
-    assert triples_of(load(path, say=said.append)) == NETFLIX_TRIPLES[:3]
+    assert triples_of(load(path, log=said.append)) == NETFLIX_TRIPLES[:3]
     assert "Netflix" in said[0]
 
 
@@ -157,7 +157,7 @@ def test_one_of_netflix_files_is_known_by_its_content(write):
         ("822109,-1,", 3), ("822109,-1,2005-05-13", 3), (",,", 3), ("", 3), ("8", 3), (":", 3),
         ("-0,5,2005-05-13", 3), ("822109,5,", 3), ("8:9:", 3),
     ],
-)  # fmt: skip
+)
 def test_a_bad_line_of_netflix_is_named(write, blocks_of, line, number):
     path = write("combined_data_1.txt", f"8:\n1488844,3,2005-09-06\n{line}\n9:\n1,1,2005-01-01\n")
     message = refusal("netflix", data_dir=str(path.parent))
@@ -233,10 +233,10 @@ def test_what_a_csv_reader_reads_is_read(tmp_path, header, separator, quoting, m
          "separated by ::, no header, user from column 1, item from column 2, rating from column "
          "3"),
     ],
-)  # fmt: skip
+)
 def test_what_was_detected_is_said_in_one_line(write, content, columns, said):
     path, lines = write("mine", content), []
-    assert triples_of(load(path, columns=columns, say=lines.append)) == [(1, 2, 3), (3, 2, 4)]
+    assert triples_of(load(path, columns=columns, log=lines.append)) == [(1, 2, 3), (3, 2, 4)]
     assert lines == [f"Data file mine: {said}"]
 
 
@@ -299,7 +299,7 @@ def test_ratings_that_are_all_alike_need_a_scale(write):
         (b"1,2,3\n" + b"9" * 201 + b",2,3\n", None, "an id of more than 200 characters"),
         (b"1,2,3\n1,2,4\n", None, "line 2: user 1 rates item 2 again (first on line 1)"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_refused_with_its_place(write, blocks_of, content, columns, message):
     path = write("a.csv", content)
     assert message.format(path=path).replace(r"\\", "\\") in refusal(path, columns=columns).replace(
@@ -333,7 +333,7 @@ def test_a_name_that_is_neither_file_nor_dataset_is_refused(tmp_path, monkeypatc
     [("/tmp/u1.base", "u1.base"), ("../..", "file"), ("a b/c:d é.csv", "c_d é.csv"),
      ("/x/ml-1m", "ml-1m.file"), ("x" * 300, "x" * 80), (".hidden", "hidden"), ("é" * 99, "é" * 40),
      ("a\n\x1b.csv", "a__.csv")],
-)  # fmt: skip
+)
 def test_the_name_of_a_dataset_is_a_plain_one(path, name):
     assert plain_name(path) == name
     Config(run_name=plain_name(path))  # which refuses what could leave its folder
@@ -347,7 +347,7 @@ def test_the_fingerprint_works_with_ids_that_are_text(write):
             [lines, lines, [*lines[1:], lines[0]], ["zoé,Up,3", *lines[1:]],
              ["zoe,Up,2", *lines[1:]], ["ann,Up,3", "zoe,Up,4", "ann,Jaws,3"]]
         )
-    )  # fmt: skip
+    )
     assert first == again and len({first, *others}) == 5
 
 
@@ -368,7 +368,7 @@ def write_parquet(tmp_path):
 
 def test_a_parquet_file_is_read(write_parquet):
     path = write_parquet({"rating": [4.5, 0.5, 3.0], "userId": ["zoe", "ann", "zoe"],
-                          "movieId": [3, 4, 4], "timestamp": [5, 6, 4]})  # fmt: skip
+                          "movieId": [3, 4, 4], "timestamp": [5, 6, 4]})
     ratings = load(path, split="time", train_ratio=0.7)
     assert triples_of(ratings) == [("zoe", 3, 4.5), ("ann", 4, 0.5), ("zoe", 4, 3.0)]
     assert ratings.held_out.tolist() == [False, True, False]
@@ -526,7 +526,7 @@ TIMED = "1,1,3,{}\n2,1,4,{}\n3,1,5,{}\n4,1,2,{}\n5,1,2,{}\n"
         (("2005-01-01T10:00:00+02:00", "2005-01-01T09:00:00Z", "2005-01-01T08:30:00Z",
           "2005-01-01", "2005-01-01 08:15"), [1, 2]),
     ],
-)  # fmt: skip
+)
 def test_the_latest_ratings_are_the_test_side_and_ties_are_broken_by_the_order(
     write, blocks_of, times, held_out
 ):
@@ -567,14 +567,14 @@ def test_ml_1m_is_split_by_time(ml_1m, ml_1m_ratings):
 
 def test_a_fold_is_trained_by_a_command(folds, tmp_path):
     flags = ("--dataset", folds / "u1.base", "--test_file", folds / "u1.test", "--comet", "off",
-             "--hidden_neuron", 4, "--train_epoch", 2, "--run_name", "run")  # fmt: skip
+             "--hidden_neuron", 4, "--train_epoch", 2, "--run_name", "run")
     command = [sys.executable, str(REPOSITORY / "main.py"), *map(str, flags)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "200 training and 50 test ratings, split by u1.test" in done.stdout
     config = json.loads((tmp_path / "results" / "run" / "config.json").read_text())
     expected = {"dataset": "u1.base", "test_file": "u1.test", "test_ratings": 50,
-                "train_ratings": 200, "rating_scale": [1.0, 5.0]}  # fmt: skip
+                "train_ratings": 200, "rating_scale": [1.0, 5.0]}
     assert {name: config[name] for name in expected} == expected
     assert str(folds) not in json.dumps(config)
 

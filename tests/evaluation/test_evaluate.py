@@ -1,5 +1,7 @@
 """What a trained model is worth: every pair's prediction, slices and rankings, either way round."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,13 @@ from AutoRec import AutoRec
 from config import Config
 from data.ratings import index_ratings
 from data_preprocessor import split_ratings
-from evaluation.evaluate import item_vectors, ranked, scores, sliced, user_blocks
-from evaluation.metrics import cold_pairs, score
+from evaluation.evaluate import evaluate
+from evaluation.metrics import cold_pairs, final_predictions, score
+from evaluation.ranking import rank
+from evaluation.similar_items import popular_items
+from evaluation.slices import by_value, calibration
 from model.batch import sparse_rows
+from model.factors import Factors
 
 SCALE = (1.0, 5.0)
 USERS, ITEMS = 60, 40
@@ -31,12 +37,55 @@ def random_split(orientation="item", train_ratio=0.5):
 
 def random_model(split, **settings):
     """A model with large parameters, so that predictions are far apart."""
-    config = Config(**dict(hidden_neuron=6, engine="dense") | settings)
-    model = AutoRec(split.train.num_columns, config, SCALE)
+    settings = dict(hidden_neuron=6, engine="dense", orientation=split.orientation) | settings
+    model = AutoRec(split.train.num_columns, Config(**settings), SCALE)
     rng = np.random.default_rng(7)
     for x in model.parameters:
         x.assign(rng.normal(0, 0.5, x.shape).astype(np.float32))
     return model
+
+
+def random_table(spread=1):
+    return np.random.default_rng(0).normal(3, spread, (USERS, ITEMS + 1)).astype(np.float32)
+
+
+@dataclass
+class Table:
+    """A model that predicts what is in a table, float32 [users, items]."""
+
+    table: np.ndarray
+    orientation: str
+
+    def predict_test(self, split):
+        table = self.table if self.orientation == "user" else self.table.T
+        return table[split.test.rows, split.test.indices]
+
+    def factors(self, train):
+        """Codes and weights of which the one is the table and the other 1 or 0."""
+        sides = np.eye(ITEMS + 1, dtype=np.float32), self.table
+        codes, Wt = sides if self.orientation == "item" else sides[::-1]
+        b = np.zeros(len(Wt), np.float32)
+        return [Factors(self.orientation, codes, Wt, b, "identity", SCALE)]
+
+
+@dataclass
+class Blended:
+    """Two models' predictions, summed by weight."""
+
+    models: list
+    weights: tuple
+
+    def predict_test(self, split):
+        both = (model.predict_test(split) for model in self.models)
+        return sum(w * x for w, x in zip(self.weights, both, strict=True))
+
+    def factors(self, train):
+        both = (model.factors(train)[0] for model in self.models)
+        return [replace(f, weight=w) for w, f in zip(self.weights, both, strict=True)]
+
+
+def evaluated(table, orientation="item", train_ratio=0.5):
+    return evaluate(Table(table, orientation), random_split(orientation, train_ratio))
 
 
 @both_orientations
@@ -46,15 +95,19 @@ def random_model(split, **settings):
     [{}, {"hidden_neuron": (6, 3, 4), "output_activation": "sigmoid", "dropout": 0.5}],
     ids=str,
 )
-def test_blocks_of_users_are_the_predictions_of_all_pairs(orientation, engine, settings):
+def test_factors_predict_all_pairs_as_the_model_does(orientation, engine, settings):
     split = random_split(orientation)
     model = random_model(split, engine=engine, **settings)
     users, items = (x.ravel() for x in np.indices((USERS, ITEMS + 1)))
     pairs = (items, users) if orientation == "item" else (users, items)
     expected = model.predict(sparse_rows(split.train), *pairs).reshape(USERS, ITEMS + 1)
-    block = user_blocks(model, model.codes(sparse_rows(split.train)), orientation)
-    np.testing.assert_allclose(block(0, USERS), expected, atol=1e-5)
-    np.testing.assert_allclose(block(17, 23), expected[17:23], atol=1e-5)
+    (factors,) = model.factors(split.train)
+    np.testing.assert_allclose(factors.block(0, USERS), expected, atol=1e-5)
+    np.testing.assert_allclose(factors.block(17, 23), expected[17:23], atol=1e-5)
+    np.testing.assert_allclose(factors.pairs(users, items), expected.ravel(), atol=1e-5)
+    table = expected.T if orientation == "item" else expected
+    tested = table[split.test.rows, split.test.indices]
+    np.testing.assert_allclose(model.predict_test(split), tested, atol=1e-5)
     assert expected.std() > 0.1
 
 
@@ -62,32 +115,33 @@ def test_blocks_of_users_are_the_predictions_of_all_pairs(orientation, engine, s
 def test_what_is_learned_of_items_is_their_codes_or_their_weights(orientation):
     split = random_split(orientation)
     model = random_model(split)
-    found = item_vectors(model, model.codes(sparse_rows(split.train)), orientation)
-    codes = model.codes(sparse_rows(split.train))
+    found = model.factors(split.train)[0].item_embeddings
+    codes = model.encode_all(sparse_rows(split.train))
     assert found.shape == (ITEMS + 1, 6)
     np.testing.assert_array_equal(found, codes if orientation == "item" else model.Wt)
 
 
-def test_scores_apply_the_scale_and_the_cold_rule():
-    split = random_split(train_ratio=0.1)
-    test, rng = split.test, np.random.default_rng(0)
-    predictions = rng.normal(3, 3, len(test)).astype(np.float32)
+@both_orientations
+def test_scores_apply_the_scale_and_the_cold_rule(orientation):
+    split, table = random_split(orientation, train_ratio=0.1), random_table(spread=3)
+    test, model = split.test, Table(table, orientation)
+    predictions = model.predict_test(split)
     cold = cold_pairs(split.train, test.rows, test.indices)
     assert cold.any() and not cold.all()
-    error = np.where(cold, 3, np.clip(predictions.astype(np.float64), 1, 5)) - test.values
-    found = scores(split, predictions, SCALE)
-    assert found == score(predictions, test.values, cold, SCALE)
-    assert found.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-9)
-    assert found.num_cold == cold.sum()
+    final = np.where(cold, 3, np.clip(predictions.astype(np.float64), 1, 5))
+    found = evaluate(model, split)
+    assert found.scores == score(final, test.values)
+    error = final - test.values
+    assert found.scores.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-9)
+    assert found.by_value == by_value(final, test.values, SCALE)
+    assert found.calibration == calibration(final, test.values, SCALE)
 
 
 @both_orientations
 def test_slices_add_up_to_all_test_ratings(orientation):
-    split = random_split(orientation)
-    predictions = np.random.default_rng(0).normal(3, 1, len(split.test)).astype(np.float32)
-    total, parts = scores(split, predictions, SCALE), sliced(split, predictions, SCALE, orientation)
-    assert set(parts) == {"user", "item"}
-    for axis in parts.values():
+    found = evaluated(random_table(), orientation)
+    total = found.scores
+    for axis in (found.by_user, found.by_item, found.by_value, found.calibration):
         assert len(axis) > 1
         assert sum(part.scores.num_ratings for part in axis) == total.num_ratings
         squared_error = sum(part.scores.squared_error for part in axis)
@@ -95,45 +149,54 @@ def test_slices_add_up_to_all_test_ratings(orientation):
 
 
 def test_slices_are_the_same_in_both_orientations():
-    by_item, by_user = (random_split(orientation) for orientation in ORIENTATIONS)
-    predictions = np.random.default_rng(0).normal(3, 1, len(by_item.test)).astype(np.float32)
-    order = np.lexsort((by_item.test.rows, by_item.test.indices))  # by user, then by item
-    assert np.array_equal(by_item.test.values[order], by_user.test.values)
-    one = sliced(by_item, predictions, SCALE, "item")
-    other = sliced(by_user, predictions[order], SCALE, "user")
-    for axis in ("user", "item"):
-        assert [part.label for part in one[axis]] == [part.label for part in other[axis]]
-        for a, b in zip(one[axis], other[axis], strict=True):
+    one, other = (evaluated(random_table(), orientation) for orientation in ORIENTATIONS)
+    for ours, theirs in ((one.by_user, other.by_user), (one.by_item, other.by_item)):
+        assert [part.label for part in ours] == [part.label for part in theirs]
+        for a, b in zip(ours, theirs, strict=True):
             assert a.scores.num_ratings == b.scores.num_ratings
             assert a.scores.rmse == pytest.approx(b.scores.rmse, rel=1e-12)
-    assert [p.label for p in one["user"]] != [p.label for p in one["item"]]
+    assert [part.label for part in one.by_user] != [part.label for part in one.by_item]
 
 
 def test_slices_count_the_training_ratings_of_users_and_of_items():
-    split = random_split()
-    parts = sliced(split, np.full(len(split.test), 3, np.float32), SCALE, "item")
-    by_user = split.train.column_counts[split.test.indices]
-    by_item = split.train.row_counts[split.test.rows]
-    for axis, counts in (("user", by_user), ("item", by_item)):
-        for part in parts[axis]:
+    split, found = random_split(), evaluated(random_table())
+    of_user = split.train.column_counts[split.test.indices]
+    of_item = split.train.row_counts[split.test.rows]
+    for axis, counts in ((found.by_user, of_user), (found.by_item, of_item)):
+        for part in axis:
             high = np.inf if part.high is None else part.high
             assert part.scores.num_ratings == ((counts >= part.low) & (counts <= high)).sum()
 
 
-def test_rankings_are_the_same_in_both_orientations():
-    by_item, by_user = (random_split(orientation) for orientation in ORIENTATIONS)
-    table = np.random.default_rng(0).normal(3, 1, (USERS, ITEMS + 1)).astype(np.float32)
-    one = ranked(by_item, lambda first, last: table[first:last], "item")
-    assert one == ranked(by_user, lambda first, last: table[first:last], "user")
-    assert 0 < one.ndcg < 1 and 0 < one.num_users <= USERS
+def test_rankings_and_popular_items_are_the_same_in_both_orientations():
+    one, other = (evaluated(random_table(), orientation) for orientation in ORIENTATIONS)
+    assert one.ranking == other.ranking
+    assert 0 < one.ranking.ndcg < 1 and 0 < one.ranking.num_users <= USERS
+    assert one.popular_items == other.popular_items
+    assert one.popular_items[0].index == ITEMS  # which everyone rates
 
 
 @both_orientations
 def test_who_predicts_the_test_ratings_ranks_best(orientation):
-    split = random_split(orientation)
-    by_user = split if orientation == "user" else split.transposed()
-    table = np.zeros((USERS, ITEMS + 1))
-    table[by_user.test.rows, by_user.test.indices] = by_user.test.values
-    best = ranked(split, lambda first, last: table[first:last], orientation)
-    worst = ranked(split, lambda first, last: -table[first:last], orientation)
+    test = random_split("user").test
+    table = np.zeros((USERS, ITEMS + 1), np.float32)
+    table[test.rows, test.indices] = test.values
+    best, worst = (evaluated(x, orientation).ranking for x in (table, -table))
     assert best.ndcg > 0.95 and worst.ndcg < 0.2
+
+
+@both_orientations
+def test_a_blend_is_scored_ranked_and_compared_by_its_weights(orientation):
+    split, by_user = random_split(orientation), random_split("user")
+    models = [Table(random_table(), orientation), random_model(split)]
+    found = evaluate(Blended(models, (0.7, 0.4)), split)
+    factors = [model.factors(split.train)[0] for model in models]
+    predictions = 0.7 * models[0].predict_test(split) + 0.4 * models[1].predict_test(split)
+    cold = cold_pairs(split.train, split.test.rows, split.test.indices)
+    assert found.scores == score(final_predictions(predictions, cold, SCALE), split.test.values)
+    table = 0.7 * factors[0].block(0, USERS) + 0.4 * factors[1].block(0, USERS)
+    expected = rank(lambda first, last: table[first:last], by_user.train, by_user.test)
+    assert found.ranking.ndcg == pytest.approx(expected.ndcg, rel=1e-9)
+    assert found.ranking.recall == pytest.approx(expected.recall, rel=1e-9)
+    embeddings = [(w, f.item_embeddings) for w, f in zip((0.7, 0.4), factors, strict=True)]
+    assert found.popular_items == popular_items(by_user.train.column_counts, embeddings)

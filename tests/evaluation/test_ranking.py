@@ -77,7 +77,7 @@ def permuted(rating_matrix, users):
     return RatingMatrix.from_triples(
         users[rating_matrix.rows], rating_matrix.indices, rating_matrix.values,
         (rating_matrix.num_rows, rating_matrix.num_columns),
-    )  # fmt: skip
+    )
 
 
 WARM = {(9, item): 5.0 for item in range(5)}  # a user whose ratings make all five items warm
@@ -162,7 +162,7 @@ def test_a_test_item_rated_low_is_a_candidate_that_takes_a_place():
     scores = one_user([0.0, 5.0, 4.0, 1.0, 1.0], {(0, 0): 1.0}, {(0, 1): 3.0, (0, 2): 4.0}, at=2)
     assert scores.ndcg == pytest.approx(PLACE_2, rel=1e-12)
     assert one_user([0.0, 5.0, 4.0, 1.0, 1.0], {(0, 0): 1.0}, {(0, 1): 3.0, (0, 2): 4.0},
-                    at=2, relevant=3.0).ndcg == 1  # fmt: skip
+                    at=2, relevant=3.0).ndcg == 1
 
 
 def test_fewer_candidates_than_places_are_all_ranked():
@@ -241,7 +241,7 @@ def test_scores_on_ml_1m_equal_plain_loops(ml_1m_ratings):
         RatingMatrix(part.indptr[: users + 1], part.indices[: part.indptr[users]],
                      part.values[: part.indptr[users]], part.num_columns)
         for part in (split.train, split.test)
-    )  # fmt: skip
+    )
     popularity = train.column_counts.astype(np.float32)  # ties without end
     predictions = np.broadcast_to(popularity, (users, train.num_columns))
     scores = rank(lambda first, last: predictions[first:last], train, test)
@@ -294,7 +294,7 @@ def test_memory_is_that_of_a_block_and_not_of_users_times_items(monkeypatch):
     values = np.full(num_users, 5, np.float32)
     train = RatingMatrix.from_triples(*pairs, values, (num_users, num_items))
     test = RatingMatrix.from_triples(pairs[0], (pairs[1] + 1) % num_items, values,
-                                     (num_users, num_items))  # fmt: skip
+                                     (num_users, num_items))
     block = np.random.default_rng(7).normal(size=(10, num_items)).astype(np.float32)
     tracemalloc.start()
     rank(lambda first, last: block[: last - first], train, test)

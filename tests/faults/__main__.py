@@ -33,7 +33,7 @@ def audit() -> Iterator[Fault]:
     if importlib.util.find_spec("pip_audit") is None:
         return
     command = [sys.executable, "-m", "pip_audit", "-r", str(ROOT / "requirements.txt"),
-               "--format", "json", "--progress-spinner", "off"]  # fmt: skip
+               "--format", "json", "--progress-spinner", "off"]
     done = subprocess.run(command, capture_output=True, text=True)
     try:
         packages = json.loads(done.stdout)["dependencies"]
@@ -41,7 +41,7 @@ def audit() -> Iterator[Fault]:
         return
     weak = [package["name"] for package in packages if package.get("vulns")]
     yield Fault("packages with known weaknesses (pip-audit)", len(packages),
-                len(packages) - len(weak), 0, ", ".join(weak) or "none")  # fmt: skip
+                len(packages) - len(weak), 0, ", ".join(weak) or "none")
 
 
 SOURCES: dict[str, Callable[[], Iterator[Fault]]] = {

@@ -1,7 +1,7 @@
 """Comet at fault, while `python main.py` trains on the real MovieLens-1M.
 
-    python -m benchmarks.comet
-    python -m benchmarks.comet --rounds 5 --epochs 100
+    python -m tests.faults.comet
+    python -m tests.faults.comet --rounds 5 --epochs 100
 
 A backend on loopback refuses the key, hangs, answers 500 or dies in the middle, or there is none.
 A run has survived if it ends with exit code 0, one warning and an archive that opens and holds
@@ -76,7 +76,7 @@ def ratings_folder() -> Path:
     data = Path(os.environ.get(DATA_DIR_VARIABLE) or ROOT / "ml-1m").resolve()
     if not (data / "ratings.dat").is_file():
         raise UserError(f"no ratings.dat in {data}: name MovieLens-1M's folder in "
-                        f"{DATA_DIR_VARIABLE}")  # fmt: skip
+                        f"{DATA_DIR_VARIABLE}")
     return data
 
 
@@ -132,7 +132,7 @@ def run(name: str, data: Path, epochs: int) -> Outcome:
             sys.executable, ROOT / "main.py", "--comet", mode, "--data_dir", data,
             "--train_epoch", epochs, "--display_step", max(1, epochs // 5),
             "--results_dir", place, "--run_name", "run",
-        ]  # fmt: skip
+        ]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
         started = time.perf_counter()
         done = subprocess.run(

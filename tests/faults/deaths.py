@@ -1,6 +1,6 @@
 """Death, signals, full and vanishing disks, diverging numbers and rivals, on the real program.
 
-    python -m benchmarks.deaths
+    python -m tests.faults.deaths
 
 Runs on small made-up ratings. A run has survived if it, or the run that resumes or repeats it,
 ends with the records and variables of one that was left alone, to the last bit, times aside.
@@ -72,7 +72,7 @@ class Place:
         pairs = rng.permutation(300 * 200)[:15000]
         values = rng.integers(1, 6, len(pairs))
         lines = (f"{p // 200 + 1}::{p % 200 + 1}::{r}::978300760\n"
-                 for p, r in zip(pairs, values, strict=True))  # fmt: skip
+                 for p, r in zip(pairs, values, strict=True))
         (self.path / "data").mkdir()
         (self.path / "data" / "ratings.dat").write_text("".join(lines), encoding="utf-8")
 
@@ -81,7 +81,7 @@ class Place:
         return subprocess.Popen(
             [sys.executable, str(MAIN), *settings.split(), *flags.split()], cwd=self.path,
             env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        )
 
     def run(self, flags: str) -> tuple[int, str, str]:
         """Exit code, output and error output."""
@@ -155,7 +155,7 @@ def killed(place: Place, kills: int) -> Iterator[Fault]:
     for stage, survived in stages.items():
         yield Fault(f"SIGKILL {stage}", len(survived), sum(survived), survived.count(False),
                     "resumed: Going on after epoch ..." if "training" in stage or "writing" in stage
-                    else "repeated")  # fmt: skip
+                    else "repeated")
 
 
 # main.py, but for where MovieLens-1M comes from.
@@ -186,7 +186,7 @@ def killed_downloading(place: Place) -> Fault:
         with ArchiveServer(content, "stall") as server:
             command = [sys.executable, "-c", DOWNLOADING, server.url, digest, str(len(content))]
             process = subprocess.Popen([*command, *flags], cwd=place.path, env=environment(),
-                                       stdout=subprocess.DEVNULL)  # fmt: skip
+                                       stdout=subprocess.DEVNULL)
             wait_for(lambda server=server: server.num_requests > 0, process)
             time.sleep(0.1 * i)
             process.kill()
@@ -195,7 +195,7 @@ def killed_downloading(place: Place) -> Fault:
         with ArchiveServer(content) as server:
             command[3] = server.url
             code = subprocess.run([*command, *flags], cwd=place.path, env=environment(),
-                                  capture_output=True).returncode  # fmt: skip
+                                  capture_output=True).returncode
         survived += code == 0 and not whole_before and place.is_whole("cut")
         shutil.rmtree(place.run_folder("cut"))
         shutil.rmtree(fetched)
@@ -211,7 +211,7 @@ def stage_of(folder: Path) -> str:
         return "while closing"
     return "while training, with checkpoints" if not (folder / "basic_info.txt").exists() else (
         "while writing the records"
-    )  # fmt: skip
+    )
 
 
 def signalled(place: Place, signals: list[int], code: int, name: str, times: int = 3) -> Fault:
@@ -296,7 +296,7 @@ def rivals(place: Place, times: int = 3) -> Fault:
         survived += len(losers) == 2 and place.is_whole("cut")
         shutil.rmtree(place.run_folder("cut"))
     return Fault("two runs with one name, a third resumes it", times, survived,
-                 times - survived, message)  # fmt: skip
+                 times - survived, message)
 
 
 def side_by_side(place: Place, times: int = 4) -> Fault:

@@ -1,7 +1,7 @@
 """Damage what comes in from files, and see whether it is read right or refused in one line.
 
-    python -m benchmarks.inputs               # 10,000 files, a minute or two
-    python -m benchmarks.inputs --tried 1000
+    python -m tests.faults.inputs               # 10,000 files, a minute or two
+    python -m tests.faults.inputs --tried 1000
 
 Valid files of every format are damaged at random, from one seed. A parser of its own, slow and
 plain, says what each holds: the program must read just that, or else refuse the file with a
@@ -32,7 +32,7 @@ from data import datasets
 from data.ratings import Ratings, index_ratings
 from data_preprocessor import load_ratings
 from records.checkpoint import Checkpoint
-from records.repeated_runs import SplitsFolder
+from records.repeated_runs import RepeatedRuns
 from records.run_folder import RunFolder
 from system.environment import peak_memory_mb
 from system.errors import UserError, run_program
@@ -66,7 +66,7 @@ def valid(format: str, rng: random.Random) -> bytes:
         for movie in sorted({item for _, item in pairs}):
             lines.append(f"{movie}:")
             lines += [f"{user * 1000003},{rng.randint(1, 5)},2005-0{rng.randint(1, 9)}-11"
-                      for user, item in pairs if item == movie]  # fmt: skip
+                      for user, item in pairs if item == movie]
     else:
         half = format in ("ml-10m", "ml-20m", "a file")
         lines = [header] if header else []
@@ -118,7 +118,7 @@ def random_bytes(content: bytes, separator: str, rng: random.Random) -> bytes:
 def inserted(content: bytes, separator: str, rng: random.Random) -> bytes:
     place = rng.randrange(len(content))
     some = [b"\n", b"\r", b"\r\n", b"\0", b'"', b" ", b":", b",", b"\t", b"-", b"+", b".", b"0",
-            b"\x1f", b"\x1a", b"\xc2\xa0", b"\xd9\xa3", b"\n\n"]  # fmt: skip
+            b"\x1f", b"\x1a", b"\xc2\xa0", b"\xd9\xa3", b"\n\n"]
     return content[:place] + rng.choice(some) + content[place:]
 
 
@@ -159,7 +159,7 @@ DAMAGES: dict[str, Callable[[bytes, str, random.Random], bytes]] = {
     "off the scale": in_a_field(["0", "6", "5.5", "10", "0.4", "100000"]),
     "fields": in_a_line(lambda line, s, rng: rng.choice([line + s, s + line, line + s + "1", "", s,
                                                          line.rpartition(s)[0]])),
-}  # fmt: skip
+}
 
 
 # The slow parser.
@@ -298,7 +298,7 @@ def attempt(path: Path, config: Config, expected: Triples | None) -> tuple[bool,
     except UserError as error:
         return expected is None and clear(str(error), path) and (
             before == sorted(path.parent.rglob("*"))
-        ), False, str(error)  # fmt: skip
+        ), False, str(error)
     except Exception as error:
         return False, False, f"{type(error).__name__}: {error} ({path.read_bytes()[:200]!r})"
     right = expected is not None and found == expected
@@ -337,7 +337,7 @@ def long_lines(folder: Path) -> Iterator[Fault]:
     for format in FORMATS:
         good = valid(format, rng).rstrip(b"\r\n") + b"\n"
         for line in (b"1" * LONG_LINE, b"1,2,3," + b"x" * LONG_LINE, b'"' * LONG_LINE,
-                     b",".join([b"1"] * (LONG_LINE // 2)), b"::" * (LONG_LINE // 2)):  # fmt: skip
+                     b",".join([b"1"] * (LONG_LINE // 2)), b"::" * (LONG_LINE // 2)):
             for content in (good + line, good + line + b"\n" + good, line, line + b"\n" + good):
                 path, config = file_of(format, folder, content)
                 before = fresh_peak()
@@ -373,7 +373,7 @@ def commands(folder: Path) -> Iterator[Fault]:
         done = subprocess.run(
             [sys.executable, str(ROOT / "main.py"), *flags, "--comet", "off"],
             cwd=folder, capture_output=True, text=True,
-        )  # fmt: skip
+        )
         message = done.stderr.removesuffix("\n")
         left = [found for found in folder.iterdir() if found != path]
         one_line = message.startswith("main.py: error: ") and "\n" not in message
@@ -439,7 +439,7 @@ def zipped(members: dict) -> bytes:
 
 
 STRANGE = [None, True, -1, 0, 0.5, 1e308, 10**400, float("nan"), float("inf"), "", "x", "../../x",
-           "\0", [], [[]], [None], {}, {"a": 1}, "9" * 9_000, [1e9] * 3]  # fmt: skip
+           "\0", [], [[]], [None], {}, {"a": 1}, "9" * 9_000, [1e9] * 3]
 
 
 def damaged_json(content: dict, rng: random.Random) -> bytes:
@@ -452,7 +452,7 @@ def damaged_json(content: dict, rng: random.Random) -> bytes:
         return binary(text, "", rng)
     if kind == 2:
         return rng.choice([b"", b"[]", b"null", b"1", b"[" * 100_000, b"\xff\xfe{}",
-                           b'{"a":' * 9_000, b"NaN", b"9" * 9_999, rng.randbytes(99)])  # fmt: skip
+                           b'{"a":' * 9_000, b"NaN", b"9" * 9_999, rng.randbytes(99)])
     changed = dict(content)
     name = rng.choice(list(changed))
     if kind == 3:
@@ -468,22 +468,22 @@ def records(folder: Path) -> Iterator[Fault]:
     rng = random.Random(3)
     ratings = index_ratings("mine", np.arange(4), np.arange(4), np.array([1, 2, 3, 4]), (1.0, 4.0))
     config = Config(dataset="mine", num_splits=2, results_dir=str(folder), run_name="run",
-                    split_seed=1)  # fmt: skip
+                    split_seed=1)
     one = replace(config, num_splits=1, results_dir=str(folder / "run"), run_name="split_1")
     summary = {"status": "finished", "final_test_rmse": 0.9, "final_test_mae": 0.7,
-               "ndcg_at_10": 0.3, "recall_at_10": 0.1, "seconds": 3.5}  # fmt: skip
-    SplitsFolder(config, ratings.fingerprint).close()
+               "ndcg_at_10": 0.3, "recall_at_10": 0.1, "seconds": 3.5}
+    RepeatedRuns(config, ratings.fingerprint).close()
     (folder / "run" / "split_1").mkdir()
     settings = folder / "run" / "settings.json"
     parts = {
         "settings.json": (settings, json.loads(settings.read_text())),
         "summary.json": (folder / "run" / "split_1" / "summary.json", summary),
         "config.json": (folder / "run" / "split_1" / "config.json",
-                        json.loads(json.dumps(one.recorded())) | {"num_users": 4}),
-    }  # fmt: skip
+                        json.loads(json.dumps(one.to_dict())) | {"num_users": 4}),
+    }
 
     def go_on() -> None:
-        splits = SplitsFolder(config, ratings.fingerprint)
+        splits = RepeatedRuns(config, ratings.fingerprint)
         try:
             found = splits.finished(one)
             if found:
@@ -517,13 +517,13 @@ def metrics(folder: Path, rng: random.Random) -> Iterator[Fault]:
     path.parent.mkdir()
     good = (b"epoch,learning_rate,train_cost,train_rmse,test_cost,test_rmse,test_mae,"
             b"validation_rmse,reconstruction_rmse_test_ratings_as_input,epoch_seconds,"
-            b"elapsed_seconds\n1,0.001,9.5,1.5,,,,,,0.1,0.1\n")  # fmt: skip
-    mark = {"bytes": len(good), "sha256": hashlib.sha256(good).hexdigest()}
+            b"elapsed_seconds\n1,0.001,9.5,1.5,,,,,,0.1,0.1\n")
+    position = {"bytes": len(good), "sha256": hashlib.sha256(good).hexdigest()}
     for _ in range(RECORDS // 4):
         content = rng.choice([truncated, binary, inserted, random_bytes, not_utf8])(good, "", rng)
         path.write_bytes(content)
-        run = RunFolder(folder, "metrics", chosen=False)
-        survived, _, message = told(lambda run=run: run.cut(mark), path)
+        run = RunFolder(folder, "metrics", named_by_user=False)
+        survived, _, message = told(lambda run=run: run.truncate_to(position), path)
         taken = not message and content[: len(good)] != good
         count.add(survived and not taken, taken, message)
     yield count.row
@@ -582,7 +582,7 @@ def main() -> int:
     print("| fault | tried | survived | lost | message |\n| --- | --- | --- | --- | --- |")
     for row in (*rows(parser.parse_args().tried), total):
         print(f"| {row.fault} | {row.tried} | {row.survived} | {row.lost} | {row.message[:150]} |",
-              flush=True)  # fmt: skip
+              flush=True)
         total.tried, total.survived = total.tried + row.tried, total.survived + row.survived
         total.lost += row.lost
     return int(total.survived < total.tried)

@@ -1,5 +1,5 @@
 """Damaged input of every kind is read right or refused in one line: a few of each here, and ten
-thousand in `python -m benchmarks.inputs`."""
+thousand in `python -m tests.faults.inputs`."""
 
 import random
 
@@ -20,7 +20,7 @@ def test_damaged_files_of_ratings_are_read_right_or_refused(tmp_path):
     assert len(rows) == len(DAMAGES) and all(row.tried == 60 for row in rows.values())
     told = [row.fault for row in rows.values() if row.message]
     assert set(rows) - set(told) <= {f"file of ratings: {name}" for name in (
-        "none", "CRLF", "byte-order mark")}  # fmt: skip
+        "none", "CRLF", "byte-order mark")}
 
 
 def test_damaged_archives_leave_nothing(tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ print("the end")
 def track(
     folder, mode="auto", server=None, before="", during="", pause=0.1, timeout=30.0, env=(),
     key=None,
-):  # fmt: skip
+):
     """Runs RUN in a process of its own, and returns what there is to see of it."""
     run_dir = folder / "run"
     script = RUN.format(before=before, during=during, epochs=EPOCHS, pause=pause, key=key)
@@ -267,7 +267,7 @@ def test_resumed_run_goes_on_in_its_experiment(known, tmp_path):
     assert run.lines == [f"Comet: http://127.0.0.1/someone/autorec/{key}"]
     assert not run.archive.exists()  # what it held is on the server now
     began_anew = any(path.endswith("add/run") and body.get("getOrCreateEnabled", True)
-                     for path, _, body in server.requests)  # fmt: skip
+                     for path, _, body in server.requests)
     assert began_anew != known
 
 
@@ -435,7 +435,7 @@ def test_slow_server_is_waited_for(tmp_path):
 def test_silent_server_is_not_waited_for(tmp_path):
     with CometServer("hang") as server:
         run = track(tmp_path, server=server, before="from records import comet; comet.SILENCE = 1",
-                    timeout=90)  # fmt: skip
+                    timeout=90)
     assert "the server does not answer" in run.lines[0]
     assert archived_metrics(run.archive) == METRICS
     assert run.close < 30
@@ -667,7 +667,7 @@ def test_program_keeps_a_key_that_stands_in_a_file_to_itself(mood, tmp_path, wri
             capture_output=True,
             text=True,
             timeout=120,
-        )  # fmt: skip
+        )
     assert done.returncode == 0, done.stderr
     assert KEY in str(server.requests)  # or there would have been nothing to keep
     assert done.stdout.count("warning: Comet: ") == 1

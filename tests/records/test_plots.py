@@ -13,7 +13,7 @@ from records.plots import draw_calibration, draw_rmse, draw_slices, svg, write_p
 
 
 def part(low, high, rmse, num_ratings):
-    return Slice(low, high, Scores(rmse, 0.7, rmse**2 * num_ratings, num_ratings, 0))
+    return Slice(low, high, Scores(rmse, 0.7, rmse**2 * num_ratings, num_ratings))
 
 
 BY_USER = [part(10, 19, 1.2, 100), part(20, 49, 0.8, 300)]
@@ -100,7 +100,7 @@ def test_a_diverged_model_still_gets_its_picture(drawn):
 
 
 def bin_of(mean_rating, mean_prediction, num_ratings):
-    return Bin(1, 2, mean_rating, mean_prediction, Scores(1, 1, num_ratings, num_ratings, 0))
+    return Bin(1, 2, mean_rating, mean_prediction, Scores(1, 1, num_ratings, num_ratings))
 
 
 def test_a_point_of_the_calibration_is_mean_rating_over_mean_prediction():

@@ -12,7 +12,7 @@ import main
 from config import Config
 from data.ratings import index_ratings
 from evaluation.metrics import RECONSTRUCTION
-from records.repeated_runs import SplitsFolder, mean_and_interval
+from records.repeated_runs import RepeatedRuns, mean_and_interval
 from records.run_folder import RunFolder
 from system.errors import UserError
 from system.interruption import Interruption
@@ -55,7 +55,7 @@ class Splits:
         self.resumed += [config.run_name] if config.resume else []
         folder = RunFolder(config.results_dir, config.run_name, resume=bool(config.resume))
         folder.create()
-        folder.write_json("config.json", config.recorded())
+        folder.write_config(config.to_dict())
         folder.close()
         if config.split_seed == self.fail_at:
             raise RuntimeError("a bug")
@@ -64,8 +64,8 @@ class Splits:
         rmse = np.sin(config.split_seed) / 10 + 0.85
         summary = {"status": status, "final_test_rmse": rmse, "final_test_mae": rmse - 0.2,
                    "ndcg_at_10": 0.3, "recall_at_10": 0.1, RECONSTRUCTION: 0.7,
-                   "seconds": float(len(self.trained)), "other": "no measure"}  # fmt: skip
-        folder.write_json("summary.json", summary)
+                   "seconds": float(len(self.trained)), "other": "no measure"}
+        folder.write_summary(summary)
         return summary
 
     def run(self, **changes):
@@ -100,7 +100,7 @@ def test_every_split_has_a_seed_of_its_own_and_a_line_in_the_table(splits, capsy
     assert [row["split_seed"] for row in rows] == ["5", "6", "7"]
     assert [float(row["final_test_rmse"]) for row in rows] == rmse
     assert set(rows[0]) == {"split_seed", "final_test_rmse", "final_test_mae", "ndcg_at_10",
-                            "recall_at_10", RECONSTRUCTION}  # fmt: skip
+                            "recall_at_10", RECONSTRUCTION}
     half = 4.303 * np.std(rmse, ddof=1) / 3**0.5
     assert (summary["status"], summary["num_splits"]) == ("finished", 3)
     assert summary["final_test_rmse_mean"] == pytest.approx(np.mean(rmse), rel=1e-12)
@@ -168,11 +168,11 @@ def test_a_split_that_had_not_begun_is_removed_and_run_anew(splits):
 
 
 def test_two_runs_into_one_folder_are_refused(splits):
-    with closing(SplitsFolder(splits.config, "fingerprint")), pytest.raises(
+    with closing(RepeatedRuns(splits.config, "fingerprint")), pytest.raises(
         UserError, match="run is in use by another run"
     ):
-        SplitsFolder(splits.config, "fingerprint")
-    SplitsFolder(splits.config, "fingerprint").close()
+        RepeatedRuns(splits.config, "fingerprint")
+    RepeatedRuns(splits.config, "fingerprint").close()
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_folder_of_another_kind_is_refused(splits):
     splits.path.mkdir()
     (splits.path / "something").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="already exists and holds no splits: choose another"):
-        SplitsFolder(splits.config, "fingerprint")
+        RepeatedRuns(splits.config, "fingerprint")
 
 
 def test_where_the_results_lie_is_no_setting(splits, tmp_path):

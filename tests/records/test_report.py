@@ -15,7 +15,6 @@ import pytest
 from jinja2 import UndefinedError
 
 import main
-import run
 from config import Config
 from evaluation.metrics import EpochMetrics
 from evaluation.similar_items import PopularItem
@@ -79,12 +78,12 @@ class Page(HTMLParser):
 def made_up(**changes):
     """config.json, summary.json and report data of a run that never was."""
     config = Config(dataset="ml-1m", split_seed=3, rating_scale=(1.0, 5.0), run_name="the run")
-    settings = replace(config, **changes).recorded() | {
+    settings = replace(config, **changes).to_dict() | {
         "num_users": 60, "num_items": 40, "num_ratings": 1200, "train_ratings": 1000,
         "test_ratings": 200, "cold_test_ratings": 2, "fingerprint": "f" * 64, "threads": 2,
         "python": "3.11.7", "packages": {"numpy": "2.4.6", "numba": None}, "system": "Linux",
         "machine": "x86_64", "cpus": 2, "git_commit": "c" * 40, "comet_experiment": None,
-    }  # fmt: skip
+    }
     slices = [{"training_ratings": "1,000+", "test_ratings": 200, "rmse": 0.9, "mae": 0.7}]
     summary = {
         "status": "finished", "dataset": settings["dataset"], "final_train_rmse": 0.7,
@@ -93,16 +92,16 @@ def made_up(**changes):
         "recall_at_10": None, "ranked_users": 1234, "test_ratings": 200, "cold_test_ratings": 2,
         "by_training_ratings_of_the_user": slices, "by_training_ratings_of_the_item": slices,
         "seconds": 12.345, "peak_memory_mb": 1059.9,
-    }  # fmt: skip
+    }
     rng = np.random.default_rng(1)
-    ratings, cold = rng.integers(1, 6, 200), np.zeros(200, bool)
-    pairs = ratings + rng.normal(0, 1, 200), ratings, cold, (1.0, 5.0)
+    ratings = rng.integers(1, 6, 200)
+    pairs = np.clip(ratings + rng.normal(0, 1, 200), 1, 5), ratings, (1.0, 5.0)
     metrics = [EpochMetrics(e, 0.1, 1.0, 1.5 / e, 1.0, 1.2 / e, 0.5, None, None, 1.0, 1.0)
-               for e in (1, 2, 3)]  # fmt: skip
+               for e in (1, 2, 3)]
     data = ReportData(
         draw_rmse(metrics, "ml-1m", "item"), by_value(*pairs), calibration(*pairs),
         [Neighbours("Alien (1979)", 400, [("Aliens (1986)", 0.987), ("item 7", -0.25)])],
-    )  # fmt: skip
+    )
     return settings, summary, data
 
 
@@ -118,9 +117,9 @@ def test_the_facts_are_those_of_the_records():
         "lambda_value": "40", "hidden_neuron": "6 3 6", "tune": "–", "grad_clip": "false",
         "threads": "2", "git commit": "c" * 40, "numpy": "2.4.6", "seconds": "12.345",
         "peak memory": "1,060 MB",
-    }  # fmt: skip
+    }
     assert {name: facts[name] for name in expected} == expected
-    assert set(facts) >= set(Config().recorded()) and "numba" not in facts
+    assert set(facts) >= set(Config().to_dict()) and "numba" not in facts
     assert "Recall@10" not in facts
     for part in data.by_value:
         assert f"{part.scores.rmse:.4f}" in read.texts("td")
@@ -179,7 +178,7 @@ def hostile():
     """A run with markup in all that can hold any, and with very long names."""
     settings, summary, data = made_up(test_file=HOSTILE)
     settings |= {"run_name": HOSTILE + "x" * 200, "columns": HOSTILE, "dataset": HOSTILE,
-                 "git_commit": "c" * 400, "fingerprint": HOSTILE}  # fmt: skip
+                 "git_commit": "c" * 400, "fingerprint": HOSTILE}
     data.neighbours = [Neighbours(HOSTILE, 4, [(HOSTILE + "y" * 200, 0.5)])]
     data.members = [{"weight": 0.123456, "orientation": HOSTILE, "hidden": (500, 250, 500)}]
     return settings, summary, data
@@ -232,7 +231,7 @@ def test_it_needs_nothing_else():
 @pytest.mark.parametrize("value", [math.nan, 3.0])
 def test_predictions_that_are_no_numbers_or_just_right_have_a_page(value):
     settings, summary, data = made_up()
-    pairs = np.full(9, value), np.full(9, 3), np.zeros(9, bool), (1.0, 5.0)
+    pairs = np.full(9, value), np.full(9, 3), (1.0, 5.0)
     data.by_value, data.calibration = by_value(*pairs), calibration(*pairs)
     for axis in ("user", "item"):
         rmse = data.by_value[0].scores.rmse
@@ -245,7 +244,7 @@ def test_neighbours_have_their_titles_or_else_their_ids():
     item_ids = np.array([10, 20, 30])
     assert neighbours_with_titles(popular, item_ids, {"10": "Alien", "40": "Dune"}) == [
         Neighbours("item 30", 7, [("Alien", 0.5), ("item 20", -0.25)]), Neighbours("Alien", 5, []),
-    ]  # fmt: skip
+    ]
 
 
 # Of real runs
@@ -255,12 +254,12 @@ def test_neighbours_have_their_titles_or_else_their_ids():
 def run_here(small_data, tmp_path, monkeypatch):
     """A function that runs flags within this process, and returns the report, read again, and the
     content of config.json and summary.json."""
-    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
 
     def run_flags(flags):
         small = "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 2"
         paths = ("--run_name", "run", "--data_dir", str(small_data), "--results_dir",
-                 str(tmp_path))  # fmt: skip
+                 str(tmp_path))
         main.main([*small.split(), *paths, *flags.split()])
         text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
         assert str(tmp_path) not in text and "\nNaN" not in text
@@ -277,7 +276,7 @@ def run_here(small_data, tmp_path, monkeypatch):
         "--members item user", "--validation_ratio 0.2 --tune lambda_value",
         "--preset seed --display_step 2",
     ],
-)  # fmt: skip
+)
 def test_every_kind_of_run_has_a_report_with_its_numbers(flags, run_here, small_data):
     titles = {3 * i + 2: f"<b>Film {i}</b> & co (1979)" for i in range(40)}
     lines = "".join(f"{item}::{title}::Horror\n" for item, title in titles.items())
@@ -339,7 +338,7 @@ document.body.replaceChildren(JSON.stringify(screens));
 def test_a_browser_shows_it_on_a_desk_and_on_a_phone_no_wider_than_the_screen(kind, tmp_path):
     content = html.escape(page(*kind()))
     frames = "".join(f'<iframe srcdoc="{content}" style="border:0;width:{width}px;height:800px">'
-                     "</iframe>" for width in (1280, 390))  # fmt: skip
+                     "</iframe>" for width in (1280, 390))
     path = tmp_path / "frames.html"
     script = f"<script>onload = () => {{ {MEASURE} }}</script>"
     path.write_text(f"<!DOCTYPE html><meta charset=utf-8>{frames}{script}", encoding="utf-8")
@@ -349,7 +348,7 @@ def test_a_browser_shows_it_on_a_desk_and_on_a_phone_no_wider_than_the_screen(ki
          f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900",
          "--virtual-time-budget=5000", "--dump-dom", path.as_uri()],
         capture_output=True, text=True, encoding="utf-8", timeout=120,
-    )  # fmt: skip
+    )
     (content,) = re.findall(r"<body>(.*)</body>", done.stdout, re.DOTALL)
     desk, phone = json.loads(html.unescape(content))
     for screen, width in ((desk, 1280), (phone, 390)):

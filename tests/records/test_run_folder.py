@@ -15,13 +15,14 @@ from records.progress import Progress, clock
 from records.run_folder import RunFolder, default_name, results, tab_line
 from system.environment import git_commit, peak_memory_mb
 from system.errors import UserError
+from system.files import write_json
 
 
 def metrics(epoch, test_rmse=None, validation_rmse=None, leaking=None):
     return EpochMetrics(
         epoch, 0.001, 10.0, 0.9, test_rmse, test_rmse, test_rmse, validation_rmse, leaking, 1.0,
         epoch * 1.0,
-    )  # fmt: skip
+    )
 
 
 def test_rows_are_on_disk_as_soon_as_they_are_added(tmp_path):
@@ -52,7 +53,7 @@ def test_a_run_folder_that_appears_meanwhile_is_not_taken(tmp_path):
 
 
 def test_a_default_name_that_is_taken_is_numbered(tmp_path):
-    folders = [RunFolder(tmp_path, "run", chosen=False) for _ in range(3)]
+    folders = [RunFolder(tmp_path, "run", named_by_user=False) for _ in range(3)]
     for folder in folders:
         folder.create()
     assert [folder.path.name for folder in folders] == ["run", "run_2", "run_3"]
@@ -75,61 +76,62 @@ def filled(tmp_path):
     folder.create()
     folder.add(metrics(1, 0.95, 0.96, 0.7))
     folder.add(metrics(2))
-    mark = folder.mark()
+    position = folder.position()
     folder.add(metrics(3, 0.9))
     folder.close()
-    return mark
+    return position
 
 
-def test_metrics_after_the_mark_are_cut_and_the_others_are_read_again(tmp_path):
-    mark = filled(tmp_path)
+def test_metrics_after_the_position_are_cut_and_the_others_are_read_again(tmp_path):
+    position = filled(tmp_path)
     folder = RunFolder(tmp_path, "run", resume=True)
-    folder.cut(mark)
+    folder.truncate_to(position)
     assert folder.metrics == [metrics(1, 0.95, 0.96, 0.7), metrics(2)]
-    assert folder.mark() == mark
+    assert folder.position() == position
     folder.add(metrics(3))
     lines = (tmp_path / "run" / "metrics.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4 and lines[-1].startswith("3,0.001,")
 
 
-def test_without_a_mark_no_metrics_are_kept(tmp_path):
+def test_without_a_position_no_metrics_are_kept(tmp_path):
     filled(tmp_path)
     folder = RunFolder(tmp_path, "run", resume=True)
-    folder.cut(None)
+    folder.truncate_to(None)
     assert folder.metrics == [] and not (tmp_path / "run" / "metrics.csv").exists()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"epoch,learning_rate\n", b"changed"])
 def test_metrics_that_were_changed_are_refused_in_one_line(content, tmp_path):
-    mark, place = filled(tmp_path), tmp_path / "run" / "metrics.csv"
-    place.unlink()
+    position, path = filled(tmp_path), tmp_path / "run" / "metrics.csv"
+    path.unlink()
     if content == b"changed":
-        content = b"x" * mark["bytes"]
+        content = b"x" * position["bytes"]
     if content is not None:
-        place.write_bytes(content)
+        path.write_bytes(content)
     with pytest.raises(UserError, match="metrics.csv was changed since the last checkpoint"):
-        RunFolder(tmp_path, "run", resume=True).cut(mark)
+        RunFolder(tmp_path, "run", resume=True).truncate_to(position)
 
 
 def test_a_finished_run_that_goes_on_is_finished_no_more(tmp_path):
     folder = RunFolder(tmp_path, "run")
     folder.create()
     assert not folder.is_finished()
-    folder.write_json("summary.json", {"status": "finished", "final_test_rmse": 0.9})
+    folder.write_summary({"status": "finished", "final_test_rmse": 0.9})
     assert folder.is_finished()
-    folder.reopen()
-    assert not folder.is_finished()
+    folder.close()
+    again = RunFolder(tmp_path, "run", resume=True)
+    again.create()
+    assert not again.is_finished()
     text = (tmp_path / "run" / "summary.json").read_text(encoding="utf-8")
     assert json.loads(text)["final_test_rmse"] == 0.9
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file_whole(tmp_path):
-    folder = RunFolder(tmp_path, "run")
-    folder.create()
-    folder.write_json("a.json", {"x": 1})
+    path = tmp_path / "a.json"
+    write_json(path, {"x": 1})
     with pytest.raises(TypeError):
-        folder.write_json("a.json", {"x": object()})
-    assert (tmp_path / "run" / "a.json").read_text(encoding="utf-8") == '{\n  "x": 1\n}\n'
+        write_json(path, {"x": object()})
+    assert path.read_text(encoding="utf-8") == '{\n  "x": 1\n}\n'
 
 
 def test_text_lines_end_every_value_with_a_tab():
@@ -218,7 +220,7 @@ def test_plain_lines_are_printed_for_evaluated_epochs_only():
     screen = Screen(terminal=False)
     progress = Progress("ml-1m", 10, screen)
     for row in (metrics(1), metrics(2, 0.95)):
-        progress.show(row)
+        progress.log(row)
     assert screen.text == (
         "ml-1m  epoch  2/10  train RMSE 0.9000  test RMSE 0.9500  lr 0.001  "
         "0:02 elapsed  0:08 left\n"
@@ -229,12 +231,12 @@ def test_another_training_of_the_same_run_has_a_name_and_a_count_of_its_own(monk
     monkeypatch.setenv("COLUMNS", "200")
     screen = Screen(terminal=True)
     progress = Progress("ml-1m", 10, screen)
-    progress.show(metrics(1, 0.95))
+    progress.log(metrics(1, 0.95))
     progress.begin("ml-1m", 10)
-    progress.show(metrics(2))
+    progress.log(metrics(2))
     assert "\n" not in screen.text and "test RMSE 0.9500" in screen.text.split("\r")[-1]
     progress.begin("ml-1m, model 2", 3)
-    progress.show(metrics(1))
+    progress.log(metrics(1))
     first, second = screen.text.split("\n")
     assert "ml-1m  epoch  2/10" in first
     assert "ml-1m, model 2  epoch 1/3" in second and "test RMSE    -  " in second
@@ -244,16 +246,16 @@ def test_a_message_stands_above_the_live_line(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     screen = Screen(terminal=True)
     progress = Progress("ml-1m", 10, screen)
-    progress.show(metrics(1, 0.95))
+    progress.log(metrics(1, 0.95))
     live = screen.text
-    progress.say("hello")
+    progress.print_line("hello")
     assert screen.text == f"{live}\r\033[Khello\n{live.removeprefix(chr(13) + chr(27) + '[K')}"
 
 
 def test_durations_read_as_a_clock():
     assert [clock(s) for s in (0, 9.6, 61, 3599.6, 3725)] == [
         "0:00", "0:10", "1:01", "1:00:00", "1:02:05",
-    ]  # fmt: skip
+    ]
 
 
 def test_peak_memory_is_this_process_own_and_not_its_parents():
@@ -262,6 +264,6 @@ def test_peak_memory_is_this_process_own_and_not_its_parents():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    )
     assert peak_memory_mb() > 300 > float(done.stdout) > 10
     del ballast

@@ -8,20 +8,19 @@ import pytest
 import tensorflow as tf
 
 import main
-import run
-from records import tensorboard
+from records import run_records, tensorboard
 from records.tensorboard import Summaries
 from tests.archives import events_of, metrics_of, scalars
 
 ROW = dict(epoch=3, learning_rate=0.001, train_rmse=0.91, test_rmse=0.95, validation_rmse=None,
-           epoch_seconds=0.5, elapsed_seconds=7.25)  # fmt: skip
+           epoch_seconds=0.5, elapsed_seconds=7.25)
 
 
 @pytest.fixture
 def train(small_data, tmp_path, monkeypatch):
     """A function that trains a small model by flags, and returns the exit code."""
-    monkeypatch.setattr(run, "start_tensorflow", lambda: None)  # already running here
-    monkeypatch.setattr(run, "write_png", lambda path, _: path.write_bytes(b"picture"))
+    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(run_records, "write_png", lambda path, _: path.write_bytes(b"picture"))
     flags = "--comet off --hidden_neuron 4 --batch_size 16 --train_epoch 3"
     places = ["--data_dir", str(small_data), "--results_dir", str(tmp_path)]
     return lambda more: main.main([*flags.split(), *places, *more.split()])
@@ -33,7 +32,7 @@ def test_the_event_file_holds_the_numbers_of_metrics_csv(train, tmp_path):
     assert found == metrics_of(tmp_path / "a")
     assert (1, "test_rmse") not in found  # not evaluated
     assert {"train_rmse", "test_rmse", "validation_rmse", "test_mae", "train_cost", "test_cost",
-            "learning_rate"} <= {tag for _, tag in found}  # fmt: skip
+            "learning_rate"} <= {tag for _, tag in found}
 
 
 def test_without_the_flag_there_is_none(train, tmp_path):
@@ -103,7 +102,7 @@ def test_what_tensorboard_needs_is_told_before_anything_is_written(
 
 def test_nothing_is_told_where_tensorboard_is_installed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    tensorboard.tell_if_missing(pytest.fail)
+    tensorboard.warn_if_missing(pytest.fail)
 
 
 def test_a_disk_that_is_full_is_one_clear_line(train, monkeypatch, capsys):

@@ -134,7 +134,7 @@ def test_parameters_that_are_no_numbers_are_refused(tmp_path):
                 "weight,orientation\n0.5,item\n-1,user\n",
                 "weight,orientation\n0.5,item\nnan,user\n",
                 "weight,orientation\nx,item\n0.5,user\n"],
-)  # fmt: skip
+)
 def test_a_blend_without_its_weights_is_refused(tmp_path, content):
     made = make_run(tmp_path, BLEND)
     (made.folder / "members.csv").write_text(content)
@@ -148,5 +148,5 @@ def test_a_blend_without_one_of_its_models_is_refused(tmp_path):
 
 
 def test_a_config_that_a_run_recorded_is_read_as_the_same_config():
-    record = json.loads(json.dumps(BLEND.recorded()))
-    assert Config.from_record(record) == BLEND
+    record = json.loads(json.dumps(BLEND.to_dict()))
+    assert Config.from_dict(record) == BLEND

@@ -56,7 +56,7 @@ def test_what_was_known_before_is_predicted_as_before(by_item):
     folded = fold_in(run, known_users(made, 6), np.full(6, NEW), np.full(6, 3.5))
     users, items = (x.ravel() for x in np.indices(made.R.shape))
     found = predict(folded.recommender(), made.ratings.user_ids[users],
-                    made.ratings.item_ids[items])["prediction"].to_numpy()  # fmt: skip
+                    made.ratings.item_ids[items])["prediction"].to_numpy()
     cold = made.M.sum(1)[users] == 0
     np.testing.assert_allclose(found[~cold], made.predictions().ravel()[~cold], atol=2e-5)
 

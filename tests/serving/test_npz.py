@@ -68,7 +68,7 @@ def test_it_holds_every_parameter_the_ids_the_counts_and_the_fingerprints(export
     assert str(content["fingerprint"]) == made.ratings.fingerprint
     assert str(content["split_fingerprint"]) == split_fingerprint(run.train)
     config = json.loads(str(content["config"]))
-    assert config == json.loads(json.dumps(run.config.recorded()))
+    assert config == json.loads(json.dumps(run.config.to_dict()))
     assert str(made.data) not in str(content["config"])
 
 

@@ -17,7 +17,7 @@ CASES = {
     "deep": replace(CONFIG, hidden_neuron=(6, 4, 5), hidden_activation="tanh",
                     output_activation="tanh"),
     "blend": BLEND,
-}  # fmt: skip
+}
 
 
 def opened(name, tmp_path_factory):
@@ -101,7 +101,7 @@ def test_similarity_is_the_cosine_of_what_was_learned_less_the_mean(case):
 
     if name == "blend":
         parts = [(WEIGHTS[0], vectors(str(made.folder / "parameters_1"), True)),
-                 (WEIGHTS[1], vectors(str(made.folder / "parameters_2"), False))]  # fmt: skip
+                 (WEIGHTS[1], vectors(str(made.folder / "parameters_2"), False))]
     else:
         parts = [(1, vectors(str(made.folder / "parameters"), name != "users"))]
     expected = np.zeros(len(trained))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from config import Config
-from system.distribution import Cluster, Replicas, await_workers, read_cluster
+from system.distribution import Cluster, Workers, await_workers, read_cluster
 from system.errors import UserError
 from tests.program import command, environment, read_json, read_metrics, run_main, wait_for
 
@@ -37,7 +37,7 @@ def tf_config(index, addresses=("127.0.0.1:1", "127.0.0.1:2"), job="worker"):
     return json.dumps(cluster)
 
 
-class Workers:
+class Pair:
     """Two workers, started by the same command."""
 
     def __init__(self, *flags, cwd):
@@ -49,7 +49,7 @@ class Workers:
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
             for index in range(2)
-        ]  # fmt: skip
+        ]
 
     def __enter__(self):
         return self
@@ -87,7 +87,7 @@ def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data
     flags, results = [*SMALL, EPOCHS, "--data_dir", small_data], tmp_path / "results"
     one = run_main(*flags, "--run_name", "one", cwd=tmp_path, TF_CONFIG="means nothing alone")
     assert (one.returncode, one.stderr) == (0, "")
-    with Workers(*flags, "--run_name", "two", cwd=tmp_path) as two:
+    with Pair(*flags, "--run_name", "two", cwd=tmp_path) as two:
         two.at_epoch(3, results / "two")
         two.processes[1].send_signal(signal.SIGTERM)
         codes, printed, errors = two.ends()
@@ -98,7 +98,7 @@ def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data
     assert f"Trained {done} of {EPOCHS} epochs." in printed[1]
 
     resume = "--resume", results / "two", "--data_dir", small_data
-    with Workers(*resume, cwd=tmp_path) as two:
+    with Pair(*resume, cwd=tmp_path) as two:
         codes, printed, errors = two.ends()
     assert (codes, errors) == ([0, 0], ("", ""))
     assert f"Going on after epoch {done}." in printed[0]
@@ -111,7 +111,7 @@ def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data
 
 def test_a_worker_that_dies_ends_the_other_and_one_process_goes_on(small_data, tmp_path):
     flags, results = [*SMALL, EPOCHS, *PLAIN, "--data_dir", small_data], tmp_path / "results"
-    with Workers(*flags, "--run_name", "two", cwd=tmp_path) as two:
+    with Pair(*flags, "--run_name", "two", cwd=tmp_path) as two:
         two.at_epoch(7, results / "two")
         two.processes[1].kill()
         codes, _, errors = two.ends()
@@ -122,7 +122,7 @@ def test_a_worker_that_dies_ends_the_other_and_one_process_goes_on(small_data, t
 
     for name, start in (
         ("two", ["--resume", results / "two"]), ("one", [*flags, "--run_name", "one"])
-    ):  # fmt: skip
+    ):
         done = run_main(*start, "--data_dir", small_data, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert ("Going on after epoch" in done.stdout) == (name == "two")
@@ -139,10 +139,10 @@ from AutoRec import AutoRec
 from model.batch import sparse_rows
 from config import Config
 from data.ratings import RatingMatrix
-from system.distribution import Cluster, Replicas
+from system.distribution import Cluster, Workers
 
-replicas = Replicas("mirrored", Cluster(), print)
-assert replicas.count == 3 and replicas.everyone(7) == [7]
+replicas = Workers("mirrored", Cluster(), print)
+assert replicas.num_replicas == 3 and replicas.all_gather(7) == [7]
 tf.get_logger().setLevel("ERROR")
 rng = np.random.default_rng(1)
 dense = rng.integers(1, 6, (22, 9)) * (rng.random((22, 9)) < 0.5)
@@ -179,7 +179,7 @@ for variant in (
 
 @tf.function
 def dropped():
-    return replicas.strategy.run(lambda: mirrored.drop(tf.ones([1, 1000]), 0.5, 1))
+    return replicas.strategy.run(lambda: mirrored.dropout(tf.ones([1, 1000]), 0.5, 1))
 
 parts = [x.numpy() for x in replicas.strategy.experimental_local_results(dropped())]
 same = [float((parts[i] == parts[j]).mean()) for i, j in ((0, 1), (0, 2), (1, 2))]
@@ -191,7 +191,7 @@ def test_mirrored_devices_train_to_the_same_parameters_and_drop_different_units(
     done = subprocess.run(
         [sys.executable, "-c", MIRRORED], capture_output=True, text=True, cwd=tmp_path,
         env=environment(PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3"),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
     assert len(answer["found"]) == 4
@@ -249,31 +249,31 @@ def test_a_worker_that_never_comes_is_named_after_a_while_and_a_port_in_use_at_o
 
 
 def test_workers_that_were_started_differently_are_told_so():
-    team = Replicas(None, Cluster(("a:1", "b:2", "c:3"), 0), print)
+    team = Workers(None, Cluster(("a:1", "b:2", "c:3"), 0), print)
     seen = []
-    team.everyone = lambda number: seen.append(number) or [number, number, number]
-    team.agree("settings", {"a": 1}, "mend it")
-    team.agree("settings", {"a": 2}, "mend it")
+    team.all_gather = lambda number: seen.append(number) or [number, number, number]
+    team.assert_same_on_all_workers("settings", {"a": 1}, "mend it")
+    team.assert_same_on_all_workers("settings", {"a": 2}, "mend it")
     assert seen[0] != seen[1]
-    team.everyone = lambda number: [number, number, number + 1]
+    team.all_gather = lambda number: [number, number, number + 1]
     with pytest.raises(UserError, match="worker 2 has other settings than worker 0: mend it"):
-        team.agree("settings", {"a": 1}, "mend it")
+        team.assert_same_on_all_workers("settings", {"a": 1}, "mend it")
 
 
 def test_mirrored_needs_several_devices():
     with pytest.raises(UserError, match="--distribute mirrored needs two GPUs or more"):
-        Replicas("mirrored", Cluster(), print)
+        Workers("mirrored", Cluster(), print)
 
 
 def test_an_error_that_is_no_lost_worker_keeps_its_traceback():
     import tensorflow as tf
 
-    team = Replicas(None, Cluster(("a:1", "b:2"), 0), print)
+    team = Workers(None, Cluster(("a:1", "b:2"), 0), print)
     for error, raised in (
         (tf.errors.UnavailableError, UserError),
         (tf.errors.InvalidArgumentError, tf.errors.InvalidArgumentError),
     ):
-        with pytest.raises(raised), team.together("mend it"):
+        with pytest.raises(raised), team.report_lost_workers("mend it"):
             raise error(None, None, "so")
 
 

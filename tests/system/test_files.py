@@ -3,12 +3,12 @@
 import pytest
 
 from system.errors import UserError
-from system.files import read_csv, read_json, whole, write_csv, write_json
+from system.files import atomic_write, read_csv, read_json, write_csv, write_json
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
     path = tmp_path / "a"
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("whole", encoding="utf-8")
         assert not path.exists()
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
@@ -19,7 +19,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
 def test_what_fails_leaves_the_file_that_was_there_and_nothing_else(error, tmp_path):
     path = tmp_path / "a"
     path.write_text("old", encoding="utf-8")
-    with pytest.raises(error), whole(path) as unfinished:
+    with pytest.raises(error), atomic_write(path) as unfinished:
         unfinished.write_text("half", encoding="utf-8")
         raise error
     assert [p.name for p in tmp_path.iterdir()] == ["a"]

@@ -1,0 +1,74 @@
+"""A trained model ready to predict, by NumPy alone, and several of them blended.
+
+Once the hidden codes of the rows are known, a prediction is f(code . W_u + b_u). This is the one
+place in `model` that knows which of rows and columns are users.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK_PAIRS = 1 << 14  # pairs whose codes are held at a time
+ACTIVATIONS = {
+    "identity": lambda x: x,
+    "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # which never overflows
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """The hidden codes (rows, l) of a model's rows, its output layer Wt (columns, l) and b
+    (columns), all float32, f, and the rating scale, which a bounded f spans. `orientation` says
+    what the rows are; `weight` is the model's share in a blend."""
+
+    orientation: str
+    codes: np.ndarray
+    Wt: np.ndarray
+    b: np.ndarray
+    output_activation: str
+    scale: tuple[float, float]
+    weight: float = 1.0
+
+    def pairs(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return the raw predictions of (user, item) index pairs: float32 [pairs]."""
+        rows, columns = (items, users) if self.orientation == "item" else (users, items)
+        predictions = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), BLOCK_PAIRS):
+            part = slice(start, start + BLOCK_PAIRS)
+            row, column = rows[part], columns[part]
+            product = np.einsum("ij,ij->i", self.codes[row], self.Wt[column])
+            predictions[part] = self.output(product + self.b[column])
+        return predictions
+
+    def block(self, first: int, last: int) -> np.ndarray:
+        """Return the raw predictions of all items for users first..last-1: float32 [last - first,
+        items]."""
+        if self.orientation == "item":
+            product = self.Wt[first:last] @ self.codes.T + self.b[first:last, None]
+        else:
+            product = self.codes[first:last] @ self.Wt.T + self.b
+        return self.output(product)
+
+    def output(self, x: np.ndarray) -> np.ndarray:
+        """Return f(x)."""
+        low, high = self.scale
+        if self.output_activation == "sigmoid":
+            return low + (high - low) * ACTIVATIONS["sigmoid"](x)
+        if self.output_activation == "tanh":
+            return low + (high - low) * (np.tanh(x) + 1) / 2
+        return ACTIVATIONS[self.output_activation](x)
+
+    @property
+    def item_embeddings(self) -> np.ndarray:
+        """What the model has learned of each item, float32 (items, l): its hidden code where items
+        are rows, its weights in W where they are columns."""
+        return self.codes if self.orientation == "item" else self.Wt
+
+
+def blended(factors: Sequence[Factors], predictions: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the sum of each model's `predictions`, arrays of one shape, by its weight."""
+    return sum(f.weight * x for f, x in zip(factors, predictions, strict=True))

@@ -1,0 +1,377 @@
+"""The records of a run behind one object: folder, live line, checkpoint, Comet and TensorBoard.
+
+    with open_records(config, ratings, split, folder, workers, interruption, started) as records:
+        state = records.restore(TrainState(model, split))
+        for metrics in train_epochs(state, split):
+            records.log_epoch(metrics, state)
+        records.finish(model, evaluate(model, split), titles)
+
+Of several workers the first one has a folder; the others go through the same steps, and write
+nothing.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from config import Config
+from data.ratings import Ratings, Split
+from evaluation.evaluate import Evaluation
+from evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
+from records.checkpoint import Checkpoint
+from records.comet import Tracker
+from records.plots import draw_rmse, draw_slices, write_png
+from records.progress import Progress, closing_lines, print_line
+from records.report import ReportData, neighbours_with_titles, page
+from records.run_folder import (
+    CHECKPOINT,
+    CURVES,
+    MEMBERS,
+    PARAMETERS,
+    REPORT,
+    SLICES,
+    RunFolder,
+    results,
+    slice_rows,
+)
+from records.tensorboard import Summaries, warn_if_missing
+from system.distribution import Workers
+from system.environment import environment, peak_memory_mb
+from system.errors import Diverged, UserError
+from system.files import write_csv, write_text
+from system.interruption import Interrupted, Interruption
+from system.runtime import num_threads
+
+
+class WorkerRecords:
+    """What a worker that is not the first has for records: it goes on from the same checkpoint, and
+    ends after the same epoch, but writes nothing."""
+
+    def __init__(
+        self, config: Config, ratings: Ratings, workers: Workers, interruption: Interruption
+    ) -> None:
+        self.config, self.ratings, self.workers = config, ratings, workers
+        self.interruption = interruption
+        self.state: Any = None  # of the training
+        self.summary: dict[str, Any] = {}
+        self.path = Path(config.resume or "")
+
+    def checkpoint(self, name: str = CHECKPOINT) -> Checkpoint:
+        """Return what is kept of a training; it is for these settings and ratings alone."""
+        settings = self.config.to_dict() | {"fingerprint": self.ratings.fingerprint}
+        for free in ("train_epoch", "comet", "tensorboard", "run_name"):  # which may change
+            del settings[free]
+        return Checkpoint(self.path, name, json.loads(json.dumps(settings)))
+
+    def restore(self, state: Any) -> Any:
+        """Return `state`, set to what the run's checkpoint holds, if there is one. Raise UserError
+        unless all workers go on after the same epoch."""
+        if self.config.resume:
+            self.checkpoint().restore(state)
+        self.assert_same_epoch(state)
+        self.state = state
+        return state
+
+    def assert_same_epoch(self, state: Any) -> None:
+        self.workers.assert_same_on_all_workers(
+            "checkpoints", int(state.epoch.numpy()),
+            "--resume needs worker 0's run folder, as it is now, at every worker",
+        )
+
+    def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
+        """Raise Interrupted if the run is to end."""
+        if self.is_asked_to_stop():
+            raise Interrupted
+
+    def is_asked_to_stop(self) -> bool:
+        """Return whether any worker was; if so, all are, with the same exit code. A signal that
+        comes after the workers have asked each other counts at the next epoch."""
+        number = max(self.workers.all_gather(self.interruption.number))
+        self.interruption.number = number or self.interruption.number
+        return bool(number)
+
+    def stop_if_asked(self) -> None:
+        """Raise Interrupted if the run is to end."""
+        if self.interruption.requested:
+            raise Interrupted
+
+    def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
+               reconstruction: Scores | None = None) -> None:
+        """Tell how far this worker came."""
+        done = int(self.state.epoch.numpy())
+        print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
+
+
+class MemberRecords:
+    """One training of a blend: its live line, and a checkpoint of its own."""
+
+    def __init__(self, run: "RunRecords", checkpoint: Checkpoint) -> None:
+        self.run, self.checkpoint = run, checkpoint
+
+    def restore(self, state: Any) -> Any:
+        """Return `state`, set to what is kept of this training, if anything is."""
+        return self.run.restore_from(self.checkpoint, state)
+
+    def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
+        """Show an epoch. Raise Interrupted if the run is to end."""
+        self.run.progress.log(metrics)
+        self.run.save_or_stop(self.checkpoint, metrics.epoch, state)
+
+
+class RunRecords(WorkerRecords):
+    """The records of a run; `started` is when the user's waiting began (time.perf_counter)."""
+
+    def __init__(
+        self, config: Config, ratings: Ratings, split: Split, folder: RunFolder, workers: Workers,
+        interruption: Interruption, started: float,
+    ) -> None:
+        super().__init__(replace(config, run_name=folder.path.name), ratings, workers, interruption)
+        self.split, self.folder, self.path, self.started = split, folder, folder.path, started
+        self.seconds_before = 0.0  # of what is resumed
+        self.report = ReportData()
+        self.tensorboard: Summaries | None = None
+        self.progress = Progress(ratings.name, config.train_epoch)
+        self.progress.print_line(f"Run folder: {folder.path}")
+        key = folder.record().get("comet_experiment")
+        self.comet = Tracker(
+            config.comet, self.config.run_name, folder.path, self.progress.print_line, key
+        )
+        self.experiment_key = self.comet.experiment_key or key
+        self.summary = {"status": "interrupted", "dataset": ratings.name, "preset": config.preset}
+        self.log_settings(self.config)
+        if config.members:
+            self.comet.log_parameters(self.config.to_dict() | self.facts)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The facts about data and machine that every record repeats."""
+        train, test = self.split.train, self.split.test
+        return {
+            "num_users": self.ratings.num_users,
+            "num_items": self.ratings.num_items,
+            "num_ratings": len(self.ratings),
+            "train_ratings": len(train),
+            "test_ratings": len(test),
+            "cold_test_ratings": int(cold_pairs(train, test.rows, test.indices).sum()),
+            "fingerprint": self.ratings.fingerprint,
+            "threads": num_threads(),
+            "workers": self.workers.cluster.size,
+            "replicas": self.workers.num_replicas,
+        }
+
+    def log_settings(self, config: Config) -> None:
+        """Keep the settings: `config` is the run's from now on."""
+        self.config = config
+        self.settings = config.to_dict() | self.facts | environment()
+        self.settings["comet_experiment"] = self.experiment_key
+        self.folder.write_config(self.settings)
+
+    def restore(self, state: Any) -> Any:
+        """Return `state`, set to what the run's checkpoint holds, if there is one, and log the
+        epochs before it again."""
+        checkpoint = self.checkpoint()
+        content = checkpoint.load()
+        self.folder.truncate_to(content and content["metrics"])
+        parameters = self.config.to_dict() | self.facts
+        if self.config.tensorboard:
+            before = self.folder.metrics
+            self.tensorboard = Summaries(self.path, before[-1].elapsed_seconds if before else 0.0)
+            self.tensorboard.log_parameters(parameters)
+        self.comet.log_parameters(parameters)
+        for metrics in self.folder.metrics:
+            self.log(metrics)
+        self.state = self.restore_from(checkpoint, state)
+        self.assert_same_epoch(state)
+        return state
+
+    def restore_from(self, checkpoint: Checkpoint, state: Any) -> Any:
+        if content := checkpoint.restore(state):
+            self.seconds_before = max(self.seconds_before, content["seconds"])
+            self.progress.print_line(f"Going on after epoch {content['epoch']}.")
+        return state
+
+    def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
+        """Record an epoch everywhere, and keep a checkpoint when it is time. Raise Interrupted if
+        the run is to end."""
+        self.record(metrics)
+        self.save_or_stop(self.checkpoint(), metrics.epoch, state)
+
+    def record(self, metrics: EpochMetrics) -> None:
+        """Record an epoch in metrics.csv, Comet and TensorBoard, and show it."""
+        self.folder.add(metrics)
+        self.log(metrics)
+        self.progress.log(metrics)
+
+    def log(self, metrics: EpochMetrics) -> None:
+        """Send metrics to Comet and TensorBoard."""
+        for log in filter(None, (self.comet, self.tensorboard)):
+            log.log_metrics(asdict(metrics), metrics.epoch)
+
+    def save_or_stop(self, checkpoint: Checkpoint, epoch: int, state: Any) -> None:
+        """Save `state` every so many epochs, after the last one, and before Interrupted is
+        raised."""
+        asked = self.is_asked_to_stop()
+        if asked or state.is_done or epoch % self.config.checkpoint_every == 0:
+            checkpoint.save(state, epoch, self.seconds, self.folder.position())
+        if asked:
+            raise Interrupted
+
+    def tuned(self) -> list[float]:
+        """Return the validation RMSE of each point that --tune has tried."""
+        return self.folder.tuned()
+
+    def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
+        """Keep what a point of the grid is worth."""
+        self.folder.add_point(point, validation_rmse)
+        values = ", ".join(f"{name} {value:g}" for name, value in point.items())
+        self.progress.print_line(f"{values}: validation RMSE {validation_rmse:.4f}")
+
+    def of_member(self, config: Config, purpose: str, number: int) -> MemberRecords:
+        """Return the records of the training of a blend's model for a `purpose`, in words."""
+        self.stop_if_asked()
+        held_out = "validation" if purpose == "for the weights" else "test"
+        name = f"{self.ratings.name}, {purpose}, model {number}"
+        self.progress.begin(name, config.train_epoch, held_out)
+        name = f"{CHECKPOINT} {purpose} model {number}".replace(" ", "_")
+        return MemberRecords(self, self.checkpoint(name))
+
+    def log_members(self, rows: list[dict[str, Any]]) -> None:
+        """Keep the settings, weights and scores of a blend's models."""
+        self.report.members = rows
+        write_csv(self.path / MEMBERS, rows)
+
+    def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
+               reconstruction: Scores | None = None) -> None:
+        """Keep the parameters of `model`, its pictures and its result; `titles` are those of items
+        by id, as text."""
+        self.progress.close()
+        if self.tensorboard:
+            self.tensorboard.close()
+        metrics, orientation = self.folder.metrics, self.config.orientation
+        model.save(self.path / PARAMETERS)
+        done = self.state is None or self.state.is_done  # a blend that was not done has no result
+        self.summary["status"] = "finished" if done else "interrupted"
+        if metrics:
+            self.folder.write_text_records(self.config)
+            self.report.curves = draw_rmse(metrics, self.ratings.name, orientation)
+            self.log_picture(CURVES, self.report.curves)
+            self.summary |= results(metrics) | {"epochs": len(metrics)}
+            if "final_validation_rmse" not in self.summary:  # which chose an epoch
+                self.summary["final_test_epoch"] = len(metrics)
+        if reconstruction:
+            self.summary[RECONSTRUCTION] = reconstruction.rmse
+        by_user, by_item = evaluation.by_user, evaluation.by_item
+        self.log_picture(SLICES, draw_slices(by_user, by_item, self.ratings.name, orientation))
+        self.report.by_value, self.report.calibration = evaluation.by_value, evaluation.calibration
+        self.report.neighbours = neighbours_with_titles(
+            evaluation.popular_items, self.ratings.item_ids, titles
+        )
+        self.write_summary(self.summary | scores_of(evaluation))
+
+    def log_picture(self, name: str, figure: Any) -> None:
+        write_png(self.path / name, figure)
+        self.comet.log_figure(self.path / name)
+
+    def end_early(self, status: str) -> None:
+        """Write a summary without a result."""
+        self.progress.close()
+        self.write_summary(self.summary | {"status": status})
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Add what every summary has, and write it, after the report of it."""
+        self.summary = summary | {
+            "test_ratings": len(self.split.test),
+            "cold_test_ratings": self.facts["cold_test_ratings"],
+            "seconds": round(self.seconds, 3),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        write_text(self.path / REPORT, page(self.settings, self.summary, self.report))
+        self.comet.log_summary(self.summary)
+        # First Comet's record: a run that dies while it closes is not finished, and is resumed.
+        self.comet.close(hurry=lambda: self.interruption.requested)
+        self.folder.write_summary(self.summary)
+
+
+@contextmanager
+def open_records(
+    config: Config, ratings: Ratings, split: Split, folder: RunFolder | None, workers: Workers,
+    interruption: Interruption, started: float,
+) -> Iterator[Any]:
+    """Open the records of a run, those of a worker that is not the first if there is no `folder`.
+
+    Interrupted ends the block without a result, and is recorded; so is Diverged, which is raised
+    again. Raise UserError if a record cannot be written, or another worker is lost.
+    """
+    settings = replace(config, comet="off", run_name=None).to_dict()
+    workers.assert_same_on_all_workers(
+        "settings or ratings", (settings, ratings.fingerprint, workers.num_replicas),
+        "start all workers with the same flags, on the same data",
+    )
+    if folder is None:
+        print_line(f"Worker {workers.cluster.index} of {workers.cluster.size}: the first one, "
+                   "worker 0, keeps the records.")
+        with workers.report_lost_workers(
+            "start all workers again, with --resume and worker 0's run folder"
+        ):
+            yield WorkerRecords(config, ratings, workers, interruption)
+            workers.all_gather(0)
+        return
+    with ExitStack() as stack:
+        stack.callback(folder.close)
+        if config.tensorboard:
+            warn_if_missing(print_line)
+        folder.create()
+        try:
+            with workers.report_lost_workers(
+                f"start all workers again, with --resume {folder.path}"
+            ):
+                records = RunRecords(
+                    config, ratings, split, folder, workers, interruption, started
+                )
+                # Also after an error, for the sake of its archive.
+                stack.callback(records.comet.close, hurry=lambda: interruption.requested)
+                stack.callback(records.progress.close)
+                try:
+                    yield records
+                except Interrupted:
+                    records.end_early("interrupted")
+                except Diverged:
+                    records.end_early("diverged")
+                    raise
+                workers.all_gather(0)  # who else is there waits for this one's records
+        except OSError as error:
+            raise UserError(unwritable(folder, error)) from error
+    print_line(closing_lines(records.summary, folder.path))
+
+
+def unwritable(folder: RunFolder, error: OSError) -> str:
+    path = error.filename or folder.path
+    if not folder.path.exists():
+        return f"{folder.path} is gone: it was removed while the run went on"
+    return (
+        f"cannot write {path} ({error.strerror or error}): mend that, and go on with "
+        f"--resume {folder.path}"
+    )
+
+
+def scores_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as summary.json holds it."""
+    ranking = evaluation.ranking
+    return {
+        "final_test_rmse": evaluation.scores.rmse,
+        "final_test_mae": evaluation.scores.mae,
+        "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
+        "recall_at_10": ranking.recall if ranking.num_users else None,
+        "ranked_users": ranking.num_users,
+        "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
+        "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
+    }

@@ -1,0 +1,165 @@
+"""The plan of the house: who may import whom, where, and no circle."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+FOLDERS = ("data", "model", "evaluation", "records", "serving", "system")
+SCRIPTS = {"main", "recommend", "export", "compare"}
+MODULES = {
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts): ast.parse(path.read_text("utf-8"))
+    for pattern in ("*.py", *(f"{folder}/*.py" for folder in FOLDERS))
+    for path in REPOSITORY.glob(pattern)
+}
+FLOORS = {
+    "system": {"system"},
+    "config": {"system"},
+    "data": {"data", "system"},
+    "evaluation": {"evaluation", "data.ratings", "model.factors", "system"},
+    "model": {"model", "config", "data.ratings", "system"},
+    "AutoRec": {"model", "data.ratings", "config", "system"},
+    "command_line": {"config", "records.run_folder", "system"},
+    "data_preprocessor": {"config", "data", "system"},
+    "training": {"AutoRec", "model", "evaluation", "data.ratings", "config", "system"},
+    "records": {"records", "evaluation", "data.ratings", "config", "system"},
+    "experiments": {"training", "AutoRec", "model", "evaluation", "data_preprocessor",
+                    "data.ratings", "config", "system"},
+    "serving": {"serving", "experiments", "training", "AutoRec", "model", "evaluation", "data",
+                "data_preprocessor", "records.run_folder", "config", "system"},
+}
+WITH_TENSORFLOW = {"AutoRec", "training", "experiments", "records.checkpoint",
+                   "records.tensorboard", "records.run_records"}
+OPTIONAL = {"numba", "pyarrow", "scipy", "comet_ml", "everett", "resource"}  # or heavy and rare
+NUMBA = {"model.sparse_engine"}  # which imports it at its top
+
+
+def imports_of(tree):
+    """(module, names, whether it stands at the top) of each import, ours by their full name."""
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from ((name, id(node) in top) for name in below if name in MODULES)
+            yield node.module, id(node) in top
+
+
+def ours(module):
+    return {name for name, _ in imports_of(MODULES[module]) if name in MODULES}
+
+
+def typing_only(tree):
+    """The modules that are imported for type hints alone."""
+    blocks = (node for node in ast.walk(tree) if isinstance(node, ast.If))
+    typing = (block for block in blocks if "TYPE_CHECKING" in ast.dump(block.test))
+    return {name for block in typing for name, _ in imports_of(block)}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_imports_only_what_its_floor_may(module):
+    if module in SCRIPTS:
+        return
+    allowed = FLOORS[module.split(".")[0]]
+    imported = ours(module) - typing_only(MODULES[module])
+    assert {name for name in imported if not {name, name.split(".")[0]} & allowed} == set()
+
+
+def test_nobody_imports_a_script():
+    assert {name for module in MODULES for name in ours(module)} & SCRIPTS == set()
+
+
+def test_no_import_leads_in_a_circle():
+    left = {module: ours(module) - typing_only(MODULES[module]) - {module} for module in MODULES}
+    while free := [module for module, imported in left.items() if not imported & set(left)]:
+        for module in free:
+            del left[module]
+    assert left == {}
+
+
+def test_no_circle_of_folders():
+    floors = {module: module.split(".")[0] for module in MODULES}
+    arrows = {
+        (floors[module], floors[name])
+        for module in MODULES for name in ours(module) - typing_only(MODULES[module])
+        if name != "model.factors"  # the one that evaluation takes, and that takes nothing
+    }
+    left = {floor: {b for a, b in arrows if a == floor} - {floor} for floor in floors.values()}
+    while free := [floor for floor, below in left.items() if not below & set(left)]:
+        for floor in free:
+            del left[floor]
+    assert left == {}
+
+
+def starts_tensorflow(module, seen=()):
+    """Whether importing `module` imports TensorFlow."""
+    top = {name for name, at_top in imports_of(MODULES[module]) if at_top}
+    if any(name.split(".")[0] == "tensorflow" for name in top):
+        return True
+    inner = (top & set(MODULES)) - {module, *seen}
+    return any(starts_tensorflow(name, (*seen, module)) for name in inner)
+
+
+def test_tensorflow_is_imported_where_the_plan_says():
+    importing = {module for module in MODULES if starts_tensorflow(module)}
+    allowed = WITH_TENSORFLOW | {m for m in MODULES if m.startswith(("model.", "serving."))}
+    assert importing <= allowed
+    assert not importing & {"model.factors", "serving.npz", "serving.recommender"}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_late_imports_are_tensorflows_or_optional(module):
+    late = {name for name, at_top in imports_of(MODULES[module]) if not at_top}
+    late -= typing_only(MODULES[module])
+    if module in SCRIPTS:  # one block, after the arguments are parsed
+        functions = functions_of(MODULES[module])
+        assert sum(any(imports_of(function)) for function in functions) <= 1
+    else:
+        late -= {"tensorflow"} if module in ("system.runtime", "system.distribution") else set()
+        assert {name.split(".")[0] for name in late} <= OPTIONAL | {"model"} and all(
+            name in NUMBA for name in late if name in MODULES
+        )
+
+
+def test_every_folder_has_a_door_of_one_docstring():
+    for folder in (*FOLDERS, "tests", "benchmarks"):
+        tree = ast.parse((REPOSITORY / folder / "__init__.py").read_text("utf-8"))
+        assert len(tree.body) == 1 and ast.get_docstring(tree), folder
+
+
+def test_the_root_has_twelve_modules_at_most():
+    assert len(list(REPOSITORY.glob("*.py"))) <= 12
+
+
+def functions_of(tree):
+    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+
+
+def test_the_loop_stands_in_one_function_of_main_three_frames_down():
+    functions = {f.name: f for f in functions_of(MODULES["main"])}
+    (loop,) = [f for f in functions.values() if "train_epochs" in ast.dump(f)]
+    assert loop.end_lineno - loop.lineno + 1 <= 45
+    calls = {
+        name: {n.func.id for n in ast.walk(f) if isinstance(n, ast.Call) and hasattr(n.func, "id")}
+        for name, f in functions.items()
+    }
+    assert loop.name in calls["run"] and "run" in calls["main"]
+
+
+def test_no_function_is_longer_than_a_screen():
+    longest = {
+        f"{module}.{f.name}": f.end_lineno - f.lineno + 1
+        for module, tree in MODULES.items() for f in functions_of(tree)
+    }
+    assert {name: lines for name, lines in longest.items() if lines > 60} == {}
+
+
+def test_benchmarks_and_tests_do_not_import_each_other():
+    for path in REPOSITORY.glob("benchmarks/*.py"):
+        assert not re.search(r"^\s*(from|import) tests\b", path.read_text("utf-8"), re.M), path
+    for path in Path(REPOSITORY, "tests", "faults").glob("*.py"):
+        assert not re.search(r"^\s*(from|import) benchmarks\b", path.read_text("utf-8"), re.M), path
