@@ -44,26 +44,28 @@ class Evaluation:
 def evaluate(model: Trained, split: Split) -> Evaluation:
     """Return what `model`, trained on `split.train`, is worth on `split.test`."""
     train, test = split.train, split.test
-    factors = model.factors(train)
-    scale, by_user = factors[0].scale, split.by_user()
-    predictions = final_predictions(
-        model.predict_test(split), cold_pairs(train, test.rows, test.indices), scale
+    raw, factors = model.predict_test(split), model.factors(train)
+    scale, ratings = factors[0].scale, test.values
+    predictions = final_predictions(raw, cold_pairs(train, test.rows, test.indices), scale)
+    counts = [(train.row_counts, test.rows), (train.column_counts, test.indices)]
+    of_user, of_item = counts if split.orientation == "user" else counts[::-1]
+    return Evaluation(
+        scores=score(predictions, ratings),
+        by_user=slices(predictions, ratings, of_user[0][of_user[1]]),
+        by_item=slices(predictions, ratings, of_item[0][of_item[1]]),
+        by_value=by_value(predictions, ratings, scale),
+        calibration=calibration(predictions, ratings, scale),
+        ranking=ranking(factors, split.by_user()),
+        popular_items=popular_items(
+            of_item[0], [(f.weight, f.item_embeddings) for f in factors]
+        ),
     )
-    row_counts, column_counts = train.row_counts, train.column_counts
-    counts = row_counts[test.rows], column_counts[test.indices]
-    users, items = (0, 1) if split.orientation == "user" else (1, 0)
+
+
+def ranking(factors: Sequence[Factors], by_user: Split) -> RankingScores:
+    """Return NDCG@10 and Recall@10 of a split whose rows are users."""
 
     def predict_block(first: int, last: int) -> np.ndarray:
         return blended(factors, [f.block(first, last) for f in factors])
 
-    return Evaluation(
-        scores=score(predictions, test.values),
-        by_user=slices(predictions, test.values, counts[users]),
-        by_item=slices(predictions, test.values, counts[items]),
-        by_value=by_value(predictions, test.values, scale),
-        calibration=calibration(predictions, test.values, scale),
-        ranking=rank(predict_block, by_user.train, by_user.test),
-        popular_items=popular_items(
-            (row_counts, column_counts)[items], [(f.weight, f.item_embeddings) for f in factors]
-        ),
-    )
+    return rank(predict_block, by_user.train, by_user.test)
