@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import Parser
-from config import Config
+from config import BEFORE, Config
 from evaluation.metrics import RECONSTRUCTION
 from records.progress import print_line
 from records.run_folder import SUMMARY, read_settings, read_summary
@@ -29,13 +29,14 @@ from system.files import write_csv
 # Column -> its name in summary.json; a run over several splits has `_mean` and `_ci95` of it.
 MEASURES = {
     "test RMSE": "final_test_rmse",
+    "biases": "biases_test_rmse",
     "MAE": "final_test_mae",
     "NDCG@10": "ndcg_at_10",
     "validation RMSE": "final_validation_rmse",
     "reconstruction RMSE (test ratings as input)": RECONSTRUCTION,
     "seconds": "seconds",
 }
-NOT_ALWAYS = ("validation RMSE", "reconstruction RMSE (test ratings as input)")
+NOT_ALWAYS = ("biases", "validation RMSE", "reconstruction RMSE (test ratings as input)")
 SORTS = {"rmse": "test RMSE", "mae": "MAE", "ndcg": "NDCG@10", "seconds": "seconds"}
 # These have columns of their own, or change no result.
 NOT_COMPARED = {"dataset", "preset", "num_splits", "run_name", "display_step", "checkpoint_every",
@@ -146,7 +147,7 @@ def settings_of(record: dict[str, Any], several: bool) -> dict[str, Any]:
     record does not have had its default; those that each split chose for itself say so."""
     if not record:
         return {}
-    defaults = json.loads(json.dumps(Config().to_dict()))
+    defaults = json.loads(json.dumps(Config().to_dict())) | BEFORE
     settings = {name: record.get(name, default) for name, default in defaults.items()}
     if several and isinstance(settings["tune"], list):
         settings |= {name: "chosen" for name in map(str, settings["tune"]) if name in settings}

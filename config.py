@@ -47,6 +47,8 @@ def fixed(value: Any) -> Any:
 
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
 NOT_DISTRIBUTED = ("tune", "members", "pretrain_epoch")
+# What a version did that did not have these settings, where that is not the default.
+BEFORE: dict[str, Any] = {"cold_rating": "paper", "map_scale": False, "lambda_factor": 1.0}
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
@@ -147,6 +149,24 @@ class Config:
         "(default: none)",
         (lambda x: 0 < len(x) and "\0" not in x, "a file"),
     )
+    cold_rating: str | None = flag(
+        None, "data", "what is predicted where the user or the item has no training rating: 3, as "
+        "the paper has it, or the mean of what is known of them (default: paper for a dataset with "
+        "a name, mean for a file)", choices=("paper", "mean")
+    )
+    map_scale: bool = flag(
+        True, "data", "train on 1 to 5 in place of a rating scale that does not lie within 0.5 to "
+        "5, so that results do not depend on the unit; false: on the scale as it is"
+    )
+    relevant_rating: float | None = flag(
+        None, "data", "the lowest rating of an item that is relevant to a user, for NDCG and "
+        "recall (default: 4 of 1 to 5, and as high on another scale)",
+        (math.isfinite, "a number"),
+    )
+    ranked_users: int = flag(
+        10_000, "data", "how many users NDCG and recall are of at most, drawn from the seed",
+        AT_LEAST_1
+    )
     split: str = flag(
         "random", "data", "which ratings are for testing: random ones, or the latest by "
         "timestamp", choices=("random", "time")
@@ -177,6 +197,11 @@ class Config:
         choices=("zero", "mean")
     )
     lambda_value: float = flag(1.0, "model", "regularisation strength, lambda", NOT_NEGATIVE)
+    lambda_factor: float | None = flag(
+        None, "model", "what --tune and --members multiply their plain lambdas by, which were "
+        "chosen on MovieLens-1M (default: the ratings of a column in a mini-batch, over those "
+        "there)", POSITIVE
+    )
     lambda_encoder: float | None = flag(
         None, "model", "lambda of V alone (default: --lambda_value)", NOT_NEGATIVE
     )
@@ -352,11 +377,12 @@ class Config:
     @classmethod
     def from_dict(cls, content: dict[str, Any], **others: Any) -> "Config":
         """Return the settings in `content`, what `to_dict` returned and JSON kept, with `others`
-        over them. One that is not there has its default, as a version that did not know it had.
+        over them. One that is not there is as in `BEFORE`, or has its default.
 
         Raise UserError for a value of another type or out of range, and for a constant that this
         version has changed.
         """
+        content = BEFORE | content
         hints, settings = get_type_hints(cls), {}
         for f in fields(cls):
             if f.name in others or f.name not in content:
@@ -404,21 +430,50 @@ def flag_fields() -> list:
 
 
 def grid(config: Config) -> list[dict[str, Any]]:
-    """Return the points of `GRID` over the settings in `config.tune`."""
-    every = itertools.product(*(GRID[name] for name in config.tune))
+    """Return the points of `GRID` over the settings in `config.tune`, lambdas being those of the
+    data."""
+    factor = config.lambda_factor or 1.0
+    axes = GRID | {"lambda_value": [factor * value for value in GRID["lambda_value"]]}
+    every = itertools.product(*(axes[name] for name in config.tune))
     return [dict(zip(config.tune, values, strict=True)) for values in every]
+
+
+def beyond(
+    config: Config, points: Sequence[dict[str, Any]], rmses: Sequence[float]
+) -> dict[str, Any] | None:
+    """Return the point next to the best one, if that has the lowest or the highest lambda that was
+    tried: a step outwards; None if it has not, or on MovieLens-1M, for which the grid was made."""
+    if config.lambda_factor in (None, 1.0) or "lambda_value" not in config.tune:
+        return None
+    best, low, high = points[rmses.index(min(rmses))], *GRID["lambda_value"]
+    tried = [point["lambda_value"] for point in points]
+    if best["lambda_value"] == max(tried):
+        return best | {"lambda_value": best["lambda_value"] * high / low}
+    if best["lambda_value"] == min(tried):
+        return best | {"lambda_value": best["lambda_value"] * low / high}
+    return None
 
 
 def member_configs(config: Config) -> list[Config]:
     """Return the settings of each of `config.members`: what `config` has set otherwise than by
-    default, and else the member's own. They share the split, and each has an initialisation and a
-    shuffling of its own."""
+    default, and else the member's own, its plain lambdas of V and W being those of the data. They
+    share the split, and each has an initialisation and a shuffling of its own."""
     default = Config()
     own = [
-        {k: v for k, v in MEMBERS[name].items() if getattr(config, k) == getattr(default, k)}
+        {k: v for k, v in fitted(MEMBERS[name], config.lambda_factor or 1.0).items()
+         if getattr(config, k) == getattr(default, k)}
         for name in config.members
     ]
     return [
         replace(config, **settings, members=(), random_seed=config.random_seed + i)
         for i, settings in enumerate(own)
     ]
+
+
+def fitted(member: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Return the settings of a member with its plain lambdas of V and W times `factor`; a deep
+    model's inner lambda, `lambda_value` beside those of V and W, stays."""
+    if member["regularization"] != "plain":
+        return member
+    names = [name for name in ("lambda_encoder", "lambda_decoder") if name in member]
+    return member | {name: factor * member[name] for name in names or ["lambda_value"]}

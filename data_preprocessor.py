@@ -10,6 +10,7 @@ memory grows with the ratings.
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from data.delimited import DelimitedFile
 from data.formats import open_file
 from data.netflix import NetflixFile
 from data.ratings import RatingMatrix, Ratings, Split, index_ratings
-from data.synthetic import synthetic_ratings
+from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from system.errors import UserError, printable
 from system.random_streams import random_stream
 
@@ -63,10 +64,11 @@ def split_ratings(
     (rows, columns), shape = axes if orientation == "item" else (axes[0][::-1], axes[1][::-1])
 
     def matrix(part: np.ndarray) -> RatingMatrix:
-        return RatingMatrix.from_triples(rows[part], columns[part], ratings.values[part], shape)
+        values = ratings.unit.to_model(ratings.values[part])
+        return RatingMatrix.from_triples(rows[part], columns[part], values, shape)
 
     held_out = matrix(validation) if num_validation else None
-    return Split(matrix(train), matrix(test), held_out, orientation)
+    return Split(matrix(train), matrix(test), held_out, orientation, ratings.unit)
 
 
 def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
@@ -88,13 +90,14 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     else:
         file = None if name == "synthetic" else given_file(config, "dataset", log)
     if file is None:
-        return synthetic(config)
+        return replace(synthetic(config), mapped=config.map_scale)
     files = [file]
     if config.test_file:
         files.append(given_file(config, "test_file", log))
     if name not in DATASETS:
         name = plain_name(name)
-    return read_ratings(name, files, scale, config.train_ratio if config.split == "time" else None)
+    train_ratio = config.train_ratio if config.split == "time" else None
+    return replace(read_ratings(name, files, scale, train_ratio), mapped=config.map_scale)
 
 
 def synthetic(config: Config) -> Ratings:
@@ -168,11 +171,32 @@ def given_file(config: Config, flag: str, log: Callable[[str], None]) -> Ratings
     return file
 
 
+def has_a_name(dataset: str) -> bool:
+    """Return whether the dataset is one with a name, and not a file of the user's."""
+    return dataset in (*DATASETS, "synthetic")
+
+
+def lambda_factor(ratings: Ratings, config: Config) -> float:
+    """Return how many ratings a column has in a mini-batch on average, over those that it has on
+    MovieLens-1M; good plain lambdas grow with it. 1 on that."""
+    counts = len(ratings), ratings.num_users, ratings.num_items
+    return ratings_of_a_column(*counts, config) / ratings_of_a_column(
+        sum(ML_1M_COUNTS), ML_1M_USERS, ML_1M_ITEMS, config
+    )
+
+
+def ratings_of_a_column(
+    num_ratings: int, num_users: int, num_items: int, config: Config
+) -> float:
+    rows = num_items if config.orientation == "item" else num_users
+    return num_ratings * min(config.batch_size, rows) / (num_users * num_items)
+
+
 def plain_name(name: str) -> str:
     """A file's name as that of a dataset, which folders are named after."""
     plain = re.sub(r"[^\w .,+@()-]", "_", Path(name).name).encode()[-80:].decode(errors="ignore")
     plain = plain.strip(". ") or "file"
-    return f"{plain}.file" if plain in (*DATASETS, "synthetic") else plain
+    return f"{plain}.file" if has_a_name(plain) else plain
 
 
 def read_ml_1m(path: str | Path) -> Ratings:

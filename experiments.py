@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from AutoRec import AutoRec
-from config import Config, grid, member_configs
+from config import Config, beyond, grid, member_configs
 from data.ratings import RatingMatrix, Ratings, Split
 from data_preprocessor import split_ratings
-from evaluation.metrics import Scores, cold_pairs, final_predictions, score
+from evaluation.baseline import Finish
+from evaluation.metrics import Scores, score
 from model.batch import sparse_rows
 from model.factors import Factors
 from system.errors import Diverged
 from training import Evaluator, TrainState, build, pretrain, train_epochs
 
+STEPS_OUTWARDS = 8  # of --tune at most, where its best lambda is the lowest or highest tried
 VALIDATION_RATIO = 0.1  # of the training ratings, to choose settings or learn weights by
 
 
@@ -40,10 +42,17 @@ def tune(config: Config, ratings: Ratings, records: Any) -> Config:
     """Return `config` with the settings in `config.tune` as validation ratings choose them."""
     if not config.tune:
         return config
-    points = grid(config)
-    for point in points[len(records.tuned()) :]:
-        records.log_point(point, validation_rmse(config, point, ratings, records.stop_if_asked))
-    rmses = records.tuned()
+    points, rmses, last = grid(config), records.tuned(), len(grid(config)) + STEPS_OUTWARDS
+    while True:
+        if len(points) > len(rmses):
+            point = points[len(rmses)]
+            records.log_point(point, validation_rmse(config, point, ratings, records.stop_if_asked))
+            rmses = records.tuned()
+            continue
+        point = beyond(config, points, rmses[: len(points)])
+        if point is None or len(points) == last:
+            break
+        points.append(point)
     config = replace(config, **points[rmses.index(min(rmses))])
     records.log_settings(config)
     return config
@@ -57,7 +66,7 @@ def validation_rmse(
     ratings are not looked at."""
     split = validation_split(config, ratings)
     trial = replace(config, **point, display_step=config.train_epoch)
-    model = build(trial, split.train, ratings.scale)
+    model = build(trial, split.train, ratings.unit.inner)
     pretrain(model, split.train, after_epoch)
     try:
         for _ in train_epochs(TrainState(model, split), split):
@@ -134,14 +143,15 @@ def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]
     config = replace(config, orientation="item")
     split = split_ratings(ratings, config.train_ratio, config.split_seed)
     part = validation_split(config, ratings)
-    _, held_out = train_members(config, part, ratings.scale, Purpose.WEIGHTS, records)
-    models, predictions = train_members(config, split, ratings.scale, Purpose.RESULT, records)
-    weights = blend_weights(np.clip(held_out, *ratings.scale), part.test.values)
+    scale, rule = ratings.unit.inner, config.cold_rating or "paper"
+    _, held_out = train_members(config, part, scale, Purpose.WEIGHTS, records)
+    models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
+    weights = blend_weights(np.clip(held_out, *scale), part.test.values)
     members = [
         Member(
             member, weight=float(weight),
-            validation_rmse=score_test(part, validation, ratings.scale).rmse,
-            test_rmse=score_test(split, predicted, ratings.scale).rmse, model=model,
+            validation_rmse=score_test(part, validation, rule).rmse,
+            test_rmse=score_test(split, predicted, rule).rmse, model=model,
             predictions=predicted,
         )
         for member, weight, validation, predicted, model in zip(
@@ -149,7 +159,7 @@ def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]
         )
     ]
     records.log_members([member.row() for member in members])
-    return Blend(members, ratings.scale), split
+    return Blend(members, scale), split
 
 
 def train_members(
@@ -179,10 +189,10 @@ def oriented(split: Split, config: Config) -> Split:
     return split if split.orientation == config.orientation else split.transposed()
 
 
-def score_test(split: Split, predictions: np.ndarray, scale: tuple[float, float]) -> Scores:
+def score_test(split: Split, predictions: np.ndarray, cold_rating: str) -> Scores:
     """Return the scores of raw `predictions` of the test ratings, in their order."""
-    cold = cold_pairs(split.train, split.test.rows, split.test.indices)
-    return score(final_predictions(predictions, cold, scale), split.test.values)
+    final = Finish(split, split.test, cold_rating)(predictions)
+    return score(final, split.unit.to_file(split.test.values))
 
 
 def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:

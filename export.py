@@ -13,7 +13,8 @@ Signatures of the SavedModel; ids are int64 or string, as in the ratings:
     predict, serving_default    user [pairs], item [pairs] -> rating float32 [pairs], known bool
     all_items                   user [users] -> rating float32 [users, items], item [items]
 
-A rating is within the scale, and 3 where user or item has no training rating (`known` is false).
+A rating is within the scale; where user or item has no training rating (`known` is false), it is
+what the run predicted of such pairs.
 `all_items` leaves nothing out: who asks knows what the user has rated.
 """
 

@@ -22,7 +22,13 @@ from command_line import parse_arguments
 from config import Config
 from data.ratings import Ratings
 from data.titles import read_titles
-from data_preprocessor import load_ratings, plain_name, split_ratings
+from data_preprocessor import (
+    has_a_name,
+    lambda_factor,
+    load_ratings,
+    plain_name,
+    split_ratings,
+)
 from records.comet import require_key
 from records.progress import headline, print_line
 from records.repeated_runs import RepeatedRuns
@@ -62,21 +68,20 @@ def resolve(config: Config, ratings: Ratings) -> Config:
     """Return `config` with what it left open filled in, so that the record says what was done."""
     split_seed = config.random_seed if config.split_seed is None else config.split_seed
     test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
+    cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
     return replace(
         config, dataset=ratings.name, split_seed=split_seed, test_file=test_file,
-        rating_scale=ratings.scale,
+        rating_scale=ratings.scale, cold_rating=cold_rating,
+        lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
     )
 
 
 def run_split(
     config: Config, ratings: Ratings, interruption: Interruption, started: float
 ) -> dict[str, Any]:
-    """Train on one split of the ratings, evaluate and record; return the summary.
-
-    `started` is when the user's waiting began (time.perf_counter). Raise UserError if the settings
-    do not fit the data or the machine, before anything is written. Of several workers, the first
-    one keeps the records and has a summary.
-    """
+    """Train on one split of the ratings, evaluate and record; return the summary, which the first
+    of several workers has. `started` is when the user's waiting began (time.perf_counter). Raise
+    UserError if the settings do not fit data or machine, before anything is written."""
     split = split_ratings(
         ratings, config.train_ratio, config.split_seed, config.orientation, config.validation_ratio
     )
@@ -92,16 +97,14 @@ def run_split(
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = Workers(config.distribute, cluster, print_line)
-    with open_records(
-        config, ratings, split, folder, workers, interruption, started
-    ) as records:
+    with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         measure = None
         if config.members:
             model, split = blend(config, ratings, records)
         else:
             config = tune(config, ratings, records)
             with workers.scope():
-                model = build(config, split.train, ratings.scale)
+                model = build(config, split.train, ratings.unit.inner)
             state = records.restore(TrainState(model, split))
             if state.is_new:
                 pretrain(model, split.train, records.stop_if_asked)
@@ -111,7 +114,11 @@ def run_split(
                 for metrics in epochs:
                     records.log_epoch(metrics, state)
         titles = read_titles(ratings.name, config.ratings_folder())
-        records.finish(model, evaluate(model, split), titles, measure and measure())
+        evaluation = evaluate(
+            model, split, config.cold_rating, config.relevant_rating, config.ranked_users,
+            config.random_seed,
+        )
+        records.finish(model, evaluation, titles, measure and measure())
     return records.summary
 
 

@@ -94,7 +94,7 @@ def answer(given: argparse.Namespace) -> None:
         cold = int(((table["user_ratings"] == 0) | (table["item_ratings"] == 0)).sum())
         if cold:
             warn(f"{cold:,} of {len(table):,} pairs have a user or an item without training "
-                 "ratings: predicted 3.")
+                 "ratings: predicted by what is known, or 3, as when the run was scored.")
         print_table(table, given, index=False)
     elif given.user is not None:
         user = as_ids(pd.Series([given.user]), recommender.user_ids, "--user")[0]

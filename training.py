@@ -11,7 +11,8 @@ import tensorflow as tf
 from AutoRec import AutoRec
 from config import Config
 from data.ratings import RatingMatrix, Split
-from evaluation.metrics import EpochMetrics, Scores, cold_pairs, final_predictions, score
+from evaluation.baseline import Finish
+from evaluation.metrics import EpochMetrics, Scores, score
 from model.batch import SparseRows, sparse_rows
 from system.errors import Diverged
 from system.random_streams import random_stream
@@ -90,7 +91,7 @@ def train_epochs(
             state.elapsed.assign(now - started)
             yield EpochMetrics(
                 epoch=epoch, learning_rate=config.learning_rate(epoch), train_cost=cost,
-                train_rmse=train_rmse, test_cost=test and test.squared_error,
+                train_rmse=train_rmse * split.unit.factor, test_cost=test and test.squared_error,
                 test_rmse=test and test.rmse, test_mae=test and test.mae,
                 validation_rmse=validation and validation.rmse,
                 reconstruction_rmse_test_ratings_as_input=leaking and leaking.rmse,
@@ -126,13 +127,13 @@ class Evaluator:
 
     def __init__(self, model: AutoRec, split: Split, held_out: RatingMatrix) -> None:
         self.model, self.held_out = model, held_out
-        self.cold = cold_pairs(split.train, held_out.rows, held_out.indices)
+        self.finish = Finish(split, held_out, model.config.cold_rating or "paper")
+        self.ratings = split.unit.to_file(held_out.values)
 
     def __call__(self, inputs: SparseRows) -> Scores:
         """Predict from `inputs`, the training ratings, and score."""
         predictions = self.model.predict(inputs, self.held_out.rows, self.held_out.indices)
-        final = final_predictions(predictions, self.cold, self.model.scale)
-        return score(final, self.held_out.values)
+        return score(self.finish(predictions), self.ratings)
 
 
 class BestEpoch(tf.Module):

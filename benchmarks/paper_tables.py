@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 
 from config import Config
 from data_preprocessor import load_ratings, split_ratings
+from evaluation.baseline import cold_baseline
 from evaluation.metrics import RECONSTRUCTION
 from evaluation.ranking import rank
 from records.plots import TEST_COLOR
@@ -188,10 +189,10 @@ def by_popularity() -> list[dict[str, Any]]:
         split = split_ratings(ratings, Config().train_ratio, seed, "user")
         counts = split.train.column_counts.astype(np.float32)
 
-        def predict_block(first: int, last: int, counts: np.ndarray = counts) -> np.ndarray:
-            return np.tile(counts, (last - first, 1))
+        def predict_block(users: np.ndarray, counts: np.ndarray = counts) -> np.ndarray:
+            return np.tile(counts, (len(users), 1))
 
-        scores = rank(predict_block, split.train, split.test)
+        scores = rank(predict_block, split.train, split.test, cold_baseline(split, "paper"))
         found.append({"ndcg_at_10": scores.ndcg, "recall_at_10": scores.recall})
     return found
 

@@ -84,7 +84,8 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
 def measure(path: Path, config: Config) -> dict[str, float]:
     """Seconds of parsing, splitting, the last training epoch and the test, and peak GB."""
     from AutoRec import AutoRec
-    from evaluation.metrics import cold_pairs, final_predictions, score
+    from evaluation.baseline import Finish
+    from evaluation.metrics import score
     from model.batch import sparse_rows
     from model.engines import choose_engine
     from system.random_streams import random_stream
@@ -98,7 +99,7 @@ def measure(path: Path, config: Config) -> dict[str, float]:
 
     ratings = read_ml_1m(path)
     lap("parse_s")
-    split, scale = split_ratings(ratings, config.train_ratio, 0), ratings.scale
+    split = split_ratings(ratings, config.train_ratio, 0)
     del ratings
     lap("split_s")
     config = replace(config, engine=choose_engine(config, split.train.density))
@@ -110,8 +111,7 @@ def measure(path: Path, config: Config) -> dict[str, float]:
         model.train_epoch(train, order, config.learning_rate(epoch))
         lap("epoch_s")
     predictions = model.predict(train, test.rows, test.indices)
-    cold = cold_pairs(split.train, test.rows, test.indices)
-    rmse = score(final_predictions(predictions, cold, scale), test.values).rmse
+    rmse = score(Finish(split, test, "paper")(predictions), test.values).rmse
     lap("test_s")
     return {"engine": config.engine} | seconds | {"rmse": rmse, "peak_gb": peak_memory_mb() / 1e3}
 

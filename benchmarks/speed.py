@@ -26,7 +26,8 @@ import numpy as np
 from config import Config
 from data.ratings import RatingMatrix, Split
 from data_preprocessor import load_ratings, split_ratings
-from evaluation.metrics import cold_pairs, final_predictions, score
+from evaluation.baseline import Finish
+from evaluation.metrics import score
 from system.errors import run_program
 from system.random_streams import random_stream
 from system.runtime import num_threads, start_tensorflow
@@ -121,7 +122,7 @@ class Ours:
         self.label = f"{config.engine} {config.precision}"
         self.model = AutoRec(split.train.num_columns, config)
         self.ratings, self.pairs = sparse_rows(split.train), split.test
-        self.cold = cold_pairs(split.train, self.pairs.rows, self.pairs.indices)
+        self.finish = Finish(split, split.test, "paper")
         self.order = random_stream(config.random_seed, "shuffle", 1).permutation(
             split.train.num_rows
         )
@@ -131,7 +132,7 @@ class Ours:
 
     def test(self) -> None:
         predictions = self.model.predict(self.ratings, self.pairs.rows, self.pairs.indices)
-        score(final_predictions(predictions, self.cold, (1.0, 5.0)), self.pairs.values)
+        score(self.finish(predictions), self.pairs.values)
 
 
 class BareProducts:

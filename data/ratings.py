@@ -11,14 +11,51 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+WITHIN, MAPPED = (0.5, 5.0), (1.0, 5.0)  # scales that stay as they are; what others become
+
+
+@dataclass(frozen=True)
+class RatingUnit:
+    """The rating scale as the file has it (`outer`) and as a model is trained on it (`inner`), and
+    the linear map between them: results do not depend on the unit of the ratings."""
+
+    outer: tuple[float, float]
+    inner: tuple[float, float]
+
+    @classmethod
+    def of(cls, scale: tuple[float, float], mapped: bool = True) -> "RatingUnit":
+        """Return the unit of ratings on `scale`: one within 0.5..5 stays as it is, another one
+        becomes 1..5, unless nothing is to be `mapped`."""
+        within = WITHIN[0] <= scale[0] and scale[1] <= WITHIN[1]
+        return cls(scale, MAPPED if mapped and not within else scale)
+
+    @property
+    def factor(self) -> float:
+        """The file's unit in that of training: an error of 1 here is one of `factor` there."""
+        return (self.outer[1] - self.outer[0]) / (self.inner[1] - self.inner[0])
+
+    def to_model(self, ratings: np.ndarray | float) -> np.ndarray:
+        """Return the file's `ratings` as a model is trained on them: float32."""
+        if self.outer != self.inner:
+            above = np.asarray(ratings, np.float64) - self.outer[0]
+            ratings = self.inner[0] + above / self.factor
+        return np.asarray(ratings, np.float32)
+
+    def to_file(self, ratings: np.ndarray) -> np.ndarray:
+        """Return a model's `ratings` in the file's unit; float64, or as they are."""
+        if self.outer == self.inner:
+            return ratings
+        return self.outer[0] + (ratings.astype(np.float64) - self.inner[0]) * self.factor
+
 
 @dataclass(frozen=True, eq=False)
 class Ratings:
     """Rating triples in file order.
 
-    users, items: int32 indices, shape [ratings]; values: float32, shape [ratings];
+    users, items: int32 indices, shape [ratings]; values: float32 or float64, shape [ratings];
     user_ids, item_ids: the id of each index, int64 or strings; scale: lowest and highest rating
-    there can be; held_out: which are the test ratings (bool), if that is given and not drawn.
+    there can be; held_out: which are the test ratings (bool), if that is given and not drawn;
+    mapped: whether a scale far from stars is mapped for training (`RatingUnit`).
     Raise ValueError if the shapes, the indices or the values do not fit.
     """
 
@@ -30,6 +67,7 @@ class Ratings:
     item_ids: np.ndarray
     scale: tuple[float, float]
     held_out: np.ndarray | None = None
+    mapped: bool = True
 
     def __post_init__(self) -> None:
         if not self.users.shape == self.items.shape == self.values.shape or not len(self):
@@ -58,6 +96,10 @@ class Ratings:
     def num_items(self) -> int:
         return len(self.item_ids)
 
+    @property
+    def unit(self) -> RatingUnit:
+        return RatingUnit.of(self.scale, self.mapped)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the triples: user ids and item ids (int64), then ratings (float64); ids that
@@ -68,7 +110,7 @@ class Ratings:
                 digest.update(json.dumps(ids.tolist()).encode())
                 ids = np.arange(len(ids))
             digest.update(np.ascontiguousarray(ids[indices], dtype="<i8"))
-        digest.update(np.ascontiguousarray(self.values, dtype="<f8"))
+        digest.update(np.ascontiguousarray(self.values.astype(np.float32), dtype="<f8"))
         if self.held_out is not None:
             digest.update(np.packbits(self.held_out))
         return digest.hexdigest()
@@ -145,18 +187,22 @@ class RatingMatrix:
 @dataclass(frozen=True)
 class Split:
     """Training, test and perhaps validation ratings of one split, over the same rows and columns;
-    `orientation` says whether a row is an "item" or a "user"."""
+    `orientation` says whether a row is an "item" or a "user", `unit` what the ratings are in the
+    file's unit."""
 
     train: RatingMatrix
     test: RatingMatrix
     validation: RatingMatrix | None = None
     orientation: str = "item"
+    unit: RatingUnit = RatingUnit(MAPPED, MAPPED)
 
     def transposed(self) -> "Split":
         """Return the same split in the other orientation."""
         validation = None if self.validation is None else self.validation.transposed()
         other = "user" if self.orientation == "item" else "item"
-        return Split(self.train.transposed(), self.test.transposed(), validation, other)
+        return Split(
+            self.train.transposed(), self.test.transposed(), validation, other, self.unit
+        )
 
     def by_user(self) -> "Split":
         """Return the same split with users as rows."""
@@ -172,6 +218,14 @@ def check_indices(indices: np.ndarray, bound: int, what: str) -> None:
         raise ValueError(f"a {what} index lies outside 0..{bound - 1}")
 
 
+def rounded(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """Return ratings (float64) as `Ratings` keep them: as float32, but as they are if that would
+    round what is to be mapped first."""
+    short = values.astype(np.float32)
+    mapped = RatingUnit.of(scale).inner != scale
+    return values if mapped and not np.array_equal(short, values) else short
+
+
 def index_ratings(
     name: str, users: np.ndarray, items: np.ndarray, values: np.ndarray, scale: tuple[float, float],
 ) -> Ratings:
@@ -181,6 +235,6 @@ def index_ratings(
         pd.factorize(column, sort=True) for column in (users, items)
     )
     return Ratings(
-        name, user_codes.astype(np.int32), item_codes.astype(np.int32), values.astype(np.float32),
-        user_ids, item_ids, scale,
+        name, user_codes.astype(np.int32), item_codes.astype(np.int32),
+        rounded(values.astype(np.float64), scale), user_ids, item_ids, scale,
     )

@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from data.ratings import RatingMatrix, Split
-from evaluation.metrics import Scores, cold_pairs, final_predictions, score
-from evaluation.ranking import RankingScores, rank
+from evaluation.baseline import Baseline, Finish, cold_baseline, fit_baseline
+from evaluation.metrics import Scores, score
+from evaluation.ranking import RANKED_USERS, RELEVANT, RankingScores, rank
 from evaluation.similar_items import PopularItem, popular_items
 from evaluation.slices import Bin, Slice, by_value, calibration, slices
 from model.factors import Factors, blended
@@ -28,44 +29,70 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of the test ratings, all in all, by training ratings of their user and of their item,
-    by true and by predicted rating; the ranking of all items; the items with the most training
-    ratings, and what is like them."""
+    """Scores of the test ratings, in the file's unit: of the model, all in all, by training ratings
+    of their user and of their item, by true and by predicted rating, and of two predictions
+    without a model; the ranking of all items; the items with the most training ratings, and what is
+    like them."""
 
     scores: Scores
+    biases: Scores
+    global_mean: Scores
     by_user: Sequence[Slice]
     by_item: Sequence[Slice]
     by_value: Sequence[Bin]
     calibration: Sequence[Bin]
     ranking: RankingScores
+    relevant: float  # the lowest rating of a relevant item
     popular_items: Sequence[PopularItem]
 
 
-def evaluate(model: Trained, split: Split) -> Evaluation:
-    """Return what `model`, trained on `split.train`, is worth on `split.test`."""
-    train, test = split.train, split.test
+def evaluate(
+    model: Trained, split: Split, cold_rating: str = "paper", relevant: float | None = None,
+    most_users: int = RANKED_USERS, seed: int = 0,
+) -> Evaluation:
+    """Return what `model`, trained on `split.train`, is worth on `split.test`, in the file's unit.
+    `cold_rating` is the rule of evaluation/baseline.py; `relevant` the lowest rating of a relevant
+    item in the file's unit, by default 4 of 1..5, and the same share of another scale; the
+    rest as in ranking.py."""
+    train, test, unit = split.train, split.test, split.unit
     raw, factors = model.predict_test(split), model.factors(train)
-    scale, ratings = factors[0].scale, test.values
-    predictions = final_predictions(raw, cold_pairs(train, test.rows, test.indices), scale)
+    predictions, ratings = Finish(split, test, cold_rating)(raw), unit.to_file(test.values)
     counts = [(train.row_counts, test.rows), (train.column_counts, test.indices)]
     of_user, of_item = counts if split.orientation == "user" else counts[::-1]
+    biases = fit_baseline(split)
+    by_biases = unit.to_file(biases.predict(test.rows, test.indices))
+    by_mean = unit.to_file(np.full(len(test), biases.mean))
+    low, high = unit.inner
+    least = low + RELEVANT * (high - low) if relevant is None else float(unit.to_model(relevant))
     return Evaluation(
         scores=score(predictions, ratings),
+        biases=score(by_biases, ratings),
+        global_mean=score(by_mean, ratings),
         by_user=slices(predictions, ratings, of_user[0][of_user[1]]),
         by_item=slices(predictions, ratings, of_item[0][of_item[1]]),
-        by_value=by_value(predictions, ratings, scale),
-        calibration=calibration(predictions, ratings, scale),
-        ranking=ranking(factors, split.by_user()),
+        by_value=by_value(predictions, ratings, unit.outer),
+        calibration=calibration(predictions, ratings, unit.outer),
+        ranking=ranking(
+            factors, split.by_user(), cold_baseline(split.by_user(), cold_rating), least,
+            most_users, seed,
+        ),
+        relevant=float(unit.to_file(np.float64(least))),
         popular_items=popular_items(
             of_item[0], [(f.weight, f.item_embeddings) for f in factors]
         ),
     )
 
 
-def ranking(factors: Sequence[Factors], by_user: Split) -> RankingScores:
+def ranking(
+    factors: Sequence[Factors], by_user: Split, cold: Baseline, relevant: float, most_users: int,
+    seed: int,
+) -> RankingScores:
     """Return NDCG@10 and Recall@10 of a split whose rows are users."""
 
-    def predict_block(first: int, last: int) -> np.ndarray:
-        return blended(factors, [f.block(first, last) for f in factors])
+    def predict_block(users: np.ndarray) -> np.ndarray:
+        return blended(factors, [f.block(users) for f in factors])
 
-    return rank(predict_block, by_user.train, by_user.test)
+    return rank(
+        predict_block, by_user.train, by_user.test, cold, relevant=relevant, most_users=most_users,
+        seed=seed,
+    )

@@ -1,7 +1,7 @@
 """Metrics of predictions, as whole sums over all ratings, and what an epoch leaves of them.
 
-Clipping and the cold rule make raw predictions final, once; after that a metric is a function of
-(predictions, ratings).
+Clipping and the cold rule make raw predictions final, once (evaluation/baseline.py); after that a
+metric is a function of (predictions, ratings).
 """
 
 from dataclasses import dataclass
@@ -55,11 +55,3 @@ def cold_pairs(train: RatingMatrix, rows: np.ndarray, columns: np.ndarray) -> np
     """Return which (row, column) pairs have a row or a column without training ratings: bool
     [pairs]."""
     return (train.row_counts[rows] == 0) | (train.column_counts[columns] == 0)
-
-
-def final_predictions(
-    predictions: np.ndarray, cold: np.ndarray, scale: tuple[float, float]
-) -> np.ndarray:
-    """Return raw `predictions` clipped to `scale`, and 3 where the pair is `cold`: float64
-    [pairs]."""
-    return np.where(cold, COLD_RATING, np.clip(predictions.astype(np.float64), *scale))

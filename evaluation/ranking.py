@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.ratings import RatingMatrix
-from evaluation.metrics import COLD_RATING
+from evaluation.baseline import Baseline
+from system.random_streams import random_stream
 
 BLOCK_USERS = 64  # users whose predictions of all items are held at a time
+RELEVANT = 0.75  # the lowest rating of a relevant item, as a share of the scale: 4 of 1..5
+RANKED_USERS = 10_000  # at most
 
 
 @dataclass(frozen=True)
@@ -29,52 +32,66 @@ class RankingScores:
 
 
 def rank(
-    predict_block: Callable[[int, int], np.ndarray], train: RatingMatrix, test: RatingMatrix,
-    at: int = 10, relevant: float = 4.0,
+    predict_block: Callable[[np.ndarray], np.ndarray], train: RatingMatrix, test: RatingMatrix,
+    cold: Baseline, at: int = 10, relevant: float = 4.0, most_users: int = RANKED_USERS,
+    seed: int = 0,
 ) -> RankingScores:
-    """NDCG@`at` and Recall@`at` of ranking every item that a user has no training rating of.
+    """Return NDCG@`at` and Recall@`at` of ranking every item that a user has no training rating of.
 
-    train, test: users x items; predict_block(first, last): the model's raw predictions of all
-    items for users first..last-1, float32 [last - first, items], which are only read.
+    train, test: users x items; predict_block(users): the model's raw predictions of all items for
+    some users (int [B]), float32 [B, items], which are only read.
 
-    An item is relevant to a user who rated it `relevant` or more in the test ratings; a user
-    without one is skipped. Gains are 0 or 1: NDCG is the sum of 1 / log2(1 + rank) over the
-    relevant items of ranks 1..at, divided by that sum for the best ranking there is, which has
-    min(at, number of relevant items) of them. Recall is the relevant items of ranks 1..at
-    divided by *all* relevant items of the user, so it stays below 1 for a user with more than
-    `at` of them.
+    An item is relevant to a user who rated it `relevant` or more in the test ratings, in the unit
+    of training. Users without one are skipped, and so are those without a training rating, whose
+    list would be the same for all; of the others `most_users` are drawn from `seed`, if there are
+    more. Gains are 0 or 1: NDCG is the sum of 1 / log2(1 + rank) over the relevant items of ranks
+    1..at, divided by that sum for the best ranking there is, which has min(at, number of relevant
+    items) of them. Recall is the relevant items of ranks 1..at divided by *all* relevant items of
+    the user, so it stays below 1 for a user with more than `at` of them.
 
-    Predictions are not clipped to the rating scale, as clipping would tie the best ones. Items or
-    users without training ratings are predicted 3, as for RMSE. Of two items with the same
-    prediction the one of lower index comes first. A user with a candidate predicted nan scores
+    Predictions are not clipped to the rating scale, as clipping would tie the best ones. Items
+    without training ratings are predicted by the rule `cold`, as for RMSE. Of two items with the
+    same prediction the one of lower index comes first. A user with a candidate predicted nan scores
     nan, and so does the mean.
     """
-    cold_users, cold_items = train.row_counts == 0, train.column_counts == 0
-    ndcg, recall = [], []
-    for first in range(0, train.num_rows, BLOCK_USERS):
-        last = min(first + BLOCK_USERS, train.num_rows)
-        cold = cold_users[first:last, None] | cold_items
-        scores = np.where(cold, COLD_RATING, predict_block(first, last))  # (B, items)
-        rows, items, _ = block_ratings(train, first, last)
-        scores[rows, items] = -np.inf
-        rows, items, values = block_ratings(test, first, last)
+    users = users_to_rank(train, test, relevant, most_users, seed)
+    cold_items = np.flatnonzero(train.column_counts == 0)
+    parts = [np.zeros((2, 0))]
+    for first in range(0, len(users), BLOCK_USERS):
+        block = users[first : first + BLOCK_USERS]
+        kind = np.float64 if len(cold_items) else np.float32
+        scores = np.array(predict_block(block), kind)  # (B, items), a copy
+        if len(cold_items):
+            scores[:, cold_items] = cold.predict(block[:, None], cold_items)
         gains = np.zeros(scores.shape, bool)
-        gains[rows, items] = values >= relevant
-        gains &= scores != -np.inf  # a training item is no candidate, whatever `test` says
-        for all_users, block in zip((ndcg, recall), score_ranks(scores, gains, at), strict=True):
-            all_users.append(block)
-    ndcg, recall = np.concatenate(ndcg), np.concatenate(recall)
+        for row, user in enumerate(block):
+            items, values = ratings_of(test, user)
+            gains[row, items[values >= relevant]] = True
+            items, _ = ratings_of(train, user)
+            scores[row, items] = -np.inf
+            gains[row, items] = False  # no candidate, whatever `test` says
+        parts.append(np.stack(score_ranks(scores, gains, at)))
+    ndcg, recall = np.concatenate(parts, 1)
     if not len(ndcg):
         return RankingScores(np.nan, np.nan, 0)
     return RankingScores(float(np.mean(ndcg)), float(np.mean(recall)), len(ndcg))
 
 
-def block_ratings(
-    matrix: RatingMatrix, first: int, last: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row (counted from `first`), column and value of each rating in rows first..last-1."""
-    part = slice(matrix.indptr[first], matrix.indptr[last])
-    return matrix.rows[part] - first, matrix.indices[part], matrix.values[part]
+def users_to_rank(
+    train: RatingMatrix, test: RatingMatrix, relevant: float, most_users: int, seed: int
+) -> np.ndarray:
+    """Return the users of `rank`, ascending: int [users]."""
+    users = np.unique(test.rows[test.values >= relevant])
+    users = users[train.row_counts[users] > 0]
+    if len(users) > most_users:
+        users = np.sort(random_stream(seed, "ranking").permutation(users)[:most_users])
+    return users
+
+
+def ratings_of(matrix: RatingMatrix, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return column and value of each rating of a row."""
+    part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    return matrix.indices[part], matrix.values[part]
 
 
 def score_ranks(scores: np.ndarray, gains: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,8 +22,8 @@ ACTIVATIONS = {
 @dataclass(frozen=True, eq=False)
 class Factors:
     """The hidden codes (rows, l) of a model's rows, its output layer Wt (columns, l) and b
-    (columns), all float32, f, and the rating scale, which a bounded f spans. `orientation` says
-    what the rows are; `weight` is the model's share in a blend."""
+    (columns), all float32, f, and the scale of training, which a bounded f spans. `orientation`
+    says what the rows are; `weight` is the model's share in a blend."""
 
     orientation: str
     codes: np.ndarray
@@ -44,13 +44,12 @@ class Factors:
             predictions[part] = self.output(product + self.b[column])
         return predictions
 
-    def block(self, first: int, last: int) -> np.ndarray:
-        """Return the raw predictions of all items for users first..last-1: float32 [last - first,
-        items]."""
+    def block(self, users: slice | np.ndarray) -> np.ndarray:
+        """Return the raw predictions of all items for some users: float32 [users, items]."""
         if self.orientation == "item":
-            product = self.Wt[first:last] @ self.codes.T + self.b[first:last, None]
+            product = self.Wt[users] @ self.codes.T + self.b[users, None]
         else:
-            product = self.codes[first:last] @ self.Wt.T + self.b
+            product = self.codes[users] @ self.Wt.T + self.b
         return self.output(product)
 
     def output(self, x: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
 """The last good state of a training, on disk as a whole or not at all."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from config import BEFORE, Config
 from system.errors import UserError
 from system.files import read_json, write_json
 
@@ -49,8 +51,9 @@ class Checkpoint:
         typed = all(type(content.get(name)) is kind for name, kind in FIELDS.items())
         if not typed or content["version"] != VERSION or content["epoch"] < 1:
             raise UserError(f"{self.path} is no checkpoint of this version: {self.remedy()}")
+        before = json.loads(json.dumps(Config().to_dict())) | BEFORE | content["settings"]
         for name, value in self.settings.items():
-            saved = content["settings"].get(name)
+            saved = before.get(name)
             if saved != value:
                 raise UserError(
                     f"{self.path} is of a run with {name} {saved}, not {value}: {self.remedy()}"

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from config import Config
 from data.ratings import Ratings, Split
-from evaluation.metrics import RECONSTRUCTION, EpochMetrics
+from evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
 
 
 class Progress:
@@ -101,19 +103,50 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     how = f"split {config.split_seed}"
     if config.test_file or config.split == "time":
         how = f"split by {config.test_file or config.split}"
-    data = (
+    scale, mean = ratings.scale, ratings.values.mean(dtype=np.float64)
+    data = "\n".join([
         f"Data: {ratings.name}, {ratings.num_users:,} users x {ratings.num_items:,} items, "
-        f"{len(split.train):,} training and {len(split.test):,} test ratings, {how}"
-    )
+        f"{len(split.train):,} training and {len(split.test):,} test ratings, {how}",
+        f"Ratings: {scale[0]:.6g} to {scale[1]:.6g}, mean {mean:.6g}",
+        *likely_mistakes(ratings, split),
+    ])
+    fitted = ""
+    if (config.members or config.tune) and config.lambda_factor not in (None, 1.0):
+        fitted = f"\nPlain lambdas x {config.lambda_factor:.3g}, for the ratings of a column here"
     if config.members:
-        return f"{data}\nModels: AutoRec, {', '.join(config.members)}, blended"
+        return f"{data}\nModels: AutoRec, {', '.join(config.members)}, blended{fitted}"
     hidden = ", ".join(map(str, config.hidden_neuron))
     tuned = f"\nTo be chosen by validation: {', '.join(config.tune)}" if config.tune else ""
     return (
         f"{data}\nModel: AutoRec, {config.orientation} rows, {hidden} hidden units, "
         f"{config.regularization} lambda {config.lambda_value:g}, {config.optimizer_method} "
-        f"{config.base_lr:g} x {config.decay_rate:g} every {config.decay_epoch_step} epochs{tuned}"
+        f"{config.base_lr:g} x {config.decay_rate:g} every {config.decay_epoch_step} epochs"
+        f"{tuned}{fitted}"
     )
+
+
+def likely_mistakes(ratings: Ratings, split: Split) -> list[str]:
+    """Return a line for each thing that is almost surely a mistake."""
+    lines = []
+    test, values = split.test, ratings.values
+    cold = int(cold_pairs(split.train, test.rows, test.indices).sum())
+    if cold > len(test) / 2:
+        lines.append(
+            f"warning: {cold:,} of {len(test):,} test ratings are of a user or an item without "
+            "training ratings: are ids spelled alike in both files?"
+        )
+    if ratings.num_users == len(ratings) > 1:
+        lines.append(
+            "warning: nobody rates twice: is the column of users one of row numbers? Name the "
+            "columns with --columns"
+        )
+    low, high = np.quantile(values, [0.01, 0.99])
+    if high - low < (values.max() - values.min()) / 2 and len(values) >= 100:
+        lines.append(
+            f"warning: all but a few ratings are {low:.6g} to {high:.6g}: if others are none, "
+            "leave them out with --no_rating, or say what the scale is with --rating_scale"
+        )
+    return lines
 
 
 def closing_lines(summary: dict[str, Any], folder: Path) -> str:
@@ -127,6 +160,17 @@ def closing_lines(summary: dict[str, Any], folder: Path) -> str:
             f"{epoch} ({summary['test_ratings']:,} test ratings, "
             f"{summary['cold_test_ratings']} cold)."
         )
+    if "biases_test_rmse" in summary:
+        lines.append(
+            f"Without a model: user and item biases {summary['biases_test_rmse']:.4f}, the mean "
+            f"rating {summary['global_mean_test_rmse']:.4f}."
+        )
+        mostly_warm = summary["cold_test_ratings"] < summary["test_ratings"] / 2
+        if mostly_warm and not summary["final_test_rmse"] < summary["biases_test_rmse"]:
+            lines.append(
+                "This is no better than the biases: train longer, try another --lambda_value, or "
+                "let validation choose, as --preset paper does."
+            )
     if summary.get("ranked_users"):
         lines.append(
             f"NDCG@10 {summary['ndcg_at_10']:.4f}, Recall@10 {summary['recall_at_10']:.4f} "

@@ -17,7 +17,7 @@ from system.files import lock, make_folder, read_json, unlock, write_csv, write_
 
 # What a table over several splits gives a mean of.
 MEASURES = ("final_test_rmse", "final_test_mae", "ndcg_at_10", "recall_at_10",
-            RECONSTRUCTION)
+            "biases_test_rmse", RECONSTRUCTION)
 
 
 class RepeatedRuns:

@@ -369,9 +369,12 @@ def scores_of(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "final_test_rmse": evaluation.scores.rmse,
         "final_test_mae": evaluation.scores.mae,
+        "biases_test_rmse": evaluation.biases.rmse,
+        "global_mean_test_rmse": evaluation.global_mean.rmse,
         "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
         "recall_at_10": ranking.recall if ranking.num_users else None,
         "ranked_users": ranking.num_users,
+        "relevant_rating": evaluation.relevant,
         "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
         "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
     }

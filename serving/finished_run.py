@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from AutoRec import AutoRec
 from config import Config, member_configs
-from data.ratings import RatingMatrix, Ratings
+from data.ratings import RatingMatrix, Ratings, Split
 from data_preprocessor import load_ratings, split_ratings
+from evaluation.baseline import cold_baseline
 from records.run_folder import CONFIG, PARAMETERS, config_of, read_member_weights, read_record
 from serving.recommender import Recommender
 from system.errors import UserError
@@ -44,12 +45,14 @@ class FinishedRun:
         """Return what predicts for this run's ids, from its training ratings."""
         ratings = self.ratings
         shape = ratings.num_users, ratings.num_items
+        split = Split(self.train, self.train, unit=ratings.unit)
         return Recommender(
             user_ids=ratings.user_ids,
             item_ids=ratings.item_ids,
             user_ratings=self.train.column_counts,
             item_ratings=self.train.row_counts,
-            scale=ratings.scale,
+            unit=ratings.unit,
+            cold=cold_baseline(split, self.config.cold_rating).transposed(),
             factors=[
                 replace(factors, weight=member.weight)
                 for member in self.members
@@ -98,7 +101,7 @@ def read_run(folder: str | Path, data_dir: str | None = None) -> FinishedRun:
         ratings, config.train_ratio, config.split_seed, validation_ratio=config.validation_ratio
     ).train
     members = tuple(
-        Member(weight, read_model(path / name, member, train, ratings.scale))
+        Member(weight, read_model(path / name, member, train, ratings.unit.inner))
         for weight, name, member in settings
     )
     return FinishedRun(config, ratings.fingerprint, ratings, train, members)

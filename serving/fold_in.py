@@ -39,14 +39,16 @@ def fold_in(
     user_ids, item_ids = with_new(known.user_ids, users), with_new(known.item_ids, items)
     new = (
         pd.Index(user_ids).get_indexer(users).astype(np.int32),
-        pd.Index(item_ids).get_indexer(items).astype(np.int32), np.asarray(values, np.float32),
+        pd.Index(item_ids).get_indexer(items).astype(np.int32),
+        np.asarray(values, known.values.dtype),
     )
     ratings = Ratings(
         known.name, *renewed((known.users, known.items, known.values), new, len(item_ids)),
-        user_ids, item_ids, known.scale,
+        user_ids, item_ids, known.scale, mapped=known.mapped,
     )
     trained = run.train.indices, run.train.rows, run.train.values
-    by_user, by_item, values = renewed(trained, new, len(item_ids))
+    inner = (*new[:2], known.unit.to_model(new[2]))
+    by_user, by_item, values = renewed(trained, inner, len(item_ids))
     shape = len(item_ids), len(user_ids)
     train = RatingMatrix.from_triples(by_item, by_user, values, shape)
     members = tuple(

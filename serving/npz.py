@@ -1,9 +1,9 @@
-"""A trained model in one file without its ratings: `autorec.npz`, format version 1.
+"""A trained model in one file without its ratings: `autorec.npz`, format version 2.
 
 NumPy's own format, written and read without pickle. It holds (members are the models of a blend,
 numbered from 1; a lone model is member 1):
 
-    format, version           "autorec", 1
+    format, version           "autorec", 2
     config                    the run's settings as JSON
     fingerprint               of the ratings, as in config.json
     split_fingerprint         SHA-256 of the training ratings: indptr (int64), indices (int32) and
@@ -11,13 +11,18 @@ numbered from 1; a lone model is member 1):
     user_ids, item_ids        the id of each index: int64, or text
     user_ratings, item_ratings    int64, the training ratings of each: how far to trust it
     scale                     float64 [2], the lowest and highest rating
+    inner_scale               float64 [2], what they become in the models
+    cold_mean, cold_user_bias, cold_item_bias, cold_scale    float64: what is predicted of a pair
+                              of which the models know nothing, their sum, clipped
     weights, orientations, hidden_activations, output_activations    one a member
     V_i (n, k), W_i (l, n), mu_i (k), b_i (n)    float32, as in the paper; n columns
     codes_i (rows, l)         float32, the hidden codes of the rows, from their training ratings
     inner_i_j, inner_bias_i_j    of a deep model: (inputs, outputs) and (outputs), j from 1
 
-A prediction of row r and column c is f(codes_i[r] . W_i[:, c] + b_i[c]), clipped to the scale and
-summed over members by weight; 3 if user or item has no training rating.
+A prediction of row r and column c is f(codes_i[r] . W_i[:, c] + b_i[c]), clipped to the inner scale
+and summed over members by weight; the sum for cold pairs if user or item has no training rating;
+and then mapped to the scale. Version 1 has no inner scale, which is the scale there, and predicts 3
+for cold pairs.
 """
 
 import hashlib
@@ -29,7 +34,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.ratings import RatingMatrix
+from data.ratings import RatingMatrix, RatingUnit
+from evaluation.baseline import Baseline
+from evaluation.metrics import COLD_RATING
 from model.factors import ACTIVATIONS, Factors
 from serving.recommender import Recommender
 from system.errors import UserError
@@ -37,7 +44,7 @@ from system.errors import UserError
 if TYPE_CHECKING:  # it imports TensorFlow, which reading an artefact does not need
     from serving.finished_run import FinishedRun
 
-NAME, FORMAT, VERSION = "autorec.npz", "autorec", 1
+NAME, FORMAT, VERSION = "autorec.npz", "autorec", 2
 
 
 def write_npz(path: Path, run: "FinishedRun", recommender: Recommender) -> None:
@@ -53,7 +60,12 @@ def write_npz(path: Path, run: "FinishedRun", recommender: Recommender) -> None:
         "item_ids": plain_ids(recommender.item_ids),
         "user_ratings": recommender.user_ratings,
         "item_ratings": recommender.item_ratings,
-        "scale": np.array(recommender.scale, np.float64),
+        "scale": np.array(recommender.unit.outer, np.float64),
+        "inner_scale": np.array(recommender.unit.inner, np.float64),
+        "cold_mean": np.float64(recommender.cold.mean),
+        "cold_scale": np.array(recommender.cold.scale, np.float64),
+        "cold_user_bias": recommender.cold.row_bias,
+        "cold_item_bias": recommender.cold.column_bias,
         "weights": np.array([f.weight for f in recommender.factors], np.float64),
         "orientations": [f.orientation for f in recommender.factors],
         "hidden_activations": [model.config.hidden_activation for model in models],
@@ -74,7 +86,7 @@ def read_npz(path: str | Path) -> Recommender:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            if str(file["format"]) != FORMAT or int(file["version"]) != VERSION:
+            if str(file["format"]) != FORMAT or int(file["version"]) not in (1, VERSION):
                 raise UserError(
                     f"{path} is of format {file['format']} {file['version']}, and {FORMAT} "
                     f"{VERSION} is read here: export the run again"
@@ -93,7 +105,14 @@ def npz_dataset(path: str | Path) -> str:
 
 
 def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
-    low, high = (float(x) for x in file["scale"])
+    names = "user_ids", "item_ids", "user_ratings", "item_ratings"
+    arrays = {name: file[name] for name in names}
+    outer = inner = as_pair(file["scale"])
+    cold = Baseline(COLD_RATING, *(np.zeros(len(arrays[name])) for name in names[:2]))
+    if int(file["version"]) > 1:
+        inner = as_pair(file["inner_scale"])
+        biases = file["cold_user_bias"], file["cold_item_bias"]
+        cold = Baseline(float(file["cold_mean"]), *biases, as_pair(file["cold_scale"]))
     settings = file["weights"], file["orientations"], file["output_activations"]
     factors = [
         Factors(
@@ -102,22 +121,25 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
             Wt=np.ascontiguousarray(file[f"W_{i}"].T),
             b=file[f"b_{i}"],
             output_activation=str(activation),
-            scale=(low, high),
+            scale=inner,
             weight=float(weight),
         )
         for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
     ]
-    return Recommender(
-        *(file[name] for name in ("user_ids", "item_ids", "user_ratings", "item_ratings")),
-        scale=(low, high), factors=factors,
-    )
+    return Recommender(**arrays, unit=RatingUnit(outer, inner), cold=cold, factors=factors)
+
+
+def as_pair(array: np.ndarray) -> tuple[float, float]:
+    low, high = array
+    return float(low), float(high)
 
 
 def checked(recommender: Recommender) -> Recommender:
     """`recommender`, or ValueError if its arrays do not fit each other."""
     users, items = len(recommender.user_ids), len(recommender.item_ids)
     counts = recommender.user_ratings.shape, recommender.item_ratings.shape
-    fit = counts == ((users,), (items,)) and len(recommender.factors) > 0
+    biases = recommender.cold.row_bias.shape, recommender.cold.column_bias.shape
+    fit = counts == biases == ((users,), (items,)) and len(recommender.factors) > 0
     for f in recommender.factors:
         rows, columns = (items, users) if f.orientation == "item" else (users, items)
         units = f.b.ndim and f.codes.shape[-1]

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.ratings import RatingMatrix
-from evaluation.metrics import final_predictions
+from data.ratings import RatingMatrix, RatingUnit
+from evaluation.baseline import Baseline
 from evaluation.ranking import best_items
 from evaluation.similar_items import nearest
 from model.factors import Factors, blended
@@ -41,14 +41,16 @@ class Recommender:
 
     user_ratings, item_ratings: int64, the training ratings of each; rated: users x items, every
     known rating, which recommendations leave out, or None where the ratings are not at hand;
-    titles: item id as text -> title.
+    titles: item id as text -> title; unit: the file's rating scale, and that of training; cold:
+    what predicts pairs of which the models know nothing, its rows being users.
     """
 
     user_ids: np.ndarray
     item_ids: np.ndarray
     user_ratings: np.ndarray
     item_ratings: np.ndarray
-    scale: tuple[float, float]
+    unit: RatingUnit
+    cold: Baseline
     factors: Sequence[Factors]
     rated: RatingMatrix | None = None
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -89,10 +91,10 @@ class Recommender:
         best, the unclipped predictions decide. Items that the user has rated, and those without a
         training rating, of which nothing is known, are left out.
         """
-        blocks = [f.block(first, last) for f in self.factors]
+        blocks = [f.block(slice(first, last)) for f in self.factors]
         raw = blended(self.factors, blocks)
-        clipped = blended(self.factors, [block.clip(*self.scale) for block in blocks])
-        scores = clipped.clip(*self.scale)
+        clipped = blended(self.factors, [block.clip(*self.unit.inner) for block in blocks])
+        scores = clipped.clip(*self.unit.inner)
         scores[:, self.item_ratings == 0] = -np.inf
         if self.rated:
             rows = slice(*self.rated.indptr[[first, last]])
@@ -100,7 +102,7 @@ class Recommender:
         users, items, _ = best_items(scores, n, raw)
         predictions = scores[users, items]
         left = np.isfinite(predictions)
-        return users[left], items[left], predictions[left]
+        return users[left], items[left], self.unit.to_file(predictions[left])
 
 
 def recommend(recommender: Recommender, user: Any, n: int = 10) -> pd.DataFrame:
@@ -131,19 +133,21 @@ def predict(recommender: Recommender, users: Sequence[Any], items: Sequence[Any]
     """The predicted ratings of (user, item) id pairs, within the rating scale.
 
     Columns: user, item, prediction, and the training ratings of both. A pair whose user or item
-    is unknown, or has no training rating, is predicted 3, the paper's rule.
+    is unknown, or has no training rating, is predicted by the run's rule for cold pairs.
     """
     user, item = recommender.users.get_indexer(users), recommender.items.get_indexer(items)
     user_ratings = np.where(user < 0, 0, recommender.user_ratings[user])
     item_ratings = np.where(item < 0, 0, recommender.item_ratings[item])
     raw = (f.pairs(user, item).astype(np.float64) for f in recommender.factors)
-    predictions = blended(recommender.factors, [x.clip(*recommender.scale) for x in raw])
+    predictions = blended(recommender.factors, [x.clip(*recommender.unit.inner) for x in raw])
+    predictions = predictions.clip(*recommender.unit.inner)
     cold = (user_ratings == 0) | (item_ratings == 0)
+    by_rule = recommender.cold.predict(user, item)
     return pd.DataFrame(
         {
             "user": users,
             "item": items,
-            "prediction": final_predictions(predictions, cold, recommender.scale),
+            "prediction": recommender.unit.to_file(np.where(cold, by_rule, predictions)),
             "user_ratings": user_ratings,
             "item_ratings": item_ratings,
         }

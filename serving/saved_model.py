@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 from AutoRec import output
-from evaluation.metrics import COLD_RATING
 from model.factors import Factors
 from serving.recommender import Recommender
 
@@ -28,7 +27,10 @@ class ServedModel(tf.Module):
 
     def __init__(self, recommender: Recommender) -> None:
         super().__init__(name="autorec")
-        self.scale = recommender.scale
+        self.unit, cold = recommender.unit, recommender.cold
+        self.cold_mean, self.cold_scale = cold.mean, cold.scale
+        self.user_bias = variable(cold.row_bias.astype(np.float32))
+        self.item_bias = variable(cold.column_bias.astype(np.float32))
         self.user_ids = variable(recommender.user_ids)
         self.item_ids = variable(recommender.item_ids)
         self.users, self.items = table(self.user_ids), table(self.item_ids)
@@ -40,17 +42,22 @@ class ServedModel(tf.Module):
     def predict(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
         user, item = self.users.lookup(user), self.items.lookup(item)
         known = self.known(self.user_ratings, user) & self.known(self.item_ratings, item)
+        cold = self.cold_mean + bias_at(self.user_bias, user) + bias_at(self.item_bias, item)
+        cold = tf.clip_by_value(cold, *self.cold_scale)
         user, item = tf.maximum(user, 0), tf.maximum(item, 0)
         rating = self.blended([factors.pairs(user, item) for factors in self.factors])
-        return {"rating": tf.where(known, rating, COLD_RATING), "known": known}
+        return {"rating": self.to_file(tf.where(known, rating, cold)), "known": known}
 
     @tf.function
     def all_items(self, user: tf.Tensor) -> dict[str, tf.Tensor]:
         user = self.users.lookup(user)
         known = self.known(self.user_ratings, user)[:, None] & (self.item_ratings > 0)
+        cold = self.cold_mean + bias_at(self.user_bias, user)[:, None] + self.item_bias
+        cold = tf.clip_by_value(cold, *self.cold_scale)
         user = tf.maximum(user, 0)
         rating = self.blended([factors.block(user) for factors in self.factors])
-        return {"rating": tf.where(known, rating, COLD_RATING), "item": self.item_ids.read_value()}
+        rating = self.to_file(tf.where(known, rating, cold))
+        return {"rating": rating, "item": self.item_ids.read_value()}
 
     def known(self, ratings: tf.Variable, index: tf.Tensor) -> tf.Tensor:
         """Whether there is such an index, with training ratings."""
@@ -58,9 +65,15 @@ class ServedModel(tf.Module):
 
     def blended(self, predictions: list[tf.Tensor]) -> tf.Tensor:
         """The clipped predictions of each member, summed by weight."""
-        clipped = [tf.clip_by_value(x, *self.scale) for x in predictions]
+        clipped = [tf.clip_by_value(x, *self.unit.inner) for x in predictions]
         weighted = [f.weight * x for f, x in zip(self.factors, clipped, strict=True)]
-        return tf.clip_by_value(tf.add_n(weighted), *self.scale)
+        return tf.clip_by_value(tf.add_n(weighted), *self.unit.inner)
+
+    def to_file(self, rating: tf.Tensor) -> tf.Tensor:
+        """Return ratings in the file's unit."""
+        if self.unit.outer == self.unit.inner:
+            return rating
+        return self.unit.outer[0] + (rating - self.unit.inner[0]) * self.unit.factor
 
 
 class ServedFactors(tf.Module):
@@ -86,6 +99,11 @@ class ServedFactors(tf.Module):
 
     def output(self, x: tf.Tensor) -> tf.Tensor:
         return output(self.activation, x, self.scale)
+
+
+def bias_at(bias: tf.Variable, index: tf.Tensor) -> tf.Tensor:
+    """Return the bias at each index, 0 at -1."""
+    return tf.where(index < 0, 0.0, tf.gather(bias, tf.maximum(index, 0)))
 
 
 def variable(values: np.ndarray) -> tf.Variable:

@@ -10,6 +10,7 @@ STREAMS = (
     "synthetic",
     "dropout",
     "pretraining",
+    "ranking",
 )
 
 

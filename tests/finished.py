@@ -11,6 +11,7 @@ import tensorflow as tf
 from AutoRec import AutoRec
 from config import Config
 from data_preprocessor import read_ml_1m, split_ratings
+from tests import plain
 from tests.conftest import rating_lines
 from tests.reference import Reference
 
@@ -18,13 +19,15 @@ CONFIG = Config(
     dataset="ml-1m", split_seed=1, hidden_neuron=6, engine="dense", train_ratio=0.8, comet="off"
 )
 BLEND = replace(CONFIG, members=("item", "user"))
+# On another scale, which is mapped, and with means where nothing is known.
+MEANS = replace(CONFIG, cold_rating="mean", rating_scale=(0.0, 10.0))
 WEIGHTS = (0.6, 0.45)
 
 
 @dataclass
 class Made:
     """A run folder, its ratings' folder, and, as dense float64 matrices users x items: R and M, the
-    training ratings and where they are; known, where any rating is."""
+    training ratings as a model sees them and where they are; known, where any rating is."""
 
     folder: object
     data: object
@@ -52,13 +55,35 @@ class Made:
         )
         return reference.predict(self.R) if orientation == "user" else reference.predict(self.R.T).T
 
+    @property
+    def scale(self):
+        return self.ratings.scale
+
+    def biases(self):
+        """The mean, and each user's and item's part, in the file's unit."""
+        users, items = np.nonzero(self.M)
+        return plain.biases(
+            zip(users, items, plain.to_file(self.R, self.scale)[users, items], strict=True),
+            *self.R.shape,
+        )
+
+    def cold_ratings(self):
+        """What cold pairs are predicted, in the file's unit: users x items."""
+        config = json.loads((self.folder / "config.json").read_text("utf-8"))
+        if config["cold_rating"] != "mean":
+            return np.full(self.R.shape, 3.0)
+        mu, b_u, b_i = self.biases()
+        return mu + b_u[:, None] + b_i
+
     def predictions(self):
-        """The blended predictions, clipped, and 3 where user or item is cold: users x items."""
+        """The blended predictions, clipped, and by the cold rule where user or item is cold, in the
+        file's unit: users x items."""
         members = self.raw()
         weights = WEIGHTS if len(members) > 1 else (1,)
         blended = sum(w * np.clip(x, 1, 5) for w, x in zip(weights, members, strict=True))
         cold = (self.M.sum(1) == 0)[:, None] | (self.M.sum(0) == 0)
-        return np.where(cold, 3, np.clip(blended, 1, 5))
+        final = plain.to_file(np.clip(blended, 1, 5), self.scale)
+        return np.where(cold, self.cold_ratings(), final)
 
     def best(self, user, n):
         """The indices of the best items of a user (index): not known, not cold, raw ones first."""
@@ -88,9 +113,12 @@ def make_run(tmp_path, config=CONFIG, triples=None, name="run"):
     data.mkdir(exist_ok=True)
     (data / "ratings.dat").write_bytes(rating_lines(triples or made_up_triples()))
     ratings = read_ml_1m(data / "ratings.dat")
+    ratings = replace(ratings, scale=config.rating_scale or (1.0, 5.0))
     train = split_ratings(ratings, config.train_ratio, config.split_seed).train
     folder.mkdir()
-    record = config.to_dict() | {"fingerprint": ratings.fingerprint, "rating_scale": [1.0, 5.0]}
+    record = config.to_dict() | {
+        "fingerprint": ratings.fingerprint, "rating_scale": list(ratings.scale)
+    }
     (folder / "config.json").write_text(json.dumps(record), encoding="utf-8")
     if not config.members:
         save_random(folder / "parameters", config, train, config.orientation, 1)

@@ -7,7 +7,16 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from command_line import parse_arguments
-from config import DATA_DIR_VARIABLE, PRESETS, Config, flag_fields
+from config import (
+    DATA_DIR_VARIABLE,
+    MEMBERS,
+    PRESETS,
+    Config,
+    beyond,
+    flag_fields,
+    grid,
+    member_configs,
+)
 from system.errors import UserError
 
 DEFAULTS = {
@@ -22,6 +31,10 @@ DEFAULTS = {
     "columns": None,
     "rating_scale": (),
     "test_file": None,
+    "cold_rating": None,
+    "map_scale": True,
+    "relevant_rating": None,
+    "ranked_users": 10_000,
     "split": "random",
     "train_ratio": 0.9,
     "validation_ratio": 0.0,
@@ -32,6 +45,7 @@ DEFAULTS = {
     "output_activation": "identity",
     "initial_bias": "zero",
     "lambda_value": 1.0,
+    "lambda_factor": None,
     "lambda_encoder": None,
     "lambda_decoder": None,
     "regularization": "weighted",
@@ -107,6 +121,10 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
         ("columns", "2,3,1,4", "2,3,1,4"),
         ("test_file", "u1.test", "u1.test"),
         ("split", "time", "time"),
+        ("cold_rating", "mean", "mean"),
+        ("map_scale", "false", False),
+        ("relevant_rating", "-7.5", -7.5),
+        ("ranked_users", "100", 100),
         ("num_splits", "5", 5),
         ("score_reconstruction", "true", True),
         ("data_dir", "somewhere", "somewhere"),
@@ -330,6 +348,10 @@ def test_a_configuration_cannot_be_changed():
         ("rating_scale", "5"),
         ("rating_scale", "nan"),
         ("split", "latest"),
+        ("cold_rating", "median"),
+        ("map_scale", "perhaps"),
+        ("relevant_rating", "nan"),
+        ("ranked_users", "0"),
         ("test_file", ""),
         ("orientation", "both"),
         ("regularization", "none"),
@@ -570,6 +592,16 @@ def test_a_record_without_a_setting_has_its_default():
     assert Config.from_dict(record) == Config()
 
 
+def test_a_record_of_before_the_scales_means_what_was_done_then():
+    record = {name: value for name, value in Config().to_dict().items()
+              if name not in ("cold_rating", "map_scale", "relevant_rating", "ranked_users")}
+    config = Config.from_dict(record)
+    assert (config.cold_rating, config.map_scale) == ("paper", False)
+    later = record | {"cold_rating": "mean", "map_scale": True}
+    config = Config.from_dict(later)
+    assert (config.cold_rating, config.map_scale) == ("mean", True)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -588,3 +620,36 @@ def test_a_record_that_was_tampered_with_is_refused(changed, message):
     with pytest.raises(UserError) as error:
         Config.from_dict(Config().to_dict() | changed)
     assert message in str(error.value)
+
+
+def test_plain_lambdas_of_members_are_those_of_the_data():
+    config = Config(members=("item", "deep", "weighted"), lambda_factor=0.5)
+    item, deep, weighted = member_configs(config)
+    assert item.lambda_value == 0.5 * MEMBERS["item"]["lambda_value"]
+    assert deep.lambda_value == MEMBERS["deep"]["lambda_value"]  # of the inner layers
+    assert deep.lambda_encoder == 0.5 * MEMBERS["deep"]["lambda_encoder"]
+    assert deep.lambda_decoder == 0.5 * MEMBERS["deep"]["lambda_decoder"]
+    assert weighted.lambda_value == MEMBERS["weighted"]["lambda_value"]
+    (own,) = member_configs(Config(members=("item",), lambda_factor=0.5, lambda_value=7.0))
+    assert own.lambda_value == 7.0
+
+
+def test_the_grid_follows_the_data_and_goes_on_beyond_its_edges():
+    config = Config(tune=("lambda_value",), lambda_factor=0.5)
+    points = grid(config)
+    assert [point["lambda_value"] for point in points] == [15.0, 20.0]
+    assert beyond(config, points, [0.9, 0.8]) == {"lambda_value": pytest.approx(20 * 4 / 3)}
+    assert beyond(config, points, [0.8, 0.9]) == {"lambda_value": pytest.approx(15 * 3 / 4)}
+    points.append({"lambda_value": 30.0})
+    assert beyond(config, points, [0.9, 0.8, 0.9]) is None  # the best lies within
+
+
+def test_on_movielens_1m_the_grid_is_the_one_that_it_was_made_for():
+    config = Config(tune=("lambda_value",), lambda_factor=1.0)
+    assert grid(config) == [{"lambda_value": 30.0}, {"lambda_value": 40.0}]
+    assert beyond(config, grid(config), [0.9, 0.8]) is None
+
+
+def test_a_record_without_a_younger_setting_means_what_its_version_did():
+    config = Config.from_dict({})
+    assert (config.cold_rating, config.map_scale, config.lambda_factor) == ("paper", False, 1.0)

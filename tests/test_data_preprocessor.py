@@ -391,7 +391,9 @@ def test_a_rating_of_zero_is_a_rating_and_not_a_missing_one():
     zeros = int((ratings.values == 0).sum())
     split = split_ratings(ratings, 0.7, seed=1)
     assert zeros > 40
-    assert sum(int((part.values == 0).sum()) for part in (split.train, split.test)) == zeros
+    parts = [split.unit.to_file(part.values) for part in (split.train, split.test)]
+    assert sum(int((part == 0).sum()) for part in parts) == zeros
+    assert set(split.train.values) == {1, 3, 5}  # what 0, 1 and 2 become
     assert split.train.row_counts.sum() + split.test.row_counts.sum() == 200
     assert split.train.column_counts.sum() == 140
 

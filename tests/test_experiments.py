@@ -9,7 +9,7 @@ import experiments
 from config import GRID, MEMBERS, Config, flag_fields, grid, member_configs
 from data.ratings import Ratings, index_ratings
 from data_preprocessor import split_ratings
-from evaluation.metrics import cold_pairs, final_predictions, score
+from evaluation.metrics import cold_pairs, score
 from experiments import (
     Purpose,
     blend,
@@ -21,6 +21,7 @@ from experiments import (
     validation_split,
 )
 from model.batch import sparse_rows
+from tests.plain import final_predictions
 from tests.reference import Reference
 from training import TrainState, build, pretrain, train_epochs
 
@@ -57,7 +58,7 @@ def with_other_test_ratings(config=CONFIG):
 
 
 SMALL_MEMBERS = {
-    name: {"orientation": name, "lambda_value": value, "base_lr": 0.02}
+    name: {"orientation": name, "lambda_value": value, "base_lr": 0.02, "regularization": "plain"}
     for name, value in (("item", 2.0), ("user", 1.0))
 }
 
@@ -299,7 +300,7 @@ def test_test_ratings_change_no_weight_and_no_prediction():
     factors = found.factors(split.train)
     assert [f.weight for f in factors] == [m.weight for m in members]
     total = sum(
-        f.weight * np.clip(f.block(0, 60)[split.test.indices, split.test.rows], 1, 5)
+        f.weight * np.clip(f.block(slice(0, 60))[split.test.indices, split.test.rows], 1, 5)
         for f in factors
     )
     np.testing.assert_allclose(predictions, total, atol=1e-5)

@@ -12,7 +12,7 @@ import tensorflow as tf
 import export
 from serving.finished_run import read_run
 from serving.saved_model import save
-from tests.finished import BLEND, CONFIG, make_run
+from tests.finished import BLEND, CONFIG, MEANS, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="sigmoid")
 
@@ -66,7 +66,7 @@ def test_another_process_without_our_modules_gets_the_runs_predictions(
     assert found["item"] == made.ratings.item_ids.tolist()
 
 
-@pytest.mark.parametrize("config", [DEEP, CONFIG], ids=["deep", "text"])
+@pytest.mark.parametrize("config", [DEEP, CONFIG, MEANS], ids=["deep", "text", "means"])
 def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, config):
     made = make_run(tmp_path, config)
     movies = read_run(made.folder, str(made.data)).recommender()
@@ -88,6 +88,30 @@ def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, config):
     assert specs["item"] == tf.TensorSpec([None], text, "item")
     every = loaded.signatures["all_items"](user=tf.constant(made.ratings.user_ids[3:5]))
     np.testing.assert_allclose(every["rating"], made.predictions()[3:5], atol=2e-5)
+
+
+@pytest.mark.parametrize("config", [CONFIG, MEANS], ids=["paper", "mean"])
+def test_the_unknown_and_the_cold_are_answered_by_the_runs_rule(tmp_path, config):
+    made = make_run(tmp_path, config)
+    save(read_run(made.folder, str(made.data)).recommender(), tmp_path / "saved")
+    signatures = tf.saved_model.load(str(tmp_path / "saved")).signatures
+    mu, b_u, b_i = 3.0, *(np.zeros(n) for n in made.R.shape)
+    if config is MEANS:
+        mu, b_u, b_i = made.biases()
+        assert b_u[4] and b_i[0] and (b_i == 0).any() and (b_u == 0).any()
+    cold_user = made.ratings.user_ids[made.M.sum(1) == 0][0]
+    cold_item = made.ratings.item_ids[made.M.sum(0) == 0][0]
+    user, item = made.ratings.user_ids[4], made.ratings.item_ids[0]
+    asked = dict(user=tf.constant([3, cold_user, user, user, 3], tf.int64),
+                 item=tf.constant([item, item, 999, cold_item, 999], tf.int64))
+    expected = [mu + b_i[0], mu + b_i[0], mu + b_u[4], mu + b_u[4], mu]
+    for name in ("predict", "serving_default"):
+        found = signatures[name](**asked)
+        np.testing.assert_allclose(found["rating"], expected, rtol=1e-5)
+        assert not found["known"].numpy().any()
+    every = signatures["all_items"](user=tf.constant([3, cold_user, user], tf.int64))["rating"]
+    np.testing.assert_allclose(every[:2], np.tile(mu + b_i, (2, 1)), rtol=1e-5)
+    np.testing.assert_allclose(every[2], made.predictions()[4], atol=5e-5)
 
 
 def test_an_existing_target_is_refused_before_anything_is_read(exporting, tmp_path, capsys):

@@ -14,16 +14,10 @@ from AutoRec import AutoRec
 from config import Config
 from data.ratings import RatingMatrix, Split, index_ratings
 from data_preprocessor import split_ratings
-from evaluation.metrics import (
-    RECONSTRUCTION,
-    EpochMetrics,
-    Scores,
-    cold_pairs,
-    final_predictions,
-    score,
-)
+from evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs, score
 from model.batch import sparse_rows
 from records.run_folder import results
+from tests.plain import final_predictions
 from tests.reference import Reference
 from training import (
     Evaluator,
@@ -60,13 +54,13 @@ def train(split, config, num_epochs=None):
 
 def run(split, monkeypatch, config=CONFIG):
     """Every epoch's metrics, and the raw predictions that were scored."""
-    scored = []
+    scored, finish = [], training.Finish.__call__
 
-    def watched(predictions, *rest):
+    def watched(self, predictions):
         scored.append(predictions)
-        return final_predictions(predictions, *rest)
+        return finish(self, predictions)
 
-    monkeypatch.setattr(training, "final_predictions", watched)
+    monkeypatch.setattr(training.Finish, "__call__", watched)
     _, metrics = train(split, config)
     monkeypatch.undo()
     return metrics, scored

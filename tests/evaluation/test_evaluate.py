@@ -9,13 +9,16 @@ from AutoRec import AutoRec
 from config import Config
 from data.ratings import index_ratings
 from data_preprocessor import split_ratings
+from evaluation.baseline import Baseline
 from evaluation.evaluate import evaluate
-from evaluation.metrics import cold_pairs, final_predictions, score
+from evaluation.metrics import cold_pairs, score
 from evaluation.ranking import rank
 from evaluation.similar_items import popular_items
 from evaluation.slices import by_value, calibration
 from model.batch import sparse_rows
 from model.factors import Factors
+from tests import plain
+from tests.plain import final_predictions
 
 SCALE = (1.0, 5.0)
 USERS, ITEMS = 60, 40
@@ -24,14 +27,16 @@ ORIENTATIONS = ("item", "user")
 both_orientations = pytest.mark.parametrize("orientation", ORIENTATIONS)
 
 
-def random_split(orientation="item", train_ratio=0.5):
-    """A split of 60 users, 40 items that some of them rate, and one that everyone rates."""
+def random_split(orientation="item", train_ratio=0.5, scale=SCALE):
+    """A split of 60 users, 40 items that some of them rate, and one that everyone rates; `scale`
+    is what their 1..5 are in the file."""
     rng = np.random.default_rng(2)
     pairs = rng.permutation(USERS * ITEMS)[:500]
     users, items = pairs // ITEMS, pairs % ITEMS
     users = np.append(users, np.arange(USERS))
     items = np.append(items, np.full(USERS, ITEMS))
-    ratings = index_ratings("made up", users, items, rng.integers(1, 6, len(users)), SCALE)
+    values = plain.to_file(rng.integers(1, 6, len(users)), scale)
+    ratings = index_ratings("made up", users, items, values, scale)
     return split_ratings(ratings, train_ratio, 1, orientation)
 
 
@@ -102,8 +107,8 @@ def test_factors_predict_all_pairs_as_the_model_does(orientation, engine, settin
     pairs = (items, users) if orientation == "item" else (users, items)
     expected = model.predict(sparse_rows(split.train), *pairs).reshape(USERS, ITEMS + 1)
     (factors,) = model.factors(split.train)
-    np.testing.assert_allclose(factors.block(0, USERS), expected, atol=1e-5)
-    np.testing.assert_allclose(factors.block(17, 23), expected[17:23], atol=1e-5)
+    np.testing.assert_allclose(factors.block(slice(0, USERS)), expected, atol=1e-5)
+    np.testing.assert_allclose(factors.block(slice(17, 23)), expected[17:23], atol=1e-5)
     np.testing.assert_allclose(factors.pairs(users, items), expected.ravel(), atol=1e-5)
     table = expected.T if orientation == "item" else expected
     tested = table[split.test.rows, split.test.indices]
@@ -194,9 +199,120 @@ def test_a_blend_is_scored_ranked_and_compared_by_its_weights(orientation):
     predictions = 0.7 * models[0].predict_test(split) + 0.4 * models[1].predict_test(split)
     cold = cold_pairs(split.train, split.test.rows, split.test.indices)
     assert found.scores == score(final_predictions(predictions, cold, SCALE), split.test.values)
-    table = 0.7 * factors[0].block(0, USERS) + 0.4 * factors[1].block(0, USERS)
-    expected = rank(lambda first, last: table[first:last], by_user.train, by_user.test)
+    table = 0.7 * factors[0].block(slice(None)) + 0.4 * factors[1].block(slice(None))
+    threes = Baseline(3.0, np.zeros(USERS), np.zeros(ITEMS + 1))
+    expected = rank(lambda users: table[users], by_user.train, by_user.test, threes)
     assert found.ranking.ndcg == pytest.approx(expected.ndcg, rel=1e-9)
     assert found.ranking.recall == pytest.approx(expected.recall, rel=1e-9)
     embeddings = [(w, f.item_embeddings) for w, f in zip((0.7, 0.4), factors, strict=True)]
     assert found.popular_items == popular_items(by_user.train.column_counts, embeddings)
+
+
+# Without a model, and in the file's unit
+
+HUNDRED = (0.0, 100.0)
+
+
+def known(split):
+    """User, item and rating of the training and of the test ratings, these in the file's unit."""
+    for part in (split.train, split.test):
+        users, items, values = plain.by_user(part, split.orientation)
+        yield users, items, plain.to_file(values, split.unit.outer)
+
+
+@both_orientations
+@pytest.mark.parametrize("scale", [SCALE, HUNDRED], ids=str)
+def test_what_a_model_must_beat_equals_arithmetic_in_the_files_unit(orientation, scale):
+    split = random_split(orientation, train_ratio=0.2, scale=scale)
+    found = evaluate(Table(random_table(), orientation), split)
+    train, (users, items, ratings) = known(split)
+    mu, b_u, b_i = plain.biases(zip(*train, strict=True), USERS, ITEMS + 1)
+    error = np.clip(mu + b_u[users] + b_i[items], *scale) - ratings
+    assert found.biases.rmse == pytest.approx(plain.rmse(error), rel=1e-6)
+    assert found.biases.mae == pytest.approx(np.mean(np.abs(error)), rel=1e-6)
+    assert found.global_mean.rmse == pytest.approx(plain.rmse(mu - ratings), rel=1e-6)
+    assert found.global_mean.num_ratings == found.biases.num_ratings == len(ratings)
+    assert found.biases.rmse != found.global_mean.rmse
+
+
+@both_orientations
+@pytest.mark.parametrize("rule", ["paper", "mean"])
+def test_scores_slices_and_bins_are_told_in_the_files_unit(orientation, rule):
+    split, table = random_split(orientation, 0.1, HUNDRED), random_table(spread=3)
+    model = Table(table, orientation)
+    train, (users, items, ratings) = known(split)
+    mu, b_u, b_i = plain.biases(zip(*train, strict=True), USERS, ITEMS + 1)
+    cold = ~np.isin(users, train[0]) | ~np.isin(items, train[1])
+    assert cold.any() and not cold.all()
+    final = plain.final_predictions(
+        plain.to_file(table[users, items], HUNDRED), cold, HUNDRED,
+        3.0 if rule == "paper" else mu + b_u[users] + b_i[items],
+    )
+    found = evaluate(model, split, rule)
+    assert found.scores.rmse == pytest.approx(plain.rmse(final - ratings), rel=1e-5)
+    assert found.scores.mae == pytest.approx(np.mean(np.abs(final - ratings)), rel=1e-5)
+    assert [part.mean_rating for part in found.by_value] == pytest.approx([0, 25, 50, 75, 100])
+    assert found.calibration[0].low == 0 and found.calibration[-1].high == 100
+    of_new = ~np.isin(users, train[0])
+    assert (found.by_user[0].low, found.by_user[0].high) == (0, 0)
+    assert found.by_user[0].scores.rmse == pytest.approx(
+        plain.rmse((final - ratings)[of_new]), rel=1e-5
+    )
+
+
+@both_orientations
+def test_what_is_relevant_is_told_in_the_files_unit(orientation):
+    table, split = random_table(), random_split(orientation, scale=HUNDRED)
+    model, stars = Table(table, orientation), random_split(orientation)
+    usual = evaluate(model, split).ranking
+    assert usual == evaluate(model, stars).ranking
+    assert usual == evaluate(model, split, relevant=75.0).ranking
+    higher = evaluate(model, split, relevant=75.1).ranking
+    assert higher == evaluate(model, stars, relevant=5.0).ranking != usual
+    lower = evaluate(model, split, relevant=50.0).ranking
+    assert lower == evaluate(model, stars, relevant=3.0).ranking
+    assert higher.num_users < usual.num_users < lower.num_users
+
+
+@pytest.mark.parametrize(
+    "scale, relevant",
+    [((10.1, 10.5), 10.4), ((0.0, 0.7), 0.525), ((0.0, 0.4), 0.3), ((0.1, 0.5), 0.4),
+     ((100.01, 100.05), 100.02)],
+)
+def test_a_rating_of_exactly_what_is_relevant_is_relevant(scale, relevant):
+    least = 1 + round((relevant - scale[0]) / (scale[1] - scale[0]) * 4)
+    model = Table(random_table(), "user")
+    expected = evaluate(model, random_split("user"), relevant=float(least)).ranking
+    found = evaluate(model, random_split("user", scale=scale), relevant=relevant).ranking
+    assert found == expected
+    if least == 4:
+        assert evaluate(model, random_split("user", scale=scale)).ranking == expected
+
+
+@pytest.mark.parametrize("scale, relevant", [((1.0, 3.0), 2.5), ((0.5, 4.0), 3.125)])
+def test_on_other_stars_the_same_share_of_the_scale_is_relevant(scale, relevant):
+    model, split = Table(random_table(), "user"), random_split("user", scale=scale)
+    assert split.unit.inner == scale
+    expected = evaluate(model, split, relevant=relevant).ranking
+    assert expected.num_users > 30
+    assert evaluate(model, split).ranking == expected
+
+
+def test_a_scale_that_is_not_to_be_mapped_has_the_same_share_relevant():
+    split = random_split("user", scale=HUNDRED)
+    plainly = replace(
+        split, train=replace(split.train, values=25 * (split.train.values - 1)),
+        test=replace(split.test, values=25 * (split.test.values - 1)),
+        unit=replace(split.unit, inner=HUNDRED),
+    )
+    model = Table(random_table(), "user")
+    # Every item is warm, so that the cold rule has no say.
+    assert split.train.column_counts.all()
+    assert evaluate(model, plainly).ranking == evaluate(model, split).ranking
+
+
+def test_as_many_users_are_ranked_as_is_asked_for():
+    model, split = Table(random_table(), "item"), random_split()
+    found = [evaluate(model, split, most_users=9, seed=seed).ranking for seed in (1, 1, 2)]
+    assert found[0] == found[1] != found[2]
+    assert {each.num_users for each in found} == {9}

@@ -9,6 +9,7 @@ import pytest
 from data.ratings import RatingMatrix
 from data_preprocessor import split_ratings
 from evaluation import ranking
+from evaluation.baseline import Baseline
 from evaluation.ranking import best_items, rank
 
 PLACE_1, PLACE_2, PLACE_3 = 1.0, 1 / math.log2(3), 0.5  # the discounts
@@ -20,19 +21,27 @@ def matrix(ratings, shape):
     return RatingMatrix.from_triples(users, items, np.array([*ratings.values()], np.float32), shape)
 
 
+def threes(train):
+    """The paper's rule: 3 of every cold item."""
+    return Baseline(3.0, np.zeros(train.num_rows), np.zeros(train.num_columns))
+
+
+def ranked(predictions, train, test, cold=None, **settings):
+    """`rank` of a table of predictions [users, items]; cold items are 3 unless `cold` is given."""
+    return rank(lambda users: predictions[users], train, test, cold or threes(train), **settings)
+
+
 def rank_all(predictions, train, test, **settings):
     """`rank` on dicts of ratings and a list of lists of predictions."""
     predictions = np.array(predictions, np.float32)
-    return rank(
-        lambda first, last: predictions[first:last],
-        matrix(train, predictions.shape),
-        matrix(test, predictions.shape),
-        **settings,
-    )
+    shape = predictions.shape
+    return ranked(predictions, matrix(train, shape), matrix(test, shape), **settings)
 
 
-def by_loops(predictions, train, test, at, relevant):
-    """NDCG, recall and users judged, by sorting each user's candidates in plain Python."""
+def by_loops(predictions, train, test, at, relevant, cold=None, users=None):
+    """NDCG, recall and users judged, by sorting each user's candidates in plain Python; of
+    `users` alone, if they are given."""
+    cold = cold or threes(train)
     trained = list(zip(train.rows.tolist(), train.indices.tolist(), strict=True))
     warm_users, warm_items = ({pair[axis] for pair in trained} for axis in (0, 1))
     seen, tested = set(trained), {}
@@ -41,11 +50,15 @@ def by_loops(predictions, train, test, at, relevant):
             tested.setdefault(int(user), set()).add(int(item))
     ndcg, recall = [], []
     for user, wanted in sorted(tested.items()):
+        if user not in warm_users or not (users is None or user in users):
+            continue
         candidates = []
         for item in range(train.num_columns):
             if (user, item) not in seen:
-                warm = user in warm_users and item in warm_items
-                candidates.append((-float(predictions[user, item]) if warm else -3.0, item))
+                score = float(predictions[user, item])
+                if item not in warm_items:
+                    score = cold.mean + cold.row_bias[user] + cold.column_bias[item]
+                candidates.append((-score, item))
         top = [item for _, item in sorted(candidates)[:at]]
         dcg = sum(1 / math.log2(place + 1) for place, i in enumerate(top, 1) if i in wanted)
         best = sum(1 / math.log2(place + 1) for place in range(1, min(at, len(wanted)) + 1))
@@ -134,7 +147,7 @@ def test_a_perfect_ranking_scores_1():
         test.rows[kept], test.indices[kept], test.values[kept], predictions.shape
     )
     # Cold items are predicted 3, below all that is relevant.
-    scores = rank(lambda first, last: predictions[first:last], train, test, at=40)
+    scores = ranked(predictions, train, test, at=40)
     assert (scores.ndcg, scores.recall) == (pytest.approx(1.0, rel=1e-12), 1.0)
 
 
@@ -205,11 +218,25 @@ def test_a_cold_item_stands_where_a_prediction_of_3_does():
         assert scores.ndcg == pytest.approx(PLACE_2, rel=1e-12)
 
 
-def test_all_items_of_a_cold_user_are_tied():
-    train = {(1, item): 3.0 for item in range(4)}
-    predictions = [[1.0, 2.0, 3.0, 4.0]] * 2
-    assert rank_all(predictions, train, {(0, 0): 5.0}, at=1).ndcg == 1
-    assert rank_all(predictions, train, {(0, 3): 5.0}, at=3).ndcg == 0
+def test_a_cold_item_stands_where_the_rule_has_it_for_the_user():
+    train = {(user, item): 1.0 for user in range(2) for item in (0, 4)} | {
+        (2, item): 1.0 for item in (1, 2)}  # item 3 has none
+    cold = Baseline(3.0, np.array([0.5, -0.5, 0.0]), np.zeros(5))
+    predictions = [[0.0, 3.1, 2.9, 9.0, 0.0]] * 3
+    for user, place in ((0, PLACE_1), (1, PLACE_3)):
+        scores = rank_all(predictions, train, {(user, 3): 5.0}, cold=cold)
+        assert scores.ndcg == pytest.approx(place, rel=1e-12)
+
+
+def test_users_without_training_ratings_are_not_ranked():
+    train = {(1, item): 3.0 for item in range(3)} | {(2, 3): 1.0}
+    predictions = [[1.0, 2.0, 3.0, 4.0]] * 3
+    alone = rank_all(predictions, train, {(0, 0): 5.0})
+    assert math.isnan(alone.ndcg) and alone.num_users == 0
+    test = {(0, 3): 5.0, (1, 3): 5.0, (2, 1): 5.0}  # user 0 would rank it first
+    scores = rank_all(predictions, train, test)
+    assert scores.num_users == 2
+    assert scores.ndcg == pytest.approx((PLACE_1 + PLACE_2) / 2, rel=1e-12)
 
 
 def test_a_candidate_predicted_nan_makes_the_scores_nan():
@@ -228,10 +255,12 @@ def test_scores_equal_plain_loops(at, levels, monkeypatch):
     monkeypatch.setattr(ranking, "BLOCK_USERS", 7)
     predictions, train, test = random_case(2, levels=levels)
     assert 0 in train.row_counts and 0 in train.column_counts
-    scores = rank(lambda first, last: predictions[first:last], train, test, at)
-    expected = by_loops(predictions, train, test, at, 4.0)
-    assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
-    assert scores.num_users == expected[2] > 40
+    rng = np.random.default_rng(3)
+    for cold in (threes(train), Baseline(3.5, rng.normal(0, 1, 60), rng.normal(0, 1, 40))):
+        scores = ranked(predictions, train, test, cold, at=at)
+        expected = by_loops(predictions, train, test, at, 4.0, cold)
+        assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
+        assert scores.num_users == expected[2] > 40
 
 
 def test_scores_on_ml_1m_equal_plain_loops(ml_1m_ratings):
@@ -244,7 +273,7 @@ def test_scores_on_ml_1m_equal_plain_loops(ml_1m_ratings):
     )
     popularity = train.column_counts.astype(np.float32)  # ties without end
     predictions = np.broadcast_to(popularity, (users, train.num_columns))
-    scores = rank(lambda first, last: predictions[first:last], train, test)
+    scores = ranked(predictions, train, test)
     expected = by_loops(predictions, train, test, 10, 4.0)
     assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
     assert scores.num_users == expected[2] and scores.ndcg > 0.05
@@ -255,36 +284,64 @@ def test_the_order_of_the_users_does_not_matter():
     users = np.random.default_rng(4).permutation(len(predictions)).astype(np.int32)
     mixed = np.empty_like(predictions)
     mixed[users] = predictions
-    one = rank(lambda first, last: predictions[first:last], train, test)
-    other = rank(
-        lambda first, last: mixed[first:last], permuted(train, users), permuted(test, users)
-    )
+    one = ranked(predictions, train, test)
+    other = ranked(mixed, permuted(train, users), permuted(test, users))
     assert (other.ndcg, other.recall) == pytest.approx((one.ndcg, one.recall), rel=1e-12)
     assert 0 < one.ndcg < 1 and other.num_users == one.num_users
 
 
 @pytest.mark.parametrize("block_users", [1, 13, 59, 60, 61, 1000])
-def test_blocks_cover_every_user_once(block_users, monkeypatch):
+def test_blocks_cover_every_ranked_user_once_and_no_other(block_users, monkeypatch):
     predictions, train, test = random_case(5)
-    expected = rank(lambda first, last: predictions[first:last], train, test)
+    expected = ranked(predictions, train, test)
     monkeypatch.setattr(ranking, "BLOCK_USERS", block_users)
-    asked = []
-
-    def predict_block(first, last):
-        asked.append((first, last))
-        return predictions[first:last]
-
-    scores = rank(predict_block, train, test)
-    assert [user for block in asked for user in range(*block)] == list(range(60))
-    assert max(last - first for first, last in asked) <= block_users
+    asked = Asked(predictions)
+    scores = rank(asked, train, test, threes(train))
+    tested = set(test.rows[test.values >= 4].tolist())
+    judged = sorted(tested & set(train.rows.tolist()))
+    assert asked.users == judged and 40 < len(judged) < 60
+    assert asked.most <= block_users
     assert (scores.ndcg, scores.num_users) == (pytest.approx(expected.ndcg), expected.num_users)
 
 
-def test_the_given_predictions_are_not_changed():
-    predictions, train, test = random_case(6)
-    kept = predictions.copy()
-    rank(lambda first, last: predictions[first:last], train, test)
-    assert np.array_equal(predictions, kept)
+class Asked:
+    """A table of predictions that knows whose were asked for, and how many at a time at most."""
+
+    def __init__(self, predictions):
+        self.predictions, self.users, self.most = predictions, [], 0
+
+    def __call__(self, users):
+        self.users += users.tolist()
+        self.most = max(self.most, len(users))
+        return self.predictions[users]
+
+
+def test_at_most_so_many_users_are_ranked_and_the_same_ones_for_a_seed():
+    predictions, train, test = random_case(5)
+    drawn = []
+    for seed in (1, 1, 2):
+        asked = Asked(predictions)
+        scores = rank(asked, train, test, threes(train), most_users=20, seed=seed)
+        expected = by_loops(predictions, train, test, 10, 4.0, users=set(asked.users))
+        assert scores.num_users == expected[2] == len(set(asked.users)) == 20
+        assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
+        drawn.append(asked.users)
+    assert drawn[0] == drawn[1] != drawn[2]
+    everyone = ranked(predictions, train, test)
+    most = everyone.num_users
+    assert max(drawn[0]) > 40  # not the first ones
+    for bound in (most, most + 1, 10_000):
+        assert ranked(predictions, train, test, most_users=bound, seed=3) == everyone
+    assert ranked(predictions, train, test, most_users=most - 1).num_users == most - 1
+
+
+@pytest.mark.parametrize("num_warm", [3, 4])  # of four items: with a cold one, and without
+def test_the_given_predictions_are_not_changed(num_warm):
+    train = {(0, 0): 1.0} | {(1, item): 3.0 for item in range(num_warm)}
+    block = np.array([[4.0, 3.0, 2.0, 1.0]], np.float32)
+    matrices = matrix(train, (2, 4)), matrix({(0, 1): 5.0}, (2, 4))
+    assert rank(lambda users: block, *matrices, threes(matrices[0])).num_users == 1
+    assert block.tolist() == [[4, 3, 2, 1]]
 
 
 def test_memory_is_that_of_a_block_and_not_of_users_times_items(monkeypatch):
@@ -296,8 +353,9 @@ def test_memory_is_that_of_a_block_and_not_of_users_times_items(monkeypatch):
     test = RatingMatrix.from_triples(pairs[0], (pairs[1] + 1) % num_items, values,
                                      (num_users, num_items))
     block = np.random.default_rng(7).normal(size=(10, num_items)).astype(np.float32)
+    cold = threes(train)
     tracemalloc.start()
-    rank(lambda first, last: block[: last - first], train, test)
+    rank(lambda users: block[: len(users)], train, test, cold)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e6

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from data_preprocessor import split_ratings
-from evaluation.metrics import cold_pairs, final_predictions, score
+from evaluation.metrics import cold_pairs, score
 from evaluation.slices import SLICE_EDGES, Slice, by_value, calibration, even_edges, slices
+from tests.plain import final_predictions
 
 SCALE = (1.0, 5.0)
 

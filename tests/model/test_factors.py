@@ -56,10 +56,14 @@ def test_pairs_are_predicted_in_the_order_asked_for(orientation, activation):
 def test_a_block_is_all_items_of_some_users(orientation, activation):
     factors = random_factors(orientation, activation)
     table = expected(factors)
-    assert factors.block(0, USERS).dtype == np.float32
+    assert factors.block(slice(0, USERS)).dtype == np.float32
     for first, last in ((0, USERS), (3, 8), (USERS - 1, USERS)):
-        found = factors.block(first, last)
+        found = factors.block(slice(first, last))
         np.testing.assert_allclose(found, table[first:last], rtol=0, atol=1e-5)
+    for users in ([4], [9, 0, 4], []):
+        found = factors.block(np.array(users, np.int64))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, table[users], rtol=0, atol=1e-5)
     assert table.std() > 0.1
 
 
@@ -68,7 +72,7 @@ def test_a_block_is_all_items_of_some_users(orientation, activation):
 def test_blocks_and_pairs_agree(orientation, activation):
     factors = random_factors(orientation, activation)
     pairs = factors.pairs(EVERYONE, EVERYTHING).reshape(USERS, ITEMS)
-    np.testing.assert_allclose(factors.block(0, USERS), pairs, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(factors.block(slice(0, USERS)), pairs, rtol=0, atol=1e-6)
 
 
 @both_orientations
@@ -86,7 +90,7 @@ def test_nothing_overflows(activation):
         random_factors("user", activation), b=np.linspace(-1e6, 1e6, ITEMS, dtype=np.float32)
     )
     with np.errstate(over="raise", invalid="raise"):
-        found = factors.block(0, USERS)
+        found = factors.block(slice(0, USERS))
     with np.errstate(over="ignore"):
         table = expected(factors)
     np.testing.assert_allclose(found, table, rtol=1e-6, atol=1e-5)
@@ -104,7 +108,7 @@ def test_a_blend_is_the_sum_of_predictions_by_weight():
     one = replace(random_factors("item"), weight=0.75)
     other = replace(random_factors("user", "sigmoid", seed=2), weight=0.5)
     total = 0.75 * expected(one) + 0.5 * expected(other)
-    blocks = (f.block(2, 9) for f in (one, other))
+    blocks = (f.block(slice(2, 9)) for f in (one, other))
     np.testing.assert_allclose(blended([one, other], blocks), total[2:9], rtol=0, atol=1e-5)
     pairs = [f.pairs(EVERYONE, EVERYTHING) for f in (one, other)]
     np.testing.assert_allclose(blended([one, other], pairs), total.ravel(), rtol=0, atol=1e-5)

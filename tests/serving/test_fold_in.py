@@ -8,7 +8,8 @@ import pytest
 from serving.finished_run import read_run
 from serving.fold_in import fold_in, with_new
 from serving.recommender import predict, recommend, similar
-from tests.finished import BLEND, CONFIG, load, make_run
+from tests import plain
+from tests.finished import BLEND, CONFIG, MEANS, load, make_run
 from tests.reference import Reference
 
 NEW = 9000
@@ -183,3 +184,27 @@ def test_a_rating_off_the_scale_is_refused(by_item):
     made, run = by_item
     with pytest.raises(ValueError, match="outside the scale"):
         fold_in(run, known_users(made, 1), np.array([NEW]), np.array([6]))
+
+
+def test_on_another_scale_new_ratings_are_taken_and_told_in_the_files_unit(tmp_path):
+    made = make_run(tmp_path, MEANS)
+    run = read_run(made.folder, str(made.data))
+    users, rated = known_users(made, 6), np.array([10, 0, 2.5, 7, 5, 1])
+    folded = fold_in(run, users, np.full(6, NEW), rated)
+    r = np.zeros(len(made.R))
+    r[np.searchsorted(made.ratings.user_ids, users)] = 1 + rated / 10 * 4
+    saved = str(made.folder / "parameters")
+    V, W, mu, b = (load(saved, name) for name in ("V", "W", "mu", "b"))
+    expected = np.clip(1 / (1 + np.exp(-(r @ V + mu))) @ W + b, 1, 5)
+    ids, warm = made.ratings.user_ids, made.M.sum(1) > 0
+    movies = folded.recommender()
+    found = predict(movies, ids, np.full(len(ids), NEW))["prediction"][warm]
+    np.testing.assert_allclose(found, plain.to_file(expected, (0, 10))[warm], atol=5e-5)
+    # What is known of the new item counts for an unknown user, too.
+    R, M = dense(folded)
+    items, users = np.nonzero(M)
+    triples = zip(users, items, plain.to_file(R[items, users], (0, 10)), strict=True)
+    mean, _, b_i = plain.biases(triples, R.shape[1], R.shape[0])
+    assert predict(movies, [3], [NEW])["prediction"][0] == pytest.approx(mean + b_i[-1], rel=1e-6)
+    with pytest.raises(ValueError, match="outside the scale"):
+        fold_in(run, known_users(made, 1), np.array([NEW]), np.array([11]))

@@ -14,12 +14,13 @@ from serving.finished_run import read_run
 from serving.npz import read_npz, split_fingerprint, write_npz
 from serving.recommender import predict, recommend, similar
 from system.errors import UserError
-from tests.finished import BLEND, CONFIG, load, make_run
+from tests.finished import BLEND, CONFIG, MEANS, load, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="tanh")
 
 
-@pytest.fixture(scope="module", params=[CONFIG, DEEP, BLEND], ids=["item", "deep", "blend"])
+@pytest.fixture(scope="module", params=[CONFIG, DEEP, BLEND, MEANS],
+                ids=["item", "deep", "blend", "means"])
 def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     made = make_run(folder, request.param)
@@ -49,14 +50,14 @@ def test_it_holds_every_parameter_the_ids_the_counts_and_the_fingerprints(export
     made, run, path = exported
     with np.load(path, allow_pickle=False) as file:
         content = {name: file[name] for name in file}
-    assert content["format"] == "autorec" and content["version"] == 1
+    assert content["format"] == "autorec" and content["version"] == 2
     names = ["parameters"] if len(run.members) == 1 else ["parameters_1", "parameters_2"]
     assert len(content["weights"]) == len(names)
     for i, name in enumerate(names, 1):
         for parameter in ("V", "W", "mu", "b"):
             saved = load(str(made.folder / name), parameter)
             assert np.array_equal(content[f"{parameter}_{i}"], saved)
-    inner = {name for name in content if name.startswith("inner")}
+    inner = {name for name in content if name.startswith("inner")} - {"inner_scale"}
     layers = len(run.config.hidden_neuron) - 1
     assert len(inner) == 2 * layers
     for j in range(layers):
@@ -114,8 +115,8 @@ def rewritten(exported, tmp_path, **changes):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"version": 2}, "is of format autorec 2"),
-        ({"format": "other"}, "is of format other 1"),
+        ({"version": 3}, "is of format autorec 3"),
+        ({"format": "other"}, "is of format other 2"),
         ({"format": None}, "damaged, or no export"),
         ({"codes_1": None}, "damaged, or no export"),
         ({"b_1": np.zeros(3, np.float32)}, "do not fit each other"),
@@ -124,6 +125,11 @@ def rewritten(exported, tmp_path, **changes):
         ({"orientations": np.array(["rows"])}, "damaged, or no export"),
         ({"weights": np.array([], np.float64)}, "damaged, or no export"),
         ({"scale": np.array(5.0)}, "damaged, or no export"),
+        ({"inner_scale": np.array(5.0)}, "damaged, or no export"),
+        ({"inner_scale": None}, "damaged, or no export"),
+        ({"cold_mean": None}, "damaged, or no export"),
+        ({"cold_user_bias": np.zeros(3)}, "do not fit each other"),
+        ({"cold_item_bias": np.array(0.0)}, "do not fit each other"),
         ({"item_ids": np.array([{}, []], object)}, "damaged, or no export"),
     ],
     ids=str,
@@ -133,6 +139,49 @@ def test_a_damaged_or_newer_artefact_is_refused(exported, tmp_path, changes, mes
     with pytest.raises(UserError, match=message) as caught:
         read_npz(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_predicted_of_the_unknown_is_written_and_read(exported):
+    made, run, path = exported
+    mu, b_u, b_i = 3.0, *(np.zeros(n) for n in made.R.shape)
+    if run.config.cold_rating == "mean":
+        mu, b_u, b_i = made.biases()
+    found = predict(read_npz(path), [3, made.ratings.user_ids[5], 3], [2, 999, 999])
+    np.testing.assert_allclose(found["prediction"], [mu + b_i[0], mu + b_u[5], mu], rtol=1e-6)
+    with np.load(path) as file:
+        assert file["scale"].tolist() == list(made.scale)
+        assert file["inner_scale"].tolist() == [1, 5]
+
+
+NEW_IN_2 = ("inner_scale", "cold_mean", "cold_user_bias", "cold_item_bias")
+
+
+def test_version_1_is_read_and_answers_3_of_the_unknown(exported, tmp_path):
+    made, run, path = exported
+    if made.scale != (1, 5):
+        pytest.skip("version 1 had no other scale inside")
+    old = rewritten(exported, tmp_path, version=1, **dict.fromkeys(NEW_IN_2))
+    users, items = (x.ravel() for x in np.indices(made.R.shape))
+    pairs = np.append(made.ratings.user_ids[users], 3), np.append(made.ratings.item_ids[items], 2)
+    found = predict(read_npz(old), *pairs)["prediction"]
+    np.testing.assert_allclose(found, np.append(made.predictions(), 3), atol=2e-5)
+    pd.testing.assert_series_equal(found, predict(read_npz(path), *pairs)["prediction"])
+
+
+def test_a_version_1_file_written_by_hand_is_predicted_by_hand(tmp_path):
+    """On 1..100, as it was then: nothing is mapped, and 3 is the answer of the cold."""
+    np.savez(
+        tmp_path / "old.npz", format="autorec", version=1, config='{"dataset": "mine"}',
+        user_ids=np.array([10, 20, 30]), item_ids=np.array(["a", "b"]),
+        user_ratings=np.array([2, 1, 0]), item_ratings=np.array([2, 1]),
+        scale=np.array([1.0, 100.0]), weights=np.array([1.0]), orientations=["item"],
+        hidden_activations=["sigmoid"], output_activations=["identity"],
+        codes_1=np.array([[1], [-2]], np.float32), W_1=np.array([[40, 60, 5]], np.float32),
+        b_1=np.array([20, 50, 7], np.float32), V_1=np.zeros((3, 1), np.float32),
+        mu_1=np.zeros(1, np.float32), fingerprint="", split_fingerprint="",
+    )
+    found = predict(read_npz(tmp_path / "old.npz"), [10, 20, 10, 20, 30, 40], [*"aabba", "a"])
+    assert list(found["prediction"]) == [60, 100, 1, 1, 3, 3]
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])

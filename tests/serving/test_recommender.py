@@ -9,7 +9,7 @@ import pytest
 from serving.finished_run import read_run
 from serving.recommender import predict, recommend, similar, top
 from system.errors import UserError
-from tests.finished import BLEND, CONFIG, WEIGHTS, load, made_up_triples, make_run
+from tests.finished import BLEND, CONFIG, MEANS, WEIGHTS, load, made_up_triples, make_run
 
 CASES = {
     "items": CONFIG,
@@ -17,6 +17,7 @@ CASES = {
     "deep": replace(CONFIG, hidden_neuron=(6, 4, 5), hidden_activation="tanh",
                     output_activation="tanh"),
     "blend": BLEND,
+    "means": MEANS,
 }
 
 
@@ -35,7 +36,7 @@ def simple(tmp_path_factory):
     return opened("items", tmp_path_factory)
 
 
-def test_predictions_are_those_of_the_saved_parameters_clipped_and_cold_ones_3(case):
+def test_predictions_are_those_of_the_saved_parameters_clipped_and_cold_ones_by_rule(case):
     made, movies, _ = case
     users, items = (x.ravel() for x in np.indices(made.R.shape))
     found = predict(movies, made.ratings.user_ids[users], made.ratings.item_ids[items])
@@ -140,6 +141,15 @@ def test_an_unknown_id_is_an_error_or_in_pairs_the_cold_answer(simple):
     assert list(found["prediction"]) == [3, 3]
     assert list(found["user_ratings"]) == [0, made.M.sum(1)[0]]
     assert found["item_ratings"][1] == 0
+
+
+def test_by_means_an_unknown_id_leaves_what_is_known_of_the_other(tmp_path):
+    made = make_run(tmp_path, MEANS)
+    movies = read_run(made.folder, str(made.data)).recommender()
+    mu, b_u, b_i = made.biases()
+    found = predict(movies, [3, made.ratings.user_ids[4], 3], [2, 999, 999])
+    np.testing.assert_allclose(found["prediction"], [mu + b_i[0], mu + b_u[4], mu], rtol=1e-6)
+    assert 2 == made.ratings.item_ids[0] and b_i[0] != 0 != b_u[4]
 
 
 def test_of_a_user_or_item_without_training_ratings_nothing_is_said(simple):
