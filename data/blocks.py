@@ -29,7 +29,7 @@ from pandas.tseries.api import guess_datetime_format
 from data.layouts import MAX_LINE
 from system.errors import UserError
 
-READ_BYTES = 1 << 21  # of text parsed at a time, or rather characters
+READ_BYTES = 1 << 20  # of text parsed at a time, or rather characters
 MAX_ID = 200  # characters
 CACHED = 1 << 24  # ids below are looked up in an array
 WHOLE_ID = re.compile(r"-?[1-9]\d{0,17}|0", re.ASCII)  # an id that is a number, and no "007"

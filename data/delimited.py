@@ -22,7 +22,7 @@ from data.blocks import (
     shown,
     text_blocks,
 )
-from data.layouts import BLANKS, MAX_LINE, Layout
+from data.layouts import BLANKS, MAX_LINE, Layout, count
 from system.errors import UserError
 
 PUBLISHED = b"0123456789.-"  # the characters of MovieLens' fields
@@ -40,16 +40,12 @@ class DelimitedFile:
     def __str__(self) -> str:
         return f"{self.path.name}: {self.layout}"
 
-    def texts(self) -> Iterator[tuple[int, str]]:
-        """Yield the number of a line and the lines from there on, many at a time, after the
-        header."""
-        number = self.layout.skipped + 1
+    def texts(self) -> Iterator[str]:
+        """Yield the lines after the header, many at a time."""
         with open_text(self.path, self.layout.encoding) as file:
             for _ in range(self.layout.skipped):
                 file.readline(MAX_LINE)
-            for text in text_blocks(file, self.layout.quotechar):
-                yield number, text
-                number += text.count("\n")
+            yield from text_blocks(file, self.layout.quotechar)
 
     def blocks(self, rules: Rules) -> Iterator[Block]:
         """Yield the ratings, some lines at a time. Raise ValueError where a line is malformed."""
@@ -60,7 +56,7 @@ class DelimitedFile:
             )
         self.check_header()
         kinds: dict[str, Any] = {}
-        for _, text in self.texts():
+        for text in self.texts():
             if block := self.parse(text, rules, kinds):
                 yield block
 
@@ -83,22 +79,22 @@ class DelimitedFile:
             raise ValueError("a control character")
         if not layout.published and not bare.strip():
             return None
-        table = None
-        if "texts" not in kinds and self.is_plain(bare):
+        table, plain = None, self.is_plain(bare)
+        if plain and "texts" not in kinds:
             try:
                 table = self.table(text, bare, rules.with_times, "int64")
             except (ValueError, OverflowError):
                 kinds["texts"] = True
         if table is None:
             table = self.table(text, bare, rules.with_times, object)
-        user, item, *others = (table[i] for i in layout.positions[: 3 + rules.with_times])
+        rows, (user, item, *others) = table
         users, items = self.parse_ids(user), self.parse_ids(item)
-        values = self.parse_ratings(others[0], rules) if others else np.zeros(len(table))
-        if layout.published:
-            self.check_published(text, bare, len(table))
+        values = self.parse_ratings(others[0], rules) if others else np.zeros(rows)
+        if layout.published and not plain:
+            self.check_published(text, bare, rows)
         if not rules.with_times:
             return Block(users, items, values)
-        codes, texts = pd.factorize(others[1].to_numpy())
+        codes, texts = others[1]
         return Block(users, items, values, parse_times(texts, kinds)[codes])
 
     def is_plain(self, bare: str) -> bool:
@@ -107,15 +103,19 @@ class DelimitedFile:
         text, separator = bare.encode(), self.layout.separator.encode()
         if b"-0" in text or text.translate(None, PUBLISHED + separator + b"\n"):
             return False
-        begins = np.frombuffer(b"\n" + text, np.uint8)[: len(text) - 1]
-        begins = (begins == ord("\n")) | (begins == separator[-1])
-        characters = np.frombuffer(text, np.uint8)
-        begins &= (characters[:-1] == ord("0")) & (characters[1:] >= ord("0"))
-        return not (begins & (characters[1:] <= ord("9"))).any()
+        if separator == b"::" and text.count(b":") != 2 * text.count(b"::"):
+            return False
+        characters = np.frombuffer(b"\n" + text + b"\n", np.uint8)
+        begins = (characters == ord("\n")) | (characters == separator[-1])
+        zeros = np.flatnonzero(begins[:-2] & (characters[1:-1] == ord("0")))
+        return not np.isin(characters[zeros + 2], list(b"0123456789")).any()
 
-    def table(self, text: str, bare: str, with_times: bool, ids: Any) -> pd.DataFrame:
-        """Return the columns that are needed, ids of the type `ids` and else text. Raise ValueError
-        if a line has another number of fields."""
+    def table(
+        self, text: str, bare: str, with_times: bool, ids: Any
+    ) -> tuple[int, list[BlockIds]]:
+        """Return how many ratings there are, and the columns that are needed: ids of the type
+        `ids`, and text as which of some texts each is, and these. Raise ValueError if a line has
+        another number of fields, or an id is not of that type."""
         layout, separator = self.layout, self.layout.separator
         if len(separator) > 1 and separator != BLANKS:
             text, separator = text.replace(separator, UNIT), UNIT
@@ -137,24 +137,29 @@ class DelimitedFile:
         except pd.errors.ParserError:
             raise layout.other_fields() from None
         layout.check_fields(bare, len(table))
-        dots = bare.count(".") if ids is not object else 0
-        for name in table.columns[table.dtypes == object] if dots else ():
-            codes, texts = pd.factorize(table[name].to_numpy())
-            dots -= int(np.array([text.count(".") for text in texts])[codes].sum())
-        if dots:  # one in an id: pandas would read 1.0 as 1
-            raise ValueError("no whole numbers")
-        return table
+        columns: list[BlockIds] = []
+        dots = count(bare, ".") if ids is not object else 0
+        for position in layout.positions[: 3 + with_times]:
+            column = table[position].to_numpy()
+            columns.append(pd.factorize(column) if column.dtype == object else column)
+            if dots and column.dtype == object:
+                codes, texts = columns[-1]
+                dots -= int(np.array([text.count(".") for text in texts])[codes].sum())
+        if dots:  # pandas would read an id of 1.0 as 1
+            raise ValueError("an id that is no whole number")
+        return len(table), columns
 
-    def parse_ids(self, column: pd.Series) -> BlockIds:
-        whole, ids = bool(self.layout.published), column.to_numpy()
-        if ids.dtype == np.int64 and -LARGEST_ID * (not whole) <= ids.min() <= ids.max() <= LARGEST_ID:
-            return ids
-        codes, distinct = pd.factorize(ids)
-        return codes, [parse_id(str(one), whole) for one in distinct]
+    def parse_ids(self, ids: BlockIds) -> BlockIds:
+        whole = bool(self.layout.published)
+        if isinstance(ids, np.ndarray):
+            lowest = 0 if whole else -LARGEST_ID
+            if lowest <= ids.min() <= ids.max() <= LARGEST_ID:
+                return ids
+            ids = pd.factorize(ids)
+        return ids[0], [parse_id(str(one), whole) for one in ids[1]]
 
-    def parse_ratings(self, column: pd.Series, rules: Rules) -> np.ndarray:
-        codes, texts = pd.factorize(column.to_numpy())
-        missing = MISSING | rules.words
+    def parse_ratings(self, ratings: BlockIds, rules: Rules) -> np.ndarray:
+        missing, (codes, texts) = MISSING | rules.words, ratings
         values = np.array([self.parse_rating(text, missing) for text in texts])
         rules.check(values)
         return values[codes]
@@ -202,8 +207,8 @@ class DelimitedFile:
 
     def locate(self, row: int) -> str:
         """Return where a rating stands; slow: the file is read again."""
-        comment = self.layout.comment
-        for number, text in self.texts():
+        comment, number = self.layout.comment, self.layout.skipped + 1
+        for text in self.texts():
             for record in self.records(text):
                 if record.strip() and not (comment and record.startswith(comment)):
                     if row == 0:
@@ -216,7 +221,8 @@ class DelimitedFile:
         """Return the error that names the first malformed line; slow: of the lines that cannot be
         parsed together, the fewest from the first on are found."""
         kinds: dict[str, Any] = {}
-        for number, text in self.texts():
+        number = self.layout.skipped + 1
+        for text in self.texts():
             before = dict(kinds)
             try:
                 self.parse(text, rules, kinds)
@@ -232,6 +238,7 @@ class DelimitedFile:
                         high, reason = middle, found
                 number += sum(record.count("\n") for record in records[:high])
                 return self.error(number, records[high], reason or error)
+            number += text.count("\n")
         return UserError(f"{self.path} is not {self.layout}: {error}"[:500])
 
     def error(self, number: int, line: str, reason: object) -> UserError:

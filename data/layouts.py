@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from system.errors import UserError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -111,7 +113,7 @@ class Layout:
         if self.separator == BLANKS:
             fields = len(bare.split())
         else:
-            fields = rows + bare.count(self.separator)
+            fields = rows + count(bare, self.separator)
         if fields != rows * self.width:
             raise self.other_fields()
 
@@ -129,6 +131,14 @@ class Layout:
         parts = [self.described, "a header" if self.header else "no header"]
         parts += [*self.remarks, *(f"{role} from {names[i]}" for role, i in columns)]
         return ", ".join(parts)
+
+
+def count(text: str, mark: str) -> int:
+    """Return how often `mark` stands in a text, also where it is frequent, as str.count is slow
+    there."""
+    if len(mark) > 1 or not mark.isascii():
+        return text.count(mark)
+    return int(np.count_nonzero(np.frombuffer(text.encode(), np.uint8) == ord(mark)))
 
 
 def quoted(separator: str, quote: str = '"') -> re.Pattern[str]:
@@ -176,11 +186,34 @@ def sniff(
         quote = "" if stray and "quoting" not in settings else quote
         remarks.append("quotes" if quote else "quotes as text")
     rows = sample(text, separator, quote)
-    number = settings.get("header", 0)
-    names = tuple(field.strip() for field in rows[min(number or 0, len(rows) - 1)])
+    number = min(settings.get("header", 0) or 0, len(rows) - 1)
+    names = tuple(field.strip() for field in rows[number])
+    header, positions = find_columns(path, names, columns, settings, roles)
+    decimal = settings.get("decimal") or find_decimal(rows, positions, separator)
+    if decimal != ".":
+        remarks.append("decimal commas" if decimal == "," else f"decimals after {decimal}")
+    bare = quoted(separator, quote).sub(r"\1_", text) if quote else text
+    blanks = settings.get("skipinitialspace", f"{separator} " in bare and separator != " ")
+    if blanks:
+        remarks.append("blanks after separators")
+    if header or skipped:
+        skipped = kept[number][0] - (not header)
+    return Layout(
+        separator, len(names), positions, header, remarks=tuple(remarks), skipped=skipped,
+        quotechar=quote, decimal=decimal, thousands=settings.get("thousands", ""),
+        comment=comment, skipinitialspace=blanks,
+    )
+
+
+def find_columns(
+    path: Path, names: tuple[str, ...], columns: str | None, settings: Mapping[str, Any],
+    roles: int,
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the header, if the first line with the fields `names` is one, and the positions of
+    the columns."""
     named = [name.strip() for name in columns.split(",")] if columns else []
     if "header" in settings:
-        has_header = number is not None
+        has_header = settings["header"] is not None
     else:
         by_name = bool(named) and not all(name.isdecimal() for name in named)
         has_header = by_name or not any(NUMBER.fullmatch(name) for name in names)
@@ -191,20 +224,7 @@ def sniff(
         positions = known_positions(path, header, roles)
     else:
         positions = tuple(range(min(4, len(names))))
-    positions = positions if roles == 3 else positions[:roles]
-    decimal = settings.get("decimal") or find_decimal(rows, positions, separator)
-    if decimal != ".":
-        remarks.append(f"decimals after {decimal}")
-    blanks = separator not in (" ", BLANKS) and f"{separator} " in text
-    if blanks := settings.get("skipinitialspace", blanks):
-        remarks.append("blanks after separators")
-    if has_header or skipped:
-        skipped = kept[number or 0][0] - (not has_header)
-    return Layout(
-        separator, len(names), positions, header, remarks=tuple(remarks), skipped=skipped,
-        quotechar=quote, decimal=decimal, thousands=settings.get("thousands", ""),
-        comment=comment, skipinitialspace=blanks,
-    )
+    return header, positions if roles > 2 else positions[:roles]
 
 
 def sample(text: str, separator: str, quote: str) -> list[list[str]]:
