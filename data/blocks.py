@@ -266,9 +266,10 @@ def check_text(text: str) -> str:
         text.isascii() or text.encode()
     except UnicodeEncodeError:
         raise ValueError("is not UTF-8") from None
-    if "\0" in text:
+    text = text.replace("\r\n", "\n") if "\r" in text else text
+    if "\0" in text or "\r" in text:
         raise ValueError("a control character")
-    return text.replace("\r\n", "\n") if "\r" in text else text
+    return text
 
 
 def shown(line: str) -> str:

@@ -27,6 +27,7 @@ from system.errors import UserError
 
 PUBLISHED = b"0123456789.-"  # the characters of MovieLens' fields
 LARGEST_ID = 10**18 - 1  # that is a number
+LARGEST_RATING = float(np.finfo(np.float32).max)
 UNIT = "\x1f"  # stands for a separator of several characters, which pandas' C engine lacks
 UNUSED = "S1"  # the type of a column that is not needed: its first byte
 
@@ -66,7 +67,10 @@ class DelimitedFile:
             line = file.readline(MAX_LINE) if self.layout.published else ""
         names = tuple(name.strip() for name in self.layout.bare(line).split(","))
         if self.layout.published and self.layout.header and names != self.layout.header:
-            raise self.error(1, line, f"expected the header {','.join(self.layout.header)}")
+            raise line_error(
+                self.path, 1, line, f"expected the header {','.join(self.layout.header)}",
+                self.layout.published,
+            )
 
     def parse(self, text: str, rules: Rules, kinds: dict[str, Any]) -> Block | None:
         """Return the ratings of some lines, if there are any. `kinds`: what those before held, as
@@ -75,8 +79,6 @@ class DelimitedFile:
         if layout.comment:
             text = re.sub(rf"(?m)^{re.escape(layout.comment)}.*\n?", "", text)
         bare = layout.bare(text)
-        if "\r" in bare:
-            raise ValueError("a control character")
         if not layout.published and not bare.strip():
             return None
         table, plain = None, self.is_plain(bare)
@@ -178,7 +180,7 @@ class DelimitedFile:
                 value = float(plain.replace(layout.decimal, "."))
             except ValueError:
                 value = np.inf
-        if not np.isfinite(value):
+        if not abs(value) <= LARGEST_RATING:
             raise ValueError(f"the rating {text[:20]!r} is no number of the format")
         return value
 
@@ -237,14 +239,18 @@ class DelimitedFile:
                     except ValueError as found:
                         high, reason = middle, found
                 number += sum(record.count("\n") for record in records[:high])
-                return self.error(number, records[high], reason or error)
+                return line_error(self.path, number, records[high], reason or error,
+                                  self.layout.published)
             number += text.count("\n")
         return UserError(f"{self.path} is not {self.layout}: {error}"[:500])
 
-    def error(self, number: int, line: str, reason: object) -> UserError:
-        remedy = self.layout.published or "correct or remove the line"
-        if "quote" in str(reason) and not self.layout.published:
-            remedy += ", or --read_csv quoting=3 if quotes are text"
-        if "UTF-8" in str(reason) and not self.layout.published:
-            remedy += ", or name another --read_csv encoding=latin-1"
-        return UserError(f"{self.path}, line {number}: {shown(line)}: {reason}: {remedy}")
+
+def line_error(
+    path: Path, number: int, line: str, reason: object, published: str = ""
+) -> UserError:
+    """Return the error about a line, with what to do about it."""
+    remedy = published or "correct or remove the line"
+    for word, setting in (("quote", "quoting=3 if quotes are text"), ("UTF-8", "encoding=latin-1")):
+        if word in str(reason) and not published:
+            remedy += f", or try --read_csv {setting}"
+    return UserError(f"{path}, line {number}: {shown(line)}: {reason}: {remedy}")

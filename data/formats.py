@@ -5,8 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.blocks import DAMAGED, RatingsFile, open_binary, open_text, text_blocks
-from data.delimited import DelimitedFile
+from data.blocks import (
+    DAMAGED,
+    RatingsFile,
+    check_text,
+    open_binary,
+    open_text,
+    text_blocks,
+)
+from data.delimited import DelimitedFile, line_error
 from data.layouts import BYTE_ORDER_MARK, SNIFFED_BYTES, quoted, read_csv_settings, sniff
 from data.netflix import MOVIE_LINE, NetflixFile
 from data.parquet import ParquetFile
@@ -56,6 +63,7 @@ def delimited_file(
     with open_text(path, encoding) as file:
         text = file.read(SNIFFED_BYTES)
     text = text[: text.rfind("\n") + 1] or text
+    refuse_characters(path, text)
     layout = replace(sniff(path, text, columns, settings, roles, remarks), encoding=encoding)
     if layout.separator == "\t" and layout.quotechar and "quoting" not in settings:
         marks = quoted("\t")
@@ -66,6 +74,15 @@ def delimited_file(
     return DelimitedFile(path, layout)
 
 
+def refuse_characters(path: Path, text: str) -> None:
+    """Raise UserError for the first line of `text` that no text has."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            check_text(f"{line}\n")
+        except ValueError as reason:
+            raise line_error(path, number, line, reason) from None
+
+
 def find_encoding(start: bytes) -> str:
     """Return the encoding of a text that begins with the bytes `start`: latin-1 where no UTF-8 has
     been found that is more than ASCII."""
@@ -74,7 +91,8 @@ def find_encoding(start: bytes) -> str:
     try:
         start.decode()
     except UnicodeDecodeError as error:
-        if error.end < len(start) - 3 and start.decode(errors="ignore").isascii():
+        cut = len(start) == SNIFFED_BYTES and error.end > len(start) - 4
+        if not cut and start.decode(errors="ignore").isascii():
             return "latin-1"
     return "utf-8"
 

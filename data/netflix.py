@@ -86,10 +86,12 @@ def parse(text: str, movie: int | None, rules: Rules) -> tuple[Block | None, int
     text = text.replace(":\n", ",0,\n")[1:]
     if text.count(",") != 2 * text.count("\n"):
         raise ValueError("a line with another number of fields")
-    table = pd.read_csv(
-        io.StringIO(text), header=None, names=range(3), index_col=False, na_filter=False,
-        dtype={0: np.int64, 1: np.int64, 2: object}, skip_blank_lines=False,
-    )
+    types = {0: np.int64, 1: np.int64, 2: object}
+    try:
+        table = pd.read_csv(io.StringIO(text), header=None, names=range(3), index_col=False,
+                            na_filter=False, dtype=types, skip_blank_lines=False)
+    except OverflowError as error:
+        raise ValueError("an id that is too long") from error
     ids, values = table[0].to_numpy(), table[1].to_numpy(float)
     movies, (days, dates) = values == 0, pd.factorize(table[2].to_numpy())
     undated = np.array([date == "" for date in dates])[days]

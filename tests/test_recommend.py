@@ -187,7 +187,7 @@ def test_new_ratings_are_taken_in(made, ask, tmp_path):
         ("user,item,rating\n1,2\n", "line 2: '1,2': expected 3 fields, comma-separated"),
         ("user,item,rating\n1,2,3\n1,2,3,4,5\n", "line 3: '1,2,3,4,5': expected 3 fields"),
         ("user,item,rating\n1,2,3,4,5\n", "line 2: '1,2,3,4,5': expected 3 fields"),
-        ("user,item,rating\n1,2,\xff\n".encode("latin-1"), "is not UTF-8"),
+        ("user,item,rating\n1,2,\xff\n".encode("latin-1"), "the rating '\xff' is no number"),
     ],
 )
 def test_a_malformed_file_is_refused(ask, tmp_path, content, message):

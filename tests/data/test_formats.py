@@ -281,7 +281,7 @@ def test_ratings_that_are_all_alike_need_a_scale(write):
         (b"user,item,rating,score\n1,2,3,4\n", None, "does not say which columns are user, item"),
         (b"1,2,3\n", "1,2,4", "--columns 1,2,4: {path} has no such columns; it has numbers 1 to 3"),
         (b"a,b,c\n1,2,3\n", "a,b,d", "--columns a,b,d: {path} has no such columns; it has a, b, c"),
-        (b"1,2,3\n1,\xe9,3\n", None, r"line 2: '1,\\xe9,3': is not UTF-8"),
+        (b"1,2,3\n\xc3\xa9,2,3\n1,\xe9,3\n", None, r"line 3: '1,\\xe9,3': is not UTF-8"),
         (b"1,2,3\n1,4,3,5\n", None, "line 2: '1,4,3,5': expected 3 fields, comma-separated"),
         (b"1,2,3\n1,4\n1,5,3,5\n", None, "line 2: '1,4': expected 3 fields"),
         (b"1,2,3\n1,4 ,3\n", None, "line 2: '1,4 ,3': the id '4 ' is empty, or has blanks"),
