@@ -61,7 +61,8 @@ def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
     for each in given:
         key, _, value = each.partition("=")
         if key not in SETTINGS:
-            raise UserError(f"--read_csv {each}: is not KEY=VALUE with one of {', '.join(SETTINGS)}")
+            keys = ", ".join(SETTINGS)
+            raise UserError(f"--read_csv {each}: is not KEY=VALUE with one of {keys}")
         try:
             settings[key] = SETTINGS[key](value)
         except (LookupError, ValueError) as error:
@@ -147,7 +148,8 @@ def quoted(separator: str, quote: str = '"') -> re.Pattern[str]:
     ends = r"\s" if separator == BLANKS else re.escape(separator)
     inner = f"{quote}\n" if separator == "\t" else quote
     q = re.escape(quote)
-    return re.compile(rf"(?m)(^|{ends}) *{q}(?:[^{re.escape(inner)}]|{q}{q})*+{q}(?={ends}|\r?\n|\Z)")
+    field = rf"{q}(?:[^{re.escape(inner)}]|{q}{q})*+{q}"
+    return re.compile(rf"(?m)(^|{ends}) *{field}(?={ends}|\r?\n|\Z)")
 
 
 def sniff(
@@ -212,6 +214,9 @@ def find_columns(
     """Return the header, if the first line with the fields `names` is one, and the positions of
     the columns."""
     named = [name.strip() for name in columns.split(",")] if columns else []
+    named = named if roles > 2 else named[:roles]
+    if named and len(named) < roles:
+        raise UserError(f"--columns {columns}: must name {joined_names(ROLES[:roles])}")
     if "header" in settings:
         has_header = settings["header"] is not None
     else:

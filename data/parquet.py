@@ -34,9 +34,8 @@ class ParquetFile:
             raise self.unreadable(error) from error
         header = self.file.schema_arrow.names
         if columns:
-            positions = named_positions(
-                path, [name.strip() for name in columns.split(",")], header, len(header)
-            )
+            named = [name.strip() for name in columns.split(",")]
+            positions = named_positions(path, named[: 2 if roles == 2 else 4], header, len(header))
         else:
             positions = known_positions(path, header, roles)
         self.names = [header[i] for i in positions[: 2 if roles == 2 else 4]]

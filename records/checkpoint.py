@@ -1,16 +1,19 @@
 """The last good state of a training, on disk as a whole or not at all."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from config import Config
 from system.errors import UserError
 from system.files import read_json, write_json
 
 VERSION = 1
 FIELDS = {"version": int, "epoch": int, "seconds": float, "metrics": dict, "settings": dict}
+DEFAULTS = json.loads(json.dumps(Config().to_dict()))  # what a version without a setting did
 
 
 class Checkpoint:
@@ -50,7 +53,7 @@ class Checkpoint:
         if not typed or content["version"] != VERSION or content["epoch"] < 1:
             raise UserError(f"{self.path} is no checkpoint of this version: {self.remedy()}")
         for name, value in self.settings.items():
-            saved = content["settings"].get(name)
+            saved = content["settings"].get(name, DEFAULTS.get(name))
             if saved != value:
                 raise UserError(
                     f"{self.path} is of a run with {name} {saved}, not {value}: {self.remedy()}"

@@ -382,11 +382,13 @@ def test_a_parquet_file_is_read(write_parquet):
     "columns, message",
     [
         ({"user": [1, None], "item": [1, 2], "rating": [1, 2]}, "row 2: user is missing"),
-        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("nan")]}, "row 2: the rating nan"),
+        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("nan")]}, "row 2: the rating is missing"),
+        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("inf")]}, "row 2: the rating inf"),
         ({"user": [1.5, 2], "item": [1, 2], "rating": [1, 2]}, "user holds double, no whole"),
         ({"user": [1, 2], "item": [1, 2], "rating": ["1", "2"]}, "rating holds string, no numbers"),
         ({"user": [1, 2], "item": [" a", "b"], "rating": [1, 2]}, "item: the id ' a' is empty, or"),
         ({"who": [1, 2], "item": [1, 2], "rating": [1, 2]}, "does not say which columns"),
+        ({"user": [1, 2], "item": [1, 2], "rating": [1, None]}, "row 2: the rating is missing"),
         ({"user": [1, 1], "item": [2, 2], "rating": [1, 2]}, "row 2: user 1 rates item 2 again"),
     ],
 )

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from config import Config
+from data.blocks import Ids, read
+from data.formats import open_file
 from data_preprocessor import load_ratings
 from system.errors import UserError
 from tests.conftest import triples_of
@@ -196,8 +198,8 @@ def test_utf_8_with_a_damaged_character_is_not_taken_for_latin_1(tmp_path):
         ("1;2;1.000,5\n2;2;4\n", {"read_csv": ("decimal=,", "thousands=.")},
          [(1, 2, 1000.5), (2, 2, 4)]),
         ("1,'a,b',3\n2,c,4\n", {"read_csv": ("quotechar='",)}, [(1, "a,b", 3), (2, "c", 4)]),
-        ("9,a,3\n8,b,4\n", {"read_csv": ("header=0",), "columns": "1,2,3", "rating_scale": (1., 5.)},
-         [(8, "b", 4)]),
+        ("9,a,3\n8,b,4\n7,b,2\n", {"read_csv": ("header=0",), "columns": "1,2,3"},
+         [(8, "b", 4), (7, "b", 2)]),
     ],
 )
 def test_relatives_of_these_kinds_are_read(tmp_path, content, settings, triples):
@@ -258,7 +260,8 @@ def test_mixed_kinds_of_timestamps_are_refused_with_the_line(tmp_path, times, me
 def test_a_test_file_may_have_a_header_of_its_own(tmp_path):
     train = write(tmp_path, "who,what,stars\n1,1,3\n2,1,4\n")
     test = write(tmp_path, "rated;by;of\n3;1;2\n", "b.csv")
-    ratings, _ = load(train, columns="who,what,stars", test_file=str(test), test_columns="by,of,rated")
+    names = dict(columns="who,what,stars", test_columns="by,of,rated")
+    ratings, _ = load(train, test_file=str(test), **names)
     assert triples_of(ratings) == [(1, 1, 3), (2, 1, 4), (1, 2, 3)]
 
 
@@ -270,3 +273,10 @@ def test_a_test_file_may_have_a_header_of_its_own(tmp_path):
 )
 def test_what_pandas_cannot_be_told_is_refused(given, message):
     assert message in refusal(FILES / "decc.csv", read_csv=(given,))
+
+
+def test_pairs_without_ratings_are_found_by_the_same_names(tmp_path):
+    path = write(tmp_path, "x,what,who\n0,1,2\n0,3,4\n")
+    users, items = Ids(), Ids()
+    read(open_file(path, "who,what,stars", roles=2), users, items)
+    assert (list(users.codes), list(items.codes)) == ([2, 4], [1, 3])

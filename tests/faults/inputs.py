@@ -249,7 +249,7 @@ def is_rating(pattern: str, text: str) -> bool:
     if pattern:
         return bool(re.fullmatch(pattern, text, re.ASCII))
     with contextlib.suppress(ValueError):
-        return abs(float(text)) <= np.finfo(np.float32).max
+        return abs(float(text)) <= float(np.finfo(np.float32).max)
     return False
 
 
