@@ -21,6 +21,10 @@ NOT_NEGATIVE: Check = (lambda x: 0 <= x < math.inf, "0 or more")
 POSITIVE: Check = (lambda x: 0 < x < math.inf, "greater than 0")
 FRACTION: Check = (lambda x: 0 < x < 1, "between 0 and 1, both excluded")
 RATE: Check = (lambda x: 0 < x <= 1, "greater than 0 and at most 1")
+COLUMNS: Check = (
+    lambda x: len(set(names := [name.strip() for name in x.split(",")])) == len(names) in (3, 4)
+    and all(names), "three or four different names or numbers, with commas between them",
+)
 PLAIN_NAME: Check = (
     lambda x: x not in (".", "..") and x.isprintable() and not set(x) & set("/\\:")
     and 0 < len(x.encode()) <= 200,
@@ -136,8 +140,24 @@ class Config:
         None, "data", "user, item, rating and perhaps timestamp of a file: names of its header, or "
         "positions from 1, as in userId,movieId,rating (default: what its header says, or the "
         "first)",
-        (lambda x: len(set(x.split(","))) == len(x.split(",")) in (3, 4) and all(x.split(",")),
-         "three or four different names or numbers, with commas between them"),
+        COLUMNS,
+    )
+    test_columns: str | None = flag(
+        None, "data", "the same of --test_file (default: as --columns)", COLUMNS
+    )
+    read_csv: tuple[str, ...] = flag(
+        (), "data", "what pandas.read_csv is to be told of a file where its first lines do not "
+        "show it, as KEY=VALUE: sep, decimal, thousands, encoding, quotechar, quoting, comment, "
+        "header, skiprows, skipinitialspace",
+        (lambda x: all("=" in each for each in x), "KEY=VALUE, as in sep=; or decimal=,"),
+    )
+    duplicates: str = flag(
+        "refuse", "data", "which rating counts where a user rates an item more than once in a file "
+        "of your own", choices=("refuse", "first", "last", "mean")
+    )
+    no_rating: tuple[str, ...] = flag(
+        (), "data", "ratings that mean none and are left out: numbers, and NaN for missing ones, "
+        "as in -1 NaN"
     )
     rating_scale: tuple[float, ...] = flag(
         (), "data", "lowest and highest rating there can be, if they are not the dataset's",

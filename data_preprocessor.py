@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from config import Config
-from data.blocks import Columns, Ids, RatingsFile, read
+from data.blocks import ALL, Columns, Ids, RatingsFile, Rules, read
 from data.datasets import DATASETS, Dataset, fetch
 from data.delimited import DelimitedFile
 from data.formats import open_file
 from data.netflix import NetflixFile
-from data.ratings import RatingMatrix, Ratings, Split, index_ratings
+from data.ratings import RatingMatrix, Ratings, Split, index_ratings, rounded
 from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from system.errors import UserError, printable
 from system.random_streams import random_stream
@@ -94,10 +94,15 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     files = [file]
     if config.test_file:
         files.append(given_file(config, "test_file", log))
-    if name not in DATASETS:
+    duplicates = [config.duplicates] * len(files)
+    if name in DATASETS:
+        duplicates[0] = ""
+    else:
         name = plain_name(name)
-    train_ratio = config.train_ratio if config.split == "time" else None
-    return replace(read_ratings(name, files, scale, train_ratio), mapped=config.map_scale)
+    rules = Rules(scale, config.split == "time", config.no_rating)
+    ratio = config.train_ratio if rules.with_times else None
+    ratings = read_ratings(name, files, rules, ratio, duplicates, log)
+    return replace(ratings, mapped=config.map_scale)
 
 
 def synthetic(config: Config) -> Ratings:
@@ -166,7 +171,8 @@ def given_file(config: Config, flag: str, log: Callable[[str], None]) -> Ratings
             f"{name} is no file, and no dataset of that name is known: name a file (or its folder "
             f"with --data_dir), or one of {', '.join(DATASETS)}, synthetic"
         )
-    file = open_file(path, config.columns)
+    columns = config.test_columns if flag == "test_file" else None
+    file = open_file(path, columns or config.columns, config.read_csv)
     log(printable(f"Data file {file}"))
     return file
 
@@ -203,39 +209,44 @@ def read_ml_1m(path: str | Path) -> Ratings:
     """Read a MovieLens-1M `ratings.dat`. Raises UserError that names the file, the line and what
     is wrong with it."""
     dataset = DATASETS["ml-1m"]
-    return read_ratings("ml-1m", [DelimitedFile(Path(path), dataset.layout)], dataset.scale)
+    return read_ratings("ml-1m", [DelimitedFile(Path(path), dataset.layout)], Rules(dataset.scale))
 
 
 def read_ratings(
-    name: str, files: Sequence[RatingsFile], scale: tuple[float, float] | None = None,
-    train_ratio: float | None = None,
+    name: str, files: Sequence[RatingsFile], rules: Rules = ALL, train_ratio: float | None = None,
+    duplicates: Sequence[str] = ("",), log: Callable[[str], None] = print,
 ) -> Ratings:
     """The ratings in `files`: a second one holds the test ratings, and with `train_ratio` they are
-    those after that share of the ratings by time. The scale is that of the data if not given.
+    those after that share of the ratings by time. The scale is that of the data if `rules` give
+    none. `duplicates`: what each file's pairs that stand twice mean; "" is "refuse", and refuses
+    lines that are alike, too. `log` is told what was left out.
 
     Raises UserError for malformed files, a pair that stands twice, ratings that are all alike, and
     timestamps that are.
     """
     users, items = Ids(), Ids()
-    parts = [read(file, users, items, scale, train_ratio is not None) for file in files]
+    parts = [
+        single(file, read(file, users, items, rules), users, items, mode, log)
+        for file, mode in zip(files, duplicates, strict=True)
+    ]
     held_out = None
     if len(parts) > 1:
         held_out = np.repeat([False, True], [len(part.values) for part in parts])
+        refuse_both(files, parts, users, items)
     if train_ratio is not None:
         held_out = latest(files[0].path, parts[0].times, train_ratio)
     lowest, highest = (pick(part.scale[i] for part in parts) for i, pick in enumerate((min, max)))
-    if scale is None and lowest == highest:
+    if rules.scale is None and lowest == highest:
         raise UserError(
             f"{files[0].path}: every rating is {lowest:g}, which says no scale: give one with "
             "--rating_scale LOW HIGH"
         )
     (user_ids, user_ranks), (item_ids, item_ranks) = users.ranked(), items.ranked()
-    ratings = Ratings(
+    scale = rules.scale or (lowest, highest)
+    return Ratings(
         name, user_ranks[joined(parts, "users")], item_ranks[joined(parts, "items")],
-        joined(parts, "values"), user_ids, item_ids, scale or (lowest, highest), held_out,
+        rounded(joined(parts, "values"), scale), user_ids, item_ids, scale, held_out,
     )
-    refuse_duplicates(files, len(parts[0].values), ratings)
-    return ratings
 
 
 def joined(parts: Sequence[Columns], column: str) -> np.ndarray:
@@ -255,28 +266,81 @@ def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
     return held_out
 
 
-def refuse_duplicates(files: Sequence[RatingsFile], num_first: int, ratings: Ratings) -> None:
-    """Raise UserError if a (user, item) pair stands twice in `files`, of which the first has
-    `num_first` ratings."""
-    pairs = ratings.users.astype(np.int64) * ratings.num_items + ratings.items
+def pairs_of(part: Columns, num_items: int) -> np.ndarray:
+    """A number for each (user, item) pair, int64 [ratings]."""
+    return part.users.astype(np.int64) * num_items + part.items
+
+
+def single(
+    file: RatingsFile, part: Columns, users: Ids, items: Ids, duplicates: str,
+    log: Callable[[str], None],
+) -> Columns:
+    """The ratings of a file with every pair once, in its order; `log` is told what is left out.
+    Raises UserError for pairs that stand twice, if `duplicates` does not say which counts."""
+    told, num_items = printable(f"Data file {file.path.name}: "), len(items.codes)
+    if len(part.left_out):
+        total = len(part.left_out) + len(part.values)
+        log(f"{told}{len(part.left_out):,} of {total:,} ratings left out, by --no_rating")
+    pairs = pairs_of(part, num_items)
     pairs.sort()
     if not np.any(pairs[1:] == pairs[:-1]):
-        return
-    pairs = ratings.users.astype(np.int64) * ratings.num_items + ratings.items
-    second = int(pd.Series(pairs).duplicated().argmax())
-    first = int((pairs == pairs[second]).argmax())
-    user = ratings.user_ids[ratings.users[second]]
-    item = ratings.item_ids[ratings.items[second]]
-    if first < num_first <= second:
-        raise UserError(
-            f"{files[1].locate(second - num_first)}: user {user} rates item {item}, as in "
-            f"{files[0].locate(first)}: a rating is for training or for testing, so remove one"
-        )
-    file, before = (files[0], 0) if second < num_first else (files[1], num_first)
-    there, here = file.locate(first - before), file.locate(second - before)
+        return part
+    times = np.zeros(len(pairs)) if part.times is None else part.times
+    table = pd.DataFrame({"pair": pairs_of(part, num_items), "value": part.values, "time": times})
+    if duplicates:
+        alike = table.duplicated()
+        table = table[~alike]
+        if alike.any():
+            log(f"{told}{alike.sum():,} ratings stand twice, alike in all that is read: read once")
+    again = table.duplicated("pair")
+    if again.any() and duplicates in ("", "refuse"):
+        refuse_pair(file, part, table["pair"], (users, items), bool(duplicates))
+    if again.any():
+        log(f"{told}{again.sum():,} ratings of a pair that has one: --duplicates {duplicates}")
+    if duplicates == "mean":
+        means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
+        table = table.assign(value=means)
+    table = table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
+    return part.take(table.index.to_numpy(), table["value"].to_numpy())
+
+
+def refuse_pair(
+    file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids], flag: bool
+) -> None:
+    """Raise UserError that names the first of `pairs` that stands twice, and how many do; and with
+    `flag`, what decides."""
+    again = pairs.duplicated()
+    second = int(again.idxmax())
+    first = int((pairs == pairs[second]).idxmax())
+    there, here = file.locate(part.row(first)), file.locate(part.row(second))
     path, _, line = there.rpartition(", ")
     there = line if here.startswith(f"{path}, ") else there
+    number, remedy = pairs[again].nunique(), "remove one of the two lines"
+    if flag:
+        remedy += ", or choose which counts with --duplicates first, last or mean"
+    total = f"; {number:,} pairs stand more than once" if number > 1 else ""
     raise UserError(
-        f"{here}: user {user} rates item {item} again (first on {there}): remove one of the two "
-        "lines"
+        f"{here}: {rates(part, second, ids)} again (first on {there}{total}): {remedy}"
     )
+
+
+def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
+    user, item = list(ids[0].codes)[part.users[index]], list(ids[1].codes)[part.items[index]]
+    return f"user {user} rates item {item}"
+
+
+def refuse_both(
+    files: Sequence[RatingsFile], parts: Sequence[Columns], users: Ids, items: Ids
+) -> None:
+    """Raise UserError if a pair stands in both files."""
+    first, second = (pairs_of(part, len(items.codes)) for part in parts)
+    both = np.isin(second, first)
+    if both.any():
+        index = int(both.argmax())
+        here = files[1].locate(parts[1].row(index))
+        there = files[0].locate(parts[0].row(int((first == second[index]).argmax())))
+        total = f"; {both.sum():,} pairs stand in both" if both.sum() > 1 else ""
+        raise UserError(
+            f"{here}: {rates(parts[1], index, (users, items))}, as in {there}{total}: a rating is "
+            "for training or for testing, so remove one"
+        )

@@ -7,11 +7,13 @@
     python recommend.py results/<run> --ratings new.csv --user 7  # with new ratings, not retrained
     python recommend.py results/<run>/export --item 1             # from an export, without ratings
 
-What a user has rated is left out. Ids are those of the ratings' file. CSV files have a header line.
+What a user has rated is left out. Ids are those of the ratings' file. What is read may be
+whatever main.py reads.
 Exit codes: 0 done, 2 unusable input, 130 ended by Ctrl-C.
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,10 @@ import pandas as pd
 
 from command_line import Parser
 from config import Config
+from data.blocks import Ids, Rules, read
+from data.formats import open_file
 from data.titles import read_titles
+from data_preprocessor import single
 from records.progress import Progress, print_line
 from serving.npz import NAME, npz_dataset, read_npz
 from serving.recommender import Recommender, predict, recommend, similar, top
@@ -63,6 +68,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--ratings", metavar="CSV", help="take in the new ratings in this file's columns user, "
         "item and rating, of new or known users and items, without training again",
     )
+    for name, settings in (("columns", {}), ("read_csv", {"nargs": "+", "default": ()})):
+        parser.add_argument(f"--{name}", **settings, help="of --predict or --ratings, as for "
+                            "main.py (default: the run's own)")
     parser.add_argument("--data_dir", metavar="FOLDER", help="of the ratings, as for main.py")
     parser.add_argument("--output", metavar="FILE", help="write to this new file, as CSV")
     parser.add_argument("--json", action="store_true", help="print (or write) JSON")
@@ -80,16 +88,15 @@ def answer(given: argparse.Namespace) -> None:
         refuse_existing(given.all)
     if given.output:
         refuse_existing(given.output)
-    recommender = open_recommender(given.run, given.data_dir, given.ratings)
+    recommender, config = open_recommender(given)
     unfiltered = recommender.rated is None and (given.user is not None or given.all)
     if unfiltered:
         warn("An export holds no ratings: what a user has rated is not left out.")
     if given.all:
         write_top(recommender, given.n, given.all)
     elif given.predict:
-        pairs = read_table(given.predict, ("user", "item"))
-        users = as_ids(pairs["user"], recommender.user_ids, given.predict)
-        items = as_ids(pairs["item"], recommender.item_ids, given.predict)
+        ids = recommender.user_ids, recommender.item_ids
+        users, items, _ = read_file(given.predict, given, config, *ids)
         table = predict(recommender, users, items)
         cold = int(((table["user_ratings"] == 0) | (table["item_ratings"] == 0)).sum())
         if cold:
@@ -97,105 +104,88 @@ def answer(given: argparse.Namespace) -> None:
                  "ratings: predicted by what is known, or 3, as when the run was scored.")
         print_table(table, given, index=False)
     elif given.user is not None:
-        user = as_ids(pd.Series([given.user]), recommender.user_ids, "--user")[0]
+        user = as_id(given.user, recommender.user_ids, "--user")
         table = recommend(recommender, user, given.n)
         known = recommender.user_ratings[recommender.user(user)]
         heading = f"For user {user}, from {known:,} training ratings:"
         print_table(table, given, heading)
     else:
-        item = as_ids(pd.Series([given.item]), recommender.item_ids, "--item")[0]
+        item = as_id(given.item, recommender.item_ids, "--item")
         table = similar(recommender, item, given.n)
         title = recommender.titles.get(str(item), f"item {item}")
         heading = f"Like {title}, by {recommender.item_ratings[recommender.item(item)]:,} ratings:"
         print_table(table, given, heading)
 
 
-def open_recommender(run: str, data_dir: str | None, ratings: str | None) -> Recommender:
-    """The recommender of a run folder, with the new `ratings` taken in, or of an export."""
-    path = Path(run) / NAME if (Path(run) / NAME).is_file() else Path(run)
+def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
+    """The recommender of a run folder, with the new `--ratings` taken in, or of an export, and the
+    run's settings, which an export does not hold."""
+    run, data_dir = Path(given.run), given.data_dir
+    path = run / NAME if (run / NAME).is_file() else run
     folder = Config(data_dir=data_dir).ratings_folder()
     if path.is_file():
-        if ratings:
+        if given.ratings:
             raise UserError(f"--ratings needs the run's own ratings, which {path} does not hold: "
                             "name the run folder")
         recommender = read_npz(path)
-        titles = read_titles(npz_dataset(path), folder)
-        return recommender.titled(titles)
+        return recommender.titled(read_titles(npz_dataset(path), folder)), Config()
     start_tensorflow()
     from serving.finished_run import read_run
     from serving.fold_in import fold_in
 
     finished = read_run(run, data_dir)
-    if ratings:
-        known, table = finished.ratings, read_table(ratings, ("user", "item", "rating"))
-        users = as_ids(table["user"], known.user_ids, ratings)
-        items = as_ids(table["item"], known.item_ids, ratings)
-        values = as_ratings(table["rating"], known.scale, ratings)
-        refuse_repeated(table, ratings)
-        finished = fold_in(finished, users, items, values)
-    return finished.recommender(read_titles(finished.ratings.name, folder))
+    if given.ratings:
+        known = finished.ratings
+        new = read_file(
+            given.ratings, given, finished.config, known.user_ids, known.item_ids, known.scale
+        )
+        finished = fold_in(finished, *new)
+    titles = read_titles(finished.ratings.name, folder)
+    return finished.recommender(titles), finished.config
 
 
-def read_table(path: str, columns: Sequence[str]) -> pd.DataFrame:
-    """The named columns of a CSV file with a header, as text; its index counts lines.
+def read_file(
+    path: str, given: argparse.Namespace, config: Config, user_ids: np.ndarray,
+    item_ids: np.ndarray, scale: tuple[float, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The users and items in a file, ids of the kind of those given, and its ratings, if there is a
+    `scale`: read as the run's own file was, by the same names if it has them.
 
     Raises UserError that names the file, the line and what is wrong.
     """
+    roles, read_csv = 2 if scale is None else 3, given.read_csv or config.read_csv
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""],
-                            skipinitialspace=True, skip_blank_lines=False)
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
-    except pd.errors.EmptyDataError as error:
-        raise UserError(f"{path} is empty: expected a header line with {names(columns)}") from error
-    except ValueError as error:  # also of the encoding, and pandas' own
-        raise UserError(f"{path} is no CSV file: {str(error).strip()}") from error
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise UserError(f"{path} has no column {missing[0]}: its header must name {names(columns)}")
-    table.index += 2  # the first line is the header
-    table = table[list(columns)].dropna(how="all")  # lines with nothing in them
-    if table.empty:
-        raise UserError(f"{path} has no line after its header")
-    for name in columns:
-        refuse(table[name].isna(), path, f"no {name}")
-    return table
+        file = open_file(Path(path), given.columns or config.columns, read_csv, roles)
+    except UserError:
+        if given.columns or not config.columns:
+            raise
+        file = open_file(Path(path), None, read_csv, roles)
+    users, items = Ids(), Ids()
+    part = read(file, users, items, Rules(scale, no_rating=config.no_rating))
+    if scale is not None:
+        part = single(file, part, users, items, config.duplicates, warn)
+    columns = []
+    for codes, ids, known in ((part.users, users, user_ids), (part.items, items, item_ids)):
+        texts = np.array(list(ids.codes), object)
+        wrong = np.array([type(one) is not int for one in texts])[codes]
+        if known.dtype.kind not in "iu":
+            columns.append(np.array([str(one) for one in texts], object)[codes])
+        elif wrong.any():
+            index = int(wrong.argmax())
+            raise UserError(f"{file.locate(part.row(index))}: ids are whole numbers here, and not "
+                            f"{texts[codes[index]][:80]!r}")
+        else:
+            columns.append(texts.astype(np.int64)[codes])
+    return columns[0], columns[1], part.values
 
 
-def as_ids(texts: pd.Series, ids: np.ndarray, where: str) -> np.ndarray:
-    """`texts` as ids of the kind that `ids` are; UserError for what cannot be one."""
+def as_id(text: str, ids: np.ndarray, flag: str) -> int | str:
+    """`text` as an id of the kind that `ids` are; UserError if it cannot be one."""
     if ids.dtype.kind not in "iu":
-        return texts.to_numpy(object)
-    wrong = ~texts.str.fullmatch(WHOLE_NUMBER)
-    if where.startswith("--") and wrong.any():
-        raise UserError(f"{where} {texts.iloc[0]!r}: ids are whole numbers here")
-    refuse(wrong, where, "ids are whole numbers here, and not", texts)
-    return texts.astype(np.int64).to_numpy()
-
-
-def as_ratings(texts: pd.Series, scale: tuple[float, float], path: str) -> np.ndarray:
-    values = pd.to_numeric(texts, errors="coerce")
-    wrong = ~((values >= scale[0]) & (values <= scale[1]))
-    refuse(wrong, path, f"ratings are {scale[0]:g} to {scale[1]:g}, and not", texts)
-    return values.to_numpy(np.float32)
-
-
-def refuse_repeated(table: pd.DataFrame, path: str) -> None:
-    refuse(table.duplicated(["user", "item"]), path, "this user rates this item again")
-
-
-def refuse(
-    wrong: pd.Series, path: str, what: str, texts: pd.Series | None = None
-) -> None:
-    """Raise UserError for the first line that is `wrong`, if there is one."""
-    if wrong.any():
-        line = wrong.idxmax()
-        shown = "" if texts is None else f" {texts[line][:80]!r}"
-        raise UserError(f"{path}, line {line}: {what}{shown}")
-
-
-def names(columns: Sequence[str]) -> str:
-    return f"{', '.join(columns[:-1])} and {columns[-1]}"
+        return text
+    if not re.fullmatch(WHOLE_NUMBER, text):
+        raise UserError(f"{flag} {text!r}: ids are whole numbers here")
+    return int(text)
 
 
 def write_top(recommender: Recommender, n: int, path: str) -> None:

@@ -66,7 +66,9 @@ def layout(separator: str, rating: re.Pattern[str], *header: str) -> Layout:
     names = separator.join(header or ("UserID", "MovieID", "Rating", "Timestamp"))
     numbers = "whole numbers, the rating 1 to 5" if rating is STARS else "the rating 0.5 to 5"
     expected = f"expected {names}, {numbers}".replace("\t", " tab ")
-    return Layout(separator, 4, (0, 1, 2, 3), header, expected, rating)
+    return Layout(
+        separator, 4, (0, 1, 2, 3), header, expected, rating, skipped=int(bool(header))
+    )
 
 
 CSV = layout(",", HALF_STARS, "userId", "movieId", "rating", "timestamp")

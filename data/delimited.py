@@ -1,32 +1,35 @@
-"""Delimited text: a rating a line, between separators."""
+"""Delimited text: a rating a line, between separators, parsed by pandas."""
 
-from collections.abc import Iterator, Sequence
+import csv
+import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from data.blocks import (
-    CONTROL,
-    PUBLISHED,
-    WHOLE_TIME,
+    MISSING,
     Block,
-    Scale,
-    decoded,
-    distinct,
-    field_bounds,
+    BlockIds,
+    Rules,
+    check_text,
     open_text,
     parse_id,
     parse_times,
     shown,
     text_blocks,
-    text_lines,
-    unix_lines,
-    whole_numbers,
-    without_end,
 )
-from data.layouts import MAX_LINE, Layout
+from data.layouts import BLANKS, MAX_LINE, Layout, count
 from system.errors import UserError
+
+PUBLISHED = b"0123456789.-"  # the characters of MovieLens' fields
+LARGEST_ID = 10**18 - 1  # that is a number
+LARGEST_RATING = float(np.finfo(np.float32).max)
+UNIT = "\x1f"  # stands for a separator of several characters, which pandas' C engine lacks
+UNUSED = "S1"  # the type of a column that is not needed: its first byte
 
 
 class DelimitedFile:
@@ -38,129 +41,216 @@ class DelimitedFile:
     def __str__(self) -> str:
         return f"{self.path.name}: {self.layout}"
 
-    def blocks(self, scale: Scale | None, with_times: bool) -> Iterator[Block]:
+    def texts(self) -> Iterator[str]:
+        """Yield the lines after the header, many at a time."""
+        with open_text(self.path, self.layout.encoding) as file:
+            for _ in range(self.layout.skipped):
+                file.readline(MAX_LINE)
+            yield from text_blocks(file, self.layout.quotechar)
+
+    def blocks(self, rules: Rules) -> Iterator[Block]:
         """Yield the ratings, some lines at a time. Raise ValueError where a line is malformed."""
-        self.check_times(with_times)
-        with open_text(self.path) as file:
-            if self.layout.header:
-                self.check_header(file.readline(MAX_LINE))
-            kinds: set[bool] = set()
-            for text in text_blocks(file):
-                yield self.parse(text, scale, with_times, kinds)
-
-    def parse(
-        self, text: bytes, scale: Scale | None, with_times: bool, kinds: set[bool]
-    ) -> Block:
-        """Return the ratings of some lines; `kinds` as in `check_line`."""
-        text, layout, fields = unix_lines(text), self.layout, []
-        if not text.isascii():
-            text.decode()
-        separator = layout.separator.encode()
-        if layout.published and text.translate(None, PUBLISHED + separator + b'"\n'):
-            raise ValueError("not the published format's characters")
-        positions = layout.positions[: 4 if with_times else 3]
-        if b'"' in text or separator == b"::" and b":::" in text:  # rare, so slowly
-            rows = [self.checked(line) for line in text.removesuffix(b"\n").split(b"\n")]
-            for row in rows:
-                self.check_published(row)
-            for i in positions:
-                codes, texts = pd.factorize(np.array([row[i] for row in rows], object))
-                fields.append((codes, texts.tolist()))
-        else:
-            starts, ends = field_bounds(text, separator, layout.width)
-            if separator == b"::" and layout.published and text.count(b":") != 6 * len(ends):
-                raise ValueError("a colon within a field")
-            for codes, texts in (distinct(text, starts[:, i], ends[:, i]) for i in positions):
-                numbers = whole_numbers(texts) if len(fields) < 2 else None
-                fields.append((codes, decoded(texts) if numbers is None else numbers))
-        users, items = (
-            (codes, ids if isinstance(ids, np.ndarray) else self.parse_ids(ids))
-            for codes, ids in fields[:2]
-        )
-        codes, texts = fields[2]
-        values = np.array([self.parse_rating(text, scale) for text in texts])[codes]
-        if not with_times:
-            return Block(users, items, values)
-        codes, texts = fields[3]
-        times = parse_times(texts)[codes]
-        check_kinds(kinds, texts[0])
-        return Block(users, items, values, times)
-
-    def parse_ids(self, texts: Sequence[str]) -> list[int | str]:
-        return [parse_id(text, self.layout.published) for text in texts]
-
-    def parse_rating(self, text: str, scale: Scale | None) -> float:
-        if not self.layout.rating.fullmatch(text):
-            raise ValueError(f"the rating {text[:20]!r} is no number of the format")
-        if scale and not scale[0] <= float(text) <= scale[1]:
-            raise ValueError(
-                f"the rating {text} lies outside the scale {scale[0]:g} to {scale[1]:g}"
-            )
-        return float(text)
-
-    def check_times(self, with_times: bool) -> None:
-        if with_times and len(self.layout.positions) < 4:
+        if rules.with_times and len(self.layout.positions) < 4:
             raise UserError(
                 f"{self.path}: --split time needs a column of timestamps: name it as the fourth of "
                 "--columns, or split at random"
             )
+        self.check_header()
+        kinds: dict[str, Any] = {}
+        for text in self.texts():
+            if block := self.parse(text, rules, kinds):
+                yield block
+
+    def check_header(self) -> None:
+        """Raise UserError if the file is a published one without its header."""
+        with open_text(self.path, self.layout.encoding) as file:
+            line = file.readline(MAX_LINE) if self.layout.published else ""
+        names = tuple(name.strip() for name in self.layout.bare(line).split(","))
+        if self.layout.published and self.layout.header and names != self.layout.header:
+            raise line_error(
+                self.path, 1, line, f"expected the header {','.join(self.layout.header)}",
+                self.layout.published,
+            )
+
+    def parse(self, text: str, rules: Rules, kinds: dict[str, Any]) -> Block | None:
+        """Return the ratings of some lines, if there are any. `kinds`: what those before held, as
+        in `parse_times`. Raise ValueError if a line is malformed."""
+        layout, text = self.layout, check_text(text)
+        if layout.comment:
+            text = re.sub(rf"(?m)^{re.escape(layout.comment)}.*\n?", "", text)
+        bare = layout.bare(text)
+        if not layout.published and not bare.strip():
+            return None
+        table, plain = None, self.is_plain(bare)
+        if plain and "texts" not in kinds:
+            try:
+                table = self.table(text, bare, rules.with_times, "int64")
+            except (ValueError, OverflowError):
+                kinds["texts"] = True
+        if table is None:
+            table = self.table(text, bare, rules.with_times, object)
+        rows, (user, item, *others) = table
+        users, items = self.parse_ids(user), self.parse_ids(item)
+        values = self.parse_ratings(others[0], rules) if others else np.zeros(rows)
+        if layout.published and not plain:
+            self.check_published(text, bare, rows)
+        if not rules.with_times:
+            return Block(users, items, values)
+        codes, texts = others[1]
+        return Block(users, items, values, parse_times(texts, kinds)[codes])
+
+    def is_plain(self, bare: str) -> bool:
+        """Return whether no id loses anything when it is read as a number: digits alone stand
+        between the separators, and no 0 before another one."""
+        text, separator = bare.encode(), self.layout.separator.encode()
+        if b"-0" in text or text.translate(None, PUBLISHED + separator + b"\n"):
+            return False
+        if separator == b"::" and text.count(b":") != 2 * text.count(b"::"):
+            return False
+        characters = np.frombuffer(b"\n" + text + b"\n", np.uint8)
+        begins = (characters == ord("\n")) | (characters == separator[-1])
+        zeros = np.flatnonzero(begins[:-2] & (characters[1:-1] == ord("0")))
+        return not np.isin(characters[zeros + 2], list(b"0123456789")).any()
+
+    def table(
+        self, text: str, bare: str, with_times: bool, ids: Any
+    ) -> tuple[int, list[BlockIds]]:
+        """Return how many ratings there are, and the columns that are needed: ids of the type
+        `ids`, and text as which of some texts each is, and these. Raise ValueError if a line has
+        another number of fields, or an id is not of that type."""
+        layout, separator = self.layout, self.layout.separator
+        if len(separator) > 1 and separator != BLANKS:
+            text, separator = text.replace(separator, UNIT), UNIT
+        types: dict[int, Any] = dict.fromkeys(range(layout.width), UNUSED)
+        types |= dict.fromkeys(layout.positions[: 3 + with_times], object)
+        types |= dict.fromkeys(layout.positions[:2], ids)
+        # The first line says how many fields pandas expects; a longer one is an error, and a
+        # shorter one is filled up, so that all have the same if their sum is right.
+        start = bare if layout.published else bare.lstrip(" \n")
+        layout.check_fields(start.partition("\n")[0], 1)
+        try:
+            table = pd.read_csv(
+                io.StringIO(text), sep=separator, header=None, names=range(layout.width),
+                index_col=False, dtype=types, na_filter=False, engine="c",
+                quotechar=layout.quotechar or '"',
+                quoting=csv.QUOTE_MINIMAL if layout.quotechar else csv.QUOTE_NONE,
+                skipinitialspace=layout.skipinitialspace, skip_blank_lines=not layout.published,
+            )
+        except pd.errors.ParserError:
+            raise layout.other_fields() from None
+        layout.check_fields(bare, len(table))
+        columns: list[BlockIds] = []
+        dots = count(bare, ".") if ids is not object else 0
+        for position in layout.positions[: 3 + with_times]:
+            column = table[position].to_numpy()
+            columns.append(pd.factorize(column) if column.dtype == object else column)
+            if dots and column.dtype == object:
+                codes, texts = columns[-1]
+                dots -= int(np.array([text.count(".") for text in texts])[codes].sum())
+        if dots:  # pandas would read an id of 1.0 as 1
+            raise ValueError("an id that is no whole number")
+        return len(table), columns
+
+    def parse_ids(self, ids: BlockIds) -> BlockIds:
+        whole = bool(self.layout.published)
+        if isinstance(ids, np.ndarray):
+            lowest = 0 if whole else -LARGEST_ID
+            if lowest <= ids.min() <= ids.max() <= LARGEST_ID:
+                return ids
+            ids = pd.factorize(ids)
+        return ids[0], [parse_id(str(one), whole) for one in ids[1]]
+
+    def parse_ratings(self, ratings: BlockIds, rules: Rules) -> np.ndarray:
+        missing, (codes, texts) = MISSING | rules.words, ratings
+        values = np.array([self.parse_rating(text, missing) for text in texts])
+        rules.check(values)
+        return values[codes]
+
+    def parse_rating(self, text: str, missing: set[str]) -> float:
+        """Return a rating, nan if it is missing. Raise ValueError if it is no number of the
+        format."""
+        layout = self.layout
+        if layout.rating:
+            value = float(text) if layout.rating.fullmatch(text) else np.inf
+        elif text.strip().lower() in missing:
+            return np.nan
+        else:
+            plain = text.replace(layout.thousands, "") if layout.thousands else text
+            try:
+                value = float(plain.replace(layout.decimal, "."))
+            except ValueError:
+                value = np.inf
+        if not abs(value) <= LARGEST_RATING:
+            raise ValueError(f"the rating {text[:20]!r} is no number of the format")
+        return value
+
+    def check_published(self, text: str, bare: str, rows: int) -> None:
+        """Raise ValueError if a field has another character than MovieLens' numbers."""
+        separator = self.layout.separator
+        allowed = PUBLISHED + separator.encode() + b'"\n'
+        if text.encode().translate(None, allowed):
+            raise ValueError("a field that is no number")
+        if separator == "::" and bare.count(":") != 2 * bare.count("::"):
+            raise ValueError("a colon within a field")
+        if text is not bare:
+            if bare.count("\n") != text.count("\n"):
+                raise ValueError("a field that is no number")
+            self.layout.check_fields(text, rows)
+
+    def records(self, text: str) -> list[str]:
+        """Return lines one by one, those together that a quoted field spans."""
+        records, quote = [""], self.layout.quotechar
+        for line in io.StringIO(text, newline="\n"):
+            if quote and records[-1].count(quote) % 2:
+                records[-1] += line
+            else:
+                records.append(line)
+        return records[1:]
 
     def locate(self, row: int) -> str:
-        return f"{self.path}, line {row + 1 + bool(self.layout.header)}"
+        """Return where a rating stands; slow: the file is read again."""
+        comment, number = self.layout.comment, self.layout.skipped + 1
+        for text in self.texts():
+            for record in self.records(text):
+                if record.strip() and not (comment and record.startswith(comment)):
+                    if row == 0:
+                        return f"{self.path}, line {number}"
+                    row -= 1
+                number += record.count("\n")
+        raise IndexError(row)
 
-    def malformed(self, scale: Scale | None, with_times: bool, error: Exception) -> UserError:
-        """Return the error that names the first malformed line; slow, and only then run."""
-        kinds = set()
-        for number, line in enumerate(text_lines(self.path), start=1):
+    def malformed(self, rules: Rules, error: Exception) -> UserError:
+        """Return the error that names the first malformed line; slow: of the lines that cannot be
+        parsed together, the fewest from the first on are found."""
+        kinds: dict[str, Any] = {}
+        number = self.layout.skipped + 1
+        for text in self.texts():
+            before = dict(kinds)
             try:
-                if number == 1 and self.layout.header:
-                    self.check_header(line)
-                else:
-                    self.check_line(line, scale, with_times, kinds)
-            except ValueError as reason:
-                if isinstance(reason, UnicodeDecodeError):
-                    reason = "is not UTF-8"
-                remedy = self.layout.published or "correct or remove the line"
-                return UserError(f"{self.path}, line {number}: {shown(line)}: {reason}: {remedy}")
+                self.parse(text, rules, kinds)
+            except ValueError:
+                records, low = self.records(text), 0
+                high, reason = len(records), None
+                while low < high:
+                    middle = (low + high) // 2
+                    try:
+                        self.parse("".join(records[: middle + 1]), rules, dict(before))
+                        low = middle + 1
+                    except ValueError as found:
+                        high, reason = middle, found
+                number += sum(record.count("\n") for record in records[:high])
+                return line_error(self.path, number, records[high], reason or error,
+                                  self.layout.published)
+            number += text.count("\n")
         return UserError(f"{self.path} is not {self.layout}: {error}"[:500])
 
-    def check_header(self, line: bytes) -> None:
-        """Raise ValueError if `line` is not the header."""
-        fields = self.checked(without_end(line))
-        if tuple(field.strip() for field in fields) != self.layout.header:
-            raise ValueError(f"expected the header {','.join(self.layout.header)}")
 
-    def check_line(
-        self, line: bytes, scale: Scale | None, with_times: bool, kinds: set[bool]
-    ) -> None:
-        """Raise ValueError if `line` is malformed; `kinds` are those of the timestamps so far."""
-        fields = self.checked(without_end(line))
-        user, item, rating, *time = (fields[i] for i in self.layout.positions)
-        self.parse_ids([user, item])
-        self.parse_rating(rating, scale)
-        if with_times:
-            parse_times(time)
-            check_kinds(kinds, time[0])
-        self.check_published(fields)
-
-    def check_published(self, fields: Sequence[str]) -> None:
-        """Raise ValueError if the file is MovieLens' and a field has another character than its."""
-        if self.layout.published and "".join(fields).encode().translate(None, PUBLISHED):
-            raise ValueError("a field that is no number")
-
-    def checked(self, line: bytes) -> list[str]:
-        """Return the fields of a line without its end. Raise ValueError if it has not those of the
-        layout."""
-        if len(line) >= MAX_LINE:
-            raise ValueError(f"more than {MAX_LINE} bytes")
-        if any(character in line for character in CONTROL):
-            raise ValueError("a control character")
-        fields = self.layout.split(line.decode())
-        return fields
-
-
-def check_kinds(kinds: set[bool], time: str) -> None:
-    """Raise ValueError if not all timestamps are numbers, nor all dates: `kinds` so far."""
-    kinds.add(bool(WHOLE_TIME.fullmatch(time)))
-    if len(kinds) > 1:
-        raise ValueError("a date among numbers, or the reverse")
+def line_error(
+    path: Path, number: int, line: str, reason: object, published: str = ""
+) -> UserError:
+    """Return the error about a line, with what to do about it."""
+    remedy = published or "correct or remove the line"
+    for word, setting in (("quote", "quoting=3 if quotes are text"), ("UTF-8", "encoding=latin-1")):
+        if word in str(reason) and not published:
+            remedy += f", or try --read_csv {setting}"
+    return UserError(f"{path}, line {number}: {shown(line)}: {reason}: {remedy}")

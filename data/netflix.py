@@ -4,32 +4,21 @@ The data was withdrawn; who has it has `combined_data_1.txt` ... `combined_data_
 `training_set/mv_0000001.txt` ... with a movie each.
 """
 
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from data.blocks import (
-    Block,
-    Scale,
-    decoded,
-    distinct,
-    field_bounds,
-    open_text,
-    parse_id,
-    parse_times,
-    shown,
-    text_blocks,
-    text_lines,
-    unix_lines,
-    whole_numbers,
-)
+from data.blocks import Block, Rules, check_text, open_text, shown, text_blocks
+from data.layouts import MAX_LINE
 from system.errors import UserError
 
-MOVIE_LINE = re.compile(rb"0*(\d{1,18}):(\r?\n|$)")
-RATING_LINE = re.compile(rb"0*(\d{1,18}),([1-5]),(\d{4}-\d\d-\d\d)(\r?\n)?")
+MOVIE_LINE = re.compile(r"0*(\d{1,18}):(\r?\n|$)", re.ASCII)
+RATING_LINE = re.compile(r"0*\d{1,18},[1-5],(\d{4}-\d\d-\d\d)(\r?\n)?", re.ASCII)
+DATE = re.compile(r"(?!0000)\d{4}-\d\d-\d\d", re.ASCII)
 EXPECTED = "expected MovieID:, then lines CustomerID,Rating,YYYY-MM-DD with ratings 1 to 5"
 
 
@@ -42,86 +31,88 @@ class NetflixFile:
     def __str__(self) -> str:
         return f"{self.path.name}: Netflix' format, MovieID: before its CustomerID,Rating,Date"
 
-    def blocks(self, scale: Scale | None, with_times: bool) -> Iterator[Block]:
+    def blocks(self, rules: Rules) -> Iterator[Block]:
         for path in self.paths:
             self.path, movie = path, None
             with open_text(path) as file:
                 for text in text_blocks(file):
-                    block, movie = parse(unix_lines(text), movie, scale, with_times)
+                    block, movie = parse(check_text(text), movie, rules)
                     if block:
                         yield block
 
     def locate(self, row: int) -> str:
         """Return where a rating stands; slow: the files are read again, line by line."""
         for path in self.paths:
-            for number, line in enumerate(text_lines(path), start=1):
+            for number, line in text_lines(path):
                 if not MOVIE_LINE.fullmatch(line):
                     if row == 0:
                         return f"{path}, line {number}"
                     row -= 1
         raise IndexError(row)
 
-    def malformed(self, scale: Scale | None, with_times: bool, error: Exception) -> UserError:
+    def malformed(self, rules: Rules, error: Exception) -> UserError:
         """Return the error that names the first malformed line; slow, and only then run."""
         movie = False
-        for number, line in enumerate(text_lines(self.path), start=1):
+        for number, line in text_lines(self.path):
             movie = movie or bool(MOVIE_LINE.fullmatch(line))
             rating = RATING_LINE.fullmatch(line)
             if not movie or not (rating or MOVIE_LINE.fullmatch(line)):
                 return UserError(f"{self.path}, line {number}: {shown(line)}: {EXPECTED}")
             try:
                 if rating:
-                    parse_times([rating[3].decode()])
-                    if scale and not scale[0] <= int(rating[2]) <= scale[1]:
-                        raise ValueError(f"the rating lies outside the scale {scale}")
+                    parse_dates([rating[1]])
+                    rules.check(np.array([float(line.split(",")[1])]))
             except ValueError as reason:
                 return UserError(f"{self.path}, line {number}: {shown(line)}: {reason}")
         return UserError(f"{self.path}: {error}: {EXPECTED}")
 
 
-def parse(
-    text: bytes, movie: int | None, scale: Scale | None, with_times: bool
-) -> tuple[Block | None, int | None]:
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of `path` and their numbers, one that is too long in pieces."""
+    with open_text(path) as file:
+        yield from enumerate(iter(lambda: file.readline(MAX_LINE), ""), start=1)
+
+
+def parse(text: str, movie: int | None, rules: Rules) -> tuple[Block | None, int | None]:
     """Return the ratings of some lines, the first of them of `movie`, and the movie of the last
     one."""
-    if text.translate(None, b"0123456789,:-\n"):
+    if text.encode().translate(None, b"0123456789,:-\n"):
         raise ValueError("not a rating file's characters")
-    # A movie's line becomes one of a rating of -1 without a date, and one call parses them all.
-    num_movies = text.count(b":\n")
-    text = text.replace(b":\n", b",-1,\n")
-    if b":" in text:
-        raise ValueError("a colon within a line")
-    starts, ends = field_bounds(text, b",", 3)
-    (names, ids), (codes, ratings), (days, dates) = (
-        distinct(text, starts[:, i], ends[:, i]) for i in range(3)
-    )
-    ratings, dates, numbers = decoded(ratings), decoded(dates), whole_numbers(ids)
-    if set(ratings) - {"-1", "1", "2", "3", "4", "5"}:
-        raise ValueError("a rating off the scale")
-    if numbers is None:
-        ids = (text.lstrip("0") or text[:1] for text in decoded(ids))
-        numbers = np.array([parse_id(text, True) for text in ids], np.int64)
-    values = np.array([float(rating) for rating in ratings])[codes]
-    movies = values < 0
+    # A movie's line becomes one of a rating of 0 without a date, and one call parses them all.
+    text = f"\n{text}" if text.endswith("\n") else f"\n{text}\n"
+    num_movies = text.count(":\n")
+    if ":" in text.replace(":\n", "\n") or ",0" in text or "\n-" in text or ",-" in text:
+        raise ValueError("a colon or a minus within a line, or a rating of 0")
+    text = text.replace(":\n", ",0,\n")[1:]
+    if text.count(",") != 2 * text.count("\n"):
+        raise ValueError("a line with another number of fields")
+    types = {0: np.int64, 1: np.int64, 2: object}
+    try:
+        table = pd.read_csv(io.StringIO(text), header=None, names=range(3), index_col=False,
+                            na_filter=False, dtype=types, skip_blank_lines=False)
+    except OverflowError as error:
+        raise ValueError("an id that is too long") from error
+    ids, values = table[0].to_numpy(), table[1].to_numpy(float)
+    movies, (days, dates) = values == 0, pd.factorize(table[2].to_numpy())
     undated = np.array([date == "" for date in dates])[days]
-    if movies.sum() != num_movies or np.any(movies != undated):
-        raise ValueError("a rating of -1, or without a date")
-    times = parse_times([date or "1970-01-01" for date in dates])[days]
+    if ids.max() >= 10**18 or values.max() > 5 or np.any(movies != undated) or (
+        movies.sum() != num_movies
+    ):
+        raise ValueError("a rating off the scale, or without a date")
+    times = parse_dates([date or "1970-01-01" for date in dates])[days]
     of_movie = np.cumsum(movies)  # 0: still the movie of the lines before
-    seen = np.array([movie or 0, *numbers[names[movies]]], np.int64)
-    values = values[~movies]
-    if not len(values):
+    seen = np.array([movie or 0, *ids[movies]], np.int64)
+    if movies.all():
         return None, int(seen[-1])
     if movie is None and of_movie[0] == 0:
         raise ValueError("a rating before the first movie")
-    if scale and not scale[0] <= values.min() <= values.max() <= scale[1]:
-        raise ValueError("a rating off the scale")
-    users, items = occurring(names[~movies], numbers), occurring(of_movie[~movies], seen)
-    block = Block(users, items, values, times[~movies] if with_times else None)
-    return block, int(seen[-1])
+    rules.check(values[~movies])
+    times = times[~movies] if rules.with_times else None
+    return Block(ids[~movies], seen[of_movie[~movies]], values[~movies], times), int(seen[-1])
 
 
-def occurring(positions: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of the ids that occur is at each of the `positions` in `seen`, and these ids."""
-    codes, used = pd.factorize(positions)
-    return codes, seen[used]
+def parse_dates(texts: Sequence[str]) -> np.ndarray:
+    """Return ISO dates as days. Raise ValueError if one is none."""
+    if not all(map(DATE.fullmatch, texts)):
+        raise ValueError("a date that is not YYYY-MM-DD")
+    return np.array(texts, "datetime64[D]").astype(np.int64)

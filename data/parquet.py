@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.blocks import Block, Scale, parse_id
+from data.blocks import Block, BlockIds, Rules, parse_id
 from data.layouts import ROLES, known_positions, named_positions
 from system.errors import UserError
 
@@ -19,7 +19,7 @@ class ParquetFile:
     Raise UserError if it cannot be opened or has no such columns.
     """
 
-    def __init__(self, path: Path, columns: str | None) -> None:
+    def __init__(self, path: Path, columns: str | None, roles: int = 3) -> None:
         try:
             import pyarrow
             from pyarrow import parquet
@@ -34,52 +34,52 @@ class ParquetFile:
             raise self.unreadable(error) from error
         header = self.file.schema_arrow.names
         if columns:
-            positions = named_positions(path, columns.split(","), header, len(header))
+            named = [name.strip() for name in columns.split(",")]
+            positions = named_positions(path, named[: 2 if roles == 2 else 4], header, len(header))
         else:
-            positions = known_positions(path, header)
-        self.names = [header[i] for i in positions]
+            positions = known_positions(path, header, roles)
+        self.names = [header[i] for i in positions[: 2 if roles == 2 else 4]]
 
     def __str__(self) -> str:
         columns = (f"{role} from {name}" for role, name in zip(ROLES, self.names, strict=False))
         return f"{self.path.name}: Parquet, {', '.join(columns)}"
 
-    def blocks(self, scale: Scale | None, with_times: bool) -> Iterator[Block]:
-        if with_times and len(self.names) < 4:
+    def blocks(self, rules: Rules) -> Iterator[Block]:
+        if rules.with_times and len(self.names) < 4:
             raise UserError(
                 f"{self.path}: --split time needs a column of timestamps: name it as the fourth of "
                 "--columns, or split at random"
             )
-        names = self.names[: 4 if with_times else 3]
+        names = self.names[: 4 if rules.with_times else 3]
+        self.row = 0
         try:
             for batch in self.file.iter_batches(ROWS, columns=names):
                 if len(batch):
-                    yield self.parse([batch[name] for name in names], scale)
+                    yield self.parse([batch[name] for name in names], rules)
                 self.row += len(batch)
-        except (self.arrow.ArrowException, OSError) as error:
-            raise self.unreadable(error) from error
-        except UnicodeDecodeError as error:  # the strings of a damaged file
+        except (self.arrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self.unreadable(error) from error
 
-    def parse(self, columns: list, scale: Scale | None) -> Block:
-        for name, column in zip(self.names, columns, strict=False):
-            if column.null_count:
+    def parse(self, columns: list, rules: Rules) -> Block:
+        for number, (name, column) in enumerate(zip(self.names, columns, strict=False)):
+            if number != 2 and column.null_count:
                 row = int(np.argmax(np.asarray(column.is_null())))
                 raise ValueError(f"row {self.row + row + 1}: {name} is missing")
         users, items = map(self.parse_ids, self.names, columns[:2])
+        if len(columns) < 3:
+            return Block(users, items, np.zeros(len(columns[0])))
         values = self.numbers(self.names[2], columns[2])
-        wrong = ~np.isfinite(values)
-        if scale:
-            wrong |= (values < scale[0]) | (values > scale[1])
-        if wrong.any():
-            row = int(wrong.argmax())
-            where = f"scale {scale[0]:g} to {scale[1]:g}" if scale else "numbers"
-            raise ValueError(
-                f"row {self.row + row + 1}: the rating {values[row]} lies outside the {where}"
-            )
-        times = self.times(columns[3]) if len(columns) > 3 else None
-        return Block(users, items, values, times)
+        for row in np.flatnonzero(np.isinf(values))[:1]:
+            raise ValueError(f"row {self.row + row + 1}: the rating {values[row]} is no number")
+        try:
+            rules.check(values)
+        except ValueError as error:
+            low, high = rules.scale
+            row = int(((values < low) | (values > high)).argmax())
+            raise ValueError(f"row {self.row + row + 1}: {error}") from None
+        return Block(users, items, values, self.times(columns[3]) if len(columns) > 3 else None)
 
-    def parse_ids(self, name: str, column: object) -> tuple[np.ndarray, list[int | str]]:
+    def parse_ids(self, name: str, column: object) -> BlockIds:
         types = self.arrow.types
         if types.is_dictionary(column.type):
             column = column.dictionary_decode()
@@ -113,7 +113,7 @@ class ParquetFile:
     def locate(self, row: int) -> str:
         return f"{self.path}, row {row + 1}"
 
-    def malformed(self, scale: Scale | None, with_times: bool, error: Exception) -> UserError:
+    def malformed(self, rules: Rules, error: Exception) -> UserError:
         return UserError(f"{self.path}, {' '.join(str(error).split())[:300]}: correct or remove it")
 
     def unreadable(self, error: Exception) -> UserError:

@@ -13,6 +13,7 @@ from system.files import read_json, write_json
 
 VERSION = 1
 FIELDS = {"version": int, "epoch": int, "seconds": float, "metrics": dict, "settings": dict}
+DEFAULTS = json.loads(json.dumps(Config().to_dict())) | BEFORE  # of a version without a setting
 
 
 class Checkpoint:
@@ -51,9 +52,8 @@ class Checkpoint:
         typed = all(type(content.get(name)) is kind for name, kind in FIELDS.items())
         if not typed or content["version"] != VERSION or content["epoch"] < 1:
             raise UserError(f"{self.path} is no checkpoint of this version: {self.remedy()}")
-        before = json.loads(json.dumps(Config().to_dict())) | BEFORE | content["settings"]
         for name, value in self.settings.items():
-            saved = before.get(name)
+            saved = content["settings"].get(name, DEFAULTS.get(name))
             if saved != value:
                 raise UserError(
                     f"{self.path} is of a run with {name} {saved}, not {value}: {self.remedy()}"

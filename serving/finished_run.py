@@ -91,7 +91,7 @@ def read_run(folder: str | Path, data_dir: str | None = None) -> FinishedRun:
     for _, name, _ in settings:
         if not (path / f"{name}.index").exists():
             raise UserError(f"{path} has no {name}.index: the run did not finish, or was damaged")
-    ratings = load_ratings(config)
+    ratings = load_ratings(config, lambda _: None)
     if ratings.fingerprint != record.get("fingerprint"):
         raise UserError(
             f"the ratings in {config.ratings_folder()} are not those that {path} was trained on "

@@ -35,6 +35,10 @@ DEFAULTS = {
     "map_scale": True,
     "relevant_rating": None,
     "ranked_users": 10_000,
+    "test_columns": None,
+    "read_csv": (),
+    "duplicates": "refuse",
+    "no_rating": (),
     "split": "random",
     "train_ratio": 0.9,
     "validation_ratio": 0.0,
@@ -119,6 +123,10 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
         ("dataset", "some/ratings.csv", "some/ratings.csv"),
         ("columns", "who,what,4", "who,what,4"),
         ("columns", "2,3,1,4", "2,3,1,4"),
+        ("test_columns", "who, what,4", "who, what,4"),
+        ("read_csv", "decimal=,", ("decimal=,",)),
+        ("duplicates", "mean", "mean"),
+        ("no_rating", "-1", ("-1",)),
         ("test_file", "u1.test", "u1.test"),
         ("split", "time", "time"),
         ("cold_rating", "mean", "mean"),
@@ -342,6 +350,10 @@ def test_a_configuration_cannot_be_changed():
         ("split_seed", "-1"),
         ("dataset", ""),
         ("columns", "1,2"),
+        ("columns", "1, 2,2"),
+        ("test_columns", "1,2"),
+        ("read_csv", "sep"),
+        ("duplicates", "median"),
         ("columns", "1,2,2"),
         ("columns", "a,b,"),
         ("columns", "1,2,3,4,5"),
@@ -493,7 +505,7 @@ def test_every_setting_but_the_paths_is_recorded():
     settings = {name: getattr(config, name) for name in recorded}
     assert config.to_dict() == settings
     assert recorded == settings | dict(hidden_neuron=[5, 4], members=["item", "user"], tune=[],
-                                       rating_scale=[])
+                                       rating_scale=[], read_csv=[], no_rating=[])
 
 
 # The learning rate

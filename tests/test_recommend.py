@@ -146,6 +146,21 @@ def test_an_export_answers_without_ratings_and_says_so(made, ask):
     assert "Alien" in ask("--item", 5, "-n", 50, run=export)[1]
 
 
+@pytest.mark.parametrize("export", [False, True])
+def test_pairs_may_stand_in_any_file_that_a_dataset_may_be(made, ask, tmp_path, export):
+    run = made.folder / "export" if export else made.folder
+    (tmp_path / "a.csv").write_text("user,item\n1,2\n8,5\n")
+    expected = ask("--predict", "a.csv", run=run)
+    assert expected[0] == 0 and expected[1].count("\n") == 3
+    for text, flags in (
+        ("1\t2\n8\t5\n", ()), ("userId;movieId;x\n1,0;2,0;y\n8,0;5,0;z\n".replace(",", "."), ()),
+        ("1::2\n8::5\n", ()), ("a|b|c\n9|1|2\n9|8|5\n", ("--columns", "b, c,a")),
+        ("1~2\n8~5\n", ("--read_csv", "sep=~")), ("\n1 2\n8 5\n", ()),
+    ):
+        (tmp_path / "b.txt").write_text(text)
+        assert ask("--predict", "b.txt", *flags, run=run) == expected
+
+
 def test_new_ratings_are_taken_in(made, ask, tmp_path):
     user = made.ratings.user_ids[0]
     (tmp_path / "new.csv").write_text(f"rating,item,user\n4.5,777,{user}\n2,777,8\n")
@@ -159,17 +174,20 @@ def test_new_ratings_are_taken_in(made, ask, tmp_path):
     "content, message",
     [
         ("", "is empty"),
-        ("user,item,rating\n", "no line after its header"),
-        ("user,rating\n1,2\n", "has no column item"),
+        ("user,item,rating\n", "holds no ratings"),
+        ("user,rating\n1,2\n", "line 1: 'user,rating': expected user, item and rating"),
+        ("user,note,rating\n1,2,3\n", "does not say which columns are user, item and rating"),
         ("user,item,rating\n1,2,3\nx,2,3\n", "line 3: ids are whole numbers here, and not 'x'"),
-        ("user,item,rating\n1,2.0,3\n", "line 2: ids are whole numbers here, and not '2.0'"),
-        ("user,item,rating\n1,2,3\n\n1,5,6\n", "line 4: ratings are 1 to 5, and not '6'"),
-        ("user,item,rating\n1,2,nan\n", "line 2: ratings are 1 to 5, and not 'nan'"),
-        ("user,item,rating\n1,2,3\n1,2,4\n", "line 3: this user rates this item again"),
-        ("user,item,rating\n1,,3\n", "line 2: no item"),
-        ("user,item,rating\n1,2\n", "line 2: no rating"),
-        ("user,item,rating\n1,2,3\n1,2,3,4,5\n", "is no CSV file"),
-        ("user,item,rating\n1,2,\xff\n".encode("latin-1"), "is no CSV file"),
+        ("user,item,rating\n1,2.5,3\n", "line 2: ids are whole numbers here, and not '2.5'"),
+        ("user,item,rating\n1,2,3\n\n1,5,6\n", "line 4: '1,5,6': the rating 6 lies outside the "
+         "scale 1 to 5"),
+        ("user,item,rating\n1,2,nan\n", "line 2: the rating is missing"),
+        ("user,item,rating\n1,2,3\n1,2,4\n", "line 3: user 1 rates item 2 again"),
+        ("user,item,rating\n1,,3\n", "line 2: '1,,3': the id '' is empty"),
+        ("user,item,rating\n1,2\n", "line 2: '1,2': expected 3 fields, comma-separated"),
+        ("user,item,rating\n1,2,3\n1,2,3,4,5\n", "line 3: '1,2,3,4,5': expected 3 fields"),
+        ("user,item,rating\n1,2,3,4,5\n", "line 2: '1,2,3,4,5': expected 3 fields"),
+        ("user,item,rating\n1,2,\xff\n".encode("latin-1"), "the rating '\xff' is no number"),
     ],
 )
 def test_a_malformed_file_is_refused(ask, tmp_path, content, message):

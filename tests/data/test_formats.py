@@ -281,14 +281,17 @@ def test_ratings_that_are_all_alike_need_a_scale(write):
         (b"user,item,rating,score\n1,2,3,4\n", None, "does not say which columns are user, item"),
         (b"1,2,3\n", "1,2,4", "--columns 1,2,4: {path} has no such columns; it has numbers 1 to 3"),
         (b"a,b,c\n1,2,3\n", "a,b,d", "--columns a,b,d: {path} has no such columns; it has a, b, c"),
-        (b"\xff\xfe1\0,\0", None, "is UTF-16 text: save it as UTF-8"),
-        (b"1,2,3\n1,\xe9,3\n", None, r"line 2: '1,\\xe9,3': is not UTF-8"),
+        (b"1,2,3\n\xc3\xa9,2,3\n1,\xe9,3\n", None, r"line 3: '1,\\xe9,3': is not UTF-8"),
         (b"1,2,3\n1,4,3,5\n", None, "line 2: '1,4,3,5': expected 3 fields, comma-separated"),
         (b"1,2,3\n1,4\n1,5,3,5\n", None, "line 2: '1,4': expected 3 fields"),
-        (b"1,2,3\n\n", None, "line 2: '': expected 3 fields"),
-        (b"1,2,3\n1, 4,3\n", None, "line 2: '1, 4,3': the id ' 4' is empty, or has blanks"),
+        (b"1,2,3\n1,4 ,3\n", None, "line 2: '1,4 ,3': the id '4 ' is empty, or has blanks"),
         (b"1,2,3\n1,,3\n", None, "line 2: '1,,3': the id '' is empty"),
-        (b"1,2,3\n1,4,1e3\n", None, "the rating '1e3' is no number"),
+        (b"1,2,3\n1,4,1e\n", None, "the rating '1e' is no number"),
+        (b"1,2,3\n1,4,1e999\n", None, "the rating '1e999' is no number"),
+        (b"1,2,3\n1,4,\n1,5,nan\n", None, "line 2: the rating is missing, as are 2 of 3 in all: "
+         "--no_rating NaN leaves them out"),
+        (b"1,2,3,4\n1,2,3\n1,4,3,5,6\n", "1,2,3", "line 2: '1,2,3': expected 4 fields"),
+        (b"1,2,3,4,5\n1,2,3,4\n1,4,3,5\n", "1,2,3", "line 2: '1,2,3,4': expected 5 fields"),
         (b"1,2,3\n1,4,inf\n", None, "the rating 'inf' is no number"),
         (b'1,2,3\n1,"4,3\n', None, "a quote that is not closed"),
         (b'1,2,3\n1,4"5,3\n', None, "a quote that is not closed, or stands within a field"),
@@ -379,11 +382,13 @@ def test_a_parquet_file_is_read(write_parquet):
     "columns, message",
     [
         ({"user": [1, None], "item": [1, 2], "rating": [1, 2]}, "row 2: user is missing"),
-        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("nan")]}, "row 2: the rating nan"),
+        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("nan")]}, "row 2: the rating is"),
+        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("inf")]}, "row 2: the rating inf"),
         ({"user": [1.5, 2], "item": [1, 2], "rating": [1, 2]}, "user holds double, no whole"),
         ({"user": [1, 2], "item": [1, 2], "rating": ["1", "2"]}, "rating holds string, no numbers"),
         ({"user": [1, 2], "item": [" a", "b"], "rating": [1, 2]}, "item: the id ' a' is empty, or"),
         ({"who": [1, 2], "item": [1, 2], "rating": [1, 2]}, "does not say which columns"),
+        ({"user": [1, 2], "item": [1, 2], "rating": [1, None]}, "row 2: the rating is missing"),
         ({"user": [1, 1], "item": [2, 2], "rating": [1, 2]}, "row 2: user 1 rates item 2 again"),
     ],
 )
@@ -499,7 +504,7 @@ def test_a_pair_in_both_files_is_refused(write):
         f"{test}, line 2: user 2 rates item 5, as in {base}, line 3: a rating is for training or "
         "for testing, so remove one"
     )
-    again = write("c.csv", "3,1,3\n3,1,3\n")
+    again = write("c.csv", "3,1,3\n3,1,4\n")
     assert f"{again}, line 2: user 3 rates item 1 again (first on line 1)" in refusal(
         base, test_file=str(again)
     )

@@ -52,7 +52,7 @@ FORMATS = {
     "ml-1m": ("::", "", r"\d", (1, 5)),
     "ml-10m": ("::", "", r"\d(\.[05])?", (0.5, 5)),
     "ml-20m": (",", "userId,movieId,rating,timestamp", r"\d(\.[05])?", (0.5, 5)),
-    "a file": (",", "user,item,rating,note", r"-?\d{1,9}(\.\d{1,9})?", None),
+    "a file": (",", "user,item,rating,note", "", None),
     "netflix": (",", "", "[1-5]", (1, 5)),
 }
 
@@ -199,9 +199,14 @@ def slow(format: str, content: bytes) -> Triples | None:
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     lines = [line.removesuffix(b"\r") for line in lines[:-1]] + [lines[-1]] * (lines[-1] != b"")
     try:
-        texts = [line.decode() for line in lines]
+        content.decode()
+        encoding = "utf-8"
     except UnicodeDecodeError:
-        return None
+        if format != "a file" or not content.decode(errors="ignore").removeprefix(
+            "\ufeff").isascii():
+            return None
+        encoding = "latin-1"
+    texts = [line.decode(encoding) for line in lines]
     if any(len(line) >= 65_536 or set(line) & set(b"\r\0") for line in lines):
         return None
     if format == "netflix":
@@ -217,9 +222,13 @@ def slow(format: str, content: bytes) -> Triples | None:
             del texts[0]
         triples = []
         for text in texts:
+            if format == "a file" and not text.strip():
+                continue
             fields = fields_of(text, separator)
-            if not fields or len(fields) != 4 or not re.fullmatch(rating, fields[2], re.ASCII):
+            if not fields or len(fields) != 4 or not is_rating(rating, fields[2]):
                 return None
+            if format == "a file":
+                fields = [field.lstrip(" ") for field in fields]
             if format == "a file":
                 good = all(0 < len(x) <= 200 and x == x.strip() for x in fields[:2])
             else:
@@ -227,10 +236,21 @@ def slow(format: str, content: bytes) -> Triples | None:
                 good = good and re.fullmatch(r"[0-9.-]*", fields[3])
             if not good or (scale and not scale[0] <= float(fields[2]) <= scale[1]):
                 return None
-            triples.append((fields[0], fields[1], float(np.float32(fields[2]))))
+            triples.append((fields[0], fields[1], float(np.float32(float(fields[2])))))
+    if format == "a file":  # a line that stands twice is read once
+        triples = list(dict.fromkeys(triples))
     if not triples or len({triple[:2] for triple in triples}) < len(triples):
         return None
     return None if not scale and len({value for *_, value in triples}) == 1 else triples
+
+
+def is_rating(pattern: str, text: str) -> bool:
+    """Whether `text` is a published rating, or any number where there is no pattern."""
+    if pattern:
+        return bool(re.fullmatch(pattern, text, re.ASCII))
+    with contextlib.suppress(ValueError):
+        return abs(float(text)) <= float(np.finfo(np.float32).max)
+    return False
 
 
 def is_header(format: str, text: str, separator: str) -> bool:
@@ -313,7 +333,7 @@ def clear(message: str, path: Path) -> bool:
 def triples_of(ratings: Ratings) -> Triples:
     users, items = ratings.user_ids[ratings.users], ratings.item_ids[ratings.items]
     ratings = zip(users, items, ratings.values, strict=True)
-    return [(str(user), str(item), float(value)) for user, item, value in ratings]
+    return [(str(user), str(item), float(np.float32(value))) for user, item, value in ratings]
 
 
 def files(tried: int, folder: Path) -> Iterator[Fault]:

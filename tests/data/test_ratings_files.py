@@ -1,0 +1,283 @@
+"""Small files of ratings as people have them, each of another kind, to the ratings they hold."""
+
+import bz2
+import gzip
+import lzma
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from config import Config
+from data.blocks import Ids, read
+from data.formats import open_file
+from data_preprocessor import load_ratings
+from system.errors import UserError
+from tests.conftest import triples_of
+
+FILES = Path(__file__).resolve().parents[1] / "ratings_files"
+
+
+def load(path, **settings):
+    """The ratings of a file, and what was told."""
+    told = []
+    return load_ratings(Config(dataset=str(path), **settings), told.append), told
+
+
+def refusal(path, **settings):
+    with pytest.raises(UserError) as error:
+        load(path, **settings)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def write(tmp_path, content, name="a.csv"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, settings, ids, told",
+    [
+        ("sci.csv", {}, ("user", "item", "rating"), "a header, user from user"),
+        ("fivedot.csv", {}, ("user", "item", "rating"), "a header, user from user"),
+        ("kuai.csv", {}, ("user_id", "video_id", "watch_ratio"), "rating from watch_ratio"),
+        ("blanks.txt", {"header": None, "sep": r"\s+"}, (0, 1, 2), "separated by blanks, no"),
+        ("food.csv", {}, ("UserId", "ProductId", "Score"), "a header, quotes, user from UserId"),
+        ("us.tsv", {"sep": "\t", "quoting": 3}, ("customer_id", "product_id", "star_rating"),
+         "quotes as text"),
+        ("decc.csv", {"sep": ";", "decimal": ","}, ("userId", "movieId", "rating"),
+         "semicolon-separated, a header, decimal commas"),
+        ("blank1.csv", {}, ("userId", "movieId", "rating"), "empty lines"),
+        ("hsp.csv", {"skipinitialspace": True}, ("userId", "movieId", "rating"),
+         "blanks after separators"),
+        ("excelsep.csv", {"sep": ";", "skiprows": 1}, ("userId", "movieId", "rating"),
+         "Excel's sep=;"),
+        ("r.csv.gz", {}, ("userId", "movieId", "rating"), "compressed"),
+    ],
+)
+def test_a_file_of_each_kind_is_read_as_pandas_reads_it_and_what_was_detected_is_told(
+    name, settings, ids, told
+):
+    ratings, lines = load(FILES / name)
+    table = pd.read_csv(FILES / name, **settings)
+    user, item, rating = (table[column] for column in ids)
+    expected = zip(user, item, rating.astype(np.float32).tolist(), strict=True)
+    read = [(*pair, float(np.float32(value))) for *pair, value in triples_of(ratings)]
+    assert read == list(expected)
+    assert len(lines) == 1 and told in lines[0]
+
+
+@pytest.mark.parametrize("name", ["food.csv", "us.tsv"])
+def test_columns_may_be_named_with_blanks_around_them(name):
+    header = (FILES / name).read_text().split("\n")[0].replace("\t", ",").split(",")
+    chosen = ("UserId", "ProductId", "Score") if name == "food.csv" else (
+        "customer_id", "product_id", "star_rating")
+    assert set(chosen) <= set(header)
+    assert load(FILES / name, columns=" , ".join(chosen))[0].fingerprint == (
+        load(FILES / name)[0].fingerprint)
+
+
+def test_pairs_that_stand_twice_are_refused_with_their_number_and_what_decides():
+    assert refusal(FILES / "dup.csv") == (
+        f"{FILES / 'dup.csv'}, line 521: user 1 rates item 2 again (first on line 2; 2 pairs stand "
+        "more than once): remove one of the two lines, or choose which counts with --duplicates "
+        "first, last or mean"
+    )
+
+
+@pytest.mark.parametrize("by", ["first", "last", "mean"])
+def test_a_flag_says_which_rating_of_a_pair_counts(by):
+    ratings, told = load(FILES / "dup.csv", duplicates=by)
+    table = pd.read_csv(FILES / "dup.csv")
+    if by == "mean":
+        expected = table.groupby(["user", "item"], sort=False)["rating"].mean().reset_index()
+    else:
+        expected = table.drop_duplicates(["user", "item"], keep=by)
+    rows = zip(expected["user"], expected["item"], expected["rating"], strict=True)
+    assert triples_of(ratings) == list(rows) and len(ratings) == 519
+    assert "2 ratings of a pair that has one: --duplicates " + by in told[-1]
+
+
+def test_a_line_that_stands_twice_is_read_once_and_counted():
+    ratings, told = load(FILES / "dup2.csv")
+    assert len(ratings) == 519
+    assert "1 ratings stand twice, alike in all that is read: read once" in told[-1]
+
+
+def test_which_duplicate_counts_may_depend_on_the_time_and_the_split_does(tmp_path):
+    path = write(tmp_path, "1,1,3,10\n2,1,4,20\n1,1,5,30\n3,1,2,15\n")
+    first, _ = load(path, duplicates="first", split="time", train_ratio=0.6)
+    last, _ = load(path, duplicates="last", split="time", train_ratio=0.6)
+    assert [triples_of(x)[int(x.held_out.argmax())] for x in (first, last)] == [
+        (2, 1, 4), (1, 1, 5)]
+
+
+def test_the_same_ids_are_the_same_in_a_test_file_that_writes_them_as_decimals():
+    ratings, _ = load(FILES / "tr_int.csv", test_file=str(FILES / "te_float.csv"))
+    assert (ratings.num_users, ratings.num_items, ratings.held_out.sum()) == (40, 25, 69)
+    assert ratings.user_ids.tolist() == list(range(1, 41))
+
+
+def test_ratings_that_mean_none_are_left_out_and_counted():
+    assert load(FILES / "anime.csv")[0].scale == (-1, 10)
+    ratings, told = load(FILES / "anime.csv", no_rating=("-1",))
+    assert (len(ratings), ratings.scale) == (1595 - 565, (2, 10))
+    assert told[-1] == "Data file anime.csv: 565 of 1,595 ratings left out, by --no_rating"
+    assert len(load(FILES / "anime.csv", no_rating=("-1",), rating_scale=(1.0, 10.0))[0]) == 1030
+
+
+@pytest.mark.parametrize("word", ["NaN", "empty", "NULL"])
+def test_a_missing_rating_is_refused_with_the_number_and_the_flag_that_leaves_them_out(word):
+    assert refusal(FILES / "nan1.csv") == (
+        f"{FILES / 'nan1.csv'}, line 7: the rating is missing, as are 1 of 519 in all: --no_rating "
+        "NaN leaves them out"
+    )
+    ratings, told = load(FILES / "nan1.csv", no_rating=(word,))
+    assert len(ratings) == 518 and "1 of 519 ratings left out" in told[-1]
+
+
+def test_a_table_with_row_numbers_is_read_as_it_is_and_told():
+    ratings, told = load(FILES / "idx2.csv")
+    assert (ratings.num_users, len(ratings), ratings.scale) == (519, 519, (1, 25))
+    assert "user from column 1" in told[0]
+    assert load(FILES / "idx2.csv", columns="2,3,4")[0].num_users == 40
+
+
+# Relatives of these kinds
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, None])
+def test_a_compressed_file_is_read(tmp_path, pack):
+    content = (FILES / "tr_int.csv").read_bytes()
+    path = tmp_path / "packed"
+    if pack:
+        path.write_bytes(pack(content))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("ratings.csv", content)
+    ratings, told = load(path)
+    assert ratings.fingerprint == load(FILES / "tr_int.csv")[0].fingerprint
+    assert "compressed" in told[0]
+    path.write_bytes(path.read_bytes()[:-30])
+    assert "damaged" in refusal(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_told_and_read(tmp_path, encoding):
+    path = write(tmp_path, "user,item,rating\nzoé,1,3\nann,1,4\n".encode(encoding))
+    ratings, told = load(path)
+    assert triples_of(ratings) == [("zoé", 1, 3), ("ann", 1, 4)] and encoding in told[0]
+
+
+def test_utf_8_with_a_damaged_character_is_not_taken_for_latin_1(tmp_path):
+    path = write(tmp_path, "1,é,3\n2,è,4\n".encode() + b"3,\xe9,4\n4,1,2\n")
+    assert "line 3: '3,\\\\xe9,4': is not UTF-8" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "content, settings, triples",
+    [
+        ("# a comment\n\nuser,item,rating\n1,C#,3\n# more\n2,C#,4\n", {},
+         [(1, "C#", 3), (2, "C#", 4)]),
+        ("% bip\n1 2 3\n2\t2   4\n", {}, [(1, 2, 3), (2, 2, 4)]),
+        ("007,1,3\n7,1,4\n", {}, [("007", 1, 3), ("7", 1, 4)]),
+        ("1,1,3\n01,1,4\n", {}, [("1", 1, 3), ("01", 1, 4)]),
+        ("NA,null,3\nnan,null,4\n", {}, [("NA", "null", 3), ("nan", "null", 4)]),
+        ("1.0,1,3\n2.00,1,4\n", {}, [(1, 1, 3), (2, 1, 4)]),
+        ("1.0,1,3\n1,1,4\n", {}, [("1.0", 1, 3), ("1", 1, 4)]),
+        ("1,-0,3\n2,0,4\n", {}, [(1, "-0", 3), (2, "0", 4)]),
+        ("1,9007199254740993,3\n2,9007199254740992,4\n", {},
+         [(1, 9007199254740993, 3), (2, 9007199254740992, 4)]),
+        ('1,"a\nb",3\n2,"c ""d""",4\n', {}, [(1, "a\nb", 3), (2, 'c "d"', 4)]),
+        ("1,2,.5\n2,2,+4e0\n3,2, 1\n", {}, [(1, 2, 0.5), (2, 2, 4), (3, 2, 1)]),
+        ("x\nx\n1,2,3\n2,2,4\n", {"read_csv": ("skiprows=2",)}, [(1, 2, 3), (2, 2, 4)]),
+        ("1~2~3\n2~2~4\n", {"read_csv": ("sep=~",)}, [(1, 2, 3), (2, 2, 4)]),
+        ("1;2;1.000,5\n2;2;4\n", {"read_csv": ("decimal=,", "thousands=.")},
+         [(1, 2, 1000.5), (2, 2, 4)]),
+        ("1,'a,b',3\n2,c,4\n", {"read_csv": ("quotechar='",)}, [(1, "a,b", 3), (2, "c", 4)]),
+        ("9,a,3\n8,b,4\n7,b,2\n", {"read_csv": ("header=0",), "columns": "1,2,3"},
+         [(8, "b", 4), (7, "b", 2)]),
+    ],
+)
+def test_relatives_of_these_kinds_are_read(tmp_path, content, settings, triples):
+    assert triples_of(load(write(tmp_path, content), **settings)[0]) == triples
+
+
+def test_a_lone_quote_far_into_a_tab_file_does_not_matter(tmp_path):
+    lines = [f'{user}\t{item}\t{1 + item % 5}\t{"24" + chr(34) if user == 90 else "x"}\n'
+             for user in range(100) for item in range(100)]
+    ratings, told = load(write(tmp_path, "".join(lines), "a.tsv"))
+    assert len(ratings) == 10_000 and "quotes as text" in told[0]
+
+
+@pytest.mark.parametrize(
+    "name, content, remedy",
+    [("a.json", '{"user": 1}\n', "read_json"), ("a.xlsx", "PK\3\4", "read_excel"),
+     ("a.jsonl", '\n{"user": 1}\n', "read_json")],
+)
+def test_what_is_no_table_of_text_is_refused_with_the_remedy(tmp_path, name, content, remedy):
+    assert f"pandas.{remedy}('{name}'" in refusal(write(tmp_path, content, name))
+
+
+TIMES = "1,1,3,{}\n2,1,4,{}\n3,1,5,{}\n4,1,2,{}\n"
+
+
+@pytest.mark.parametrize(
+    "times, latest",
+    [
+        (("978300760", "978300761.5", "978300761.25", "1"), 1),
+        (("1356998400000", "1356998400001", "1356998400002", "1356998300000"), 2),
+        (("03/04/2015", "12/31/2014", "01/02/2015", "02/28/2015"), 0),
+        (("03/04/2015", "31/12/2014", "01/02/2015", "28/02/2015"), 0),
+        (("2015/03/04 10:00", "2014/12/31 23:59", "2015/03/04 10:01", "2015/02/28 00:00"), 2),
+        (("4 Mar 2015", "31 Dec 2014", "1 Feb 2015", "28 Feb 2015"), 0),
+        (("2015-03-04T10:00:00.123456789", "2014-12-31", "2015-02-01", "2015-02-28"), 0),
+    ],
+)
+def test_timestamps_of_common_kinds_order_the_ratings(tmp_path, times, latest):
+    ratings, _ = load(write(tmp_path, TIMES.format(*times)), split="time", train_ratio=0.75)
+    assert np.flatnonzero(ratings.held_out).tolist() == [latest]
+
+
+@pytest.mark.parametrize(
+    "times, message",
+    [
+        (("978300760", "978300760000", "978300761", "1"), "line 2: '2,1,4,978300760000': the times"
+         "tamp 978300760000 is in milliseconds, unlike those before"),
+        (("2015-03-04", "2015-03-05", "03/04/2015", "1"), "line 3: '3,1,5,03/04/2015': the "
+         "timestamp '03/04/2015' is a date of another format than those before"),
+        (("2015-03-04", "5", "2015-03-04", "1"), "line 2: '2,1,4,5': a date among numbers"),
+        (("5", "", "7", "1"), "line 2: '2,1,4,': the timestamp '' is neither a number nor a date"),
+    ],
+)
+def test_mixed_kinds_of_timestamps_are_refused_with_the_line(tmp_path, times, message):
+    assert message in refusal(write(tmp_path, TIMES.format(*times)), split="time")
+
+
+def test_a_test_file_may_have_a_header_of_its_own(tmp_path):
+    train = write(tmp_path, "who,what,stars\n1,1,3\n2,1,4\n")
+    test = write(tmp_path, "rated;by;of\n3;1;2\n", "b.csv")
+    names = dict(columns="who,what,stars", test_columns="by,of,rated")
+    ratings, _ = load(train, test_file=str(test), **names)
+    assert triples_of(ratings) == [(1, 1, 3), (2, 1, 4), (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [("nothing=1", "--read_csv nothing=1: is not KEY=VALUE with one of sep, decimal"),
+     ("decimal=ab", "--read_csv decimal=ab: 'ab' is no value for decimal"),
+     ("encoding=klingon", "'klingon' is no value for encoding")],
+)
+def test_what_pandas_cannot_be_told_is_refused(given, message):
+    assert message in refusal(FILES / "decc.csv", read_csv=(given,))
+
+
+def test_pairs_without_ratings_are_found_by_the_same_names(tmp_path):
+    path = write(tmp_path, "x,what,who\n0,1,2\n0,3,4\n")
+    users, items = Ids(), Ids()
+    read(open_file(path, "who,what,stars", roles=2), users, items)
+    assert (list(users.codes), list(items.codes)) == ([2, 4], [1, 3])
