@@ -337,6 +337,10 @@ class Config:
             )
 
     @property
+    def seed_of_split(self) -> int:
+        return self.random_seed if self.split_seed is None else self.split_seed
+
+    @property
     def encoder_lambda(self) -> float:
         return self.lambda_value if self.lambda_encoder is None else self.lambda_encoder
 
@@ -357,9 +361,9 @@ class Config:
         Raise UserError for a value of another type or out of range, and for a constant that this
         version has changed.
         """
-        hints, settings = get_type_hints(cls), {}
+        hints, settings = get_type_hints(cls), dict(others)
         for f in fields(cls):
-            if f.name in others or f.name not in content:
+            if f.name in settings or f.name not in content:
                 continue
             value = content[f.name]
             value = tuple(value) if isinstance(value, list) else value
@@ -373,7 +377,7 @@ class Config:
                 raise UserError(
                     f"{f.name} is {reprlib.repr(value)}, and {f.default!r} in this version"
                 )
-        return cls(**settings, **others)
+        return cls(**settings)
 
     def learning_rate(self, epoch: int) -> float:
         """Return the step-decayed learning rate of `epoch`, which counts from 1."""

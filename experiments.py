@@ -71,8 +71,9 @@ def validation_split(config: Config, ratings: Ratings) -> Split:
     """Return the training ratings of `config`'s split, parted again: a tenth of them is the test
     side."""
     split = split_ratings(
-        ratings, config.train_ratio, config.split_seed, config.orientation, VALIDATION_RATIO
+        ratings, config.train_ratio, config.seed_of_split, config.orientation, VALIDATION_RATIO
     )
+    assert split.validation
     return replace(split, test=split.validation, validation=None)
 
 
@@ -132,7 +133,7 @@ def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]
     weights, and with all of them, for the result.
     """
     config = replace(config, orientation="item")
-    split = split_ratings(ratings, config.train_ratio, config.split_seed)
+    split = split_ratings(ratings, config.train_ratio, config.seed_of_split)
     part = validation_split(config, ratings)
     _, held_out = train_members(config, part, ratings.scale, Purpose.WEIGHTS, records)
     models, predictions = train_members(config, split, ratings.scale, Purpose.RESULT, records)

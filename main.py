@@ -60,10 +60,9 @@ def run(config: Config) -> int:
 
 def resolve(config: Config, ratings: Ratings) -> Config:
     """Return `config` with what it left open filled in, so that the record says what was done."""
-    split_seed = config.random_seed if config.split_seed is None else config.split_seed
     test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
     return replace(
-        config, dataset=ratings.name, split_seed=split_seed, test_file=test_file,
+        config, dataset=ratings.name, split_seed=config.seed_of_split, test_file=test_file,
         rating_scale=ratings.scale,
     )
 
@@ -77,9 +76,8 @@ def run_split(
     do not fit the data or the machine, before anything is written. Of several workers, the first
     one keeps the records and has a summary.
     """
-    split = split_ratings(
-        ratings, config.train_ratio, config.split_seed, config.orientation, config.validation_ratio
-    )
+    split = split_ratings(ratings, config.train_ratio, config.seed_of_split, config.orientation,
+                          config.validation_ratio)
     cluster = read_cluster(config.distribute)
     folder = None if cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
@@ -126,8 +124,8 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
         for number in range(config.num_splits):
             one = replace(
                 config, num_splits=1, random_seed=config.random_seed + number,
-                split_seed=config.split_seed + number, results_dir=str(runs.path),
-                run_name=f"split_{config.split_seed + number}",
+                split_seed=config.seed_of_split + number, results_dir=str(runs.path),
+                run_name=f"split_{config.seed_of_split + number}",
             )
             summary = runs.finished(one)
             if summary:

@@ -122,19 +122,19 @@ def read(
             lows.append(float(block.values.min()))
             highs.append(float(block.values.max()))
             codes = users.encode(*block.users), items.encode(*block.items)
-            parts.append((*codes, block.values.astype(np.float32), block.times))
+            times = [] if block.times is None else [block.times]
+            parts.append([*codes, block.values.astype(np.float32), *times])
     except OSError as error:
         raise UserError(f"cannot read {file.path} ({error.strerror or error})") from error
     except ValueError as error:
         raise file.malformed(scale, with_times, error) from error
     if not parts:
         raise UserError(f"{file.path} holds no ratings: name a file that does")
-    columns = []
-    for number in range(4 if with_times else 3):
-        columns.append(np.concatenate([part[number] for part in parts]))
-        parts = [(*part[:number], None, *part[number + 1 :]) for part in parts]  # frees memory
-    times = columns[3] if with_times else None
-    return Columns(*columns[:3], times, (min(lows), max(highs)))
+    user_codes, item_codes, values, *times = (  # what is joined is freed
+        np.concatenate([part.pop(0) for part in parts]) for _ in range(len(parts[0]))
+    )
+    scale = min(lows), max(highs)
+    return Columns(user_codes, item_codes, values, times[0] if times else None, scale)
 
 
 def text_blocks(file: io.BufferedReader) -> Iterator[bytes]:

@@ -87,7 +87,7 @@ class DelimitedFile:
         return Block(users, items, values, times)
 
     def parse_ids(self, texts: Sequence[str]) -> list[int | str]:
-        return [parse_id(text, self.layout.published) for text in texts]
+        return [parse_id(text, bool(self.layout.published)) for text in texts]
 
     def parse_rating(self, text: str, scale: Scale | None) -> float:
         if not self.layout.rating.fullmatch(text):
@@ -110,16 +110,15 @@ class DelimitedFile:
 
     def malformed(self, scale: Scale | None, with_times: bool, error: Exception) -> UserError:
         """Return the error that names the first malformed line; slow, and only then run."""
-        kinds = set()
+        kinds: set[bool] = set()
         for number, line in enumerate(text_lines(self.path), start=1):
             try:
                 if number == 1 and self.layout.header:
                     self.check_header(line)
                 else:
                     self.check_line(line, scale, with_times, kinds)
-            except ValueError as reason:
-                if isinstance(reason, UnicodeDecodeError):
-                    reason = "is not UTF-8"
+            except ValueError as wrong:
+                reason = "is not UTF-8" if isinstance(wrong, UnicodeDecodeError) else wrong
                 remedy = self.layout.published or "correct or remove the line"
                 return UserError(f"{self.path}, line {number}: {shown(line)}: {reason}: {remedy}")
         return UserError(f"{self.path} is not {self.layout}: {error}"[:500])

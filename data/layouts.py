@@ -141,7 +141,7 @@ def find_separator(path: Path, lines: Sequence[str]) -> str:
             f"{path}, line 1: {lines[0][:80]!r}: expected user, item and rating, separated by "
             "commas, tabs, ::, ; or |"
         )
-    return max(alike, key=alike.get)
+    return max(alike, key=alike.__getitem__)
 
 
 def named_positions(

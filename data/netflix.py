@@ -92,15 +92,15 @@ def parse(
     if b":" in text:
         raise ValueError("a colon within a line")
     starts, ends = field_bounds(text, b",", 3)
-    (names, ids), (codes, ratings), (days, dates) = (
+    (names, ids), (codes, rating_fields), (days, date_fields) = (
         distinct(text, starts[:, i], ends[:, i]) for i in range(3)
     )
-    ratings, dates, numbers = decoded(ratings), decoded(dates), whole_numbers(ids)
+    ratings, dates, numbers = decoded(rating_fields), decoded(date_fields), whole_numbers(ids)
     if set(ratings) - {"-1", "1", "2", "3", "4", "5"}:
         raise ValueError("a rating off the scale")
     if numbers is None:
-        ids = (text.lstrip("0") or text[:1] for text in decoded(ids))
-        numbers = np.array([parse_id(text, True) for text in ids], np.int64)
+        texts = (text.lstrip("0") or text[:1] for text in decoded(ids))
+        numbers = np.array([parse_id(text, True) for text in texts], np.int64)
     values = np.array([float(rating) for rating in ratings])[codes]
     movies = values < 0
     undated = np.array([date == "" for date in dates])[days]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ class ParquetFile:
         times = self.times(columns[3]) if len(columns) > 3 else None
         return Block(users, items, values, times)
 
-    def parse_ids(self, name: str, column: object) -> tuple[np.ndarray, list[int | str]]:
+    def parse_ids(self, name: str, column: Any) -> tuple[np.ndarray, list[int | str]]:
         types = self.arrow.types
         if types.is_dictionary(column.type):
             column = column.dictionary_decode()
@@ -95,14 +96,14 @@ class ParquetFile:
         except ValueError as error:
             raise ValueError(f"column {name}: {error}") from error
 
-    def numbers(self, name: str, column: object) -> np.ndarray:
+    def numbers(self, name: str, column: Any) -> np.ndarray:
         types = self.arrow.types
         if not any(is_type(column.type) for is_type in
                    (types.is_integer, types.is_floating, types.is_decimal)):
             raise ValueError(f"column {name} holds {column.type}, no numbers")
         return column.cast(self.arrow.float64(), safe=False).to_numpy(zero_copy_only=False)
 
-    def times(self, column: object) -> np.ndarray:
+    def times(self, column: Any) -> np.ndarray:
         types = self.arrow.types
         if types.is_timestamp(column.type) or types.is_date(column.type):
             column = column.cast(self.arrow.timestamp("us"), safe=False)

@@ -67,10 +67,10 @@ class Ratings:
             if ids.dtype == object:
                 digest.update(json.dumps(ids.tolist()).encode())
                 ids = np.arange(len(ids))
-            digest.update(np.ascontiguousarray(ids[indices], dtype="<i8"))
-        digest.update(np.ascontiguousarray(self.values, dtype="<f8"))
+            digest.update(np.ascontiguousarray(ids[indices], dtype="<i8").data)
+        digest.update(np.ascontiguousarray(self.values, dtype="<f8").data)
         if self.held_out is not None:
-            digest.update(np.packbits(self.held_out))
+            digest.update(np.packbits(self.held_out).data)
         return digest.hexdigest()
 
 

@@ -50,7 +50,7 @@ def rank(
     nan, and so does the mean.
     """
     cold_users, cold_items = train.row_counts == 0, train.column_counts == 0
-    ndcg, recall = [], []
+    blocks = []
     for first in range(0, train.num_rows, BLOCK_USERS):
         last = min(first + BLOCK_USERS, train.num_rows)
         cold = cold_users[first:last, None] | cold_items
@@ -61,9 +61,8 @@ def rank(
         gains = np.zeros(scores.shape, bool)
         gains[rows, items] = values >= relevant
         gains &= scores != -np.inf  # a training item is no candidate, whatever `test` says
-        for all_users, block in zip((ndcg, recall), score_ranks(scores, gains, at), strict=True):
-            all_users.append(block)
-    ndcg, recall = np.concatenate(ndcg), np.concatenate(recall)
+        blocks.append(score_ranks(scores, gains, at))
+    ndcg, recall = map(np.concatenate, zip(*blocks, strict=True))
     if not len(ndcg):
         return RankingScores(np.nan, np.nan, 0)
     return RankingScores(float(np.mean(ndcg)), float(np.mean(recall)), len(ndcg))

@@ -41,10 +41,8 @@ def fold_in(
         pd.Index(user_ids).get_indexer(users).astype(np.int32),
         pd.Index(item_ids).get_indexer(items).astype(np.int32), np.asarray(values, np.float32),
     )
-    ratings = Ratings(
-        known.name, *renewed((known.users, known.items, known.values), new, len(item_ids)),
-        user_ids, item_ids, known.scale,
-    )
+    users, items, values = renewed((known.users, known.items, known.values), new, len(item_ids))
+    ratings = Ratings(known.name, users, items, values, user_ids, item_ids, known.scale)
     trained = run.train.indices, run.train.rows, run.train.values
     by_user, by_item, values = renewed(trained, new, len(item_ids))
     shape = len(item_ids), len(user_ids)

@@ -108,7 +108,7 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
         for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
     ]
     return Recommender(
-        *(file[name] for name in ("user_ids", "item_ids", "user_ratings", "item_ratings")),
+        file["user_ids"], file["item_ids"], file["user_ratings"], file["item_ratings"],
         scale=(low, high), factors=factors,
     )
 
@@ -133,7 +133,7 @@ def split_fingerprint(train: RatingMatrix) -> str:
     """SHA-256 of the training ratings, items x users."""
     digest = hashlib.sha256()
     for array, dtype in ((train.indptr, "<i8"), (train.indices, "<i4"), (train.values, "<f4")):
-        digest.update(np.ascontiguousarray(array, dtype=dtype))
+        digest.update(np.ascontiguousarray(array, dtype=dtype).data)
     return digest.hexdigest()
 
 
