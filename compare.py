@@ -42,7 +42,7 @@ SORTS = {"rmse": "test RMSE", "mae": "MAE", "ndcg": "NDCG@10", "seconds": "secon
 NOT_COMPARED = {"dataset", "preset", "num_splits", "run_name", "display_step", "checkpoint_every",
                 "comet", "tensorboard"}
 # What leaves a setting to the data or the machine, so that it can be compared with nothing.
-OPEN = {"rating_scale": [], "engine": "auto", "split_seed": None}
+OPEN: dict[str, Any] = {"rating_scale": [], "engine": "auto", "split_seed": None}
 
 
 @dataclass(frozen=True)

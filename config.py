@@ -382,6 +382,10 @@ class Config:
             )
 
     @property
+    def seed_of_split(self) -> int:
+        return self.random_seed if self.split_seed is None else self.split_seed
+
+    @property
     def encoder_lambda(self) -> float:
         return self.lambda_value if self.lambda_encoder is None else self.lambda_encoder
 
@@ -403,9 +407,9 @@ class Config:
         version has changed.
         """
         content = BEFORE | content
-        hints, settings = get_type_hints(cls), {}
+        hints, settings = get_type_hints(cls), dict(others)
         for f in fields(cls):
-            if f.name in others or f.name not in content:
+            if f.name in settings or f.name not in content:
                 continue
             value = content[f.name]
             value = tuple(value) if isinstance(value, list) else value
@@ -419,7 +423,7 @@ class Config:
                 raise UserError(
                     f"{f.name} is {reprlib.repr(value)}, and {f.default!r} in this version"
                 )
-        return cls(**settings, **others)
+        return cls(**settings)
 
     def learning_rate(self, epoch: int) -> float:
         """Return the step-decayed learning rate of `epoch`, which counts from 1."""
@@ -495,5 +499,5 @@ def fitted(member: dict[str, Any], factor: float) -> dict[str, Any]:
     model's inner lambda, `lambda_value` beside those of V and W, stays."""
     if member["regularization"] != "plain":
         return member
-    names = [name for name in ("lambda_encoder", "lambda_decoder") if name in member]
-    return member | {name: factor * member[name] for name in names or ["lambda_value"]}
+    names = {"lambda_encoder", "lambda_decoder"} & set(member) or {"lambda_value"}
+    return member | {name: factor * member[name] for name in names}

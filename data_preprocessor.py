@@ -67,8 +67,8 @@ def split_ratings(
         values = ratings.unit.to_model(ratings.values[part])
         return RatingMatrix.from_triples(rows[part], columns[part], values, shape)
 
-    held_out = matrix(validation) if num_validation else None
-    return Split(matrix(train), matrix(test), held_out, orientation, ratings.unit)
+    held = matrix(validation) if num_validation else None
+    return Split(matrix(train), matrix(test), held, orientation, ratings.unit)
 
 
 def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
@@ -79,7 +79,8 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     and `log` is told so; with a name that is an error. `log` is also told what was found in a file
     that is none of the published ones. Raises UserError for data that is missing or malformed.
     """
-    name, scale = config.dataset or "ml-1m", config.rating_scale or None
+    name, given = config.dataset or "ml-1m", config.rating_scale
+    scale = (given[0], given[1]) if given else None
     if config.columns and not config.test_file and name in (*DATASETS, "synthetic"):
         raise UserError(
             f"--columns {config.columns} is for a file of your own: the columns of {name} are known"
@@ -122,7 +123,7 @@ def published_file(
 ) -> RatingsFile | None:
     """The ratings of `dataset`, fetched if need be; None if that fails and no name was given."""
     folder = Path(config.ratings_folder())
-    if dataset.name == "netflix":
+    if dataset.layout is None:
         return netflix_file(folder)
     path = folder / dataset.ratings
     if not path.exists():
@@ -209,6 +210,7 @@ def read_ml_1m(path: str | Path) -> Ratings:
     """Read a MovieLens-1M `ratings.dat`. Raises UserError that names the file, the line and what
     is wrong with it."""
     dataset = DATASETS["ml-1m"]
+    assert dataset.layout
     return read_ratings("ml-1m", [DelimitedFile(Path(path), dataset.layout)], Rules(dataset.scale))
 
 
@@ -234,6 +236,7 @@ def read_ratings(
         held_out = np.repeat([False, True], [len(part.values) for part in parts])
         refuse_both(files, parts, users, items)
     if train_ratio is not None:
+        assert parts[0].times is not None
         held_out = latest(files[0].path, parts[0].times, train_ratio)
     lowest, highest = (pick(part.scale[i] for part in parts) for i, pick in enumerate((min, max)))
     if rules.scale is None and lowest == highest:

@@ -49,10 +49,10 @@ def tune(config: Config, ratings: Ratings, records: Any) -> Config:
             records.log_point(point, validation_rmse(config, point, ratings, records.stop_if_asked))
             rmses = records.tuned()
             continue
-        point = beyond(config, points, rmses[: len(points)])
-        if point is None or len(points) == last:
+        further = beyond(config, points, rmses[: len(points)])
+        if further is None or len(points) == last:
             break
-        points.append(point)
+        points.append(further)
     config = replace(config, **points[rmses.index(min(rmses))])
     records.log_settings(config)
     return config
@@ -80,8 +80,9 @@ def validation_split(config: Config, ratings: Ratings) -> Split:
     """Return the training ratings of `config`'s split, parted again: a tenth of them is the test
     side."""
     split = split_ratings(
-        ratings, config.train_ratio, config.split_seed, config.orientation, VALIDATION_RATIO
+        ratings, config.train_ratio, config.seed_of_split, config.orientation, VALIDATION_RATIO
     )
+    assert split.validation
     return replace(split, test=split.validation, validation=None)
 
 
@@ -141,7 +142,7 @@ def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]
     weights, and with all of them, for the result.
     """
     config = replace(config, orientation="item")
-    split = split_ratings(ratings, config.train_ratio, config.split_seed)
+    split = split_ratings(ratings, config.train_ratio, config.seed_of_split)
     part = validation_split(config, ratings)
     scale, rule = ratings.unit.inner, config.cold_rating or "paper"
     _, held_out = train_members(config, part, scale, Purpose.WEIGHTS, records)

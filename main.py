@@ -66,11 +66,10 @@ def run(config: Config) -> int:
 
 def resolve(config: Config, ratings: Ratings) -> Config:
     """Return `config` with what it left open filled in, so that the record says what was done."""
-    split_seed = config.random_seed if config.split_seed is None else config.split_seed
     test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
     cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
     return replace(
-        config, dataset=ratings.name, split_seed=split_seed, test_file=test_file,
+        config, dataset=ratings.name, split_seed=config.seed_of_split, test_file=test_file,
         rating_scale=ratings.scale, cold_rating=cold_rating,
         lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
     )
@@ -82,9 +81,8 @@ def run_split(
     """Train on one split of the ratings, evaluate and record; return the summary, which the first
     of several workers has. `started` is when the user's waiting began (time.perf_counter). Raise
     UserError if the settings do not fit data or machine, before anything is written."""
-    split = split_ratings(
-        ratings, config.train_ratio, config.split_seed, config.orientation, config.validation_ratio
-    )
+    split = split_ratings(ratings, config.train_ratio, config.seed_of_split, config.orientation,
+                          config.validation_ratio)
     cluster = read_cluster(config.distribute)
     folder = None if cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
@@ -133,8 +131,8 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
         for number in range(config.num_splits):
             one = replace(
                 config, num_splits=1, random_seed=config.random_seed + number,
-                split_seed=config.split_seed + number, results_dir=str(runs.path),
-                run_name=f"split_{config.split_seed + number}",
+                split_seed=config.seed_of_split + number, results_dir=str(runs.path),
+                run_name=f"split_{config.seed_of_split + number}",
             )
             summary = runs.finished(one)
             if summary:

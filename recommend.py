@@ -68,9 +68,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--ratings", metavar="CSV", help="take in the new ratings in this file's columns user, "
         "item and rating, of new or known users and items, without training again",
     )
-    for name, settings in (("columns", {}), ("read_csv", {"nargs": "+", "default": ()})):
-        parser.add_argument(f"--{name}", **settings, help="of --predict or --ratings, as for "
-                            "main.py (default: the run's own)")
+    own = "of --predict or --ratings, as for main.py (default: the run's own)"
+    parser.add_argument("--columns", help=own)
+    parser.add_argument("--read_csv", nargs="+", default=(), help=own)
     parser.add_argument("--data_dir", metavar="FOLDER", help="of the ratings, as for main.py")
     parser.add_argument("--output", metavar="FILE", help="write to this new file, as CSV")
     parser.add_argument("--json", action="store_true", help="print (or write) JSON")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,7 +55,7 @@ class TrainState(tf.Module):
 
 def train_epochs(
     state: TrainState, split: Split, reconstruction: Callable[[], Scores] | None = None
-) -> Iterator[EpochMetrics]:
+) -> Generator[EpochMetrics, None, None]:
     """Train `state.model` on `split.train` from where `state` is to `train_epoch` epochs, and yield
     each one's metrics; `state` is kept up to date.
 
@@ -84,17 +84,18 @@ def train_epochs(
             validation = score_validation(train) if evaluated and score_validation else None
             leaking = reconstruction() if evaluated and reconstruction else None
             refuse_divergence(model, epoch, cost, train_rmse, test)
-            if validation:
+            if validation and state.best:
                 state.best.save(epoch, validation.rmse)
             now = time.perf_counter()
             state.epoch.assign(epoch)
             state.elapsed.assign(now - started)
             yield EpochMetrics(
                 epoch=epoch, learning_rate=config.learning_rate(epoch), train_cost=cost,
-                train_rmse=train_rmse * split.unit.factor, test_cost=test and test.squared_error,
-                test_rmse=test and test.rmse, test_mae=test and test.mae,
-                validation_rmse=validation and validation.rmse,
-                reconstruction_rmse_test_ratings_as_input=leaking and leaking.rmse,
+                train_rmse=train_rmse * split.unit.factor,
+                test_cost=test.squared_error if test else None,
+                test_rmse=test.rmse if test else None, test_mae=test.mae if test else None,
+                validation_rmse=validation.rmse if validation else None,
+                reconstruction_rmse_test_ratings_as_input=leaking.rmse if leaking else None,
                 epoch_seconds=round(now - epoch_started, 4),
                 elapsed_seconds=round(now - started, 4),
             )

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 import numpy as np
 import pandas as pd
@@ -160,9 +160,9 @@ class Ids:
         """Return the codes here of those that the ids of a file's column have there. A column of
         whole numbers written as 1.0 has the ids of one written as 1."""
         ids: list[int | str] = list(column.codes)
-        whole = [type(one) is str and WHOLE_FLOAT.fullmatch(one) for one in ids]
+        whole = [isinstance(one, str) and WHOLE_FLOAT.fullmatch(one) for one in ids]
         if all(whole):
-            ids = [int(match[1]) for match in whole]
+            ids = [int(match[1]) for match in whole if match]
         merged = self.look_up(ids)
         return codes if np.array_equal(merged, np.arange(len(ids))) else merged[codes]
 
@@ -185,7 +185,8 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
     Raise UserError, which names the file, the line and what is wrong with it; what `rules` do not
     allow is wrong, and so is a file without ratings.
     """
-    own, parts, extremes = (Ids(), Ids()), [], []
+    own, extremes = (Ids(), Ids()), []
+    parts: list[list[Any]] = []
     missing, left_out, num_rows = [], [np.empty(0, np.int64)], 0
     try:
         for block in file.blocks(rules):
@@ -222,10 +223,11 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
             part[number] = None  # frees memory
     joined[:2] = users.merge(own[0], joined[0]), items.merge(own[1], joined[1])
     scale = min(extremes), max(extremes)
-    return Columns(*joined, scale, np.concatenate(left_out))
+    user_codes, item_codes, values, times = joined
+    return Columns(user_codes, item_codes, values, times, scale, np.concatenate(left_out))
 
 
-def open_binary(path: Path) -> IO[bytes]:
+def open_binary(path: Path) -> Any:
     """Open `path`, unpacked if it is compressed. Raise UserError for an archive of several
     files."""
     with open(path, "rb") as file:
@@ -315,7 +317,7 @@ def parse_times(texts: Sequence[str], kinds: dict[str, Any]) -> np.ndarray:
     if len(dates) not in (0, len(texts)) or kinds.get("dates", bool(dates)) != bool(dates):
         raise ValueError("a date among numbers, or the reverse")
     kinds["dates"] = bool(dates)
-    if dates:
+    if moments is not None:
         return moments
     for text in texts:
         unit = UNITS.get(len(text.lstrip("-").partition(".")[0]))

@@ -97,7 +97,7 @@ class DelimitedFile:
         if not rules.with_times:
             return Block(users, items, values)
         codes, texts = others[1]
-        return Block(users, items, values, parse_times(texts, kinds)[codes])
+        return Block(users, items, values, parse_times(list(map(str, texts)), kinds)[codes])
 
     def is_plain(self, bare: str) -> bool:
         """Return whether no id loses anything when it is read as a number: digits alone stand
@@ -139,7 +139,7 @@ class DelimitedFile:
         except pd.errors.ParserError:
             raise layout.other_fields() from None
         layout.check_fields(bare, len(table))
-        columns: list[BlockIds] = []
+        columns: list[Any] = []
         dots = count(bare, ".") if ids is not object else 0
         for position in layout.positions[: 3 + with_times]:
             column = table[position].to_numpy()
@@ -151,7 +151,7 @@ class DelimitedFile:
             raise ValueError("an id that is no whole number")
         return len(table), columns
 
-    def parse_ids(self, ids: BlockIds) -> BlockIds:
+    def parse_ids(self, ids: Any) -> BlockIds:
         whole = bool(self.layout.published)
         if isinstance(ids, np.ndarray):
             lowest = 0 if whole else -LARGEST_ID
@@ -160,7 +160,7 @@ class DelimitedFile:
             ids = pd.factorize(ids)
         return ids[0], [parse_id(str(one), whole) for one in ids[1]]
 
-    def parse_ratings(self, ratings: BlockIds, rules: Rules) -> np.ndarray:
+    def parse_ratings(self, ratings: Any, rules: Rules) -> np.ndarray:
         missing, (codes, texts) = MISSING | rules.words, ratings
         values = np.array([self.parse_rating(text, missing) for text in texts])
         rules.check(values)

@@ -238,9 +238,9 @@ def sample(text: str, separator: str, quote: str) -> list[list[str]]:
     if separator == BLANKS or len(separator) > 1:
         parts = None if separator == BLANKS else separator
         return [line.split(parts) for line in lines]
-    rows = []
+    rows: list[list[str]] = []
     try:
-        quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+        quoting: Any = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
         rows.extend(csv.reader((f"{line}\n" for line in lines), delimiter=separator,
                                quotechar=quote or None, quoting=quoting, skipinitialspace=True))
     except csv.Error:
@@ -253,7 +253,7 @@ def find_separator(path: Path, text: str, quote: str, roles: int) -> str:
     least `roles`; blanks, if no other does."""
     first = PREFERRED.get(path.with_suffix("").suffix.lower() or path.suffix.lower())
     first = PREFERRED.get(path.suffix.lower(), first)
-    alike = {}  # separator -> lines that have as many fields as the first
+    alike: dict[str, int] = {}  # separator -> lines that have as many fields as the first
     for separator in sorted(SEPARATORS, key=lambda separator: separator != first):
         bare = quoted(separator, quote).sub(r"\1_", text) if quote else text
         if separator == BLANKS:

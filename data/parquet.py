@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,12 +75,12 @@ class ParquetFile:
         try:
             rules.check(values)
         except ValueError as error:
-            low, high = rules.scale
+            low, high = rules.scale or (-np.inf, np.inf)
             row = int(((values < low) | (values > high)).argmax())
             raise ValueError(f"row {self.row + row + 1}: {error}") from None
         return Block(users, items, values, self.times(columns[3]) if len(columns) > 3 else None)
 
-    def parse_ids(self, name: str, column: object) -> BlockIds:
+    def parse_ids(self, name: str, column: Any) -> BlockIds:
         types = self.arrow.types
         if types.is_dictionary(column.type):
             column = column.dictionary_decode()
@@ -95,14 +96,14 @@ class ParquetFile:
         except ValueError as error:
             raise ValueError(f"column {name}: {error}") from error
 
-    def numbers(self, name: str, column: object) -> np.ndarray:
+    def numbers(self, name: str, column: Any) -> np.ndarray:
         types = self.arrow.types
         if not any(is_type(column.type) for is_type in
                    (types.is_integer, types.is_floating, types.is_decimal)):
             raise ValueError(f"column {name} holds {column.type}, no numbers")
         return column.cast(self.arrow.float64(), safe=False).to_numpy(zero_copy_only=False)
 
-    def times(self, column: object) -> np.ndarray:
+    def times(self, column: Any) -> np.ndarray:
         types = self.arrow.types
         if types.is_timestamp(column.type) or types.is_date(column.type):
             column = column.cast(self.arrow.timestamp("us"), safe=False)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ class RatingUnit:
             ratings = self.inner[0] + above / self.factor
         return np.asarray(ratings, np.float32)
 
-    def to_file(self, ratings: np.ndarray) -> np.ndarray:
+    def to_file(self, ratings: Any) -> Any:
         """Return a model's `ratings` in the file's unit; float64, or as they are."""
         if self.outer == self.inner:
             return ratings
@@ -109,10 +110,10 @@ class Ratings:
             if ids.dtype == object:
                 digest.update(json.dumps(ids.tolist()).encode())
                 ids = np.arange(len(ids))
-            digest.update(np.ascontiguousarray(ids[indices], dtype="<i8"))
-        digest.update(np.ascontiguousarray(self.values.astype(np.float32), dtype="<f8"))
+            digest.update(np.ascontiguousarray(ids[indices], dtype="<i8").data)
+        digest.update(np.ascontiguousarray(self.values.astype(np.float32), dtype="<f8").data)
         if self.held_out is not None:
-            digest.update(np.packbits(self.held_out))
+            digest.update(np.packbits(self.held_out).data)
         return digest.hexdigest()
 
 

@@ -65,20 +65,20 @@ def fit_baseline(split: Split) -> Baseline:
     return baseline if split.orientation == "item" else baseline.transposed()
 
 
-def cold_baseline(split: Split, rule: str) -> Baseline:
+def cold_baseline(split: Split, rule: str | None) -> Baseline:
     """Return what predicts cold pairs, in the unit of training: by the rule "paper" 3 as the file
     has it, by "mean" the biases of what is known, else the mean."""
     if rule == "mean":
         return fit_baseline(split)
-    shape = split.train.num_rows, split.train.num_columns
-    return Baseline(float(split.unit.to_model(COLD_RATING)), *map(np.zeros, shape))
+    rows, columns = np.zeros(split.train.num_rows), np.zeros(split.train.num_columns)
+    return Baseline(float(split.unit.to_model(COLD_RATING)), rows, columns)
 
 
 class Finish:
     """Makes raw predictions of the `held_out` pairs of a split final: clips them to the scale,
     applies the cold rule, and brings them to the file's unit."""
 
-    def __init__(self, split: Split, held_out: RatingMatrix, cold_rating: str) -> None:
+    def __init__(self, split: Split, held_out: RatingMatrix, cold_rating: str | None) -> None:
         self.unit, rows, columns = split.unit, held_out.rows, held_out.indices
         self.cold = np.flatnonzero(cold_pairs(split.train, rows, columns))
         self.cold_ratings = np.zeros(0)

@@ -47,7 +47,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Trained, split: Split, cold_rating: str = "paper", relevant: float | None = None,
+    model: Trained, split: Split, cold_rating: str | None = "paper", relevant: float | None = None,
     most_users: int = RANKED_USERS, seed: int = 0,
 ) -> Evaluation:
     """Return what `model`, trained on `split.train`, is worth on `split.test`, in the file's unit.

@@ -60,9 +60,8 @@ def nearest(
     which items have training ratings, bool [items]; the others are like none.
     """
     total = sum(weight for weight, _ in item_embeddings)
-    similarity = sum(
-        weight / total * cosines(vectors, chosen, trained) for weight, vectors in item_embeddings
-    )
+    weighted = (weight / total * cosines(x, chosen, trained) for weight, x in item_embeddings)
+    similarity = sum(weighted, np.zeros(()))
     similarity[:, ~trained] = -np.inf
     similarity[np.arange(len(chosen)), chosen] = -np.inf
     rows, items, _ = best_items(similarity, n)

@@ -4,13 +4,13 @@ Once the hidden codes of the rows are known, a prediction is f(code . W_u + b_u)
 place in `model` that knows which of rows and columns are users.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 BLOCK_PAIRS = 1 << 14  # pairs whose codes are held at a time
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda x: x,
     "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # which never overflows
     "relu": lambda x: np.maximum(x, 0),
@@ -70,4 +70,5 @@ class Factors:
 
 def blended(factors: Sequence[Factors], predictions: Iterable[np.ndarray]) -> np.ndarray:
     """Return the sum of each model's `predictions`, arrays of one shape, by its weight."""
-    return sum(f.weight * x for f, x in zip(factors, predictions, strict=True))
+    weighted = (f.weight * x for f, x in zip(factors, predictions, strict=True))
+    return sum(weighted, np.zeros((), np.float32))

@@ -129,4 +129,4 @@ def counter(value: float, dtype: tf.DType) -> tf.Variable:
     )
 
 
-OPTIMIZERS = {"Adam": Adam, "RMSProp": RMSProp, "RProp": RProp, "LBFGS": LBFGS}
+OPTIMIZERS: dict[str, type] = {"Adam": Adam, "RMSProp": RMSProp, "RProp": RProp, "LBFGS": LBFGS}

@@ -190,8 +190,8 @@ class SparseEngine:
         starts, row, column, values = call(
             self._gather, [*ratings, rows], tf.int64, tf.int32, tf.int32, tf.float32
         )
-        by_column = call(
-            self._transpose, [starts, column, num_columns], tf.int64, tf.int32, tf.int32
+        by_column = tuple(
+            call(self._transpose, [starts, column, num_columns], tf.int64, tf.int32, tf.int32)
         )
         count = tf.cast(by_column[0][1:] - by_column[0][:-1], tf.float32)
         return Batch(starts, row, column, values, tf.ensure_shape(count, [num_columns]), by_column)

@@ -34,6 +34,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from system.errors import UserError
 
@@ -135,17 +136,17 @@ class Tracker:
         self.experiment_key = None if mode == "off" else experiment_key or uuid.uuid4().hex
         self._key = "" if mode == "off" else find_key() or ""
         self._online = mode == "online" or (mode == "auto" and bool(self._key))
-        self._lines = SimpleQueue()  # for the user, from whatever thread
-        self._record = []  # every call so far: (method of the experiment, its arguments)
+        self._lines: SimpleQueue[str] = SimpleQueue()  # for the user, from whatever thread
+        self._record: list[tuple[str, tuple, dict]] = []  # every call: method, arguments
         self._changed = threading.Condition()  # guards what is below, and the record
         self._closed = mode == "off"
         self._warned = False
-        self._worker = None
-        self._asked = None  # when the server was asked for an experiment
+        self._worker: threading.Thread  # none if the mode is "off"
+        self._asked: float | None = None  # when the server was asked for an experiment
         self._experiment = None  # what it answered
         # comet-ml raises nothing when its server fails: it logs an error. This is how we know.
         self._errors = logging.Handler(logging.ERROR)
-        self._errors.emit = lambda record: self._fail(record.getMessage())
+        self._errors.emit = lambda record: self._fail(record.getMessage())  # type: ignore[method-assign]
         # But for start(), which raises what it logs.
         self._errors.addFilter(lambda record: "comet_start" not in record.name)
         for folder in self._dir.glob(f"{UNFINISHED}*"):
@@ -299,8 +300,8 @@ class Tracker:
             if experiment.customer_error_reported:  # a full disk raises nothing here
                 raise OSError(experiment.customer_error_message)
             (built,) = Path(folder).glob("*.zip")
-            with zipfile.ZipFile(built) as archive:
-                archive.getinfo("messages.json")
+            with zipfile.ZipFile(built) as content:
+                content.getinfo("messages.json")
             os.replace(built, self._dir / ARCHIVE)
         archive = self._dir / ARCHIVE
         self._lines.put(f"Comet: send this run with `{comet_command()} upload {archive}`")
@@ -354,7 +355,7 @@ def _import_comet(errors: logging.Handler):
     return comet_ml
 
 
-def _describe(error: BaseException) -> str:
+def _describe(error: Any) -> str:
     try:
         return error.log_message % error.args  # comet-ml's own errors have a sentence
     except Exception:
@@ -367,7 +368,7 @@ def _release_exit() -> None:
     All of comet-ml's threads inherit that they are daemons from ours, and its atexit hook runs
     in no other thread than ours; only concurrent.futures joins its threads at exit regardless.
     """
-    waited_for = concurrent.futures.thread._threads_queues
+    waited_for: Any = concurrent.futures.thread._threads_queues  # private: its type is not told
     for thread in list(waited_for):
         if thread.daemon:
             waited_for.pop(thread, None)

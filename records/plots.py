@@ -41,7 +41,7 @@ def svg(figure: Figure, size: tuple[float, float], name: str, description: str) 
         figure.set_size_inches(size)
         figure.savefig(text, format="svg", metadata=nothing)
     content = text.getvalue()
-    box, content = re.search(r'<svg [^>]*(viewBox="[^"]*")[^>]*>(.*)', content, re.S).groups()
+    ((box, content),) = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>(.*)', content, re.S)
     content = re.sub(r' id="|url\(#|xlink:href="#', rf"\g<0>{name}-", content)
     return f'<svg {box} role="img" aria-label="{html.escape(description)}">{content}'
 
@@ -52,17 +52,16 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
     The paper's RMSE is a thin line, on its own dataset only. The first epochs may leave the
     picture at the top: the axis is made for the rest.
     """
-    evaluated = [m for m in metrics if m.test_rmse is not None]
-    curves = [
-        ("training (running)", TRAIN_COLOR, metrics, [m.train_rmse for m in metrics]),
-        ("test", TEST_COLOR, evaluated, [m.test_rmse for m in evaluated]),
-    ]
+    curves = []
     for label, color, column in (
+        ("training (running)", TRAIN_COLOR, "train_rmse"),
+        ("test", TEST_COLOR, "test_rmse"),
         ("validation", VALIDATION_COLOR, "validation_rmse"),
         ("reconstruction (test ratings as input)", LEAKING_COLOR, RECONSTRUCTION),
     ):
-        if evaluated and getattr(evaluated[0], column) is not None:
-            curves.append((label, color, evaluated, [getattr(m, column) for m in evaluated]))
+        points = [m for m in metrics if getattr(m, column) is not None]
+        if points or column == "test_rmse":
+            curves.append((label, color, points, [getattr(m, column) for m in points]))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.2), dpi=120, layout="constrained")
         axes = figure.add_subplot()
@@ -80,7 +79,7 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
         margin = 0.05 * (max(in_view) - min(in_view)) or 0.05
         axes.set_ylim(min(in_view) - margin, max(in_view) + margin)
         axes.set(xlabel="epoch", ylabel="RMSE", title=f"AutoRec on {dataset}, {orientation} rows")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params("x", integer=True)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
         axes.legend(frameon=False)
     return figure

@@ -21,8 +21,8 @@ class Progress:
         self.dataset, self.epochs = dataset, epochs
         self.stream = stream or sys.stdout
         self.live = self.stream.isatty()
-        self.held_out, self.test_rmse = "test", None
-        self.line = ""
+        self.held_out, self.line = "test", ""
+        self.test_rmse: float | None = None
 
     def begin(self, name: str, epochs: int, held_out: str = "test") -> None:
         """Go over to the training called `name`, if it is another one than before; `held_out`

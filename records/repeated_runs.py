@@ -28,8 +28,10 @@ class RepeatedRuns:
     """
 
     def __init__(self, config: Config, fingerprint: str) -> None:
+        assert config.run_name
         self.path = Path(config.results_dir) / config.run_name
-        self.num_splits, self.rows = config.num_splits, []
+        self.num_splits = config.num_splits
+        self.rows: list[dict[str, Any]] = []
         settings = config.to_dict() | {"fingerprint": fingerprint}
         for name in ("num_splits", "display_step", "checkpoint_every", "comet", "tensorboard"):
             del settings[name]  # which may change
@@ -69,6 +71,7 @@ class RepeatedRuns:
 
     def unfinished(self, config: Config) -> Config:
         """Return how to go on with a split: with its run, if it has begun, or anew."""
+        assert config.run_name
         folder = self.path / config.run_name
         if (folder / CONFIG).exists():
             return resumed_config(folder, data_dir=config.data_dir, comet=config.comet,
@@ -80,12 +83,13 @@ class RepeatedRuns:
     def finished(self, config: Config) -> dict[str, Any] | None:
         """Return the summary of a split, if it is finished. Raise UserError if it was changed into
         one without the numbers that the table needs."""
+        assert config.run_name
         folder = self.path / config.run_name
         summary = read_summary(folder)
         if summary.get("status") != "finished":
             return None
         for name in ("final_test_rmse", "seconds", *MEASURES):
-            value = summary.get(name, 0.0 if name in MEASURES[1:] else None)
+            value: Any = summary.get(name, 0.0 if name in MEASURES[1:] else None)
             unranked = value is None and name in summary and name.endswith("_at_10")
             if not unranked and not (type(value) in (int, float) and abs(value) < 1e300):
                 raise UserError(
@@ -104,7 +108,7 @@ class RepeatedRuns:
         write_json(self.path / SUMMARY, self.summary())
 
     def summary(self) -> dict[str, Any]:
-        summary = {
+        summary: dict[str, Any] = {
             "status": "finished" if len(self.rows) == self.num_splits else "interrupted",
             "num_splits": len(self.rows),
         }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from datetime import UTC, datetime
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -270,7 +271,7 @@ def read_member_weights(folder: Path, orientations: Sequence[str]) -> list[float
     return weights
 
 
-def cell(text: str, hint: Any) -> int | float | None:
+def cell(text: str, hint: Any) -> Any:
     """Return a value of metrics.csv, read again; nothing is None."""
     if not text:
         return None
@@ -308,9 +309,9 @@ def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
     evaluated = [m for m in metrics if m.test_rmse is not None]
     summary: dict[str, Any] = {"final_train_rmse": metrics[-1].train_rmse}
     if evaluated:
-        final, best = evaluated[-1], min(evaluated, key=lambda m: m.test_rmse)
+        final, best = evaluated[-1], min(evaluated, key=attrgetter("test_rmse"))
         if final.validation_rmse is not None:
-            final = min(evaluated, key=lambda m: m.validation_rmse)
+            final = min(evaluated, key=attrgetter("validation_rmse"))
             summary["final_validation_rmse"] = final.validation_rmse
         if (leaking := getattr(final, RECONSTRUCTION)) is not None:
             summary[RECONSTRUCTION] = leaking

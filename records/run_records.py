@@ -139,7 +139,7 @@ class RunRecords(WorkerRecords):
         self.progress.print_line(f"Run folder: {folder.path}")
         key = folder.record().get("comet_experiment")
         self.comet = Tracker(
-            config.comet, self.config.run_name, folder.path, self.progress.print_line, key
+            config.comet, folder.path.name, folder.path, self.progress.print_line, key
         )
         self.experiment_key = self.comet.experiment_key or key
         self.summary = {"status": "interrupted", "dataset": ratings.name, "preset": config.preset}
@@ -213,8 +213,9 @@ class RunRecords(WorkerRecords):
 
     def log(self, metrics: EpochMetrics) -> None:
         """Send metrics to Comet and TensorBoard."""
-        for log in filter(None, (self.comet, self.tensorboard)):
-            log.log_metrics(asdict(metrics), metrics.epoch)
+        for log in (self.comet, self.tensorboard):
+            if log:
+                log.log_metrics(asdict(metrics), metrics.epoch)
 
     def save_or_stop(self, checkpoint: Checkpoint, epoch: int, state: Any) -> None:
         """Save `state` every so many epochs, after the last one, and before Interrupted is

@@ -56,7 +56,7 @@ class Summaries:
         value = Summary.Value(tag="settings", metadata=metadata, tensor=tensor)
         self.write(Event(wall_time=self.started, step=0, summary=Summary(value=[value])))
 
-    def log_metrics(self, metrics: Mapping[str, float | None], epoch: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
         """Logs a row of metrics.csv under its names, the epoch being the step; None is left
         out. The time is that of training, without the pauses of a run that was resumed."""
         values = [
@@ -71,7 +71,7 @@ class Summaries:
         """Ends the file, which is whole at any time."""
         self.writer.close()
 
-    def write(self, event: Event) -> None:
+    def write(self, event: tf.compat.v1.Event) -> None:
         """Append `event`, at once."""
         with self.os_errors():
             self.writer.write(event.SerializeToString())

@@ -42,10 +42,9 @@ def fold_in(
         pd.Index(item_ids).get_indexer(items).astype(np.int32),
         np.asarray(values, known.values.dtype),
     )
-    ratings = Ratings(
-        known.name, *renewed((known.users, known.items, known.values), new, len(item_ids)),
-        user_ids, item_ids, known.scale, mapped=known.mapped,
-    )
+    users, items, values = renewed((known.users, known.items, known.values), new, len(item_ids))
+    ratings = Ratings(known.name, users, items, values, user_ids, item_ids, known.scale,
+                      mapped=known.mapped)
     trained = run.train.indices, run.train.rows, run.train.values
     inner = (*new[:2], known.unit.to_model(new[2]))
     by_user, by_item, values = renewed(trained, inner, len(item_ids))

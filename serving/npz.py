@@ -30,7 +30,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -106,9 +106,10 @@ def npz_dataset(path: str | Path) -> str:
 
 def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
     names = "user_ids", "item_ids", "user_ratings", "item_ratings"
-    arrays = {name: file[name] for name in names}
+    arrays: dict[str, Any] = {name: file[name] for name in names}
     outer = inner = as_pair(file["scale"])
-    cold = Baseline(COLD_RATING, *(np.zeros(len(arrays[name])) for name in names[:2]))
+    users, items = (np.zeros(len(arrays[name])) for name in names[:2])
+    cold = Baseline(COLD_RATING, users, items)
     if int(file["version"]) > 1:
         inner = as_pair(file["inner_scale"])
         biases = file["cold_user_bias"], file["cold_item_bias"]
@@ -155,7 +156,7 @@ def split_fingerprint(train: RatingMatrix) -> str:
     """SHA-256 of the training ratings, items x users."""
     digest = hashlib.sha256()
     for array, dtype in ((train.indptr, "<i8"), (train.indices, "<i4"), (train.values, "<f4")):
-        digest.update(np.ascontiguousarray(array, dtype=dtype))
+        digest.update(np.ascontiguousarray(array, dtype=dtype).data)
     return digest.hexdigest()
 
 

@@ -31,8 +31,7 @@ from model.factors import Factors, blended
 from system.errors import UserError
 
 BLOCK_USERS = 512  # users whose predictions of all items are held at a time
-
-
+Ids = Sequence[Any] | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +128,7 @@ def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
     return recommender.described(items, similarity=similarity)
 
 
-def predict(recommender: Recommender, users: Sequence[Any], items: Sequence[Any]) -> pd.DataFrame:
+def predict(recommender: Recommender, users: Ids, items: Ids) -> pd.DataFrame:
     """The predicted ratings of (user, item) id pairs, within the rating scale.
 
     Columns: user, item, prediction, and the training ratings of both. A pair whose user or item

@@ -109,9 +109,8 @@ def bias_at(bias: tf.Variable, index: tf.Tensor) -> tf.Tensor:
 def variable(values: np.ndarray) -> tf.Variable:
     """A variable that is not trained: int64, float32 or string."""
     values = np.asarray(values)
-    if values.dtype.kind not in "iuf":
-        values = [str(value) for value in values]
-    return tf.Variable(tf.constant(values), trainable=False)
+    content = values if values.dtype.kind in "iuf" else [str(value) for value in values]
+    return tf.Variable(tf.constant(content), trainable=False)
 
 
 def table(ids: tf.Variable) -> tf.lookup.StaticHashTable:

@@ -18,7 +18,7 @@ def import_tensorflow() -> ModuleType:
     # That is a second and 20 MB.
     hidden = "keras" not in sys.modules
     if hidden:
-        sys.modules["keras"] = None
+        sys.modules["keras"] = None  # type: ignore[assignment]  # documented: no such module
     try:
         with quiet_stderr():  # its first lines are printed before that level is read
             import tensorflow
