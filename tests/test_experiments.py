@@ -1,6 +1,7 @@
 """Tuning, blends and the leaking measure: what each may see, and that it is what it says."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -110,6 +111,7 @@ class Records:
         self.times_asked += 1
 
 
+@cache
 def blended(config, ratings=RATINGS):
     """The blend, its predictions of the test ratings, and its split."""
     found, split = blend(config, ratings, Records())
@@ -321,7 +323,8 @@ def test_members_share_the_split_and_nothing_that_is_drawn():
 def test_the_orientation_of_the_run_is_no_members():
     config = replace(CONFIG, members=("item", "user"))
     (found, predictions, _), (same, same_predictions, split) = (
-        blended(replace(config, orientation=orientation)) for orientation in ("item", "user")
+        blended(replace(config, orientation=orientation), RATINGS)
+        for orientation in ("item", "user")
     )
     assert [m.row() for m in found.members] == [m.row() for m in same.members]
     np.testing.assert_array_equal(predictions, same_predictions)

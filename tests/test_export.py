@@ -43,6 +43,7 @@ def pairs(made):
     return made.ratings.user_ids[users], made.ratings.item_ids[items]
 
 
+@pytest.mark.slow
 def test_another_process_without_our_modules_gets_the_runs_predictions(
     exporting, tmp_path, capsys
 ):

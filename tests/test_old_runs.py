@@ -45,6 +45,7 @@ def metrics_of(folder):
         return [(int(row["epoch"]), float(row["test_rmse"])) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_one_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
     shutil.copytree(FOLDER / "killed", tmp_path / "killed")

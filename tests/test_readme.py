@@ -175,6 +175,7 @@ def test_the_tf_config_of_the_example_is_understood(monkeypatch):
     assert read_cluster("workers") == Cluster(("10.0.0.1:2222", "10.0.0.2:2222"), 0)
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)

@@ -52,6 +52,7 @@ def refused(answer):
     return error
 
 
+@pytest.mark.slow
 def test_the_whole_program_answers_from_a_run_that_main_left(made, tmp_path):
     train = ("main.py", "--comet", "off", "--train_epoch", "2", "--hidden_neuron", "4",
              "--run_name", "run", "--results_dir", tmp_path)

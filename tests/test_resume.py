@@ -23,6 +23,8 @@ from tests.archives import events_of, metrics_of, scalars
 from tests.program import TIME_COLUMNS, command, environment, read_metrics, run_main, wait_for
 from tests.records.test_comet import archived_metrics
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.05 --train_epoch 6 "
     "--decay_epoch_step 2 --checkpoint_every 2"

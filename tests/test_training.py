@@ -4,6 +4,7 @@ trained on what, and what it is worth."""
 
 from contextlib import closing
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -225,7 +226,7 @@ both_depths = pytest.mark.parametrize("sizes", [THREE, FIVE], ids=str)
 
 
 def deep(sizes=THREE, **settings):
-    settings = dict(pretrain_epoch=40, lambda_value=0.01) | settings
+    settings = dict(pretrain_epoch=150, base_lr=0.01, lambda_value=0.01) | settings
     return replace(CONFIG, hidden_neuron=sizes, **settings)
 
 
@@ -240,9 +241,10 @@ def taste(seed=3):
     return RatingMatrix.from_triples(rows, columns, values, R.shape), R * M, M
 
 
-def pretrained(settings, matrix):
+@cache  # several tests look at one model
+def pretrained(settings):
     model = AutoRec(COLUMNS, settings, SCALE)
-    pretrain(model, matrix)
+    pretrain(model, taste()[0])
     return model
 
 
@@ -252,9 +254,8 @@ def rmse(model, R, M):
 
 @both_depths
 def test_every_layer_is_set_and_keeps_its_shape(sizes):
-    matrix, _, _ = taste()
     random = AutoRec(COLUMNS, deep(sizes), SCALE)
-    model = pretrained(deep(sizes, pretrain_epoch=1), matrix)
+    model = pretrained(deep(sizes))
     assert len(model.parameters) == 4 + 2 * (len(sizes) - 1)
     for x, before in zip(model.parameters, random.parameters, strict=True):
         assert x.shape == before.shape
@@ -265,7 +266,7 @@ def test_every_layer_is_set_and_keeps_its_shape(sizes):
 def test_the_outer_layers_are_those_of_an_autorec_of_one_hidden_layer(sizes):
     matrix, _, _ = taste()
     settings = deep(sizes)
-    model = pretrained(settings, matrix)
+    model = pretrained(settings)
     shallow = train_shallow(matrix, settings, sizes[0], SCALE)
     for ours, theirs in zip(model.parameters[:4], shallow.parameters, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -275,10 +276,8 @@ def test_the_outer_layers_are_those_of_an_autorec_of_one_hidden_layer(sizes):
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "identity"])
 def test_each_inner_pair_reconstructs_the_codes_that_reach_it(sizes, activation):
     """Half the codes' variance at least, although fewer numbers pass."""
-    matrix, R, _ = taste()
-    model = pretrained(
-        deep(sizes, hidden_activation=activation, base_lr=0.01, pretrain_epoch=150), matrix
-    )
+    _, R, _ = taste()
+    model = pretrained(deep(sizes, hidden_activation=activation))
     (_, _, mu, _, *_), reference = model.parameters, Reference.of(model)
     g = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "identity": lambda x: x}
     g = g[activation]
@@ -295,13 +294,12 @@ def test_each_inner_pair_reconstructs_the_codes_that_reach_it(sizes, activation)
 def test_a_pretrained_model_knows_the_training_ratings_before_its_first_epoch(sizes):
     matrix, R, M = taste()
     random = AutoRec(COLUMNS, deep(sizes), SCALE)
-    model = pretrained(deep(sizes, pretrain_epoch=150), matrix)
+    model = pretrained(deep(sizes))
     assert rmse(model, R, M) < 0.6 * matrix.values.std() < rmse(random, R, M)
 
 
 def test_pretraining_leaves_the_optimiser_as_new():
-    matrix, _, _ = taste()
-    model = pretrained(deep(pretrain_epoch=2), matrix)
+    model = pretrained(deep(pretrain_epoch=2))
     assert float(model.optimizer.t) == 0 and int(model.steps) == 0
     assert not any(m.numpy().any() for m in model.optimizer.m)
 
@@ -310,7 +308,7 @@ def test_a_built_model_is_pretrained_if_that_is_asked_for():
     matrix, _, _ = taste()
     settings = deep(pretrain_epoch=2)
     for config, expected in (
-        (settings, pretrained(settings, matrix)),
+        (settings, pretrained(settings)),
         (replace(settings, pretrain_epoch=0), build(settings, matrix, SCALE)),
     ):
         model = build(config, matrix, SCALE)
@@ -336,9 +334,8 @@ def test_pretraining_can_be_ended_after_every_epoch(sizes):
 
 
 def test_the_engines_pretrain_to_the_same_parameters():
-    matrix, _, _ = taste()
     dense, sparse = (
-        pretrained(deep(pretrain_epoch=2, engine=engine), matrix) for engine in ("dense", "sparse")
+        pretrained(deep(pretrain_epoch=2, engine=engine)) for engine in ("dense", "sparse")
     )
     for one, two in zip(dense.parameters, sparse.parameters, strict=True):
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-4)

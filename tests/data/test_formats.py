@@ -570,6 +570,7 @@ def test_ml_1m_is_split_by_time(ml_1m, ml_1m_ratings):
 # The whole program
 
 
+@pytest.mark.slow
 def test_a_fold_is_trained_by_a_command(folds, tmp_path):
     flags = ("--dataset", folds / "u1.base", "--test_file", folds / "u1.test", "--comet", "off",
              "--hidden_neuron", 4, "--train_epoch", 2, "--run_name", "run")

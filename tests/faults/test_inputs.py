@@ -33,6 +33,7 @@ def test_damaged_records_are_refused(tmp_path, monkeypatch):
     assert len(survived(inputs.records(tmp_path))) == 7
 
 
+@pytest.mark.slow
 def test_damaged_files_end_the_command_with_code_2(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "COMMANDS", 2)
     survived(inputs.commands(tmp_path))

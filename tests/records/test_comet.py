@@ -21,6 +21,7 @@ from system.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.faults.comet_server import CometServer
 
+pytestmark = pytest.mark.slow
 KEY = "aB3dEf6hIj9kLm2nOp5qRs8tU"
 USER = "telltale-user"
 EPOCHS = 4

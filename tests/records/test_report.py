@@ -269,6 +269,7 @@ def run_here(small_data, tmp_path, monkeypatch):
     return run_flags
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -304,6 +305,7 @@ def test_every_kind_of_run_has_a_report_with_its_numbers(flags, run_here, small_
     )
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_has_a_report_of_what_it_was_worth(run_here, monkeypatch):
     interrupt_at(1, monkeypatch)
     read, _, summary = run_here("--train_epoch 9")
@@ -311,6 +313,7 @@ def test_an_interrupted_run_has_a_report_of_what_it_was_worth(run_here, monkeypa
     assert read.facts()["test RMSE"] == f"{summary['final_test_rmse']:.4f}"
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_has_a_report_without_a_result(run_here):
     read, _, summary = run_here("--optimizer_method RMSProp --base_lr 1e30")
     assert summary["status"] == "diverged" and "test RMSE" not in read.facts()
@@ -333,6 +336,7 @@ document.body.replaceChildren(JSON.stringify(screens));
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium on the PATH")
 @pytest.mark.parametrize("kind", [made_up, hostile])
 def test_a_browser_shows_it_on_a_desk_and_on_a_phone_no_wider_than_the_screen(kind, tmp_path):

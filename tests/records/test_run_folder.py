@@ -258,6 +258,7 @@ def test_durations_read_as_a_clock():
     ]
 
 
+@pytest.mark.slow
 def test_peak_memory_is_this_process_own_and_not_its_parents():
     ballast = np.ones(300_000_000, np.uint8)
     code = "from system.environment import peak_memory_mb; print(peak_memory_mb())"

@@ -26,6 +26,7 @@ def train(small_data, tmp_path, monkeypatch):
     return lambda more: main.main([*flags.split(), *places, *more.split()])
 
 
+@pytest.mark.slow
 def test_the_event_file_holds_the_numbers_of_metrics_csv(train, tmp_path):
     assert train("--run_name a --tensorboard --display_step 2 --validation_ratio 0.1") == 0
     found = scalars(events_of(tmp_path / "a"))
@@ -35,11 +36,13 @@ def test_the_event_file_holds_the_numbers_of_metrics_csv(train, tmp_path):
             "learning_rate"} <= {tag for _, tag in found}
 
 
+@pytest.mark.slow
 def test_without_the_flag_there_is_none(train, tmp_path):
     assert train("--run_name a") == 0
     assert not (tmp_path / "a" / "tensorboard").exists()
 
 
+@pytest.mark.slow
 def test_every_split_has_its_own(train, tmp_path):
     assert train("--run_name a --tensorboard --num_splits 2") == 0
     for split in ("split_1994", "split_1995"):
@@ -105,6 +108,7 @@ def test_nothing_is_told_where_tensorboard_is_installed(monkeypatch):
     tensorboard.warn_if_missing(pytest.fail)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_one_clear_line(train, monkeypatch, capsys):
     class FullDisk:
         def __init__(self, path):

@@ -93,6 +93,7 @@ def test_ids_that_are_text_stay_text(tmp_path):
         assert predict(found, [1], ["film 2"])["item_ratings"][0] == made.M.sum(0)[0]
 
 
+@pytest.mark.slow
 def test_it_is_read_without_tensorflow(exported):
     script = (
         "import sys; from serving.npz import read_npz; from serving.recommender import similar; "

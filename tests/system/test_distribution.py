@@ -83,6 +83,7 @@ def assert_same_epochs(folder, other, count):
     assert costs[0] == pytest.approx(costs[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data, tmp_path):
     flags, results = [*SMALL, EPOCHS, "--data_dir", small_data], tmp_path / "results"
     one = run_main(*flags, "--run_name", "one", cwd=tmp_path, TF_CONFIG="means nothing alone")
@@ -109,6 +110,7 @@ def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data
     assert "distribute" not in records[1] and "127.0.0.1" not in json.dumps(records[1])
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_other_and_one_process_goes_on(small_data, tmp_path):
     flags, results = [*SMALL, EPOCHS, *PLAIN, "--data_dir", small_data], tmp_path / "results"
     with Pair(*flags, "--run_name", "two", cwd=tmp_path) as two:
@@ -187,6 +189,7 @@ print(json.dumps(dict(found=found, same=same)))
 """
 
 
+@pytest.mark.slow
 def test_mirrored_devices_train_to_the_same_parameters_and_drop_different_units(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", MIRRORED], capture_output=True, text=True, cwd=tmp_path,
