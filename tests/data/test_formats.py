@@ -382,7 +382,7 @@ def test_a_parquet_file_is_read(write_parquet):
     "columns, message",
     [
         ({"user": [1, None], "item": [1, 2], "rating": [1, 2]}, "row 2: user is missing"),
-        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("nan")]}, "row 2: the rating is missing"),
+        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("nan")]}, "row 2: the rating is mis"),
         ({"user": [1, 2], "item": [1, 2], "rating": [1, float("inf")]}, "row 2: the rating inf"),
         ({"user": [1.5, 2], "item": [1, 2], "rating": [1, 2]}, "user holds double, no whole"),
         ({"user": [1, 2], "item": [1, 2], "rating": ["1", "2"]}, "rating holds string, no numbers"),
