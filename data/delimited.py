@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -224,25 +225,32 @@ class DelimitedFile:
         parsed together, the fewest from the first on are found."""
         kinds: dict[str, Any] = {}
         number = self.layout.skipped + 1
-        for text in self.texts():
-            before = dict(kinds)
-            try:
-                self.parse(text, rules, kinds)
-            except ValueError:
-                records, low = self.records(text), 0
-                high, reason = len(records), None
-                while low < high:
-                    middle = (low + high) // 2
-                    try:
-                        self.parse("".join(records[: middle + 1]), rules, dict(before))
-                        low = middle + 1
-                    except ValueError as found:
-                        high, reason = middle, found
-                number += sum(record.count("\n") for record in records[:high])
-                return line_error(self.path, number, records[high], reason or error,
-                                  self.layout.published)
-            number += text.count("\n")
+        with suppress(UnicodeDecodeError):  # of UTF-16
+            for text in self.texts():
+                before = dict(kinds)
+                try:
+                    self.parse(text, rules, kinds)
+                except ValueError:
+                    return self.first_malformed(text, number, rules, before)
+                number += text.count("\n")
         return UserError(f"{self.path} is not {self.layout}: {error}"[:500])
+
+    def first_malformed(
+        self, text: str, number: int, rules: Rules, kinds: dict[str, Any]
+    ) -> UserError:
+        """Return the error about the first malformed line of `text`, whose first line has this
+        `number`, by halving: it is the last of the fewest lines that cannot be parsed."""
+        records, low, reason = self.records(text), 0, ValueError()
+        high = len(records)
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                self.parse("".join(records[: middle + 1]), rules, dict(kinds))
+                low = middle + 1
+            except ValueError as error:
+                high, reason = middle, error
+        number += sum(record.count("\n") for record in records[:high])
+        return line_error(self.path, number, records[high], reason, self.layout.published)
 
 
 def line_error(

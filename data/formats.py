@@ -1,5 +1,6 @@
 """Which format is this file?"""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from data.netflix import MOVIE_LINE, NetflixFile
 from data.parquet import ParquetFile
 from system.errors import UserError
 
+JSON = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\[\]])')
 EXCEL = (".xls", ".xlsx", ".xlsm", ".ods")
 
 
@@ -30,7 +32,8 @@ def open_file(
     here."""
     settings = read_csv_settings(read_csv)
     try:
-        packed = path.read_bytes()[:4] if path.stat().st_size < 4 else open(path, "rb").read(4)
+        with open(path, "rb") as raw:
+            packed = raw.read(4)
         if packed == b"PAR1" or path.suffix.lower() == ".parquet":
             return ParquetFile(path, columns, roles)
         if path.suffix.lower() in EXCEL or packed == b"\xd0\xcf\x11\xe0":
@@ -39,11 +42,14 @@ def open_file(
             start = file.read(SNIFFED_BYTES)
         if not start:
             raise UserError(f"{path} is empty: name a file of ratings")
-        if start.lstrip(BYTE_ORDER_MARK).lstrip()[:1] in (b"{", b"["):
+        if JSON.match(start.removeprefix(BYTE_ORDER_MARK)):
             raise conversion(path, "holds JSON", "json('{}', lines=True)")
         if MOVIE_LINE.match(start.removeprefix(BYTE_ORDER_MARK).decode("latin-1")):
             return NetflixFile(path)
-        return delimited_file(path, start, columns, settings, roles)
+        return delimited_file(path, start, packed != start[:4], columns, settings, roles)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no {error.encoding} text ({error.reason}): name its encoding, "
+                        "as in --read_csv encoding=utf-16") from error
     except DAMAGED as error:
         raise UserError(f"{path} is damaged ({error}): compress it again") from error
     except OSError as error:
@@ -51,15 +57,14 @@ def open_file(
 
 
 def delimited_file(
-    path: Path, start: bytes, columns: str | None, settings: dict[str, Any], roles: int
+    path: Path, start: bytes, packed: bool, columns: str | None, settings: dict[str, Any],
+    roles: int,
 ) -> DelimitedFile:
-    """Return the file of delimited text that begins with the bytes `start`."""
+    """Return the file of delimited text that begins with the bytes `start`, unpacked."""
     encoding = settings.get("encoding") or find_encoding(start)
     remarks = ["a byte-order mark"] if start.startswith(BYTE_ORDER_MARK) else []
     remarks += [] if encoding == "utf-8" else [encoding]
-    with open_binary(path) as file, open(path, "rb") as raw:
-        if file.read(4) != raw.read(4):
-            remarks.append("compressed")
+    remarks += ["compressed"] if packed else []
     with open_text(path, encoding) as file:
         text = file.read(SNIFFED_BYTES)
     text = text[: text.rfind("\n") + 1] or text

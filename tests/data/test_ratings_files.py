@@ -173,6 +173,17 @@ def test_another_encoding_is_told_and_read(tmp_path, encoding):
     assert triples_of(ratings) == [("zoé", 1, 3), ("ann", 1, 4)] and encoding in told[0]
 
 
+def test_utf_16_that_is_cut_short_is_refused(tmp_path):
+    text = "1,1,3\n2,1,4\n".encode("utf-16")
+    assert "utf-16" in refusal(write(tmp_path, text[:-1]))
+    long = "".join(f"{n},1,{n % 5}\n" for n in range(200_000)).encode("utf-16")
+    assert "truncated data" in refusal(write(tmp_path, long[:-1]))
+
+
+def test_ids_in_braces_are_not_taken_for_json(tmp_path):
+    assert len(load(write(tmp_path, "{a},1,3\n{b},1,4\n"))[0]) == 2
+
+
 def test_utf_8_with_a_damaged_character_is_not_taken_for_latin_1(tmp_path):
     path = write(tmp_path, "1,é,3\n2,è,4\n".encode() + b"3,\xe9,4\n4,1,2\n")
     assert "line 3: '3,\\\\xe9,4': is not UTF-8" in refusal(path)
