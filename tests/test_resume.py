@@ -256,7 +256,7 @@ def test_tuning_goes_on_with_the_points_that_are_left(here, tmp_path, monkeypatc
             raise Killed
         return true(config, point, *rest)
 
-    flags = "--regularization plain --tune lambda_value --train_epoch 4"
+    flags = "--regularization plain --tune lambda_value --lambda_factor 1 --train_epoch 4"
     monkeypatch.setattr(experiments, "validation_rmse", die_at_the_second)
     with pytest.raises(Killed):
         here(f"{SMALL} {flags}", "cut")
