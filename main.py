@@ -95,6 +95,7 @@ def run_split(
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = Workers(config.distribute, cluster, print_line)
+    part = split.part(cluster.index, cluster.size)
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         measure = None
         if config.members:
@@ -102,13 +103,13 @@ def run_split(
         else:
             config = tune(config, ratings, records)
             with workers.scope():
-                model = build(config, split.train, ratings.unit.inner)
-            state = records.restore(TrainState(model, split))
+                model = build(config, part.train, ratings.unit.inner, workers)
+            state = records.restore(TrainState(model, part))
             if state.is_new:
-                pretrain(model, split.train, records.stop_if_asked)
+                pretrain(model, part.train, records.stop_if_asked)
             if config.score_reconstruction:
-                measure = reconstruction(model, split)
-            with closing(train_epochs(state, split, measure)) as epochs, suppress(Interrupted):
+                measure = reconstruction(model, part)
+            with closing(train_epochs(state, part, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:
                     records.log_epoch(metrics, state)
         titles = read_titles(ratings.name, config.ratings_folder())

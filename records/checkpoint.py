@@ -34,7 +34,7 @@ class Checkpoint:
         and the position in metrics.csv. Raise OSError if that fails; what was kept before stays."""
         prefix = self.folder / f"{self.name}-{epoch}"
         try:
-            tf.train.Checkpoint(state=state).write(str(prefix))
+            state.write(prefix)
         except tf.errors.OpError as error:
             self.remove_old()
             reason = error.message.split("\n")[0].rpartition(";")[2].strip()
@@ -69,7 +69,7 @@ class Checkpoint:
             return None
         prefix = self.folder / f"{self.name}-{content['epoch']}"
         try:
-            tf.train.Checkpoint(state=state).read(str(prefix)).assert_consumed()
+            state.read(prefix)
         except Exception as error:  # what TensorFlow says of such files is of many kinds
             raise UserError(f"{prefix}.* is missing or damaged: {self.remedy()}") from error
         return content

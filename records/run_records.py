@@ -84,9 +84,18 @@ class WorkerRecords:
         )
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
-        """Raise Interrupted if the run is to end."""
-        if self.is_asked_to_stop():
+        """Send the first worker what it keeps of this one. Raise Interrupted if the run is to
+        end."""
+        asked = self.is_asked_to_stop()
+        if self.keeps(metrics.epoch, state, asked):
+            state.write(None)
+        if asked:
             raise Interrupted
+
+    def keeps(self, epoch: int, state: Any, asked: bool) -> bool:
+        """Return whether `state` is kept after this epoch: every so many, after the last one, and
+        before the end that somebody asked for."""
+        return asked or state.is_done or epoch % self.config.checkpoint_every == 0
 
     def is_asked_to_stop(self) -> bool:
         """Return whether any worker was; if so, all are, with the same exit code. A signal that
@@ -97,12 +106,13 @@ class WorkerRecords:
 
     def stop_if_asked(self) -> None:
         """Raise Interrupted if the run is to end."""
-        if self.interruption.requested:
+        if self.is_asked_to_stop():
             raise Interrupted
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                reconstruction: Scores | None = None) -> None:
-        """Tell how far this worker came."""
+        """Send the first worker this one's part of `model`, and tell how far it came."""
+        model.save(None)
         done = int(self.state.epoch.numpy())
         print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
 
@@ -218,10 +228,9 @@ class RunRecords(WorkerRecords):
                 log.log_metrics(asdict(metrics), metrics.epoch)
 
     def save_or_stop(self, checkpoint: Checkpoint, epoch: int, state: Any) -> None:
-        """Save `state` every so many epochs, after the last one, and before Interrupted is
-        raised."""
+        """Save `state` if it is time, and before Interrupted is raised."""
         asked = self.is_asked_to_stop()
-        if asked or state.is_done or epoch % self.config.checkpoint_every == 0:
+        if self.keeps(epoch, state, asked):
             checkpoint.save(state, epoch, self.seconds, self.folder.position())
         if asked:
             raise Interrupted

@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,8 +138,8 @@ class Workers:
         return self.strategy.num_replicas_in_sync
 
     def scope(self) -> Any:
-        """Where the variables that are made are every replica's."""
-        return self.strategy.scope()
+        """Where the variables that are made are every replica's; workers have each their own."""
+        return self.strategy.scope() if self.cluster.size == 1 else nullcontext()
 
     def all_gather(self, number: int) -> list[int]:
         """The `number` of each worker, which all workers must ask for at the same place."""
@@ -150,6 +150,12 @@ class Workers:
         # A sum of vectors that have their own number only, and else 0, is all numbers.
         own = tf.one_hot(self.cluster.index, self.cluster.size, number, 0, dtype=tf.int64)
         return self.strategy.reduce("SUM", own, axis=None).numpy().tolist()
+
+    def sum(self, values: Any) -> Any:
+        """The sum of all workers' `values` (NumPy), which all must ask for at the same place."""
+        import tensorflow as tf
+
+        return self.strategy.reduce("SUM", tf.constant(values), axis=None).numpy()
 
     def assert_same_on_all_workers(self, what: str, value: object, remedy: str) -> None:
         """Raise UserError, at every worker, unless `value` has the same repr at all of them."""
