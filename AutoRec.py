@@ -27,8 +27,8 @@ from model.division import Division
 from model.engines import make_engine
 from model.factors import Factors
 from model.optimizer import OPTIMIZERS, counter
+from model.tensors import SUFFIX
 from system.random_streams import random_stream
-from system.tensors import SUFFIX
 
 PREDICTION_ROWS = 512  # rows predicted at a time
 ACTIVATIONS = {
@@ -122,7 +122,8 @@ class AutoRec(tf.Module):
         if not rate:
             return x
         replica, step = tf.distribute.get_replica_context(), self.steps
-        if not self.division.workers and replica.num_replicas_in_sync > 1:  # every replica leaves out something else
+        if not self.division.workers and replica.num_replicas_in_sync > 1:
+            # Every replica leaves out something else.
             number = tf.cast(replica.replica_id_in_sync_group, step.dtype)
             step = step * replica.num_replicas_in_sync + number
         seed = tf.stack([tf.constant(self.dropout_seeds[layer]), step])

@@ -17,10 +17,10 @@ from evaluation.baseline import Finish
 from evaluation.metrics import EpochMetrics, Scores, score
 from model.batch import SparseRows, sparse_rows
 from model.division import Division
+from model.tensors import SUFFIX
 from system.distribution import Workers
 from system.errors import Diverged
 from system.random_streams import random_stream
-from system.tensors import SUFFIX
 
 EXPLODED = 1000  # times the width of the rating scale; a bad start may well be off by ten times
 CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}

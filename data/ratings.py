@@ -235,12 +235,10 @@ class Split:
         fewer columns than parts."""
         if count == 1:
             return self
-        cuts = cut_columns(self.train.column_counts, count)
-        train, test, validation = (
-            matrix and matrix.columns(*cuts[number : number + 2])
-            for matrix in (self.train, self.test, self.validation)
-        )
-        return Split(train, test, validation, self.orientation, self.unit)
+        first, last = cut_columns(self.train.column_counts, count)[number : number + 2]
+        train, test = (matrix.columns(first, last) for matrix in (self.train, self.test))
+        held = self.validation and self.validation.columns(first, last)
+        return Split(train, test, held, self.orientation, self.unit)
 
     def by_user(self) -> "Split":
         """Return the same split with users as rows."""

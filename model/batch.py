@@ -45,9 +45,10 @@ class Pairs(NamedTuple):
 
 def sparse_rows(matrix: RatingMatrix) -> SparseRows:
     """Copy `matrix` to the device once, to be trained on and predicted from many times."""
-    whole = (matrix.part.indptr, matrix.part.before) if matrix.part else ()
-    tensors = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
-    return SparseRows(*tensors, tuple(map(tf.constant, whole)))
+    part = matrix.part
+    whole = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
+    indptr, indices, values = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
+    return SparseRows(indptr, indices, values, whole)
 
 
 def places(ratings: SparseRows, rows: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

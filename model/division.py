@@ -8,6 +8,7 @@ again. V, W, b and what an optimiser keeps of them never leave their worker.
 Shapes as in AutoRec.py. Without workers all columns are here, and every sum is what it is of.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from data.ratings import RatingMatrix
+from model.tensors import SUFFIX, Slice, read_slice, write_slices
 from system.distribution import Workers
-from system.tensors import SUFFIX, Slice, read_slice, write_slices
 
 CHUNK_BYTES = 1 << 25  # sent at a time, of what does not ride on a step
 
@@ -146,10 +147,10 @@ class Division:
         tf.errors.OpError, if it does not hold just these, or cannot be read."""
         shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
         wanted = {
-            name: [self.total, *x.shape[1:]] if self.divides(name) else list(x.shape)
+            name: (self.total, *x.shape[1:]) if self.divides(name) else tuple(x.shape)
             for name, x in variables.items()
         }
-        if {name: shape for name, shape in shapes.items() if name.endswith(SUFFIX)} != wanted:
+        if {n: tuple(shape) for n, shape in shapes.items() if n.endswith(SUFFIX)} != wanted:
             raise ValueError("other variables")
         for name, x in variables.items():
             start = self.first if self.divides(name) else 0
@@ -158,16 +159,17 @@ class Division:
     def chunks(self, x: tf.Variable | tf.Tensor) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the rows of all workers' `x` (own columns, ...), some at a time, and the number of
         the first; none needs memory for all of them."""
-        rows = max(1, CHUNK_BYTES // (x.dtype.size * max(1, x.shape.num_elements() // x.shape[0])))
-        for start in range(0, self.total if self.workers else 0, rows):
+        if not self.workers:
+            yield 0, x.numpy()
+            return
+        rows = max(1, CHUNK_BYTES // (x.dtype.size * math.prod(x.shape[1:])))
+        for start in range(0, self.total, rows):
             stop = min(start + rows, self.total)
             chunk = np.zeros((stop - start, *x.shape[1:]), x.dtype.as_numpy_dtype)
             first, last = max(start, self.first), min(stop, self.last)
             if first < last:
                 chunk[first - start : last - start] = x[first - self.first : last - self.first]
             yield start, self.workers.sum(chunk)
-        if not self.workers:
-            yield 0, x.numpy()
 
     def whole(self, x: tf.Variable | tf.Tensor) -> np.ndarray:
         """Return all workers' `x` (own columns, ...), one after the other."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's name, as tf.train.Checkpoint has it
 FILE_BYTES = 1 << 26
@@ -35,8 +36,6 @@ def specification(
 def write_slices(prefix: Path, slices: Iterable[Slice]) -> None:
     """Write the tensors that `slices` make up as the checkpoint `prefix`. Raise tf.errors.OpError
     if that fails."""
-    import tensorflow as tf
-
     files: list[str] = []
     held: list[Slice] = []
 
@@ -60,8 +59,6 @@ def write_slices(prefix: Path, slices: Iterable[Slice]) -> None:
 def read_slice(prefix: Path, name: str, shape: tuple[int, ...], start: int, like: Any) -> Any:
     """Return rows from `start` on of a tensor of `shape`, as many as `like` has, in its type. Raise
     tf.errors.OpError if they cannot be read."""
-    import tensorflow as tf
-
     return tf.raw_ops.RestoreV2(
         prefix=str(prefix), tensor_names=[name], dtypes=[like.dtype],
         shape_and_slices=[specification(shape, start, tuple(like.shape))],
