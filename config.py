@@ -342,12 +342,13 @@ class Config:
             value, allowed = getattr(self, each.name), each.metadata
             if value is None:
                 continue
+            shown = f"--{each.name} {reprlib.repr(value)}"
             if allowed["check"] and not allowed["check"][0](value):
-                raise UserError(f"--{each.name} {value!r}: must be {allowed['check'][1]}")
+                raise UserError(f"{shown}: must be {allowed['check'][1]}")
             several = value if isinstance(value, tuple) else (value,)
             if allowed["choices"] and not set(several) <= set(allowed["choices"]):
                 names = ", ".join(allowed["choices"])
-                raise UserError(f"--{each.name} {value!r}: must be one of {names}")
+                raise UserError(f"{shown}: must be one of {names}")
         self.check_combinations()
 
     def check_combinations(self) -> None:
