@@ -68,9 +68,10 @@ def resolve(config: Config, ratings: Ratings) -> Config:
     """Return `config` with what it left open filled in, so that the record says what was done."""
     test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
     cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
+    data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
     return replace(
-        config, dataset=ratings.name, split_seed=config.seed_of_split, test_file=test_file,
-        rating_scale=ratings.scale, cold_rating=cold_rating,
+        config, dataset=ratings.name, data_dir=data_dir, split_seed=config.seed_of_split,
+        test_file=test_file, rating_scale=ratings.scale, cold_rating=cold_rating,
         lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
     )
 

@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from config import Config
+import main
+from config import Config, split_configs
 from data import blocks, datasets
 from data_preprocessor import load_ratings, plain_name, split_ratings
 from system.errors import UserError
@@ -479,6 +480,14 @@ def test_published_folds_are_the_whole_dataset_and_each_rating_is_tested_once(fo
     assert sorted(tested) == sorted(triples_of(whole))
     first = load(name, data_dir=str(folds), folds=names)  # which are not all kept in memory
     assert first.fingerprint == load(name, data_dir=str(folds), folds=("u1",)).fingerprint
+
+
+def test_folds_of_ones_own_are_found_when_their_folder_has_a_plain_name(folds):
+    config = Config(dataset=str(folds), folds=("u1", "u2"))
+    resolved = main.resolve(config, load_ratings(config, lambda _: None))
+    assert resolved.dataset == folds.name and str(folds) not in json.dumps(resolved.to_dict())
+    sizes = [len(load_ratings(one, lambda _: None)) for one in split_configs(resolved)]
+    assert sizes == [250, 250]
 
 
 def test_a_fold_of_ones_own_may_be_called_train_and_be_of_any_format(write, tmp_path):
