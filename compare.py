@@ -6,12 +6,16 @@
 
 A row is a run folder, or the folder of a run over several splits: then means, with half of the
 95 % interval. The settings shown are those in which the runs differ; `?` is one that a folder has
-no record of. What a table of test results is not for is choosing settings: see --tune and
+no record of. Below, each run over splits or folds is told from the first such one in the table, by
+the differences of test RMSE on the splits that both have: what is random in a split is in both.
+What a table of test results is not for is choosing settings: see --tune and
 --validation_ratio of main.py. Exit codes: 0 done, 2 no run among the folders.
 """
 
 import argparse
+import csv
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +26,10 @@ from command_line import Parser
 from config import BEFORE, Config
 from evaluation.metrics import RECONSTRUCTION
 from records.progress import print_line
-from records.run_folder import SUMMARY, read_settings, read_summary
+from records.repeated_runs import mean_and_interval
+from records.run_folder import SPLITS, SUMMARY, read_settings, read_summary
 from system.errors import UserError, printable, run_program
-from system.files import write_csv
+from system.files import read_csv, write_csv
 
 # Column -> its name in summary.json; a run over several splits has `_mean` and `_ci95` of it.
 MEASURES = {
@@ -47,8 +52,9 @@ OPEN: dict[str, Any] = {"rating_scale": [], "engine": "auto", "split_seed": None
 
 @dataclass(frozen=True)
 class Result:
-    """What a run folder says: means of the measures and half their 95 % intervals, by column, and
-    the settings, empty where they are not recorded."""
+    """What a run folder says: means of the measures and half their 95 % intervals, by column; the
+    test RMSE of each split, by what makes it the same one on the same ratings, and their
+    fingerprint; and the settings, empty where they are not recorded."""
 
     name: str
     dataset: str
@@ -57,7 +63,20 @@ class Result:
     splits: int
     means: dict[str, float]
     halves: dict[str, float]
+    scores: dict[tuple, float]
+    fingerprint: str | None
     settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The mean difference of test RMSE from another run over `splits` splits that both have, half
+    its 95 % interval, and the two-sided p value of there being none, by Student's t."""
+
+    splits: int
+    mean: float
+    half: float
+    p: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,9 +105,16 @@ def compare(given: argparse.Namespace) -> None:
         results.sort(key=lambda result: sort_key(result, SORTS[given.sort]))
     columns = differing(results)
     print_line(as_markdown([cells(result, columns, results) for result in results]))
+    first, differences = paired_with_first(results)
+    if any(differences):
+        print_line("")
+    for result, paired in zip(results, differences, strict=True):
+        if first and paired:
+            print_line(printable(as_line(result, first, paired)))
     if given.csv:
+        rows = [figures(*each, columns) for each in zip(results, differences, strict=True)]
         try:
-            write_csv(Path(given.csv), [figures(result, columns) for result in results])
+            write_csv(Path(given.csv), rows)
         except OSError as error:
             raise UserError(f"cannot write {given.csv} ({error.strerror})") from error
 
@@ -125,8 +151,33 @@ def read_result(folder: Path) -> Result | None:
         splits=int(number(folder, summary, "num_splits") or 0) if several else 1,
         means=measures(folder, summary, suffix),
         halves=measures(folder, summary, "_ci95") if several else {},
+        scores=split_scores(folder, record) if several else {},
+        fingerprint=None if record.get("folds") else record.get("fingerprint"),
         settings=settings_of(record, several),
     )
+
+
+def split_scores(folder: Path, record: dict[str, Any]) -> dict[tuple, float]:
+    """The test RMSE of each split in the table of `folder`, by what makes it the same one on the
+    same ratings: seed and share, fold and seed, or the fingerprint of a published fold."""
+    prints = str(record.get("fingerprint")).split()
+    names = record.get("folds")
+    names = dict(zip(names, prints, strict=False)) if isinstance(names, list) else {}
+    same = {name: str(record.get(name)) for name in ("train_ratio", "num_folds", "split_seed")}
+    scores: dict[tuple, float] = {}
+    try:
+        for row in read_csv(folder / SPLITS):
+            key: tuple = ("seed", row.get("split_seed"), same["train_ratio"])
+            if "fold" in row:
+                key = ("fold", row["fold"], same["num_folds"], same["split_seed"])
+            if names:
+                key = ("name", row["fold"], names[row["fold"]])
+            scores[key] = float(row["final_test_rmse"])
+    except (KeyError, OSError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{folder / SPLITS} is damaged: no split or RMSE in it") from error
+    if not all(abs(score) < 1e300 for score in scores.values()):
+        raise UserError(f"{folder / SPLITS} is damaged: final_test_rmse is no number")
+    return scores
 
 
 def measures(folder: Path, summary: dict[str, Any], suffix: str) -> dict[str, float]:
@@ -172,6 +223,44 @@ def differing(results: Sequence[Result]) -> list[str]:
     return names
 
 
+def paired_with_first(
+    results: Sequence[Result]
+) -> tuple[Result | None, list[Paired | None]]:
+    """The first run over several splits, and how each run differs from it; None where it is that,
+    or they have no two splits of the same ratings in common."""
+    first = next((result for result in results if result.scores), None)
+    return first, [
+        None if first is None or result is first else difference(result, first)
+        for result in results
+    ]
+
+
+def difference(result: Result, first: Result) -> Paired | None:
+    """How the test RMSE of a run differs from that of the `first` one, on the splits of both."""
+    same = result.dataset == first.dataset
+    if result.fingerprint and first.fingerprint:  # older runs have none
+        same = result.fingerprint == first.fingerprint
+    both = [key for key in first.scores if key in result.scores]
+    if not same or len(both) < 2:
+        return None
+    from scipy.special import stdtr  # memory that most tables need not spend
+
+    values = [result.scores[key] - first.scores[key] for key in both]
+    mean, half = mean_and_interval(values)
+    error = statistics.stdev(values) / len(values) ** 0.5
+    p = 2 * float(stdtr(len(values) - 1, -abs(mean) / error)) if error else float(mean == 0)
+    return Paired(len(both), mean, float(half), p)
+
+
+def as_line(result: Result, first: Result, paired: Paired) -> str:
+    """A difference in words."""
+    verdict = "significant" if paired.p < 0.05 else "not significant"
+    return (
+        f"{result.name} - {first.name}: test RMSE {paired.mean:+.4f} ± {paired.half:.4f} "
+        f"over {paired.splits} splits, paired, p = {paired.p:.1g}: {verdict}"
+    )
+
+
 def sort_key(result: Result, column: str) -> tuple[bool, float]:
     """Where a run stands when the best is first; those without a result are last."""
     value = result.means.get(column)
@@ -210,12 +299,18 @@ def as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def figures(result: Result, columns: Sequence[str]) -> dict[str, Any]:
+def figures(result: Result, paired: Paired | None, columns: Sequence[str]) -> dict[str, Any]:
     """A row for programs, with every digit, under the names of summary.json and config.json."""
     row = {"run": result.name, "dataset": result.dataset, "preset": result.preset,
              "status": result.status, "splits": result.splits}
     for name, key in MEASURES.items():
         row |= {key: result.means.get(name), f"{key}_ci95": result.halves.get(name)}
+    row |= {
+        "paired_difference": paired and paired.mean,
+        "paired_difference_ci95": paired and paired.half,
+        "paired_p": paired and paired.p,
+        "paired_splits": paired and paired.splits,
+    }
     return row | {name: as_text(result.settings.get(name, "?")) for name in columns}
 
 

@@ -30,6 +30,10 @@ PLAIN_NAME: Check = (
     and 0 < len(x.encode()) <= 200,
     "a plain folder name, of at most 200 bytes and without / \\ or :",
 )
+FOLD_NAMES: Check = (
+    lambda x: len(set(x)) == len(x) and all(PLAIN_NAME[0](f"fold_{name}") for name in x),
+    "different names of files, without .base and .test and their folder",
+)
 
 
 def flag(
@@ -51,6 +55,7 @@ def fixed(value: Any) -> Any:
 
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
 NOT_DISTRIBUTED = ("tune", "members")
+NO_FOLDS: dict[str, Any] = {"num_folds": None, "fold": None, "folds": []}  # as JSON has them
 # What a version did that did not have these settings, where that is not the default.
 BEFORE: dict[str, Any] = {"cold_rating": "paper", "map_scale": False, "lambda_factor": 1.0}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -111,6 +116,20 @@ class Config:
     num_splits: int = flag(
         1, "experiment", "repeat the run with as many consecutive seeds, and report mean and 95 "
         "%% interval", AT_LEAST_1
+    )
+    num_folds: int | None = flag(
+        None, "experiment", "cut the ratings into as many parts, and repeat the run with each of "
+        "them for testing and the others for training, so that each rating is tested once "
+        "(default: none)",
+        (lambda x: x >= 2, "at least 2")
+    )
+    fold: int | None = flag(
+        None, "experiment", "run this one of --num_folds alone, from 1 (default: all)", AT_LEAST_1
+    )
+    folds: tuple[str, ...] = flag(
+        (), "experiment", "repeat the run with each of these published folds: NAME.base (or "
+        "NAME.train) and NAME.test in the folder of --dataset, as in --dataset ml-100k --folds u1 "
+        "u2 u3 u4 u5", FOLD_NAMES
     )
     tune: tuple[str, ...] = flag(
         (), "experiment", "settings to choose from their grid (config.py) by validation ratings: "
@@ -323,12 +342,13 @@ class Config:
             value, allowed = getattr(self, each.name), each.metadata
             if value is None:
                 continue
+            shown = f"--{each.name} {reprlib.repr(value)}"
             if allowed["check"] and not allowed["check"][0](value):
-                raise UserError(f"--{each.name} {value!r}: must be {allowed['check'][1]}")
+                raise UserError(f"{shown}: must be {allowed['check'][1]}")
             several = value if isinstance(value, tuple) else (value,)
             if allowed["choices"] and not set(several) <= set(allowed["choices"]):
                 names = ", ".join(allowed["choices"])
-                raise UserError(f"--{each.name} {value!r}: must be one of {names}")
+                raise UserError(f"{shown}: must be one of {names}")
         self.check_combinations()
 
     def check_combinations(self) -> None:
@@ -354,17 +374,39 @@ class Config:
                 f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
                 "sign only, and L-BFGS needs the gradient itself"
             )
-        if self.test_file and self.split == "time":
-            raise UserError("--split time does not go with --test_file, which is the test side")
-        if self.num_splits > 1 and (self.test_file or self.split == "time"):
-            raise UserError(
-                f"--num_splits {self.num_splits} needs random splits: --test_file and --split time "
-                "are one"
-            )
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
+        self.check_splits()
         if self.distribute:
             self.check_distributed()
+
+    def ways_to_split(self) -> list[str]:
+        """Return the flags that say which ratings are for testing, but for shares and seeds."""
+        ways = {
+            f"--num_splits {self.num_splits}": self.num_splits > 1,
+            f"--num_folds {self.num_folds}": self.num_folds,
+            f"--folds {' '.join(self.folds)}": self.folds,
+            f"--test_file {self.test_file}": self.test_file,
+            "--split time": self.split == "time",
+        }
+        return [way for way, used in ways.items() if used]
+
+    def check_splits(self) -> None:
+        """Raise UserError unless one flag alone says which ratings are for testing."""
+        if len(ways := self.ways_to_split()) > 1:
+            raise UserError(
+                f"{ways[0]} does not go with {ways[1]}: each says which ratings are for testing, "
+                "so leave one out"
+            )
+        if self.fold and not self.fold <= (self.num_folds or 0):
+            raise UserError(
+                f"--fold {self.fold} is none of --num_folds {self.num_folds or '(not given)'}"
+            )
+        if self.folds and not self.dataset:
+            raise UserError(
+                f"--folds {' '.join(self.folds)} needs --dataset: ml-100k, or the folder of the "
+                "files"
+            )
 
     def check_distributed(self) -> None:
         """Raise UserError for what several devices or machines do not do together."""
@@ -375,14 +417,20 @@ class Config:
             alone.append("--pretrain_epoch")
         if self.optimizer_method in ("RProp", "LBFGS"):
             alone.append(f"--optimizer_method {self.optimizer_method}")
-        if self.num_splits > 1:
-            alone.append(f"--num_splits {self.num_splits}")
+        if self.is_repeated:
+            alone += self.ways_to_split()
         dense = " and the dense engine" if self.distribute == "mirrored" else ""
         if alone:
             raise UserError(
                 f"{alone[0]} does not go with --distribute {self.distribute}, which trains one "
                 f"model by mini-batches{dense}: leave one of them out"
             )
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether this is a run over several splits or folds."""
+        over_folds = bool(self.num_folds and not self.fold) or len(self.folds) > 1
+        return self.num_splits > 1 or over_folds
 
     @property
     def seed_of_split(self) -> int:
@@ -454,6 +502,26 @@ def is_of(value: Any, hint: Any) -> bool:
 def flag_fields() -> list:
     """Return the fields of `Config` that have a flag."""
     return [f for f in fields(Config) if f.init]
+
+
+def split_configs(config: Config) -> list[Config]:
+    """Return the settings of each run of a run over several splits or folds. Splits have
+    consecutive seeds; folds are of one seed."""
+    if config.num_folds:
+        return [
+            replace(config, fold=number, run_name=f"fold_{number}")
+            for number in range(1, config.num_folds + 1)
+        ]
+    if config.folds:
+        return [replace(config, folds=(name,), run_name=f"fold_{name}") for name in config.folds]
+    return [
+        replace(
+            config, num_splits=1, random_seed=config.random_seed + number,
+            split_seed=config.seed_of_split + number,
+            run_name=f"split_{config.seed_of_split + number}",
+        )
+        for number in range(config.num_splits)
+    ]
 
 
 def grid(config: Config) -> list[dict[str, Any]]:

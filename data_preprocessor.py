@@ -34,9 +34,12 @@ def split_ratings(
     seed: int,
     orientation: str = "item",
     validation_ratio: float = 0.0,
+    fold: tuple[int, int] | None = None,
 ) -> Split:
     """Put round(train_ratio x ratings) random ratings in train and the others in test; where
-    `ratings` say which are held out, these are the test ratings instead.
+    `ratings` say which are held out, these are the test ratings instead, and with `fold`, (i, k),
+    the i-th of the k parts that the ratings in random order are cut into: together, the k folds of
+    a seed test every rating once.
 
     Of those in train, round(validation_ratio x them) become validation ratings instead. Rows are
     items and columns users, or the reverse with orientation "user". Which rating goes where
@@ -48,11 +51,16 @@ def split_ratings(
         held_out = ratings.held_out[order]
         order = np.concatenate([order[~held_out], order[held_out]])
         num_train = len(order) - int(held_out.sum())
+    elif fold:
+        start, stop = (len(order) * number // fold[1] for number in (fold[0] - 1, fold[0]))
+        order = np.roll(order, -stop)
+        num_train = len(order) - (stop - start)
     num_validation = round(num_train * validation_ratio)
     if not 0 < num_train < len(ratings):
+        flag = f"--num_folds {fold[1]}" if fold else f"--train_ratio {train_ratio}"
         raise UserError(
-            f"--train_ratio {train_ratio} of {len(ratings)} ratings leaves one side of the split "
-            "empty: choose another ratio"
+            f"{flag} of {len(ratings)} ratings leaves one side of the split empty: choose another "
+            f"{'number' if fold else 'ratio'}"
         )
     if validation_ratio and not 0 < num_validation < num_train:
         raise UserError(
@@ -71,14 +79,38 @@ def split_ratings(
     return Split(matrix(train), matrix(test), held, orientation, ratings.unit)
 
 
+def split_of(
+    config: Config, ratings: Ratings, validation_ratio: float | None = None
+) -> Split:
+    """Return the split of `ratings` that is `config`'s, with its `validation_ratio` or another."""
+    ratio = config.validation_ratio if validation_ratio is None else validation_ratio
+    fold = (config.fold, config.num_folds) if config.fold and config.num_folds else None
+    return split_ratings(
+        ratings, config.train_ratio, config.seed_of_split, config.orientation, ratio, fold
+    )
+
+
 def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
-    """The ratings that `config` names, and which of them are test ratings if that is not random.
+    """The ratings that `config` names, and which of them are test ratings if that is not random; of
+    several published folds those of the first, if the others are there.
 
     A published dataset is read from `config.ratings_folder()`, and downloaded into it if it is not
     there. Without a name, a file and a network, the synthetic stand-in takes the place of ml-1m,
     and `log` is told so; with a name that is an error. `log` is also told what was found in a file
-    that is none of the published ones. Raises UserError for data that is missing or malformed.
+    that is none of the published ones. Raises UserError for data that is missing or malformed, or
+    less than the folds that it is to be cut into.
     """
+    ratings = replace(read_or_make_up(config, log), mapped=config.map_scale)
+    if (config.num_folds or 0) > len(ratings):
+        raise UserError(
+            f"--num_folds {config.num_folds}: there are {len(ratings)} ratings, so choose at most "
+            "as many folds"
+        )
+    return ratings
+
+
+def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
+    """What `load_ratings` returns, on the scale of the file."""
     name, given = config.dataset or "ml-1m", config.rating_scale
     scale = (given[0], given[1]) if given else None
     if config.columns and not config.test_file and name in (*DATASETS, "synthetic"):
@@ -87,23 +119,23 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
         )
     if name in DATASETS:
         scale = scale or DATASETS[name].scale
-        file = published_file(config, DATASETS[name], log)
+    if config.folds:
+        files = fold_files(config, log)
+    elif name in DATASETS:
+        files = published_file(config, DATASETS[name], log)
     else:
-        file = None if name == "synthetic" else given_file(config, "dataset", log)
-    if file is None:
-        return replace(synthetic(config), mapped=config.map_scale)
-    files = [file]
+        files = [] if name == "synthetic" else [given_file(config, "dataset", log)]
+    if not files:
+        return synthetic(config)
+    duplicates = ["" if name in DATASETS else config.duplicates] * len(files)
     if config.test_file:
         files.append(given_file(config, "test_file", log))
-    duplicates = [config.duplicates] * len(files)
-    if name in DATASETS:
-        duplicates[0] = ""
-    else:
+        duplicates.append(config.duplicates)
+    if name not in DATASETS:
         name = plain_name(name)
     rules = Rules(scale, config.split == "time", config.no_rating)
     ratio = config.train_ratio if rules.with_times else None
-    ratings = read_ratings(name, files, rules, ratio, duplicates, log)
-    return replace(ratings, mapped=config.map_scale)
+    return read_ratings(name, files, rules, ratio, duplicates, log)
 
 
 def synthetic(config: Config) -> Ratings:
@@ -120,11 +152,12 @@ def synthetic(config: Config) -> Ratings:
 
 def published_file(
     config: Config, dataset: Dataset, log: Callable[[str], None]
-) -> RatingsFile | None:
-    """The ratings of `dataset`, fetched if need be; None if that fails and no name was given."""
+) -> list[RatingsFile]:
+    """The file of the ratings of `dataset`, fetched if need be; none if that fails and no name was
+    given."""
     folder = Path(config.ratings_folder())
     if dataset.layout is None:
-        return netflix_file(folder)
+        return [netflix_file(folder)]
     path = folder / dataset.ratings
     if not path.exists():
         try:
@@ -140,8 +173,49 @@ def published_file(
                 f"MovieLens-1M is not in {folder} and cannot be downloaded ({error}). Training on "
                 "synthetic ratings of its size instead: their RMSE is not MovieLens'."
             )
-            return None
-    return DelimitedFile(path, dataset.layout)
+            return []
+    return [DelimitedFile(path, dataset.layout)]
+
+
+def fold_files(config: Config, log: Callable[[str], None]) -> list[RatingsFile]:
+    """The training and test file of the first of `config.folds`, those of a published dataset
+    fetched if need be. Raises UserError if one of any of them is not there."""
+    folder, dataset = Path(config.ratings_folder()), DATASETS.get(config.dataset or "")
+    layout = dataset and dataset.layout
+    if has_a_name(config.dataset or "") and not layout:
+        raise UserError(f"--folds {' '.join(config.folds)}: {config.dataset} has no folds")
+    missing, reason = missing_file(folder, config.folds), ""
+    if missing and dataset and missing.name in dataset.files:
+        try:
+            fetch(dataset, folder)
+        except OSError as error:
+            reason = f" and {dataset.url} cannot be fetched ({error})"
+        missing = missing_file(folder, config.folds)
+    if missing:
+        raise UserError(
+            f"--folds {' '.join(config.folds)}: {missing} is not there{reason}: put it there, or "
+            "name the folder of the folds' files with --data_dir"
+        )
+    paths = fold_paths(folder, config.folds[0])
+    if layout:
+        return [DelimitedFile(path, layout) for path in paths]
+    columns = config.columns, config.test_columns or config.columns
+    files = [open_file(p, c, config.read_csv) for p, c in zip(paths, columns, strict=True)]
+    for file in files:
+        log(printable(f"Data file {file}"))
+    return files
+
+
+def fold_paths(folder: Path, name: str) -> tuple[Path, Path]:
+    """The training and the test file of a fold, there or not."""
+    other = folder / f"{name}.train"
+    return other if other.is_file() else folder / f"{name}.base", folder / f"{name}.test"
+
+
+def missing_file(folder: Path, folds: Sequence[str]) -> Path | None:
+    """The first file of `folds` that is not there."""
+    paths = (path for name in folds for path in fold_paths(folder, name))
+    return next((path for path in paths if not path.is_file()), None)
 
 
 def netflix_file(folder: Path) -> NetflixFile:

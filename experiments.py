@@ -19,7 +19,7 @@ import numpy as np
 from AutoRec import AutoRec
 from config import Config, beyond, grid, member_configs
 from data.ratings import RatingMatrix, Ratings, Split
-from data_preprocessor import split_ratings
+from data_preprocessor import split_of
 from evaluation.baseline import Finish
 from evaluation.metrics import Scores, score
 from model.batch import sparse_rows
@@ -79,9 +79,7 @@ def validation_rmse(
 def validation_split(config: Config, ratings: Ratings) -> Split:
     """Return the training ratings of `config`'s split, parted again: a tenth of them is the test
     side."""
-    split = split_ratings(
-        ratings, config.train_ratio, config.seed_of_split, config.orientation, VALIDATION_RATIO
-    )
+    split = split_of(config, ratings, VALIDATION_RATIO)
     assert split.validation
     return replace(split, test=split.validation, validation=None)
 
@@ -142,7 +140,7 @@ def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]
     weights, and with all of them, for the result.
     """
     config = replace(config, orientation="item")
-    split = split_ratings(ratings, config.train_ratio, config.seed_of_split)
+    split = split_of(config, ratings)
     part = validation_split(config, ratings)
     scale, rule = ratings.unit.inner, config.cold_rating or "paper"
     _, held_out = train_members(config, part, scale, Purpose.WEIGHTS, records)

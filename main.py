@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from command_line import parse_arguments
-from config import Config
+from config import Config, split_configs
 from data.ratings import Ratings
 from data.titles import read_titles
 from data_preprocessor import (
@@ -27,7 +27,7 @@ from data_preprocessor import (
     lambda_factor,
     load_ratings,
     plain_name,
-    split_ratings,
+    split_of,
 )
 from records.comet import require_key
 from records.progress import headline, print_line
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(config: Config) -> int:
     """Load the ratings and run one split of them, or several; return the exit code. Raise UserError
-    for unusable input."""
+    for unusable input. Of several published folds, these are the ratings of the first."""
     started = time.perf_counter()
     share_freed_memory()
     if config.comet == "online":
@@ -57,10 +57,10 @@ def run(config: Config) -> int:
     ratings = load_ratings(config, print_line)
     config = resolve(config, ratings)
     with Interruption() as interruption:
-        if config.num_splits == 1:
-            run_split(config, ratings, interruption, started)
-        else:
+        if config.is_repeated:
             run_splits(config, ratings, interruption)
+        else:
+            run_split(config, ratings, interruption, started)
     return 128 + interruption.number if interruption.requested else 0
 
 
@@ -68,9 +68,10 @@ def resolve(config: Config, ratings: Ratings) -> Config:
     """Return `config` with what it left open filled in, so that the record says what was done."""
     test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
     cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
+    data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
     return replace(
-        config, dataset=ratings.name, split_seed=config.seed_of_split, test_file=test_file,
-        rating_scale=ratings.scale, cold_rating=cold_rating,
+        config, dataset=ratings.name, data_dir=data_dir, split_seed=config.seed_of_split,
+        test_file=test_file, rating_scale=ratings.scale, cold_rating=cold_rating,
         lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
     )
 
@@ -81,8 +82,7 @@ def run_split(
     """Train on one split of the ratings, evaluate and record; return the summary, which the first
     of several workers has. `started` is when the user's waiting began (time.perf_counter). Raise
     UserError if the settings do not fit data or machine, before anything is written."""
-    split = split_ratings(ratings, config.train_ratio, config.seed_of_split, config.orientation,
-                          config.validation_ratio)
+    split = split_of(config, ratings)
     cluster = read_cluster(config.distribute)
     folder = None if cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
@@ -122,26 +122,27 @@ def run_split(
 
 
 def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> None:
-    """Run `num_splits` splits with consecutive seeds, and put a table over them.
+    """Run several splits, or folds, and put a table over them.
 
-    A split that an earlier run of the same command finished is not run again, and one that it
-    began is gone on with.
+    One that an earlier run of the same command finished is not run again, and one that it began is
+    gone on with. Published folds are all read before the first is run, and each again at its turn:
+    that is the memory of one.
     """
     config = replace(config, run_name=config.run_name or default_name(config))
-    with closing(RepeatedRuns(config, ratings.fingerprint)) as runs:
-        for number in range(config.num_splits):
-            one = replace(
-                config, num_splits=1, random_seed=config.random_seed + number,
-                split_seed=config.seed_of_split + number, results_dir=str(runs.path),
-                run_name=f"split_{config.seed_of_split + number}",
-            )
+    every, fingerprints = split_configs(config), [ratings.fingerprint]
+    if config.folds:
+        fingerprints += [load_ratings(one, print_line).fingerprint for one in every[1:]]
+    with closing(RepeatedRuns(config, " ".join(fingerprints))) as runs:
+        for one in every:
+            one = replace(one, results_dir=str(runs.path))
             summary = runs.finished(one)
             if summary:
                 print_line(f"{one.run_name} is finished: "
                            f"test RMSE {summary['final_test_rmse']:.4f}")
             else:
-                one = runs.unfinished(one)
-                summary = run_split(one, ratings, interruption, time.perf_counter())
+                started, one = time.perf_counter(), runs.unfinished(one)
+                ratings = load_ratings(one, lambda _: None) if one.folds else ratings
+                summary = run_split(one, ratings, interruption, started)
             if interruption.requested:
                 return
             runs.add(one, summary)

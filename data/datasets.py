@@ -26,7 +26,7 @@ NETWORK_TIMEOUT = 30  # seconds without a byte
 LEAST_RATE = 20_000  # bytes a second, below which a download is given up
 PATIENCE = 600  # seconds that it may take at any rate
 RECEIVED_BYTES = 1 << 18  # at most, at a time
-FOLDS = tuple(f"u{fold}.{side}" for fold in range(1, 6) for side in ("base", "test"))
+FOLDS = tuple(f"u{fold}.{side}" for fold in "12345ab" for side in ("base", "test"))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ DATASETS = {
 
 
 def fetch(dataset: Dataset, folder: Path) -> None:
-    """Download the published archive and unpack its titles and ratings into `folder`.
+    """Download the published archive and unpack its titles, folds and ratings into `folder`, those
+    that are not there.
 
     The archive is checked against its checksum before anything is unpacked, in a folder of its
     own, and each file appears under its name only when it is whole, the ratings last. Raise
@@ -123,7 +124,8 @@ def fetch(dataset: Dataset, folder: Path) -> None:
             download(dataset, own / dataset.archive)
             unpack(dataset, own / dataset.archive, own)
             for file in dataset.files:
-                os.replace(own / dataset.inside / file, folder / file)
+                if not (folder / file).exists():
+                    os.replace(own / dataset.inside / file, folder / file)
     except OSError as error:
         if error.errno is None:  # the network's, from `receive`
             raise

@@ -103,6 +103,10 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     how = f"split {config.split_seed}"
     if config.test_file or config.split == "time":
         how = f"split by {config.test_file or config.split}"
+    elif config.folds:
+        how = f"fold {config.folds[0]}"
+    elif config.fold:
+        how = f"fold {config.fold} of {config.num_folds} of split {config.split_seed}"
     scale, mean = ratings.scale, ratings.values.mean(dtype=np.float64)
     data = "\n".join([
         f"Data: {ratings.name}, {ratings.num_users:,} users x {ratings.num_items:,} items, "

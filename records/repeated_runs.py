@@ -1,4 +1,4 @@
-"""The folder of a run over several splits, and the table over them."""
+"""The folder of a run over several splits or folds, and the table over them."""
 
 import json
 import reprlib
@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from config import Config
+from config import NO_FOLDS, Config, split_configs
 from evaluation.metrics import RECONSTRUCTION
 from records.run_folder import CONFIG, SETTINGS, SPLITS, SUMMARY, read_summary, resumed_config
 from system.errors import UserError
@@ -21,8 +21,8 @@ MEASURES = ("final_test_rmse", "final_test_mae", "ndcg_at_10", "recall_at_10",
 
 
 class RepeatedRuns:
-    """The folder `results_dir/run_name` of a run over several splits: a run folder for each, and
-    the table over them. It may exist, if it holds the same settings.
+    """The folder `results_dir/run_name` of a run over several splits or folds: a run folder for
+    each, and the table over them. It may exist, if it holds the same settings.
 
     Raise UserError if it holds other ones, or cannot be made.
     """
@@ -30,7 +30,7 @@ class RepeatedRuns:
     def __init__(self, config: Config, fingerprint: str) -> None:
         assert config.run_name
         self.path = Path(config.results_dir) / config.run_name
-        self.num_splits = config.num_splits
+        self.num_splits = len(split_configs(config))
         self.rows: list[dict[str, Any]] = []
         settings = config.to_dict() | {"fingerprint": fingerprint}
         for name in ("num_splits", "display_step", "checkpoint_every", "comet", "tensorboard"):
@@ -52,8 +52,9 @@ class RepeatedRuns:
         if path.exists():
             before = read_json(path)
             for name in settings:
-                if before.get(name, settings[name]) != settings[name]:
-                    other = reprlib.repr(before[name])
+                saved = before.get(name, NO_FOLDS.get(name, settings[name]))
+                if saved != settings[name]:
+                    other = reprlib.repr(saved)
                     raise UserError(
                         f"{self.path} holds splits of another {name} ({other}, not "
                         f"{settings[name]}): choose another --run_name"
@@ -101,7 +102,9 @@ class RepeatedRuns:
     def add(self, config: Config, summary: dict[str, Any]) -> None:
         """Add a finished split, and renew the table and its summary."""
         measures = {name: summary[name] for name in MEASURES if summary.get(name) is not None}
-        row = {"split_seed": config.split_seed} | measures | {"seconds": summary["seconds"]}
+        fold = config.fold or "".join(config.folds)
+        which = {"fold": fold} if fold else {"split_seed": config.split_seed}
+        row = which | measures | {"seconds": summary["seconds"]}
         names = [name for name in row if all(name in other for other in self.rows)]
         self.rows = [{name: other[name] for name in names} for other in (*self.rows, row)]
         write_csv(self.path / SPLITS, self.rows)

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from filelock import FileLock
 
-from config import Config
+from config import NO_FOLDS, Config
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from evaluation.slices import Slice
 from system.errors import UserError
@@ -204,7 +204,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     damaged."""
     path = folder / CONFIG
     if (folder / SETTINGS).exists() and not path.exists():
-        raise UserError(f"{folder} holds several splits: name one of them, as {folder}/split_1994")
+        runs = (one.parent.name for one in sorted(folder.glob(f"*/{CONFIG}")))
+        raise UserError(
+            f"{folder} holds several splits: name one of them, as "
+            f"{folder / next(runs, 'split_1994')}"
+        )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -287,14 +291,16 @@ def tab_line(name: str, values: Sequence[float | None]) -> str:
 def default_name(config: Config) -> str:
     """Return a run's name made of dataset, preset, seed, optimiser, learning rate and UTC time.
 
-    A run over several splits has a digest of its settings for the time: the same command goes on
-    in the same folder.
+    A run over several splits or folds has a digest of its settings for the time: the same command
+    goes on in the same folder, also in one that a version without folds began.
     """
-    if config.num_splits == 1:
+    if not config.is_repeated:
         last = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     else:
         settings = config.to_dict() | {"num_splits": None}
-        last = f"splits_{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]}"
+        settings = {k: v for k, v in settings.items() if v or k not in NO_FOLDS}
+        digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+        last = f"{'splits' if config.num_splits > 1 else 'folds'}_{digest}"
     preset = "" if config.preset == "default" else f"{config.preset}_"
     return (
         f"{config.dataset}_{preset}seed{config.random_seed}_{config.optimizer_method.lower()}"

@@ -14,7 +14,7 @@ import tensorflow as tf
 from AutoRec import AutoRec
 from config import Config, member_configs
 from data.ratings import RatingMatrix, Ratings, Split
-from data_preprocessor import load_ratings, split_ratings
+from data_preprocessor import load_ratings, split_of
 from evaluation.baseline import cold_baseline
 from records.run_folder import CONFIG, PARAMETERS, config_of, read_member_weights, read_record
 from serving.recommender import Recommender
@@ -80,6 +80,8 @@ def read_run(folder: str | Path, data_dir: str | None = None) -> FinishedRun:
     config = config_of(path, record, data_dir=data_dir)
     if config.split_seed is None or config.dataset is None:
         raise UserError(f"{path / CONFIG}: split_seed or dataset is missing")
+    if config.is_repeated:
+        raise UserError(f"{path / CONFIG} is of several runs, and does not say of which this is")
     settings = [(1.0, PARAMETERS, config)]
     if config.members:
         models = member_configs(replace(config, orientation="item"))
@@ -97,9 +99,7 @@ def read_run(folder: str | Path, data_dir: str | None = None) -> FinishedRun:
             f"the ratings in {config.ratings_folder()} are not those that {path} was trained on "
             "(their fingerprints differ): name the folder of those with --data_dir"
         )
-    train = split_ratings(
-        ratings, config.train_ratio, config.split_seed, validation_ratio=config.validation_ratio
-    ).train
+    train = split_of(replace(config, orientation="item"), ratings).train
     members = tuple(
         Member(weight, read_model(path / name, member, train, ratings.unit.inner))
         for weight, name, member in settings

@@ -4,7 +4,9 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.stats
 
 import compare
 from config import Config
@@ -31,8 +33,9 @@ def table_of(folders, capsys, *flags):
     """The rows that are printed, as {column: cell}, and what is told beside."""
     assert compare.main([*map(str, folders), *flags]) == 0
     out, err = capsys.readouterr()
+    table = out.partition("\n\n")[0]  # differences may follow
     head, rule, *lines = ([cell.strip() for cell in line.split(" | ")]
-                          for line in out.strip().replace("| ", "", 1).splitlines())
+                          for line in table.strip().replace("| ", "", 1).splitlines())
     clean = [[cell.strip("| ") for cell in line] for line in (head, rule, *lines)]
     assert set("".join(clean[1])) == {"-"}
     return [dict(zip(clean[0], line, strict=True)) for line in clean[2:]], err
@@ -149,6 +152,152 @@ def test_the_csv_file_has_every_digit_and_is_never_overwritten(tmp_path, capsys)
     assert (one["base_lr"], several["base_lr"]) == ("0.001", "0.005")
     assert compare.main([str(tmp_path / "a"), "--csv", str(place)]) == 2
     assert "already exists and is never overwritten" in capsys.readouterr().err
+
+
+def make_splits(folder, scores, name="split_seed", **settings):
+    """The folder of a run over splits: scores by split seed, or by fold."""
+    record = SETTINGS | dict(fingerprint="f" * 64, run_name=folder.name) | settings
+    values = list(scores.values())
+    summary = MEANS | dict(num_splits=len(scores), final_test_rmse_mean=float(np.mean(values)))
+    make(folder, record, summary, "settings.json")
+    lines = [f"{name},final_test_rmse,seconds", *(f"{k},{v!r},1.5" for k, v in scores.items())]
+    (folder / "splits.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def differences_of(folders, capsys, *flags):
+    """What is told below the table: lines."""
+    assert compare.main([*map(str, folders), *flags]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out.partition("\n\n")[2].splitlines()
+
+
+def random_scores(seed, splits, shift=0.0, noise=0.0003):
+    rng = np.random.default_rng(seed)
+    common = np.random.default_rng(1).normal(0.83, 0.0025, 20)
+    return {k: float(common[k] + shift + rng.normal(0, noise)) for k in splits}
+
+
+@pytest.mark.parametrize("shift", [-0.0044, 0.0, 0.02])
+@pytest.mark.parametrize("splits", [2, 3, 5, 12])
+def test_a_paired_difference_is_scipys(shift, splits, tmp_path, capsys):
+    a, b = (random_scores(seed, range(splits), by) for seed, by in ((3, 0), (4, shift)))
+    make_splits(tmp_path / "a", a)
+    make_splits(tmp_path / "b", b)
+    table = tmp_path / "runs.csv"
+    (line,) = differences_of([tmp_path / "a", tmp_path / "b"], capsys, "--csv", str(table))
+    x, y = np.array(list(a.values())), np.array(list(b.values()))
+    test = scipy.stats.ttest_rel(y, x)
+    mean, half = np.mean(y - x), np.ptp(test.confidence_interval(0.95)) / 2
+    with open(table, newline="", encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    found = [float(second[f"paired_{name}"]) for name in ("difference", "difference_ci95", "p")]
+    assert found == pytest.approx([mean, half, test.pvalue], rel=1e-6, abs=1e-12)
+    assert (first["paired_p"], first["paired_difference"], second["paired_splits"]) == (
+        "", "", str(splits)
+    )
+    verdict = "significant" if test.pvalue < 0.05 else "not significant"
+    assert line == (f"b - a: test RMSE {mean:+.4f} ± {half:.4f} over {splits} splits, paired, "
+                    f"p = {test.pvalue:.1g}: {verdict}")
+
+
+def test_a_paired_difference_sees_what_the_means_intervals_hide(tmp_path, capsys):
+    make_splits(tmp_path / "a", random_scores(3, range(5)))
+    make_splits(tmp_path / "b", random_scores(4, range(5), -0.0010))
+    (line,) = differences_of([tmp_path / "a", tmp_path / "b"], capsys)
+    assert line.endswith(": significant")
+
+
+def test_differences_are_from_the_first_run_in_the_table(tmp_path, capsys):
+    for name, shift in (("a", 0.01), ("b", -0.01), ("c", 0.0)):
+        make_splits(tmp_path / name, random_scores(ord(name), range(5), shift))
+    make(tmp_path / "0", SETTINGS, RESULT)  # one split: nothing to be said of it
+    folders = [tmp_path / name for name in "0abc"]
+    assert [line[:5] for line in differences_of(folders, capsys)] == ["b - a", "c - a"]
+    lines = differences_of(folders, capsys, "--sort", "rmse")
+    assert [line[:5] for line in lines] == ["c - b", "a - b"]
+
+
+def test_only_splits_that_both_have_are_compared(tmp_path, capsys):
+    a, b = random_scores(3, range(5)), random_scores(4, range(3, 9), 0.01)
+    make_splits(tmp_path / "a", a)
+    make_splits(tmp_path / "b", b)
+    (line,) = differences_of([tmp_path / "a", tmp_path / "b"], capsys)
+    expected = scipy.stats.ttest_rel([b[3], b[4]], [a[3], a[4]]).pvalue
+    assert "over 2 splits" in line and f"p = {expected:.1g}:" in line
+    make_splits(tmp_path / "c", random_scores(4, range(4, 9)))
+    assert differences_of([tmp_path / "a", tmp_path / "c"], capsys) == []
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        dict(train_ratio=0.75), dict(fingerprint="e" * 64), dict(dataset="a.csv", fingerprint=None),
+        dict(name="fold", num_folds=5), dict(name="fold", num_folds=5, split_seed=7),
+    ],
+    ids=str,
+)
+def test_other_splits_are_not_compared(differs, tmp_path, capsys):
+    make_splits(tmp_path / "a", random_scores(3, range(5)))
+    make_splits(tmp_path / "b", random_scores(4, range(5), 0.01), **differs)
+    summary = json.loads((tmp_path / "b" / "summary.json").read_text("utf-8"))
+    summary["dataset"] = differs.get("dataset", "ml-1m")
+    (tmp_path / "b" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert differences_of([tmp_path / "a", tmp_path / "b"], capsys) == []
+
+
+def test_other_models_and_records_without_a_fingerprint_are_compared(tmp_path, capsys):
+    make_splits(tmp_path / "a", random_scores(3, range(5)), fingerprint=None)
+    make_splits(tmp_path / "b", random_scores(4, range(5), 0.01), orientation="user",
+                validation_ratio=0.1)
+    make_splits(tmp_path / "c", random_scores(5, range(5), 0.01), random_seed=3)
+    assert len(differences_of([tmp_path / name for name in "abc"], capsys)) == 2
+
+
+def test_folds_are_compared_by_number_count_and_seed(tmp_path, capsys):
+    folds = dict(name="fold", num_folds=5)
+    make_splits(tmp_path / "a", random_scores(3, range(1, 6)), **folds)
+    make_splits(tmp_path / "b", random_scores(4, range(1, 6), 0.01), **folds)
+    make_splits(tmp_path / "c", random_scores(4, range(1, 6)), **folds | dict(split_seed=7))
+    make_splits(tmp_path / "d", random_scores(4, range(1, 6)), **folds | dict(num_folds=6))
+    (line,) = differences_of([tmp_path / name for name in "abcd"], capsys)
+    assert line.startswith("b - a: ") and "over 5 splits" in line
+
+
+def test_published_folds_are_compared_by_name_and_fingerprint(tmp_path, capsys):
+    def make_folds(folder, names, prints, seed):
+        scores = random_scores(seed, range(len(names)), seed / 100)
+        scores = {name: scores[k] for k, name in enumerate(names)}
+        make_splits(tmp_path / folder, scores, "fold", folds=names, fingerprint=prints)
+
+    make_folds("a", ["u1", "u2", "u3"], "1 2 3", 3)
+    make_folds("b", ["u3", "u1"], "3 1", 4)  # in any order
+    make_folds("c", ["u1", "u2", "u3"], "1 5 6", 5)  # only one is of the same ratings
+    (line,) = differences_of([tmp_path / name for name in "abc"], capsys)
+    assert line.startswith("b - a: ") and "over 2 splits" in line
+
+
+@pytest.mark.parametrize("by, p", [(0.0, "1: not significant"), (0.25, "0: significant")])
+def test_differences_that_are_all_alike_are_no_numbers_that_are_none(by, p, tmp_path, capsys):
+    make_splits(tmp_path / "a", {1: 0.5, 2: 0.75, 3: 1.0})
+    make_splits(tmp_path / "b", {1: 0.5 + by, 2: 0.75 + by, 3: 1.0 + by})
+    (line,) = differences_of([tmp_path / "a", tmp_path / "b"], capsys)
+    assert line == f"b - a: test RMSE {by:+.4f} ± 0.0000 over 3 splits, paired, p = {p}"
+
+
+@pytest.mark.parametrize(
+    "text", ["split_seed\n1\n", "split_seed,final_test_rmse\n1,x\n", "\0", "fold\n",
+             "split_seed,final_test_rmse\n1,nan\n", "split_seed,final_test_rmse\n1\n"],
+)
+def test_a_damaged_table_of_splits_is_told_in_one_line(text, tmp_path, capsys):
+    make_splits(tmp_path / "a", {1: 0.5, 2: 0.75})
+    make_splits(tmp_path / "b", {1: 0.5, 2: 0.75})
+    (tmp_path / "b" / "splits.csv").write_text(text, encoding="utf-8")
+    rows, err = table_of([tmp_path / "a", tmp_path / "b"], capsys)
+    harmless = text in ("fold\n", "\0")  # it has no line
+    assert [row["run"] for row in rows] == ["a", "b"][: 1 + harmless]
+    assert harmless or (err.count("\n") == 1 and "splits.csv is damaged" in err)
 
 
 def test_what_is_no_run_is_told_in_one_line(tmp_path, capsys):

@@ -16,6 +16,7 @@ from config import (
     flag_fields,
     grid,
     member_configs,
+    split_configs,
 )
 from system.errors import UserError
 
@@ -23,6 +24,9 @@ DEFAULTS = {
     "resume": None,
     "preset": "default",
     "num_splits": 1,
+    "num_folds": None,
+    "fold": None,
+    "folds": (),
     "tune": (),
     "members": (),
     "score_reconstruction": False,
@@ -311,6 +315,11 @@ def test_a_configuration_cannot_be_changed():
         ("hidden_neuron", "1.5"),
         ("batch_size", "0"),
         ("num_splits", "0"),
+        ("num_folds", "1"),
+        ("num_folds", "all"),
+        ("fold", "0"),
+        ("folds", "a/b"),
+        ("folds", ".."),
         ("validation_ratio", "1"),
         ("validation_ratio", "-0.1"),
         ("validation_ratio", "nan"),
@@ -505,7 +514,7 @@ def test_every_setting_but_the_paths_is_recorded():
     settings = {name: getattr(config, name) for name in recorded}
     assert config.to_dict() == settings
     assert recorded == settings | dict(hidden_neuron=[5, 4], members=["item", "user"], tune=[],
-                                       rating_scale=[], read_csv=[], no_rating=[])
+                                       rating_scale=[], read_csv=[], no_rating=[], folds=[])
 
 
 # The learning rate
@@ -572,6 +581,18 @@ def test_data_dir_wins_over_the_environment_and_that_over_the_default(
         ["--split", "time", "--test_file", "u1.test"],
         ["--split", "time", "--num_splits", "2"],
         ["--test_file", "u1.test", "--num_splits", "2"],
+        ["--num_folds", "5", "--num_splits", "2"],
+        ["--num_folds", "5", "--split", "time"],
+        ["--num_folds", "5", "--test_file", "u1.test"],
+        ["--num_folds", "5", "--dataset", "ml-100k", "--folds", "u1"],
+        ["--num_folds", "5", "--distribute", "mirrored"],
+        ["--num_folds", "5", "--fold", "6"],
+        ["--fold", "1"],
+        ["--folds", "u1", "u2"],
+        ["--dataset", "ml-100k", "--folds", "u1", "u1"],
+        ["--dataset", "ml-100k", "--folds", "u1", "u2", "--num_splits", "2"],
+        ["--dataset", "ml-100k", "--folds", "u1", "--test_file", "u1.test"],
+        ["--dataset", "ml-100k", "--folds", "u1", "u2", "--distribute", "mirrored"],
         ["--rating_scale", "5", "1"],
         ["--rating_scale", "1", "inf"],
     ],
@@ -596,6 +617,26 @@ def test_a_record_gives_the_settings_again(config):
     record = json.loads(json.dumps(config.to_dict() | {"num_users": 6040}))
     assert Config.from_dict(record) == config
     assert Config.from_dict(record, results_dir="there").results_dir == "there"
+
+
+def test_a_run_over_folds_is_a_run_of_each_by_the_same_seeds():
+    config = Config(num_folds=3, random_seed=4)
+    assert config.is_repeated
+    runs = split_configs(config)
+    assert [(run.fold, run.num_folds, run.run_name) for run in runs] == [
+        (1, 3, "fold_1"), (2, 3, "fold_2"), (3, 3, "fold_3")
+    ]
+    named = split_configs(Config(dataset="ml-100k", folds=("u1", "ua"), random_seed=4))
+    assert [(run.folds, run.run_name) for run in named] == [
+        (("u1",), "fold_u1"), (("ua",), "fold_ua")
+    ]
+    for run in (*runs, *named):
+        assert not run.is_repeated and (run.random_seed, run.seed_of_split) == (4, 4)
+        assert Config.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+    splits = split_configs(Config(num_splits=2, random_seed=4, split_seed=9))
+    assert [(run.random_seed, run.split_seed, run.run_name) for run in splits] == [
+        (4, 9, "split_9"), (5, 10, "split_10")
+    ]
 
 
 def test_a_record_without_a_setting_has_its_default():

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -514,6 +515,62 @@ def test_a_validation_ratio_that_leaves_one_side_empty_is_refused(ratio):
     message = f"--validation_ratio {ratio} of 180 training ratings leaves one side empty: choose"
     with pytest.raises(UserError, match=message):
         split_ratings(random_ratings(), 0.9, 1, "item", ratio)
+
+
+# Folds
+
+
+@pytest.mark.parametrize("orientation", ["item", "user"])
+@pytest.mark.parametrize("num_folds", [2, 3, 7, 200])
+def test_the_folds_of_a_seed_test_every_rating_once(num_folds, orientation):
+    ratings = random_ratings()
+    whole = np.full((ratings.num_items, ratings.num_users), np.nan, np.float32)
+    whole[ratings.items, ratings.users] = ratings.values
+    whole = whole if orientation == "item" else whole.T
+    times_tested = np.zeros(whole.shape, int)
+    for fold in range(1, num_folds + 1):
+        split = split_ratings(ratings, 0.9, 1, orientation, fold=(fold, num_folds))
+        assert np.array_equal(merged(split.train, split.test), whole, equal_nan=True)
+        assert len(split.test) in (200 // num_folds, 200 // num_folds + 1)
+        times_tested[split.test.rows, split.test.indices] += 1
+    assert np.array_equal(times_tested, ~np.isnan(whole))
+
+
+@pytest.mark.parametrize("fold", [1, 2, 3])
+def test_a_fold_is_a_part_of_the_ratings_in_the_order_of_the_seed(fold):
+    ratings = random_ratings()
+    split = split_ratings(ratings, 0.9, 5, fold=(fold, 3))
+    order = random_stream(5, "split").permutation(200)
+    part = np.array([0, 66, 133, 200])  # thirds of 200
+    expected = order[part[fold - 1] : part[fold]]
+    pairs = set(zip(ratings.items[expected], ratings.users[expected], strict=True))
+    assert pairs == set(zip(split.test.rows, split.test.indices, strict=True))
+
+
+def test_the_last_fold_is_the_random_split_of_its_share():
+    fold, split = (split_ratings(random_ratings(), 0.9, 5, fold=f) for f in ((10, 10), None))
+    for one, other in ((fold.train, split.train), (fold.test, split.test)):
+        assert np.array_equal(dense(one), dense(other), equal_nan=True)
+
+
+def test_validation_ratings_of_a_fold_are_some_of_its_training_ratings():
+    for fold in ((1, 4), (3, 4)):
+        without = split_ratings(random_ratings(), 0.9, 1, fold=fold)
+        split = split_ratings(random_ratings(), 0.9, 1, "item", 0.2, fold)
+        assert (len(split.train), len(split.validation), len(split.test)) == (120, 30, 50)
+        held = merged(split.train, split.validation)
+        assert np.array_equal(held, dense(without.train), equal_nan=True)
+        assert np.array_equal(dense(split.test), dense(without.test), equal_nan=True)
+
+
+def test_more_folds_than_ratings_are_refused(write_ratings):
+    path = write_ratings([(1, 1, 5), (2, 1, 3), (3, 1, 2)])
+    config = Config(dataset="ml-1m", data_dir=str(path.parent), num_folds=4)
+    with pytest.raises(UserError, match="^--num_folds 4: there are 3 ratings, so choose at most"):
+        load_ratings(config)
+    assert len(load_ratings(replace(config, num_folds=3))) == 3
+    with pytest.raises(UserError, match="^--num_folds 201 of 200 ratings leaves one side"):
+        split_ratings(random_ratings(), 0.9, 1, fold=(1, 201))
 
 
 # The random streams

@@ -2,17 +2,20 @@
 
 import csv
 import itertools
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.program import (
+    MAIN,
     NO_NETWORK,
     RECONSTRUCTION,
     TIME_COLUMNS,
@@ -167,6 +170,80 @@ def test_several_splits_are_run_once_and_the_table_is_printed_again(small_data, 
     assert {path: path.stat().st_mtime_ns for path in folder.glob("split_*/*")} == files
     assert (folder / "splits.csv").read_text(encoding="utf-8") == table
     assert first.stdout.endswith(second.stdout[second.stdout.index("| split_seed") :])
+
+
+def test_the_folds_of_a_run_test_every_rating_once(small_data, tmp_path):
+    """From the records alone: each fold's ratings are read again as recommend.py does."""
+    from serving.finished_run import read_run
+
+    done = run_main(*SMALL, "--train_epoch", 2, "--num_folds", 3, "--data_dir", small_data,
+                    cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    folder, trained = tmp_path / "results" / "run", []
+    for number in (1, 2, 3):
+        fold = folder / f"fold_{number}"
+        config = read_json(fold / "config.json")
+        assert (config["fold"], config["num_folds"], config["num_splits"]) == (number, 3, 1)
+        assert (config["train_ratings"], config["test_ratings"]) == (600, 300)
+        assert f"300 test ratings, fold {number} of 3 of split 1994" in done.stdout
+        assert f"fold {number} of 3, seed 1994" in (fold / "report.html").read_text("utf-8")
+        run = read_run(fold, str(small_data))
+        trained.append(zip(run.train.rows.tolist(), run.train.indices.tolist(), strict=True))
+    times = Counter(itertools.chain(*trained))
+    assert times == dict.fromkeys(zip(run.ratings.items, run.ratings.users, strict=True), 2)
+    mean = read_json(folder / "summary.json")["final_test_rmse_mean"]
+    summaries = [read_json(folder / f"fold_{number}" / "summary.json") for number in (1, 2, 3)]
+    scores = [summary["final_test_rmse"] for summary in summaries]
+    assert mean == pytest.approx(np.mean(scores), rel=1e-12)
+
+    alone = run_main(*SMALL[:-1], "alone", "--train_epoch", 2, "--num_folds", 3, "--fold", 2,
+                     "--data_dir", small_data, cwd=tmp_path)
+    assert alone.returncode == 0
+    summary = read_json(tmp_path / "results" / "alone" / "summary.json")
+    assert summary["final_test_rmse"] == scores[1]
+
+
+def test_published_folds_are_trained_by_one_command_and_recommend(tmp_path):
+    rng, data = np.random.default_rng(3), tmp_path / "ml-100k"
+    data.mkdir()
+    pairs = rng.permutation(30 * 20)[:250]
+    lines = [f"{1 + p // 20}\t{1 + p % 20}\t{rng.integers(1, 6)}\t9\n" for p in pairs]
+    (data / "u.data").write_text("".join(lines))
+    for number, name in enumerate(("u1", "u2", "u3")):
+        part = slice(60 * number, 60 * (number + 1))
+        (data / f"{name}.test").write_text("".join(lines[part]))
+        (data / f"{name}.base").write_text("".join(lines[: part.start] + lines[part.stop :]))
+    flags = (*SMALL, "--train_epoch", 2, "--dataset", "ml-100k", "--folds", "u1", "u2", "u3")
+    first = run_main(*flags, cwd=tmp_path)
+    assert (first.returncode, first.stderr) == (0, "")
+    folder = tmp_path / "results" / "run"
+    with open(folder / "splits.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["fold"] for row in rows] == ["u1", "u2", "u3"]
+    for row in rows:
+        fold = folder / f"fold_{row['fold']}"
+        config, summary = read_json(fold / "config.json"), read_json(fold / "summary.json")
+        assert (config["folds"], config["dataset"]) == ([row["fold"]], "ml-100k")
+        assert (config["train_ratings"], config["test_ratings"]) == (190, 60)
+        assert float(row["final_test_rmse"]) == summary["final_test_rmse"]
+    second = run_main(*flags, cwd=tmp_path)
+    assert second.returncode == 0 and "fold_u2 is finished: test RMSE" in second.stdout
+    assert first.stdout.endswith(second.stdout[second.stdout.index("| fold |") :])
+
+    command = [sys.executable, MAIN.with_name("recommend.py"), folder / "fold_u2", "--user", "7"]
+    asked = subprocess.run([*command, "--json"], cwd=tmp_path, env=environment(),
+                           capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
+    rated = {1 + p % 20 for p in pairs if 1 + p // 20 == 7}
+    recommended = {row["item"] for row in json.loads(asked.stdout)}
+    assert recommended and not recommended & rated
+
+    (data / "u3.test").write_text("".join(lines[100:160]))  # other ratings, of both files
+    changed = run_main(*flags, cwd=tmp_path)
+    assert changed.returncode == 2 and "as in" in changed.stderr
+    (data / "u3.test").write_text("".join(lines[120:170]))
+    changed = run_main(*flags, cwd=tmp_path)
+    assert changed.returncode == 2 and "splits of another fingerprint" in changed.stderr
 
 
 def test_a_blend_leaves_its_members_and_a_summary(small_data, tmp_path):

@@ -160,7 +160,14 @@ def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
         load_ratings(config, lambda _: None).held_out.tolist()
         for config in configs if config.dataset not in DATASETS
     ]
-    assert len(held_out) == len(configs) - 1 and held_out == [[False] * 9 + [True]] * 2
+    assert len(held_out) == len(configs) - 2 and held_out == [[False] * 9 + [True]] * 2
+
+
+def test_the_differences_between_runs_are_what_compare_prints(capsys):
+    rows = ("default", "paper", "hidden_500", "best")
+    assert compare.main([str(RESULTS / "paper_tables" / row) for row in rows]) == 0
+    lines = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    assert printed(NUMBERS, "compare.py").splitlines() == [f"    {line}" for line in lines]
 
 
 def test_every_published_dataset_has_a_row():

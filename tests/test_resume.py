@@ -475,6 +475,28 @@ def test_a_killed_process_is_resumed_exactly(small_data, tmp_path):
     assert found == records(tmp_path / "results" / "whole")
 
 
+def test_killed_folds_go_on_exactly_and_finished_ones_are_left_alone(small_data, tmp_path):
+    flags = [*SMALL.split(), "--train_epoch", 200, "--num_folds", 3, "--data_dir", small_data,
+             "--run_name"]
+    assert run_main(*flags, "whole", cwd=tmp_path).returncode == 0
+    process = subprocess.Popen(
+        command(*flags, "cut"), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
+    )
+    cut = tmp_path / "results" / "cut"
+    wait_for(lambda: (cut / "fold_2" / "checkpoint.json").exists(), process)
+    process.kill()
+    process.wait()
+    first = {path: path.stat().st_mtime_ns for path in (cut / "fold_1").iterdir()}
+    done = run_main(*flags, "cut", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path: path.stat().st_mtime_ns for path in (cut / "fold_1").iterdir()} == first
+    assert "fold_1 is finished" in done.stdout and "Going on after epoch" in done.stdout
+    for fold in ("fold_1", "fold_2", "fold_3"):
+        found = records(cut / fold)
+        found.pop(".lock", None)
+        assert found == records(tmp_path / "results" / "whole" / fold)
+
+
 def test_two_signals_end_it_at_once_while_tensorflow_computes(small_data, tmp_path):
     """An epoch of several seconds: the second signal need not wait for its end."""
     process = subprocess.Popen(

@@ -132,6 +132,29 @@ def test_what_a_killed_download_left_is_not_taken_for_the_data(serve, tmp_path, 
     assert triples_of(load_ratings(Config(dataset="ml-1m", data_dir=str(tmp_path)))) == MANY_TRIPLES
 
 
+def test_folds_come_with_the_archive_and_replace_nothing_that_is_there(serve, tmp_path):
+    names = datasets.DATASETS["ml-100k"].files
+    lines = {name: b"1\t%d\t3\t9\n" % number for number, name in enumerate(names, 1)}
+    serve(zipped({f"ml-100k/{name}": line for name, line in lines.items()}), name="ml-100k")
+    folder = tmp_path / "data"
+    config = Config(dataset="ml-100k", data_dir=str(folder), folds=("ua", "ub"))
+    assert load_ratings(config).held_out.tolist() == [False, True]
+    assert files_below(folder) == sorted(lines)
+    (folder / "ub.test").unlink()
+    (folder / "u.data").write_bytes(b"my own")
+    load_ratings(config)
+    assert (folder / "ub.test").read_bytes() == lines["ub.test"]
+    assert (folder / "u.data").read_bytes() == b"my own"
+
+
+def test_a_fold_that_cannot_be_fetched_is_one_line_with_the_remedy(no_network, tmp_path):
+    config = Config(dataset="ml-100k", data_dir=str(tmp_path), folds=("u1",))
+    with pytest.raises(UserError, match="u1.base is not there and .* cannot be fetched") as error:
+        load_ratings(config)
+    assert no_network in str(error.value) and "--data_dir" in str(error.value)
+    assert files_below(tmp_path) == []
+
+
 def test_a_folder_that_cannot_be_made_is_named(serve, tmp_path):
     serve()
     (tmp_path / "file").write_bytes(b"")

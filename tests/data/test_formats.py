@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from config import Config
+import main
+from config import Config, split_configs
 from data import blocks, datasets
 from data_preprocessor import load_ratings, plain_name, split_ratings
 from system.errors import UserError
@@ -454,6 +455,67 @@ def test_the_folds_of_ml_100k_are_split_as_they_are_published(folds, fold, orien
     pairs = zip(split.test.rows, split.test.indices, split.test.values, strict=True)
     assert triples(pairs) == published(test)
     assert (len(split.train), len(split.validation), len(split.test)) == (180, 20, 50)
+
+
+def held_out_triples(ratings):
+    """The triples on the test side, sorted."""
+    every = zip(triples_of(ratings), ratings.held_out, strict=True)
+    return sorted(triple for triple, is_test in every if is_test)
+
+
+@pytest.mark.parametrize("name", ["ml-100k", "mine"])
+def test_published_folds_are_the_whole_dataset_and_each_rating_is_tested_once(folds, name):
+    """By their names: in the published format, or in one that is found out."""
+    whole, tested, names = load("ml-100k", data_dir=str(folds)), [], ("u1", "u2", "u3", "u4", "u5")
+    for fold in names:
+        ratings = load(name, data_dir=str(folds), folds=(fold,))
+        assert ratings.name == name
+        assert ratings.user_ids.tolist() == whole.user_ids.tolist()
+        assert ratings.item_ids.tolist() == whole.item_ids.tolist()
+        assert sorted(triples_of(ratings)) == sorted(triples_of(whole))
+        lines = (folds / f"{fold}.test").read_text().splitlines()
+        published = sorted(tuple(map(int, line.split("\t")[:3])) for line in lines)
+        assert held_out_triples(ratings) == published
+        tested += published
+    assert sorted(tested) == sorted(triples_of(whole))
+    first = load(name, data_dir=str(folds), folds=names)  # which are not all kept in memory
+    assert first.fingerprint == load(name, data_dir=str(folds), folds=("u1",)).fingerprint
+
+
+def test_folds_of_ones_own_are_found_when_their_folder_has_a_plain_name(folds):
+    config = Config(dataset=str(folds), folds=("u1", "u2"))
+    resolved = main.resolve(config, load_ratings(config, lambda _: None))
+    assert resolved.dataset == folds.name and str(folds) not in json.dumps(resolved.to_dict())
+    sizes = [len(load_ratings(one, lambda _: None)) for one in split_configs(resolved)]
+    assert sizes == [250, 250]
+
+
+def test_a_fold_of_ones_own_may_be_called_train_and_be_of_any_format(write, tmp_path):
+    write("mine/a.train", "user,item,rating\nx,1,3\ny,1,4\nx,1,3\n")
+    write("mine/a.test", "rating;user;item\n2;z;5\n")
+    said, settings = [], dict(folds=("a",), test_columns="user,item,rating")
+    ratings = load(tmp_path / "mine", log=said.append, **settings)
+    assert triples_of(ratings) == [("x", 1, 3), ("y", 1, 4), ("z", 5, 2)]
+    assert held_out_triples(ratings) == [("z", 5, 2)] and ratings.name == "mine"
+    assert [line.split(":")[0] for line in said] == [
+        "Data file a.train", "Data file a.test", "Data file a.train"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, names, message",
+    [
+        ("ml-100k", ("u1", "u6"), "u6.base is not there: put it there, or name the folder of"),
+        ("mine", ("u1", "u6"), "u6.base is not there: put it there, or name the folder of"),
+        ("mine", ("half",), "half.test is not there"),
+        ("ml-1m", ("u1",), r"u1.base, line 1: .*expected UserID::MovieID"),
+        ("synthetic", ("u1",), "synthetic has no folds"),
+        ("netflix", ("u1",), "netflix has no folds"),
+    ],
+)
+def test_a_fold_that_is_not_there_is_refused_in_one_line(folds, name, names, message):
+    (folds / "half.base").write_text("1\t1\t3\t1\n")
+    assert re.search(message, refusal(name, data_dir=str(folds), folds=names))
 
 
 def test_given_test_ratings_do_not_depend_on_the_seed_and_validation_ratings_do(folds):

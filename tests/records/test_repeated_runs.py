@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from contextlib import closing
 from dataclasses import replace
 
@@ -157,6 +158,45 @@ def test_a_split_that_was_broken_off_without_a_summary_is_gone_on_with(splits):
     splits.fail_at = None
     assert splits.run() == ["split_5", "split_6", "split_7"]
     assert splits.resumed == ["split_5"]
+
+
+FOLDS = dict(num_splits=1, num_folds=3)
+
+
+def test_every_fold_has_a_line_in_the_table_and_they_share_their_seeds(splits):
+    assert splits.run(**FOLDS) == ["fold_1", "fold_2", "fold_3"]
+    assert splits.trained == [("fold_1", 5, 9), ("fold_2", 5, 9), ("fold_3", 5, 9)]
+    rows, summary = splits.table(), splits.summary()
+    assert [row["fold"] for row in rows] == ["1", "2", "3"] and "split_seed" not in rows[0]
+    assert (summary["status"], summary["num_splits"]) == ("finished", 3)
+    config = json.loads((splits.path / "fold_2" / "config.json").read_text("utf-8"))
+    assert (config["fold"], config["num_folds"]) == (2, 3)
+    shutil.rmtree(splits.path / "fold_2")
+    assert splits.run(**FOLDS) == ["fold_2"] and splits.table() == rows
+
+
+def test_a_fold_that_was_begun_is_gone_on_with(splits):
+    splits.interrupt_at = 5
+    assert splits.run(**FOLDS) == ["fold_1"] and splits.resumed == []
+    splits.interrupt_at = None
+    assert splits.run(**FOLDS) == ["fold_1", "fold_2", "fold_3"] and splits.resumed == ["fold_1"]
+
+
+@pytest.mark.parametrize(
+    "first, then", [({}, FOLDS), (FOLDS, {}), (FOLDS, FOLDS | dict(num_folds=4))]
+)
+@pytest.mark.parametrize("older", [False, True])
+def test_folds_and_splits_never_share_a_folder(first, then, older, splits):
+    splits.run(**first)
+    settings = splits.path / "settings.json"
+    if older and not first:  # as a version without folds wrote it
+        record = json.loads(settings.read_text("utf-8"))
+        for name in ("num_folds", "fold", "folds"):
+            del record[name]
+        settings.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UserError, match="holds splits of another num_folds"):
+        splits.run(**then)
+    assert splits.trained == [] and splits.run(**first) == []
 
 
 def test_a_split_that_had_not_begun_is_removed_and_run_anew(splits):

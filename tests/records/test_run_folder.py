@@ -1,5 +1,6 @@
 """The run folder's parts that the whole program's tests do not reach."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -181,6 +182,18 @@ def test_a_run_over_several_splits_is_named_by_its_settings_and_not_by_the_time(
     assert default_name(three) != default_name(replace(three, lambda_value=2.0))
     assert default_name(three) == default_name(replace(three, results_dir="elsewhere"))
     assert "_splits_" in default_name(three)
+    folds = replace(three, num_splits=1, num_folds=5)
+    assert default_name(folds) == default_name(folds) != default_name(replace(folds, num_folds=4))
+    assert "_folds_" in default_name(folds)
+
+
+def test_a_run_over_splits_has_the_name_that_it_had_before_there_were_folds():
+    config = Config(dataset="synthetic", num_splits=3)
+    settings = config.to_dict() | {"num_splits": None}
+    for name in ("num_folds", "fold", "folds"):
+        del settings[name]
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    assert default_name(config).endswith(f"_splits_{digest[:8]}")
 
 
 def test_the_commit_is_that_of_the_folders_own_checkout(tmp_path):
