@@ -47,6 +47,8 @@ from system.files import write_csv, write_text
 from system.interruption import Interrupted, Interruption
 from system.runtime import num_threads
 
+SHOWN_AFTER = 1  # second of ranking
+
 
 class WorkerRecords:
     """What a worker that is not the first has for records: it goes on from the same checkpoint, and
@@ -99,6 +101,9 @@ class WorkerRecords:
         """Raise Interrupted if the run is to end."""
         if self.interruption.requested:
             raise Interrupted
+
+    def log_ranked(self, done: int, total: int) -> None:
+        """Who does not show progress has nothing to do."""
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                reconstruction: Scores | None = None) -> None:
@@ -250,6 +255,15 @@ class RunRecords(WorkerRecords):
         self.report.members = rows
         write_csv(self.path / MEMBERS, rows)
 
+    def log_ranked(self, done: int, total: int) -> None:
+        """Show how many of `total` users are ranked, from 0 on, if that takes long."""
+        if not done:
+            self.progress.begin(f"{self.ratings.name}, users ranked", 0)
+            self.ranking_since = time.perf_counter()
+        seconds = time.perf_counter() - self.ranking_since
+        if seconds > SHOWN_AFTER:
+            self.progress.count(done, total, seconds)
+
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                reconstruction: Scores | None = None) -> None:
         """Keep the parameters of `model`, its pictures and its result; `titles` are those of items
@@ -375,6 +389,7 @@ def scores_of(evaluation: Evaluation) -> dict[str, Any]:
         "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
         "recall_at_10": ranking.recall if ranking.num_users else None,
         "ranked_users": ranking.num_users,
+        "ranked_users_drawn_from": ranking.drawn_from,
         "relevant_rating": evaluation.relevant,
         "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
         "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
