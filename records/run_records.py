@@ -42,7 +42,7 @@ from records.run_folder import (
 from records.tensorboard import Summaries, warn_if_missing
 from system.distribution import Workers
 from system.environment import environment, peak_memory_mb
-from system.errors import Diverged, UserError
+from system.errors import Diverged, OutOfMemory, UserError, memory_ran_out
 from system.files import write_csv, write_text
 from system.interruption import Interrupted, Interruption
 from system.runtime import num_threads
@@ -363,9 +363,21 @@ def open_records(
                     records.end_early("diverged")
                     raise
                 workers.all_gather(0)  # who else is there waits for this one's records
-        except OSError as error:
-            raise UserError(unwritable(folder, error)) from error
+        except Exception as error:
+            if memory_ran_out(error):
+                raise OutOfMemory(kept(folder)) from error
+            if isinstance(error, OSError):
+                raise UserError(unwritable(folder, error)) from error
+            raise
     print_line(closing_lines(records.summary, folder.path))
+
+
+def kept(folder: RunFolder) -> str:
+    """Return how to go on where memory ran out, if there is a checkpoint."""
+    if not (folder.path / f"{CHECKPOINT}.json").exists():
+        return ""
+    return (f". What was recorded is kept: where there is more memory, go on with "
+            f"--resume {folder.path}")
 
 
 def unwritable(folder: RunFolder, error: OSError) -> str:
