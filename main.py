@@ -115,7 +115,7 @@ def run_split(
         titles = read_titles(ratings.name, config.ratings_folder())
         evaluation = evaluate(
             model, split, config.cold_rating, config.relevant_rating, config.ranked_users,
-            config.random_seed,
+            config.random_seed, records.log_ranked,
         )
         records.finish(model, evaluation, titles, measure and measure())
     return records.summary

@@ -189,8 +189,10 @@ def by_popularity() -> list[dict[str, Any]]:
         split = split_ratings(ratings, Config().train_ratio, seed, "user")
         counts = split.train.column_counts.astype(np.float32)
 
-        def predict_block(users: np.ndarray, counts: np.ndarray = counts) -> np.ndarray:
-            return np.tile(counts, (len(users), 1))
+        def predict_block(
+            users: np.ndarray, items: slice, counts: np.ndarray = counts
+        ) -> np.ndarray:
+            return np.tile(counts[items], (len(users), 1))
 
         scores = rank(predict_block, split.train, split.test, cold_baseline(split, "paper"))
         found.append({"ndcg_at_10": scores.ndcg, "recall_at_10": scores.recall})

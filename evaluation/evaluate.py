@@ -1,6 +1,6 @@
 """A trained model and a split to everything that a summary and a report show of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,7 @@ class Evaluation:
 def evaluate(
     model: Trained, split: Split, cold_rating: str | None = "paper", relevant: float | None = None,
     most_users: int = RANKED_USERS, seed: int = 0,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Evaluation:
     """Return what `model`, trained on `split.train`, is worth on `split.test`, in the file's unit.
     `cold_rating` is the rule of evaluation/baseline.py; `relevant` the lowest rating of a relevant
@@ -74,7 +75,7 @@ def evaluate(
         calibration=calibration(predictions, ratings, unit.outer),
         ranking=ranking(
             factors, split.by_user(), cold_baseline(split.by_user(), cold_rating), least,
-            most_users, seed,
+            most_users, seed, progress,
         ),
         relevant=float(unit.to_file(np.float64(least))),
         popular_items=popular_items(
@@ -85,14 +86,14 @@ def evaluate(
 
 def ranking(
     factors: Sequence[Factors], by_user: Split, cold: Baseline, relevant: float, most_users: int,
-    seed: int,
+    seed: int, progress: Callable[[int, int], object],
 ) -> RankingScores:
     """Return NDCG@10 and Recall@10 of a split whose rows are users."""
 
-    def predict_block(users: np.ndarray) -> np.ndarray:
-        return blended(factors, [f.block(users) for f in factors])
+    def predict_block(users: np.ndarray, items: slice) -> np.ndarray:
+        return blended(factors, [f.block(users, items) for f in factors])
 
     return rank(
         predict_block, by_user.train, by_user.test, cold, relevant=relevant, most_users=most_users,
-        seed=seed,
+        seed=seed, progress=progress,
     )

@@ -60,31 +60,27 @@ def nearest(
     which items have training ratings, bool [items]; the others are like none.
     """
     total = sum(weight for weight, _ in item_embeddings)
-    weighted = (weight / total * cosines(x, chosen, trained) for weight, x in item_embeddings)
-    similarity = sum(weighted, np.zeros(()))
-    similarity[:, ~trained] = -np.inf
-    similarity[np.arange(len(chosen)), chosen] = -np.inf
-    rows, items, _ = best_items(similarity, n)
-    similarity = similarity[rows, items]
-    left = np.isfinite(similarity)
-    return [
-        (items[part], similarity[part]) for k in range(len(chosen)) for part in [left & (rows == k)]
-    ]
+    means = [vectors.mean(0, where=trained[:, None]) for _, vectors in item_embeddings]
+
+    def similarity(items: slice) -> tuple[np.ndarray, None]:
+        weighted = (
+            weight / total * cosines(vectors[chosen] - mean, vectors[items] - mean)
+            for (weight, vectors), mean in zip(item_embeddings, means, strict=True)
+        )
+        similarities = sum(weighted, np.zeros(()))
+        similarities[:, ~trained[items]] = -np.inf
+        return similarities, None
+
+    itself = np.arange(len(chosen)), chosen
+    rows, items, _, similarities = best_items(similarity, len(trained), n, itself, BLOCK_ITEMS)
+    return [(items[rows == k], similarities[rows == k]) for k in range(len(chosen))]
 
 
-def cosines(vectors: np.ndarray, chosen: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Return the cosine of each of `vectors` (items, l) with those at `chosen`, all less the mean
-    over the `trained` (bool [items]): float64 [chosen, items]; 0 for a vector that is the mean.
-    A block of items is copied at a time."""
-    mean = vectors.mean(0, where=trained[:, None])
-    wanted = vectors[chosen] - mean
-    cosine = np.empty((len(chosen), len(vectors)))
-    for start in range(0, len(vectors), BLOCK_ITEMS):
-        centred = vectors[start : start + BLOCK_ITEMS] - mean
-        lengths = np.outer(length(wanted), length(centred))
-        products = (wanted @ centred.T).astype(np.float64)
-        cosine[:, start : start + BLOCK_ITEMS] = products / np.maximum(lengths, SMALLEST)
-    return cosine
+def cosines(wanted: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Return the cosine of each of `vectors` (items, l) with each of the `wanted`: float64 [wanted,
+    items]; 0 for a vector of zeros."""
+    lengths = np.outer(length(wanted), length(vectors))
+    return (wanted @ vectors.T).astype(np.float64) / np.maximum(lengths, SMALLEST)
 
 
 def length(vectors: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BLOCK_PAIRS = 1 << 14  # pairs whose codes are held at a time
+EVERYTHING = slice(None)
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda x: x,
     "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # which never overflows
@@ -44,12 +45,14 @@ class Factors:
             predictions[part] = self.output(product + self.b[column])
         return predictions
 
-    def block(self, users: slice | np.ndarray) -> np.ndarray:
-        """Return the raw predictions of all items for some users: float32 [users, items]."""
+    def block(self, users: slice | np.ndarray, items: slice = EVERYTHING) -> np.ndarray:
+        """Return the raw predictions of some items for some users: float32 [users, items]."""
         if self.orientation == "item":
-            product = self.Wt[users] @ self.codes.T + self.b[users, None]
+            product = self.Wt[users] @ self.codes[items].T
+            product += self.b[users, None]
         else:
-            product = self.codes[users] @ self.Wt.T + self.b
+            product = self.codes[users] @ self.Wt[items].T
+            product += self.b[items]
         return self.output(product)
 
     def output(self, x: np.ndarray) -> np.ndarray:

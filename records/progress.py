@@ -176,9 +176,13 @@ def closing_lines(summary: dict[str, Any], folder: Path) -> str:
                 "let validation choose, as --preset paper does."
             )
     if summary.get("ranked_users"):
+        num_users = summary["ranked_users"]
+        users = f"{num_users:,} users"
+        if (drawn_from := summary.get("ranked_users_drawn_from", 0)) > num_users:
+            users += f", drawn from {drawn_from:,} (--ranked_users)"
         lines.append(
             f"NDCG@10 {summary['ndcg_at_10']:.4f}, Recall@10 {summary['recall_at_10']:.4f} "
-            f"over {summary['ranked_users']:,} users."
+            f"over {users}."
         )
     if RECONSTRUCTION in summary:
         lines.append(

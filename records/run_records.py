@@ -42,10 +42,12 @@ from records.run_folder import (
 from records.tensorboard import Summaries, warn_if_missing
 from system.distribution import Workers
 from system.environment import environment, peak_memory_mb
-from system.errors import Diverged, UserError
+from system.errors import Diverged, OutOfMemory, UserError, memory_ran_out
 from system.files import write_csv, write_text
 from system.interruption import Interrupted, Interruption
 from system.runtime import num_threads
+
+SHOWN_AFTER = 1  # second of ranking
 
 
 class WorkerRecords:
@@ -108,6 +110,9 @@ class WorkerRecords:
         """Raise Interrupted if the run is to end."""
         if self.is_asked_to_stop():
             raise Interrupted
+
+    def log_ranked(self, done: int, total: int) -> None:
+        """Who does not show progress has nothing to do."""
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                reconstruction: Scores | None = None) -> None:
@@ -259,6 +264,15 @@ class RunRecords(WorkerRecords):
         self.report.members = rows
         write_csv(self.path / MEMBERS, rows)
 
+    def log_ranked(self, done: int, total: int) -> None:
+        """Show how many of `total` users are ranked, from 0 on, if that takes long."""
+        if not done:
+            self.progress.begin(f"{self.ratings.name}, users ranked", 0)
+            self.ranking_since = time.perf_counter()
+        seconds = time.perf_counter() - self.ranking_since
+        if seconds > SHOWN_AFTER:
+            self.progress.count(done, total, seconds)
+
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                reconstruction: Scores | None = None) -> None:
         """Keep the parameters of `model`, its pictures and its result; `titles` are those of items
@@ -358,9 +372,21 @@ def open_records(
                     records.end_early("diverged")
                     raise
                 workers.all_gather(0)  # who else is there waits for this one's records
-        except OSError as error:
-            raise UserError(unwritable(folder, error)) from error
+        except Exception as error:
+            if memory_ran_out(error):
+                raise OutOfMemory(kept(folder)) from error
+            if isinstance(error, OSError):
+                raise UserError(unwritable(folder, error)) from error
+            raise
     print_line(closing_lines(records.summary, folder.path))
+
+
+def kept(folder: RunFolder) -> str:
+    """Return how to go on where memory ran out, if there is a checkpoint."""
+    if not (folder.path / f"{CHECKPOINT}.json").exists():
+        return ""
+    return (f". What was recorded is kept: where there is more memory, go on with "
+            f"--resume {folder.path}")
 
 
 def unwritable(folder: RunFolder, error: OSError) -> str:
@@ -384,6 +410,7 @@ def scores_of(evaluation: Evaluation) -> dict[str, Any]:
         "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
         "recall_at_10": ranking.recall if ranking.num_users else None,
         "ranked_users": ranking.num_users,
+        "ranked_users_drawn_from": ranking.drawn_from,
         "relevant_rating": evaluation.relevant,
         "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
         "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),

@@ -25,12 +25,12 @@ import pandas as pd
 
 from data.ratings import RatingMatrix, RatingUnit
 from evaluation.baseline import Baseline
-from evaluation.ranking import best_items
+from evaluation.ranking import best_items, ratings_of
 from evaluation.similar_items import nearest
 from model.factors import Factors, blended
 from system.errors import UserError
 
-BLOCK_USERS = 512  # users whose predictions of all items are held at a time
+BLOCK_USERS, BLOCK_ITEMS = 512, 8192  # whose predictions are held at a time
 Ids = Sequence[Any] | np.ndarray
 
 
@@ -90,18 +90,26 @@ class Recommender:
         best, the unclipped predictions decide. Items that the user has rated, and those without a
         training rating, of which nothing is known, are left out.
         """
-        blocks = [f.block(slice(first, last)) for f in self.factors]
-        raw = blended(self.factors, blocks)
-        clipped = blended(self.factors, [block.clip(*self.unit.inner) for block in blocks])
-        scores = clipped.clip(*self.unit.inner)
-        scores[:, self.item_ratings == 0] = -np.inf
+        low, high = self.unit.inner
+
+        def predict_block(items: slice) -> tuple[np.ndarray, np.ndarray | None]:
+            blocks = [f.block(slice(first, last), items) for f in self.factors]
+            scores, raw = blocks[0], None
+            if len(blocks) > 1 or self.factors[0].weight != 1:  # else clipping keeps the order
+                raw = blended(self.factors, blocks)
+                clipped = (block.clip(low, high) for block in blocks)
+                scores = blended(self.factors, clipped).clip(low, high)
+            scores[:, self.item_ratings[items] == 0] = -np.inf
+            return scores, raw
+
+        nothing = np.zeros(0, np.int64)
+        taken = nothing, nothing
         if self.rated:
-            rows = slice(*self.rated.indptr[[first, last]])
-            scores[self.rated.rows[rows] - first, self.rated.indices[rows]] = -np.inf
-        users, items, _ = best_items(scores, n, raw)
-        predictions = scores[users, items]
-        left = np.isfinite(predictions)
-        return users[left], items[left], self.unit.to_file(predictions[left])
+            taken = ratings_of(self.rated, np.arange(first, last))[:2]
+        users, items, _, scores = best_items(
+            predict_block, len(self.item_ids), n, taken, BLOCK_ITEMS
+        )
+        return users, items, self.unit.to_file(scores.clip(low, high))
 
 
 def recommend(recommender: Recommender, user: Any, n: int = 10) -> pd.DataFrame:
@@ -159,8 +167,9 @@ def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
     Columns: user, rank, item, prediction, ratings; memory holds one block.
     """
     num_users, n = len(recommender.user_ids), at_least_1(n)
-    for first in range(0, num_users, BLOCK_USERS):
-        last = min(first + BLOCK_USERS, num_users)
+    size = max(1, min(BLOCK_USERS, BLOCK_USERS * BLOCK_ITEMS // n))
+    for first in range(0, num_users, size):
+        last = min(first + size, num_users)
         users, items, predictions = recommender.best(first, last, n)
         warm = recommender.user_ratings[first + users] > 0
         users, items, predictions = users[warm], items[warm], predictions[warm]

@@ -1,11 +1,14 @@
 """The errors that are the user's to mend, and how a program ends with one."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 LONGEST = 1000  # characters of a message
+OUT_OF_MEMORY = ("C error: out of memory", "failed to map segment", "can't start new thread",
+                 "std::bad_alloc")
 
 
 def printable(text: str) -> str:
@@ -29,6 +32,33 @@ class Diverged(UserError):
     """The numbers of a training are none any more; the message says where, and what to change."""
 
 
+class OutOfMemory(UserError):
+    """Memory ran out; the message says what needs less, and what is `kept`."""
+
+    def __init__(self, kept: str = "") -> None:
+        super().__init__(
+            "memory ran out: a model needs less with fewer --hidden_neuron, with the --orientation "
+            "that has fewer columns, with --engine sparse, or else with a smaller --batch_size; "
+            f"docs/speed.md says what a size needs{kept}"
+        )
+
+
+def memory_ran_out(error: BaseException | None) -> bool:
+    """Return whether that is what `error`, or what it came of, says: to Python, NumPy, pandas,
+    TensorFlow, or the system that loads a library or starts a thread."""
+    while error is not None:
+        text, names = str(error), [kind.__name__ for kind in type(error).__mro__]
+        full_disk = "No space left" in text  # which TensorFlow has the same name for
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if "ResourceExhaustedError" in names and not full_disk:
+            return True
+        if any(words in text for words in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 @dataclass
 class Outcome:
     """The exit code of a program."""
@@ -38,13 +68,18 @@ class Outcome:
 
 @contextmanager
 def reported_errors(name: str) -> Iterator[Outcome]:
-    """Run a program's block, which may set the exit code: it is 2 after a UserError and 130 after
-    Ctrl-C, each told in one line on stderr."""
+    """Run a program's block, which may set the exit code: it is 2 after a UserError, or when memory
+    ran out, and 130 after Ctrl-C, each told in one line on stderr."""
     outcome = Outcome()
     try:
         yield outcome
-    except UserError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
+    except Exception as error:
+        told: Exception = error
+        if memory_ran_out(error) and not isinstance(error, OutOfMemory):
+            told = OutOfMemory()
+        if not isinstance(told, UserError):
+            raise
+        print(f"{name}: error: {told}", file=sys.stderr)
         outcome.code = 2
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted", file=sys.stderr)

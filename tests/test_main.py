@@ -367,6 +367,34 @@ def test_slices_and_rankings_are_in_the_summary_and_add_up(run_here):
     assert 0 < summary["ranked_users"] <= 60
 
 
+def test_that_users_were_drawn_to_be_ranked_is_told(run_here, capsys):
+    everyone = run_here("")
+    assert "drawn" not in capsys.readouterr().out
+    num_users = everyone["ranked_users"]
+    assert everyone["ranked_users_drawn_from"] == num_users > 9
+    drawn = run_here("--ranked_users 9")
+    assert (drawn["ranked_users"], drawn["ranked_users_drawn_from"]) == (9, num_users)
+    assert f" over 9 users, drawn from {num_users} (--ranked_users).\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("terminal, patience, shown", [(True, -1, True), (True, 99, False),
+                                                       (False, -1, False)])
+def test_a_ranking_that_takes_long_is_shown_on_the_live_line(
+    terminal, patience, shown, run_here, monkeypatch, capsys
+):
+    from evaluation import ranking
+    from records import run_records
+
+    monkeypatch.setattr(run_records, "SHOWN_AFTER", patience)
+    monkeypatch.setattr(ranking, "BLOCK_USERS", 8)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    num_users = run_here("")["ranked_users"]
+    out = capsys.readouterr().out
+    live = [f"\r\033[Kml-1m, users ranked  {done}/{num_users}  0:00 elapsed" for done in (0, 8)]
+    assert [line in out for line in live] == [shown, shown]
+    assert out.index("NDCG@10") > out.rindex("users ranked" if shown else "epoch 4")
+
+
 @pytest.mark.parametrize("display_step", [1, 2])
 def test_an_interrupted_run_is_scored_as_it_was_when_it_ended(
     display_step, run_here, monkeypatch

@@ -201,7 +201,9 @@ def test_a_blend_is_scored_ranked_and_compared_by_its_weights(orientation):
     assert found.scores == score(final_predictions(predictions, cold, SCALE), split.test.values)
     table = 0.7 * factors[0].block(slice(None)) + 0.4 * factors[1].block(slice(None))
     threes = Baseline(3.0, np.zeros(USERS), np.zeros(ITEMS + 1))
-    expected = rank(lambda users: table[users], by_user.train, by_user.test, threes)
+    expected = rank(
+        lambda users, items: table[users, items], by_user.train, by_user.test, threes
+    )
     assert found.ranking.ndcg == pytest.approx(expected.ndcg, rel=1e-9)
     assert found.ranking.recall == pytest.approx(expected.recall, rel=1e-9)
     embeddings = [(w, f.item_embeddings) for w, f in zip((0.7, 0.4), factors, strict=True)]

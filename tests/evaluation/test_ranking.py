@@ -28,7 +28,11 @@ def threes(train):
 
 def ranked(predictions, train, test, cold=None, **settings):
     """`rank` of a table of predictions [users, items]; cold items are 3 unless `cold` is given."""
-    return rank(lambda users: predictions[users], train, test, cold or threes(train), **settings)
+    return rank(table(predictions), train, test, cold or threes(train), **settings)
+
+
+def table(predictions):
+    return lambda users, items: predictions[users, items]
 
 
 def rank_all(predictions, train, test, **settings):
@@ -253,6 +257,7 @@ def test_a_candidate_predicted_nan_makes_the_scores_nan():
 @pytest.mark.parametrize("levels", [None, 1])
 def test_scores_equal_plain_loops(at, levels, monkeypatch):
     monkeypatch.setattr(ranking, "BLOCK_USERS", 7)
+    monkeypatch.setattr(ranking, "BLOCK_ITEMS", 9)
     predictions, train, test = random_case(2, levels=levels)
     assert 0 in train.row_counts and 0 in train.column_counts
     rng = np.random.default_rng(3)
@@ -300,6 +305,7 @@ def test_blocks_cover_every_ranked_user_once_and_no_other(block_users, monkeypat
     tested = set(test.rows[test.values >= 4].tolist())
     judged = sorted(tested & set(train.rows.tolist()))
     assert asked.users == judged and 40 < len(judged) < 60
+    assert scores.drawn_from == len(judged)
     assert asked.most <= block_users
     assert (scores.ndcg, scores.num_users) == (pytest.approx(expected.ndcg), expected.num_users)
 
@@ -310,10 +316,10 @@ class Asked:
     def __init__(self, predictions):
         self.predictions, self.users, self.most = predictions, [], 0
 
-    def __call__(self, users):
+    def __call__(self, users, items):
         self.users += users.tolist()
         self.most = max(self.most, len(users))
-        return self.predictions[users]
+        return self.predictions[users, items]
 
 
 def test_at_most_so_many_users_are_ranked_and_the_same_ones_for_a_seed():
@@ -325,6 +331,7 @@ def test_at_most_so_many_users_are_ranked_and_the_same_ones_for_a_seed():
         expected = by_loops(predictions, train, test, 10, 4.0, users=set(asked.users))
         assert scores.num_users == expected[2] == len(set(asked.users)) == 20
         assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
+        assert scores.drawn_from == by_loops(predictions, train, test, 10, 4.0)[2] > 20
         drawn.append(asked.users)
     assert drawn[0] == drawn[1] != drawn[2]
     everyone = ranked(predictions, train, test)
@@ -340,29 +347,85 @@ def test_the_given_predictions_are_not_changed(num_warm):
     train = {(0, 0): 1.0} | {(1, item): 3.0 for item in range(num_warm)}
     block = np.array([[4.0, 3.0, 2.0, 1.0]], np.float32)
     matrices = matrix(train, (2, 4)), matrix({(0, 1): 5.0}, (2, 4))
-    assert rank(lambda users: block, *matrices, threes(matrices[0])).num_users == 1
+    assert rank(lambda *_: block, *matrices, threes(matrices[0])).num_users == 1
     assert block.tolist() == [[4, 3, 2, 1]]
+
+
+def test_who_looks_on_is_told_how_many_users_are_ranked(monkeypatch):
+    monkeypatch.setattr(ranking, "BLOCK_USERS", 8)
+    predictions, train, test = random_case(5)
+    told = []
+    ranked(predictions, train, test, most_users=20, progress=lambda *done: told.append(done))
+    assert told == [(0, 20), (8, 20), (16, 20), (20, 20)]
 
 
 def test_memory_is_that_of_a_block_and_not_of_users_times_items(monkeypatch):
     monkeypatch.setattr(ranking, "BLOCK_USERS", 10)
-    num_users, num_items = 2_000, 1_000  # 8 MB of float32
-    pairs = np.arange(num_users, dtype=np.int32), np.arange(num_users, dtype=np.int32) % num_items
+    monkeypatch.setattr(ranking, "BLOCK_ITEMS", 500)
+    monkeypatch.setattr(ranking, "SAMPLE", 100)
+    num_users, num_items = 2_000, 20_000  # of 10 users 800 kB of float32
+    pairs = np.arange(num_users, dtype=np.int32), np.arange(num_users, dtype=np.int32)
     values = np.full(num_users, 5, np.float32)
     train = RatingMatrix.from_triples(*pairs, values, (num_users, num_items))
-    test = RatingMatrix.from_triples(pairs[0], (pairs[1] + 1) % num_items, values,
-                                     (num_users, num_items))
-    block = np.random.default_rng(7).normal(size=(10, num_items)).astype(np.float32)
+    test = RatingMatrix.from_triples(pairs[0], pairs[1] + 1, values, (num_users, num_items))
+    block = np.random.default_rng(7).normal(size=(10, 500)).astype(np.float32)
     cold = threes(train)
     tracemalloc.start()
-    rank(lambda users: block[: len(users)], train, test, cold)
+    rank(lambda users, items: block[: len(users)], train, test, cold)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1e6
+    assert peak < 8e5
 
 
-def test_ties_are_broken_by_what_is_given_for_them_and_then_by_index():
+# The best of many
+
+
+def best_of(scores, at, ties=None, taken=((), ()), block_items=3):
+    """Row, item, rank and score of the best of a table of scores."""
+    taken = tuple(np.array(x, np.int64) for x in taken)
+
+    def predict(items):
+        return scores[:, items].copy(), None if ties is None else ties[:, items]
+
+    return best_items(predict, scores.shape[1], at, taken, block_items)
+
+
+@pytest.mark.parametrize("block_items", [1, 2, 5, 9])
+def test_ties_are_broken_by_what_is_given_for_them_and_then_by_index(block_items):
     scores, ties = np.array([[5, 5, 1, 5, 5.0]]), np.array([[6, 9, 99, 6, 7.0]])
-    assert list(best_items(scores, 4, ties)[1]) == [1, 4, 0, 3]
-    assert list(best_items(scores, 2, ties)[1]) == [1, 4]
-    assert list(best_items(scores, 4)[1]) == [0, 1, 3, 4]
+    assert list(best_of(scores, 4, ties, block_items=block_items)[1]) == [1, 4, 0, 3]
+    assert list(best_of(scores, 2, ties, block_items=block_items)[1]) == [1, 4]
+    assert list(best_of(scores, 4, block_items=block_items)[1]) == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("at", [1, 4, 50, 1000])
+@pytest.mark.parametrize("levels", [1, 1000])
+@pytest.mark.parametrize("with_ties", [False, True])
+def test_the_best_are_those_of_a_full_sort_whatever_the_block(at, levels, with_ties, monkeypatch):
+    monkeypatch.setattr(ranking, "SAMPLE", 40)
+    rng = np.random.default_rng(at)
+    scores, ties = (np.round(rng.normal(size=(2, 9, 300)) * levels) / levels).astype(np.float32)
+    scores[:4].sort()  # ever better ones
+    scores[1] = -np.inf
+    scores[2, rng.random(300) < 0.97] = -np.inf
+    taken = rng.integers(0, 9, 200), rng.integers(0, 300, 200)
+    left = np.isfinite(scores)
+    left[taken] = False
+    expected = []
+    for row in range(9):
+        candidates = sorted(
+            np.flatnonzero(left[row]).tolist(),
+            key=lambda i: (-scores[row, i], -ties[row, i] if with_ties else 0, i),
+        )[:at]
+        expected += [(row, item, k, scores[row, item]) for k, item in enumerate(candidates)]
+    for block_items in (1, 7, 128, 299, 300, 4096):
+        found = best_of(scores, at, ties if with_ties else None, taken, block_items)
+        assert list(zip(*(x.tolist() for x in found), strict=True)) == expected
+
+
+def test_nan_comes_first():
+    scores = np.array([[1.0, np.nan, 2.0, 3.0], [4.0, 3.0, 2.0, 1.0]])
+    for block_items in (1, 3, 4):
+        row, item, _, score = best_of(scores, 2, block_items=block_items)
+        assert list(row) == [0, 0, 1, 1] and list(item) == [1, 3, 0, 1]
+        assert np.isnan(score[0])

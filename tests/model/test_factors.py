@@ -60,6 +60,9 @@ def test_a_block_is_all_items_of_some_users(orientation, activation):
     for first, last in ((0, USERS), (3, 8), (USERS - 1, USERS)):
         found = factors.block(slice(first, last))
         np.testing.assert_allclose(found, table[first:last], rtol=0, atol=1e-5)
+    for items in (slice(0, 1), slice(2, 5), slice(3, ITEMS)):
+        found = factors.block(np.array([9, 0, 4]), items)
+        np.testing.assert_allclose(found, table[[9, 0, 4], items], rtol=0, atol=1e-5)
     for users in ([4], [9, 0, 4], []):
         found = factors.block(np.array(users, np.int64))
         assert found.dtype == np.float32

@@ -149,6 +149,10 @@ def test_it_says_what_kind_of_result_it_is():
     assert "Validation ratings chose lambda_value, base_lr." in text_of(
         tune=("lambda_value", "base_lr")
     )
+    of_all = {"ranked_users_drawn_from": 1234}
+    assert plain == text_of(of_all) and "over 1,234 users; relevant is" in plain
+    drawn = text_of({"ranked_users_drawn_from": 5678}, random_seed=7)
+    assert "over 1,234 users, drawn by seed 7 from 5,678; relevant is" in drawn
     assert "seed 3" in text_of() and "by time, the first 90 %" in text_of(split="time")
     assert "test ratings from u1.test" in text_of(test_file="u1.test")
     leaking = text_of({RECONSTRUCTION: 0.5123}, score_reconstruction=True)

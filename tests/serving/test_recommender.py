@@ -1,13 +1,17 @@
 """Recommendations, similar items and predictions, against NumPy in float64 from the saved files."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from data.ratings import RatingUnit
+from evaluation.baseline import Baseline
+from model.factors import Factors
 from serving.finished_run import read_run
-from serving.recommender import predict, recommend, similar, top
+from serving.recommender import Recommender, predict, recommend, similar, top
 from system.errors import UserError
 from tests.finished import BLEND, CONFIG, MEANS, WEIGHTS, load, made_up_triples, make_run
 
@@ -84,6 +88,49 @@ def test_everybodys_best_are_each_ones_recommendations(case, monkeypatch):
         assert list(rows["rank"]) == [1, 2, 3, 4]
         np.testing.assert_allclose(rows["prediction"], alone["prediction"], atol=1e-5)
         assert list(rows["ratings"]) == list(alone["ratings"])
+
+
+@pytest.mark.parametrize("n", [1, 4, 25, 1000])
+def test_everybodys_best_are_the_same_to_the_last_bit_whatever_the_block(case, n, monkeypatch):
+    movies = case[1]
+
+    def coarse(x):  # so that sums of products are exact, in any order
+        return (np.round(x * 8) / 8).astype(np.float32)
+
+    movies = replace(movies, factors=[
+        replace(f, codes=coarse(f.codes), Wt=coarse(f.Wt), b=coarse(f.b)) for f in movies.factors
+    ])
+    found = []
+    for block_users, block_items in ((512, 8192), (7, 5), (64, 39), (1, 1)):
+        monkeypatch.setattr("serving.recommender.BLOCK_USERS", block_users)
+        monkeypatch.setattr("serving.recommender.BLOCK_ITEMS", block_items)
+        found.append(pd.concat(top(movies, n), ignore_index=True))
+    assert len(found[0]) >= 46 * min(n, 20)
+    for other in found[1:]:
+        pd.testing.assert_frame_equal(found[0], other, check_exact=True)
+
+
+def test_the_memory_of_everybodys_best_does_not_grow_with_the_items():
+    num_users, num_items = 200, 200_000  # 160 MB of float32
+    rng = np.random.default_rng(3)
+
+    def factors(orientation):
+        sides = (num_items, num_users) if orientation == "item" else (num_users, num_items)
+        codes, Wt = (rng.normal(0, 1, (side, 3)).astype(np.float32) for side in sides)
+        return Factors(orientation, codes, Wt, np.zeros(len(Wt), np.float32), "identity", (1, 5),
+                       0.5)
+
+    movies = Recommender(
+        np.arange(num_users), np.arange(num_items), np.ones(num_users, int),
+        np.ones(num_items, int), RatingUnit((1, 5), (1, 5)),
+        Baseline(3, np.zeros(num_users), np.zeros(num_items)),
+        [factors("item"), factors("user")],
+    )
+    tracemalloc.start()
+    assert sum(len(block) for block in top(movies, 10)) == 2000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80e6
 
 
 def test_similarity_is_the_cosine_of_what_was_learned_less_the_mean(case):
