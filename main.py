@@ -35,7 +35,8 @@ from records.repeated_runs import RepeatedRuns
 from records.run_folder import RunFolder, default_name
 from system.distribution import Workers, read_cluster
 from system.errors import reported_errors
-from system.interruption import Interrupted, Interruption
+from system.handshake import Handshake
+from system.interruption import Interrupted, Interruption, warn
 from system.runtime import share_freed_memory, start_tensorflow
 
 
@@ -52,15 +53,17 @@ def run(config: Config) -> int:
     for unusable input."""
     started = time.perf_counter()
     share_freed_memory()
-    if config.comet == "online":
-        require_key()
-    ratings = load_ratings(config, print_line)
-    config = resolve(config, ratings)
-    with Interruption() as interruption:
-        if config.num_splits == 1:
-            run_split(config, ratings, interruption, started)
-        else:
-            run_splits(config, ratings, interruption)
+    with Handshake(read_cluster(config.distribute), print_line) as handshake:
+        if config.comet == "online":
+            require_key()
+        ratings = load_ratings(config, print_line)
+        config = resolve(config, ratings)
+        handshake.wait("loaded")
+        with Interruption() as interruption:
+            if config.num_splits == 1:
+                run_split(config, ratings, handshake, interruption, started)
+            else:
+                run_splits(config, ratings, handshake, interruption)
     return 128 + interruption.number if interruption.requested else 0
 
 
@@ -76,15 +79,15 @@ def resolve(config: Config, ratings: Ratings) -> Config:
 
 
 def run_split(
-    config: Config, ratings: Ratings, interruption: Interruption, started: float
+    config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption,
+    started: float,
 ) -> dict[str, Any]:
     """Train on one split of the ratings, evaluate and record; return the summary, which the first
     of several workers has. `started` is when the user's waiting began (time.perf_counter). Raise
     UserError if the settings do not fit data or machine, before anything is written."""
     split = split_ratings(ratings, config.train_ratio, config.seed_of_split, config.orientation,
                           config.validation_ratio)
-    cluster = read_cluster(config.distribute)
-    folder = None if cluster.index else RunFolder.of(config, ratings.fingerprint)
+    folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
     start_tensorflow()
     from evaluation.evaluate import evaluate
@@ -94,7 +97,8 @@ def run_split(
     from training import TrainState, build, pretrain, train_epochs
 
     config = replace(config, engine=choose_engine(config, split.train.density))
-    workers = Workers(config.distribute, cluster, print_line)
+    with handshake.starting_tensorflow():
+        workers = Workers(config.distribute, handshake.cluster)
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         measure = None
         if config.members:
@@ -120,7 +124,9 @@ def run_split(
     return records.summary
 
 
-def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> None:
+def run_splits(
+    config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption
+) -> None:
     """Run `num_splits` splits with consecutive seeds, and put a table over them.
 
     A split that an earlier run of the same command finished is not run again, and one that it
@@ -140,7 +146,7 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
                            f"test RMSE {summary['final_test_rmse']:.4f}")
             else:
                 one = runs.unfinished(one)
-                summary = run_split(one, ratings, interruption, time.perf_counter())
+                summary = run_split(one, ratings, handshake, interruption, time.perf_counter())
             if interruption.requested:
                 return
             runs.add(one, summary)
@@ -149,6 +155,7 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
 
 def stop(number: int, _: object) -> None:
     """Before there is a run to finish, SIGTERM is no more than a Ctrl-C."""
+    warn("main.py: interrupted\n")
     sys.exit(128 + number)
 
 
