@@ -31,6 +31,7 @@ PATIENCE, FIRST_WORD, REMINDER = 300.0, 30.0, 60.0  # seconds that a worker wait
 # after which it first says for whom, and from then on between two such lines
 SILENCE = 10.0  # seconds that who answers may take to greet; a worker that is busy is quicker
 START = 60  # seconds that TensorFlow may take to start, once all workers are ready
+LINGER = 0.5  # seconds in which workers that have just started hear why this one ends
 LONGEST = 4096  # bytes of a line
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # 30 s to a cut cable
 
@@ -47,7 +48,8 @@ class Handshake:
         self.cluster, self.log, self.end = cluster, log, end or end_at_once
         self.patience, self.silence = patience, silence
         addresses = cluster.addresses
-        self.names = [f"worker {i} ({address})" for i, address in enumerate(addresses)]
+        self.names = names = [f"worker {i} ({address})" for i, address in enumerate(addresses)]
+        self.name = names[cluster.index]
         self.digest = hashlib.sha256(" ".join(addresses).encode()).hexdigest()[:16]
         number = secrets.token_hex(8)
         self.greeting = f"autorec-worker 1 {cluster.index} {self.digest} {number}\n".encode()
@@ -56,7 +58,8 @@ class Handshake:
         self.steps = dict.fromkeys(self.others, -1)  # how far each is; -1: nobody has met it
         self.faults = dict.fromkeys(self.others, "")  # why it was not met
         self.said, self.hearers = self.greeting, list[socket.socket]()
-        self.lock, self.over, self.closed = threading.RLock(), False, False
+        self.lock, self.leaving = threading.Lock(), threading.Lock()
+        self.over = self.closed = False
 
     def __enter__(self) -> "Handshake":
         if self.cluster != Cluster():
@@ -73,25 +76,26 @@ class Handshake:
         self.leave(words.get(kind, reason), lambda _: None)
         self.close_port()
 
-    def leave(
-        self, reason: str, end: Callable[[str], object], relayed: bool = False
-    ) -> None:
+    def leave(self, reason: str, end: Callable[[str], object], relayed: bool = False) -> None:
         """Tell the others why this worker ends, and end it, unless TensorFlow has started."""
-        with self.lock:
-            if not self.over:
-                own = "" if relayed else f"{self.names[self.cluster.index]} ended: "
-                self.say(f"ended {own}{reason}")
-                self.over = True
-                end(reason)
+        with self.leaving:
+            if self.over:
+                return
+            self.over = True
+            self.say("ended " + ("" if relayed else f"{self.name} ended: ") + reason)
+            last = time.monotonic() + LINGER
+            while len(self.processes) < self.cluster.size and time.monotonic() < last:
+                time.sleep(0.02)
+            end(reason)
 
     def say(self, line: str) -> None:
         """Send a line to all who listen now, or will."""
+        content = f"{printable(line)[:LONGEST // 4]}\n".encode()
         with self.lock:
-            line = printable(line)[: LONGEST // 4] + "\n"
-            self.said += line.encode()
+            self.said += content
             for each in self.hearers:
                 with suppress(OSError):
-                    each.sendall(line.encode())
+                    each.sendall(content)
 
     # At this worker's address
 
@@ -227,7 +231,7 @@ class Handshake:
         with killed_after(START, "main.py: error: TensorFlow did not start on all workers: one of "
                                  "them died, or cannot be reached; start all again\n"):
             yield
-        with self.lock:
+        with self.leaving:
             self.say("started")
             self.over = True
             for each in self.hearers:
