@@ -12,6 +12,7 @@ connection that closes without a word is a worker that died. Knows nothing of ra
 
 import hashlib
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -30,10 +31,17 @@ STEPS = ("met", "loaded", "ready", "started")
 PATIENCE, FIRST_WORD, REMINDER = 300.0, 30.0, 60.0  # seconds that a worker waits for the others,
 # after which it first says for whom, and from then on between two such lines
 SILENCE = 10.0  # seconds that who answers may take to greet; a worker that is busy is quicker
-START = 60  # seconds that TensorFlow may take to start, once all workers are ready
 LINGER = 0.5  # seconds in which workers that have just started hear why this one ends
+START = 60.0  # seconds that TensorFlow may take to start, once all workers are ready
 LONGEST = 4096  # bytes of a line
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # 30 s to a cut cable
+
+
+def end_at_once(reason: str) -> None:
+    """End the process, whatever its main thread is at: before TensorFlow has started there is
+    nothing that a run has to close."""
+    warn(f"main.py: error: {reason}\n")
+    os._exit(2)
 
 
 class Handshake:
@@ -42,10 +50,11 @@ class Handshake:
     their address, ends this process: by `end`, which is called in a thread with the reason."""
 
     def __init__(
-        self, cluster: Cluster, log: Callable[[str], object], end: Callable[[str], object] | None
-        = None, patience: float = PATIENCE, silence: float = SILENCE,
+        self, cluster: Cluster, log: Callable[[str], object],
+        end: Callable[[str], object] = end_at_once, patience: float = PATIENCE,
+        silence: float = SILENCE,
     ) -> None:
-        self.cluster, self.log, self.end = cluster, log, end or end_at_once
+        self.cluster, self.log, self.end = cluster, log, end
         self.patience, self.silence = patience, silence
         addresses = cluster.addresses
         self.names = names = [f"worker {i} ({address})" for i, address in enumerate(addresses)]
@@ -71,9 +80,13 @@ class Handshake:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: object) -> None:
-        words = {KeyboardInterrupt: "it was interrupted", SystemExit: "it was interrupted"}
-        reason = str(error) if kind is UserError else f"{kind and kind.__name__}: {error}"
-        self.leave(words.get(kind, reason), lambda _: None)
+        if error is None:
+            reason = "it had nothing to do"
+        elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+            reason = "it was interrupted"
+        else:
+            reason = str(error) if isinstance(error, UserError) else f"{kind.__name__}: {error}"
+        self.leave(reason, lambda _: None)
         self.close_port()
 
     def leave(self, reason: str, end: Callable[[str], object], relayed: bool = False) -> None:
@@ -103,22 +116,21 @@ class Handshake:
         with self.listener:
             while not self.closed:
                 with suppress(OSError):  # mostly, that nobody came in a while
-                    connection, (host, *_) = self.listener.accept()
-                    threading.Thread(target=self.answer, args=(connection, host), daemon=True).start()
+                    caller = self.listener.accept()
+                    threading.Thread(target=self.answer, args=caller, daemon=True).start()
 
-    def answer(self, connection: socket.socket, host: str) -> None:
-        """Greet who calls; what is none of our workers may say anything."""
+    def answer(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        """Greet who calls. What is none of our workers may say anything."""
         connection.settimeout(self.silence)
         with self.lock, suppress(OSError):
             connection.sendall(self.said)
             self.hearers.append(connection)
         with suppress(OSError), connection.makefile("rb") as lines:
-            caller = parse(lines.readline(LONGEST))
-            if caller and caller[1] == self.digest and caller[0] in range(self.cluster.size):
-                if self.processes.setdefault(caller[0], caller[2]) != caller[2]:
-                    self.leave(f"two processes were started as worker {caller[0]}, one of them at "
-                               f"{host.removeprefix('::ffff:')}: give each an index of its own in "
-                               "TF_CONFIG", self.end)
+            index, digest, number = parse(lines.readline(LONGEST))
+            if digest == self.digest and self.processes.setdefault(index, number) != number:
+                host = address[0].removeprefix("::ffff:")
+                self.leave(f"two processes were started as worker {index}, one of them at {host}: "
+                           "give each an index of its own in TF_CONFIG", self.end)
 
     def close_port(self) -> None:
         """Leave the port to TensorFlow."""
@@ -168,20 +180,20 @@ class Handshake:
                 self.leave(f"{self.names[index]} ended without a word: start all again", self.end)
         return True
 
-    def fault(self, index: int, first: bytes) -> str | None:
+    def fault(self, index: int, greeting: bytes) -> str | None:
         """Return what is wrong with who greets like that at a worker's address."""
-        who = parse(first)
-        if not who:
-            text = printable(first.decode(errors="replace").strip())[:60]
-            return (f"something else than a worker of this program, which waits to be started, "
-                    f"answers at {self.names[index]}'s address ('{text}'): end that, or change "
-                    "the address for all")
-        if who[1] != self.digest:
-            return (f"at {self.names[index]}'s address answers a worker {who[0]} whose TF_CONFIG "
-                    "has other addresses: start all with the same cluster")
-        if who[0] != index:
-            return (f"at {self.names[index]}'s address answers worker {who[0]}: give each an index "
-                    "of its own in TF_CONFIG, that of its address")
+        found, digest, _ = parse(greeting)
+        where = f"{self.names[index]}'s address"
+        if not digest:
+            text = printable(greeting.decode(errors="replace").strip())[:60]
+            return (f"something else than a worker that waits to be started answers at {where} "
+                    f"('{text}'): end it, or change the address for all")
+        if digest != self.digest:
+            return (f"a worker of another cluster answers at {where}: start all with the same "
+                    "addresses in TF_CONFIG")
+        if found != index:
+            return (f"worker {found} answers at {where}: give each in TF_CONFIG the index of its "
+                    "own address")
         return None
 
     def take(self, index: int, line: str) -> None:
@@ -256,13 +268,6 @@ def killed_after(seconds: float, last_words: str) -> Iterator[None]:
         yield  # at its end, the pipe is closed, which ends the other process
 
 
-def end_at_once(reason: str) -> None:
-    """End the process, whatever its main thread is at: before TensorFlow has started there is
-    nothing that a run has to close."""
-    warn(f"main.py: error: {reason}\n")
-    os._exit(2)
-
-
 def listen(cluster: Cluster) -> socket.socket:
     """Return a socket at this worker's port. Raise UserError if it is taken."""
     port = host_and_port(cluster.addresses[cluster.index])[1]
@@ -273,19 +278,17 @@ def listen(cluster: Cluster) -> socket.socket:
         )
     except OSError as error:
         raise UserError(
-            f"port {port}, this worker's in TF_CONFIG, cannot be opened ({error.strerror}): end "
-            "what uses it, or choose another for all workers"
+            f"port {port}, this worker's in TF_CONFIG, cannot be opened ({os.strerror(error.errno)}): "
+            "end what uses it, or choose another for all workers"
         ) from error
     listener.settimeout(0.1)  # after which it looks whether it is to be closed
     return listener
 
 
-def parse(greeting: bytes) -> tuple[int, str, str] | None:
-    """Return the index, digest and number in a worker's first line."""
-    words = greeting.decode(errors="replace").split()
-    if len(words) != 5 or words[:2] != ["autorec-worker", "1"] or not words[2].isdecimal():
-        return None
-    return int(words[2]), words[3], words[4]
+def parse(greeting: bytes) -> tuple[int, str, str]:
+    """Return the index, digest and number in a worker's first line; of another, no digest."""
+    found = re.fullmatch(rb"autorec-worker 1 (\d{1,9}) (\w+) (\w+)\n", greeting)
+    return (int(found[1]), found[2].decode(), found[3].decode()) if found else (-1, "", "")
 
 
 def keep_alive(connection: socket.socket) -> None:
