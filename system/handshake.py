@@ -158,7 +158,9 @@ class Handshake:
             connection.settimeout(self.silence)
             try:
                 connection.sendall(self.greeting)
-                first = lines.readline(LONGEST)
+                first = connection.recv(LONGEST, socket.MSG_PEEK)
+                with suppress(OSError):  # of who hangs up, or waits, in the middle of a line
+                    first = lines.readline(LONGEST)
             except TimeoutError:
                 self.leave(f"what listens at {self.names[index]}'s address says nothing: see that "
                            "it is a worker of this program, with nothing in between", self.end)
@@ -277,9 +279,10 @@ def listen(cluster: Cluster) -> socket.socket:
             ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
         )
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise UserError(
-            f"port {port}, this worker's in TF_CONFIG, cannot be opened ({os.strerror(error.errno)}): "
-            "end what uses it, or choose another for all workers"
+            f"port {port}, this worker's in TF_CONFIG, cannot be opened ({reason}): end what uses "
+            "it, or choose another for all workers"
         ) from error
     listener.settimeout(0.1)  # after which it looks whether it is to be closed
     return listener

@@ -15,7 +15,7 @@ import pytest
 from system import handshake
 from system.distribution import Cluster
 from system.errors import UserError
-from system.handshake import Handshake
+from system.handshake import STEPS, Handshake
 from tests.conftest import REPOSITORY
 from tests.program import environment, free_ports
 
@@ -45,9 +45,13 @@ def together(*steps):
     done = []
     for step in steps:
         threading.Thread(target=lambda step=step: done.append(step() or step), daemon=True).start()
+    until(lambda: len(done) == len(steps))
+
+
+def until(condition):
     end = time.monotonic() + 20
-    while len(done) < len(steps):
-        assert time.monotonic() < end, "one of them failed, or never came back"
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
         time.sleep(0.01)
 
 
@@ -120,13 +124,10 @@ def test_who_is_missing_is_said_now_and_then_and_at_last_given_up(monkeypatch):
 def test_a_worker_that_is_there_and_reads_is_waited_for(monkeypatch):
     monkeypatch.setattr(handshake, "FIRST_WORD", 0.2)
     at = addresses(2)
-    with Worker(Cluster(at, 0), patience=0.4) as first, Worker(Cluster(at, 1)) as second:
-        waiting = threading.Thread(target=first.wait, args=("loaded",))
-        waiting.start()
-        time.sleep(0.8)
-        assert waiting.is_alive()
-        second.wait("loaded")
-        waiting.join(20)
+    with Worker(Cluster(at, 0), patience=0.1) as first, Worker(Cluster(at, 1)) as second:
+        until(lambda: first.steps[1] == STEPS.index("met"))
+        together(lambda: first.wait("loaded"),
+                 lambda: until(lambda: first.lines) or second.wait("loaded"))
     assert first.lines == [f"Waiting for worker 1 ({at[1]}), at work on its ratings."]
 
 
