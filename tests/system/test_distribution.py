@@ -244,11 +244,14 @@ def test_mirrored_devices_train_to_the_same_parameters_and_drop_different_units(
 
 
 @pytest.mark.slow
-def test_a_worker_that_refuses_its_input_ends_the_other_at_once(small_data, tmp_path):
+def test_a_worker_that_refuses_its_input_ends_the_other_at_once(
+    small_data, write_ratings, tmp_path
+):
     flags = [*SMALL, EPOCHS, "--data_dir", small_data]
-    with Pair(*flags, cwd=tmp_path, second=["--data_dir", "nowhere"]) as two:
+    write_ratings(b"1::2::9::3\n", tmp_path / "bad")
+    with Pair(*flags, cwd=tmp_path, second=["--data_dir", "bad"]) as two:
         codes, _, errors = two.ends()
-    assert codes == [2, 2] and errors[1].startswith("main.py: error: ")
+    assert codes == [2, 2] and "ratings.dat" in errors[1]
     reason = errors[1].removeprefix("main.py: error: ")
     assert errors[0] == f"main.py: error: worker 1 ({two.addresses[1]}) ended: {reason}"
     assert not (tmp_path / "results").exists()
@@ -279,7 +282,7 @@ def test_another_program_at_a_workers_address_is_told_at_once(small_data, tmp_pa
         _, errors = worker.communicate(timeout=60)
         server.shutdown()
     assert worker.returncode == 2 and errors.count("\n") == 1
-    assert f"answers at worker 1 ({addresses[1]})'s address" in errors and "HTTP" in errors
+    assert f"answers at worker 1 ({addresses[1]})'s address" in errors and "HTML" in errors
 
 
 HURRIED = """
