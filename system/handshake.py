@@ -237,6 +237,7 @@ class Handshake:
         if self.over or self.cluster == Cluster():
             yield
             return
+        self.wait("loaded")  # who says "ready" has called all others, so they may close their ports
         self.wait("ready")
         self.close_port()
         # gRPC would send what goes to other workers to a proxy of the environment.
