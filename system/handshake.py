@@ -40,7 +40,7 @@ KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # 30 s 
 def end_at_once(reason: str) -> None:
     """End the process, whatever its main thread is at: before TensorFlow has started there is
     nothing that a run has to close."""
-    warn(f"main.py: error: {reason}\n")
+    warn(f"main.py: error: {UserError(reason)}\n")  # which makes it one printable line
     os._exit(2)
 
 
@@ -187,9 +187,11 @@ class Handshake:
         found, digest, _ = parse(greeting)
         where = f"{self.names[index]}'s address"
         if not digest:
-            text = printable(greeting.decode(errors="replace").strip())[:60]
+            text = repr(greeting.decode(errors="replace").strip()[:60])
+            if greeting[:1] == b"\0" and greeting[3:4] == b"\4":  # HTTP/2's frame of settings
+                text = "gRPC, as a worker of an earlier start"
             return (f"something else than a worker that waits to be started answers at {where} "
-                    f"('{text}'): end it, or change the address for all")
+                    f"({text}): end it, or change the address for all")
         if digest != self.digest:
             return (f"a worker of another cluster answers at {where}: start all with the same "
                     "addresses in TF_CONFIG")

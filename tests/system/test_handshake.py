@@ -150,7 +150,7 @@ ELSE = "something else than a worker that waits to be started"
     [
         (HTTP, f"{ELSE} answers at worker 1 .*s address .'HTTP/1.1 4"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", f"{ELSE}.*'SSH-2.0-OpenSSH_9.6'"),
-        (GRPC, ELSE),
+        (GRPC, f"{ELSE} answers at .* .gRPC, as a worker of an earlier start.:"),
         (b"autorec-worker 2 1 0 0\n", ELSE),
         (b"autorec-worker x\n", ELSE),
         (b"\xff" * 10_000, ELSE),
