@@ -35,7 +35,8 @@ from records.repeated_runs import RepeatedRuns
 from records.run_folder import RunFolder, default_name
 from system.distribution import Workers, read_cluster
 from system.errors import reported_errors
-from system.interruption import Interrupted, Interruption
+from system.handshake import Handshake
+from system.interruption import Interrupted, Interruption, warn
 from system.runtime import share_freed_memory, start_tensorflow
 
 
@@ -52,15 +53,17 @@ def run(config: Config) -> int:
     for unusable input. Of several published folds, these are the ratings of the first."""
     started = time.perf_counter()
     share_freed_memory()
-    if config.comet == "online":
-        require_key()
-    ratings = load_ratings(config, print_line)
-    config = resolve(config, ratings)
-    with Interruption() as interruption:
-        if config.is_repeated:
-            run_splits(config, ratings, interruption)
-        else:
-            run_split(config, ratings, interruption, started)
+    with Handshake(read_cluster(config.distribute), print_line) as handshake:
+        if config.comet == "online":
+            require_key()
+        ratings = load_ratings(config, print_line)
+        config = resolve(config, ratings)
+        handshake.wait("loaded")
+        with Interruption() as interruption:
+            if config.is_repeated:
+                run_splits(config, ratings, handshake, interruption)
+            else:
+                run_split(config, ratings, handshake, interruption, started)
     return 128 + interruption.number if interruption.requested else 0
 
 
@@ -77,13 +80,14 @@ def resolve(config: Config, ratings: Ratings) -> Config:
 
 
 def run_split(
-    config: Config, ratings: Ratings, interruption: Interruption, started: float
+    config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption,
+    started: float,
 ) -> dict[str, Any]:
     """Train on one split of the ratings, evaluate and record; return the summary, which the first
     of several workers has. `started` is when the user's waiting began (time.perf_counter). Raise
     UserError if the settings do not fit data or machine, before anything is written."""
     split = split_of(config, ratings)
-    cluster = read_cluster(config.distribute)
+    cluster = handshake.cluster
     folder = None if cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
     start_tensorflow()
@@ -94,7 +98,8 @@ def run_split(
     from training import TrainState, build, pretrain, train_epochs
 
     config = replace(config, engine=choose_engine(config, split.train.density))
-    workers = Workers(config.distribute, cluster, print_line)
+    with handshake.starting_tensorflow():
+        workers = Workers(config.distribute, cluster)
     part = split.part(cluster.index, cluster.size)
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         measure = None
@@ -121,7 +126,9 @@ def run_split(
     return records.summary
 
 
-def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> None:
+def run_splits(
+    config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption
+) -> None:
     """Run several splits, or folds, and put a table over them.
 
     One that an earlier run of the same command finished is not run again, and one that it began is
@@ -142,7 +149,7 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
             else:
                 started, one = time.perf_counter(), runs.unfinished(one)
                 ratings = load_ratings(one, lambda _: None) if one.folds else ratings
-                summary = run_split(one, ratings, interruption, started)
+                summary = run_split(one, ratings, handshake, interruption, started)
             if interruption.requested:
                 return
             runs.add(one, summary)
@@ -151,6 +158,7 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
 
 def stop(number: int, _: object) -> None:
     """Before there is a run to finish, SIGTERM is no more than a Ctrl-C."""
+    warn("main.py: interrupted\n")
     sys.exit(128 + number)
 
 

@@ -344,7 +344,8 @@ def open_records(
         print_line(f"Worker {workers.cluster.index} of {workers.cluster.size}: the first one, "
                    "worker 0, keeps the records.")
         with workers.report_lost_workers(
-            "start all workers again, with --resume and worker 0's run folder"
+            "start all workers again: python main.py --resume <worker 0's run folder> "
+            "--distribute workers"
         ):
             yield WorkerRecords(config, ratings, workers, interruption)
             workers.all_gather(0)
@@ -356,7 +357,8 @@ def open_records(
         folder.create()
         try:
             with workers.report_lost_workers(
-                f"start all workers again, with --resume {folder.path}"
+                f"start all workers again: python main.py --resume {folder.path} "
+                "--distribute workers"
             ):
                 records = RunRecords(
                     config, ratings, split, folder, workers, interruption, started

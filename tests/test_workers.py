@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from system.distribution import Workers, read_cluster
 cluster = read_cluster("workers")
-workers = Workers("workers", cluster, lambda text: None)
+workers = Workers("workers", cluster)
 import tensorflow as tf
 from config import Config
 from data.ratings import RatingMatrix, Split
