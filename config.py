@@ -417,7 +417,7 @@ class Config:
             alone.append("--pretrain_epoch")
         if self.optimizer_method in ("RProp", "LBFGS"):
             alone.append(f"--optimizer_method {self.optimizer_method}")
-        if self.is_repeated:
+        if self.distribute == "mirrored" and self.is_repeated:
             alone += self.ways_to_split()
         dense = " and the dense engine" if self.distribute == "mirrored" else ""
         if alone:

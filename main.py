@@ -33,7 +33,7 @@ from records.comet import require_key
 from records.progress import headline, print_line
 from records.repeated_runs import RepeatedRuns
 from records.run_folder import RunFolder, default_name
-from system.distribution import Workers, read_cluster
+from system.distribution import read_cluster
 from system.errors import reported_errors
 from system.handshake import Handshake
 from system.interruption import Interrupted, Interruption, warn
@@ -98,8 +98,7 @@ def run_split(
     from training import TrainState, build, pretrain, train_epochs
 
     config = replace(config, engine=choose_engine(config, split.train.density))
-    with handshake.starting_tensorflow():
-        workers = Workers(config.distribute, cluster)
+    workers = handshake.workers(config.distribute)
     part = split.part(cluster.index, cluster.size)
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         measure = None
@@ -139,7 +138,11 @@ def run_splits(
     every, fingerprints = split_configs(config), [ratings.fingerprint]
     if config.folds:
         fingerprints += [load_ratings(one, print_line).fingerprint for one in every[1:]]
-    with closing(RepeatedRuns(config, " ".join(fingerprints))) as runs:
+    workers = None
+    if handshake.cluster.size > 1:
+        start_tensorflow()
+        workers = handshake.workers(config.distribute)
+    with closing(RepeatedRuns(config, " ".join(fingerprints), workers)) as runs:
         for one in every:
             one = replace(one, results_dir=str(runs.path))
             summary = runs.finished(one)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from system.distribution import Cluster, host_and_port
+from system.distribution import Cluster, Workers, host_and_port
 from system.errors import UserError, printable
 from system.interruption import warn
 
@@ -69,6 +69,7 @@ class Handshake:
         self.said, self.hearers = self.greeting, list[socket.socket]()
         self.lock, self.leaving = threading.Lock(), threading.Lock()
         self.over = self.closed = False
+        self.started: Workers | None = None
 
     def __enter__(self) -> "Handshake":
         if self.cluster != Cluster():
@@ -231,6 +232,13 @@ class Handshake:
                     filter(None, (missing, late and f"{late}, at work on its ratings"))
                 ) + ".")
             time.sleep(0.05)
+
+    def workers(self, distribute: str | None) -> Workers:
+        """Return the workers of the cluster, with TensorFlow started on all of them."""
+        if not self.started:
+            with self.starting_tensorflow():
+                self.started = Workers(distribute, self.cluster)
+        return self.started
 
     @contextmanager
     def starting_tensorflow(self) -> Iterator[None]:
