@@ -40,7 +40,8 @@ from system.errors import UserError
 
 ARCHIVE = "comet.zip"
 UNFINISHED = ".comet-"  # begins the name of the folder in which the archive is built
-SILENCE = 12.0  # seconds; comet-ml itself waits 10 for an answer, and then asks again
+SILENCE = 12.0  # seconds; comet-ml itself waits 10 for an answer
+PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds; then the server is asked for an experiment again
 # What a key looks like, for those that stand where we do not look.
 KEY = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{25}(?![A-Za-z0-9])(\*[\w+/=-]*)?")
 
@@ -51,6 +52,7 @@ SETTINGS = {
     "COMET_INTERNAL_REPORTING": "false",  # tracebacks, which name folders
     "COMET_INTERNAL_WORKER_COUNT": "1",  # we upload one file; the default is four threads a core
     "COMET_LOGGING_CONSOLE": "CRITICAL",
+    "COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",  # we ask again ourselves, and not at the end
     # log_metrics() would log two parameters an epoch of itself.
     "COMET_LOGGING_PARAMETERS_IGNORE": "comet:curr_step,comet:curr_epoch",
     # No backend is that new: turns off comet-ml's fallback archive, which ours replaces.
@@ -270,12 +272,27 @@ class Tracker:
             ),
         )
 
-    def _track_online(self, comet_ml) -> None:
+    def _ask_server(self, comet_ml):
+        """Starts the experiment on the server. One that is not there, or unwell, is asked again
+        for as long as the run goes on."""
         self._asked = time.monotonic()
-        try:
-            experiment = self._start(comet_ml)
-        except OSError as error:  # of requests, with a text of many lines
-            raise ConnectionError("the server cannot be reached") from error
+        for pause in (*PAUSES, 0.0):
+            failure: Exception
+            try:
+                return self._start(comet_ml)
+            except OSError:  # of requests, with a text of many lines
+                failure = ConnectionError("the server cannot be reached")
+            except Exception as error:
+                if _status(error) < 500:  # a wrong key stays wrong
+                    raise
+                failure = error
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closed or not self._online, pause):
+                    break
+        raise failure
+
+    def _track_online(self, comet_ml) -> None:
+        experiment = self._ask_server(comet_ml)
         if not experiment.alive:
             raise ConnectionError("the experiment could not be started")
         self._experiment = experiment
@@ -295,6 +312,7 @@ class Tracker:
         # Built beside and then moved: what lies in the run folder as comet.zip is whole.
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=self._dir) as folder:
             experiment = self._start(comet_ml, folder)
+            experiment.streamer.queue_timeout = 0.05  # of 1 s, which nothing ends at the end
             self._feed(experiment, online=False)
             experiment.end()
             if experiment.customer_error_reported:  # a full disk raises nothing here
@@ -352,10 +370,22 @@ def _import_comet(errors: logging.Handler):
     # comet-ml's hook would send the text of any exception of ours, while the process waits.
     sys.excepthook = hook
     logger.setLevel(min(logger.level, logging.ERROR))
+    # It would warn of each attempt, on the terminal, while it tries again.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return comet_ml
 
 
+def _status(error: Any) -> int:
+    """Returns the HTTP status that `error` is about, 0 if it is about none."""
+    return getattr(getattr(error, "response", None), "status_code", 0)
+
+
 def _describe(error: Any) -> str:
+    if type(error) is ConnectionError:
+        return str(error)  # a sentence of our own
+    if status := _status(error):
+        reason = getattr(error, "safe_msg", None) or error.response.reason
+        return f"the server answers {status} ({reason})"
     try:
         return error.log_message % error.args  # comet-ml's own errors have a sentence
     except Exception:

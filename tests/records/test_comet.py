@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from types import SimpleNamespace
@@ -106,7 +107,6 @@ def run_python(folder, script, *arguments, server=None, env=()):
         "PYTHONPATH": str(REPOSITORY),
         # Patience belongs to comet-ml; the tests have little.
         "COMET_HTTP_SESSION_RETRY_TOTAL": "0",
-        "COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",
     }
     if server:
         clean |= {"COMET_URL_OVERRIDE": server.url, "COMET_API_KEY": KEY}
@@ -398,7 +398,8 @@ METRIC = "experiment/metric"
 @pytest.mark.parametrize(
     ("mood", "since", "spared", "says"),
     [
-        ("error", "", 0, "failed with status code 500"),
+        ("error", "", 0, "the server answers 500"),
+        ("deny", "", 0, "the server answers 401"),
         ("drop", "", 0, "cannot be reached"),
         ("hang", "", 0, "is too slow"),
         ("error", METRIC, 0, "got 500"),
@@ -407,7 +408,7 @@ METRIC = "experiment/metric"
         ("drop", METRIC, 1, "does not answer|the connection broke"),
         ("hang", "upload", 0, "is too slow"),
     ],
-    ids="error drop hang error-midway drop-midway drop-at-the-end hang-midway".split(),
+    ids="error deny drop hang error-midway drop-midway drop-at-the-end hang-midway".split(),
 )
 def test_failing_server_warns_once_and_leaves_a_whole_archive(mood, since, spared, says, tmp_path):
     with CometServer(mood, since, spared) as server:
@@ -423,6 +424,44 @@ def test_failing_server_warns_once_and_leaves_a_whole_archive(mood, since, spare
     assert run.slowest < 1.5 and run.close < 7
     assert run.exit < 3  # also while an upload hangs
     assert run.output == "the end\n"
+
+
+# As TensorFlow does when it saves a checkpoint: warnings of any library go to the terminal.
+WARNINGS_SHOWN = "import logging; logging.basicConfig()"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "no.such.host.invalid"])
+def test_server_that_is_not_there_is_one_line_and_is_not_waited_for(host, tmp_path):
+    env = {"COMET_URL_OVERRIDE": f"http://{host}/clientlib/", "COMET_API_KEY": KEY}
+    env["COMET_HTTP_SESSION_RETRY_TOTAL"] = "3"  # as it is without us
+    run = track(tmp_path, before=WARNINGS_SHOWN, env=env, pause=0.6)
+    warning, upload = run.lines
+    assert warning.startswith("warning: Comet: the server cannot be reached; training is not")
+    assert tells_how_to_upload(upload, run.archive) and archived_metrics(run.archive) == METRICS
+    assert run.output == "the end\n"
+    assert run.close < 6  # half of what it takes to ask again as often as while a run trains
+    assert_no_key(run)
+
+
+def test_server_that_is_unwell_at_first_is_asked_again(tmp_path):
+    def recover():
+        assert server.wait_for(lambda server: server.requests)
+        server.mood = "ok"
+
+    with CometServer("error") as server:
+        thread = threading.Thread(target=recover)
+        thread.start()
+        run = track(tmp_path, server=server, pause=0.6)
+        thread.join()
+    assert run.lines == [f"Comet: http://127.0.0.1/someone/autorec/{run.key}"]
+    assert named(server.metrics) == METRICS and not run.archive.exists()
+
+
+def test_server_that_dies_says_nothing_of_its_own(tmp_path):
+    env = {"COMET_HTTP_SESSION_RETRY_TOTAL": "1"}
+    with CometServer("drop", METRIC) as server:
+        run = track(tmp_path, server=server, before=WARNINGS_SHOWN, env=env, pause=0.6, timeout=9)
+    assert len(run.lines) == 3 and run.output == "the end\n"
 
 
 def test_slow_server_is_waited_for(tmp_path):
