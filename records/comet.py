@@ -5,6 +5,7 @@
     for epoch in ...:
         tracker.log_metrics({"train_rmse": 0.81, "test_rmse": 0.84}, epoch)
     tracker.log_figure(run_dir / "rmse.png")
+    tracker.log_report(page)
     tracker.log_summary(summary)
     tracker.close()
 
@@ -36,6 +37,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from evaluation.metrics import RECONSTRUCTION
 from system.errors import UserError
 
 ARCHIVE = "comet.zip"
@@ -44,6 +46,34 @@ SILENCE = 12.0  # seconds; comet-ml itself waits 10 for an answer
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds; then the server is asked for an experiment again
 # What a key looks like, for those that stand where we do not look.
 KEY = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{25}(?![A-Za-z0-9])(\*[\w+/=-]*)?")
+
+# Columns of metrics.csv and names in summary.json -> metrics in Comet, whose own delimiter is the
+# slash: what is before it is a group.
+CURVES = {
+    "learning_rate": "train/learning_rate",
+    "train_cost": "train/cost",
+    "train_rmse": "train/rmse",
+    "test_cost": "test/cost",
+    "test_rmse": "test/rmse",
+    "test_mae": "test/mae",
+    "validation_rmse": "validation/rmse",
+    RECONSTRUCTION: "reconstruction/rmse_test_ratings_as_input",
+    "epoch_seconds": "time/epoch_seconds",
+    "elapsed_seconds": "time/elapsed_seconds",
+}
+RESULTS = {
+    "final_train_rmse": "train/final_rmse",
+    "final_validation_rmse": "validation/final_rmse",
+    "final_test_rmse": "test/final_rmse",
+    "final_test_mae": "test/final_mae",
+    "biases_test_rmse": "test/biases_rmse",
+    "global_mean_test_rmse": "test/global_mean_rmse",
+    "ndcg_at_10": "test/ndcg_at_10",
+    "recall_at_10": "test/recall_at_10",
+    "seconds": "time/seconds",
+}
+# Each of these is a request; metrics go together.
+OTHERS = ("status", "epochs", "final_test_epoch", "peak_memory_mb")
 
 # What we name is logged, and nothing else, whatever the user's own settings say.
 SETTINGS = {
@@ -162,19 +192,25 @@ class Tracker:
         self._log("log_parameters", dict(parameters))
 
     def log_metrics(self, metrics: dict[str, float | None], epoch: int) -> None:
-        """Logs an epoch's metrics, the epoch being the step too. None is left out; infinities
-        and NaN are recorded as such."""
-        known = {name: value for name, value in metrics.items() if value is not None}
-        self._log("log_metrics", known, step=epoch, epoch=epoch)
+        """Logs an epoch's row of metrics.csv, the epoch being the step too. None is left out;
+        infinities and NaN are recorded as such."""
+        self._log("log_metrics", renamed(metrics, CURVES), step=epoch, epoch=epoch)
 
     def log_figure(self, path: Path | str) -> None:
         """Logs an image file under its own name. A file that is not there is left out."""
         if os.path.isfile(path):
             self._log("log_image", str(path), name=os.path.basename(path), overwrite=True)
 
+    def log_report(self, html: str) -> None:
+        """Logs a page as the experiment's HTML, in the place of one that was there."""
+        self._log("log_html", html, clear=True)
+
     def log_summary(self, summary: dict) -> None:
-        """Logs final values."""
-        self._log("log_others", dict(summary))
+        """Logs the result, and what it is without a model, beside the curves; and how the run
+        ended."""
+        epoch = summary.get("epochs")
+        self._log("log_metrics", renamed(summary, RESULTS), step=epoch, epoch=epoch)
+        self._log("log_others", {name: summary[name] for name in OTHERS if name in summary})
 
     def close(self, timeout: float = 30.0, hurry: Callable[[], bool] = lambda: False) -> None:
         """Sends or writes what is left, and gives up after `timeout` seconds at the latest.
@@ -272,7 +308,7 @@ class Tracker:
             ),
         )
 
-    def _ask_server(self, comet_ml):
+    def _ask_server(self, comet_ml: Any) -> Any:
         """Starts the experiment on the server. One that is not there, or unwell, is asked again
         for as long as the run goes on."""
         self._asked = time.monotonic()
@@ -359,6 +395,11 @@ class Tracker:
             else:
                 self._lines.put(f"warning: Comet: {what}; training is not affected, {remedy}")
             self._warned = True
+
+
+def renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Returns those of `values` that have a name in Comet, under it; None is left out."""
+    return {new: values[old] for old, new in names.items() if values.get(old) is not None}
 
 
 def _import_comet(errors: logging.Handler):

@@ -56,6 +56,7 @@ class CometServer:
         self.metrics = []  # (name, value, step, epoch)
         self.others = {}
         self.images = {}  # name -> bytes
+        self.html = ""
         self._released = threading.Event()  # lets the answers that hang go at the end
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
@@ -147,6 +148,8 @@ class CometServer:
             for item in sent["values"]:
                 fields = ("metricName", "metricValue", "step", "epoch")
                 self.metrics.append(tuple(item[field] for field in fields))
+        elif path.endswith("write/experiment/html"):
+            self.html = sent["html"] if sent["override"] else self.html + sent["html"]
         elif path.endswith("write/experiment/log-other"):
             self.others[sent["key"]] = sent["value"]
         elif path.endswith("v2/experiment/metadata"):
