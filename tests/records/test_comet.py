@@ -13,10 +13,12 @@ import sys
 import threading
 import time
 import zipfile
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 
+from evaluation.metrics import EpochMetrics
 from records import comet
 from system.errors import UserError
 from tests.conftest import REPOSITORY
@@ -368,6 +370,13 @@ def test_stdout_is_left_alone(run, request):
     assert run.comet  # it was at work when these were looked at:
     assert run.untouched == [True, True, True]  # streams, exception hook, import hooks
     assert run.output == "the end\n"
+
+
+def test_every_column_of_metrics_csv_has_a_name_in_comet():
+    columns = {field.name for field in fields(EpochMetrics)} - {"epoch"}
+    assert comet.CURVES.keys() == columns
+    names = [*comet.CURVES.values(), *comet.RESULTS.values()]
+    assert len(names) == len(set(names)) and all(name.count("/") == 1 for name in names)
 
 
 def test_slow_import_holds_up_nothing(tmp_path):
