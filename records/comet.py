@@ -5,6 +5,7 @@
     for epoch in ...:
         tracker.log_metrics({"train_rmse": 0.81, "test_rmse": 0.84}, epoch)
     tracker.log_figure(run_dir / "rmse.png")
+    tracker.log_report(page)
     tracker.log_summary(summary)
     tracker.close()
 
@@ -36,13 +37,43 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from evaluation.metrics import RECONSTRUCTION
 from system.errors import UserError
 
 ARCHIVE = "comet.zip"
 UNFINISHED = ".comet-"  # begins the name of the folder in which the archive is built
-SILENCE = 12.0  # seconds; comet-ml itself waits 10 for an answer, and then asks again
+SILENCE = 12.0  # seconds; comet-ml itself waits 10 for an answer
+PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds; then the server is asked for an experiment again
 # What a key looks like, for those that stand where we do not look.
 KEY = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{25}(?![A-Za-z0-9])(\*[\w+/=-]*)?")
+
+# Columns of metrics.csv and names in summary.json -> metrics in Comet, whose own delimiter is the
+# slash: what is before it is a group.
+CURVES = {
+    "learning_rate": "train/learning_rate",
+    "train_cost": "train/cost",
+    "train_rmse": "train/rmse",
+    "test_cost": "test/cost",
+    "test_rmse": "test/rmse",
+    "test_mae": "test/mae",
+    "validation_rmse": "validation/rmse",
+    RECONSTRUCTION: "reconstruction/rmse_test_ratings_as_input",
+    "epoch_seconds": "time/epoch_seconds",
+    "elapsed_seconds": "time/elapsed_seconds",
+}
+RESULTS = {
+    "final_train_rmse": "train/final_rmse",
+    "final_validation_rmse": "validation/final_rmse",
+    "final_test_rmse": "test/final_rmse",
+    "final_test_mae": "test/final_mae",
+    "biases_test_rmse": "test/biases_rmse",
+    "global_mean_test_rmse": "test/global_mean_rmse",
+    "ndcg_at_10": "test/ndcg_at_10",
+    "recall_at_10": "test/recall_at_10",
+    "seconds": "time/seconds",
+}
+# Each of these is a request; metrics go together.
+OTHERS = ("status", "epochs", "final_test_epoch", "peak_memory_mb")
 
 # What we name is logged, and nothing else, whatever the user's own settings say.
 SETTINGS = {
@@ -51,6 +82,7 @@ SETTINGS = {
     "COMET_INTERNAL_REPORTING": "false",  # tracebacks, which name folders
     "COMET_INTERNAL_WORKER_COUNT": "1",  # we upload one file; the default is four threads a core
     "COMET_LOGGING_CONSOLE": "CRITICAL",
+    "COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",  # we ask again ourselves, and not at the end
     # log_metrics() would log two parameters an epoch of itself.
     "COMET_LOGGING_PARAMETERS_IGNORE": "comet:curr_step,comet:curr_epoch",
     # No backend is that new: turns off comet-ml's fallback archive, which ours replaces.
@@ -160,19 +192,25 @@ class Tracker:
         self._log("log_parameters", dict(parameters))
 
     def log_metrics(self, metrics: dict[str, float | None], epoch: int) -> None:
-        """Logs an epoch's metrics, the epoch being the step too. None is left out; infinities
-        and NaN are recorded as such."""
-        known = {name: value for name, value in metrics.items() if value is not None}
-        self._log("log_metrics", known, step=epoch, epoch=epoch)
+        """Logs an epoch's row of metrics.csv, the epoch being the step too. None is left out;
+        infinities and NaN are recorded as such."""
+        self._log("log_metrics", renamed(metrics, CURVES), step=epoch, epoch=epoch)
 
     def log_figure(self, path: Path | str) -> None:
         """Logs an image file under its own name. A file that is not there is left out."""
         if os.path.isfile(path):
             self._log("log_image", str(path), name=os.path.basename(path), overwrite=True)
 
+    def log_report(self, html: str) -> None:
+        """Logs a page as the experiment's HTML, in the place of one that was there."""
+        self._log("log_html", html, clear=True)
+
     def log_summary(self, summary: dict) -> None:
-        """Logs final values."""
-        self._log("log_others", dict(summary))
+        """Logs the result, and what it is without a model, beside the curves; and how the run
+        ended."""
+        epoch = summary.get("epochs")
+        self._log("log_metrics", renamed(summary, RESULTS), step=epoch, epoch=epoch)
+        self._log("log_others", {name: summary[name] for name in OTHERS if name in summary})
 
     def close(self, timeout: float = 30.0, hurry: Callable[[], bool] = lambda: False) -> None:
         """Sends or writes what is left, and gives up after `timeout` seconds at the latest.
@@ -270,12 +308,27 @@ class Tracker:
             ),
         )
 
-    def _track_online(self, comet_ml) -> None:
+    def _ask_server(self, comet_ml: Any) -> Any:
+        """Starts the experiment on the server. One that is not there, or unwell, is asked again
+        for as long as the run goes on."""
         self._asked = time.monotonic()
-        try:
-            experiment = self._start(comet_ml)
-        except OSError as error:  # of requests, with a text of many lines
-            raise ConnectionError("the server cannot be reached") from error
+        for pause in (*PAUSES, 0.0):
+            failure: Exception
+            try:
+                return self._start(comet_ml)
+            except OSError:  # of requests, with a text of many lines
+                failure = ConnectionError("the server cannot be reached")
+            except Exception as error:
+                if _status(error) < 500:  # a wrong key stays wrong
+                    raise
+                failure = error
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closed or not self._online, pause):
+                    break
+        raise failure
+
+    def _track_online(self, comet_ml) -> None:
+        experiment = self._ask_server(comet_ml)
         if not experiment.alive:
             raise ConnectionError("the experiment could not be started")
         self._experiment = experiment
@@ -295,6 +348,7 @@ class Tracker:
         # Built beside and then moved: what lies in the run folder as comet.zip is whole.
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=self._dir) as folder:
             experiment = self._start(comet_ml, folder)
+            experiment.streamer.queue_timeout = 0.05  # of 1 s, which nothing ends at the end
             self._feed(experiment, online=False)
             experiment.end()
             if experiment.customer_error_reported:  # a full disk raises nothing here
@@ -343,6 +397,11 @@ class Tracker:
             self._warned = True
 
 
+def renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Returns those of `values` that have a name in Comet, under it; None is left out."""
+    return {new: values[old] for old, new in names.items() if values.get(old) is not None}
+
+
 def _import_comet(errors: logging.Handler):
     logger = logging.getLogger("comet_ml")
     logger.addHandler(errors)  # before the import, or what that logs goes to the terminal
@@ -352,10 +411,22 @@ def _import_comet(errors: logging.Handler):
     # comet-ml's hook would send the text of any exception of ours, while the process waits.
     sys.excepthook = hook
     logger.setLevel(min(logger.level, logging.ERROR))
+    # It would warn of each attempt, on the terminal, while it tries again.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return comet_ml
 
 
+def _status(error: Any) -> int:
+    """Returns the HTTP status that `error` is about, 0 if it is about none."""
+    return getattr(getattr(error, "response", None), "status_code", 0)
+
+
 def _describe(error: Any) -> str:
+    if type(error) is ConnectionError:
+        return str(error)  # a sentence of our own
+    if status := _status(error):
+        reason = getattr(error, "safe_msg", None) or error.response.reason
+        return f"the server answers {status} ({reason})"
     try:
         return error.log_message % error.args  # comet-ml's own errors have a sentence
     except Exception:

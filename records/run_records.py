@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from config import Config
+from config import Config, flag_fields
 from data.ratings import Ratings, Split
 from evaluation.evaluate import Evaluation
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
@@ -48,6 +48,9 @@ from system.interruption import Interrupted, Interruption
 from system.runtime import num_threads
 
 SHOWN_AFTER = 1  # second of ranking
+# What says how a run is recorded, and changes no result.
+HOW_RECORDED = {"num_splits", "run_name", "display_step", "checkpoint_every", "comet",
+                "tensorboard"}
 
 
 class WorkerRecords:
@@ -160,7 +163,7 @@ class RunRecords(WorkerRecords):
         self.summary = {"status": "interrupted", "dataset": ratings.name, "preset": config.preset}
         self.log_settings(self.config)
         if config.members:
-            self.comet.log_parameters(self.config.to_dict() | self.facts)
+            self.comet.log_parameters(self.parameters)
 
     @property
     def seconds(self) -> float:
@@ -183,6 +186,15 @@ class RunRecords(WorkerRecords):
             "replicas": self.workers.num_replicas,
         }
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The facts, and the settings in which runs differ, as far as they are made."""
+        settings = self.config.to_dict()
+        names = {f.name for f in flag_fields()} - HOW_RECORDED
+        made = {n: v for n, v in settings.items() if n in names and v not in (None, ())}
+        single = {n: v[0] for n, v in made.items() if isinstance(v, tuple) and len(v) == 1}
+        return made | single | self.facts
+
     def log_settings(self, config: Config) -> None:
         """Keep the settings: `config` is the run's from now on."""
         self.config = config
@@ -196,12 +208,11 @@ class RunRecords(WorkerRecords):
         checkpoint = self.checkpoint()
         content = checkpoint.load()
         self.folder.truncate_to(content and content["metrics"])
-        parameters = self.config.to_dict() | self.facts
         if self.config.tensorboard:
             before = self.folder.metrics
             self.tensorboard = Summaries(self.path, before[-1].elapsed_seconds if before else 0.0)
-            self.tensorboard.log_parameters(parameters)
-        self.comet.log_parameters(parameters)
+            self.tensorboard.log_parameters(self.config.to_dict() | self.facts)
+        self.comet.log_parameters(self.parameters)
         for metrics in self.folder.metrics:
             self.log(metrics)
         self.state = self.restore_from(checkpoint, state)
@@ -318,7 +329,9 @@ class RunRecords(WorkerRecords):
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": peak_memory_mb(),
         }
-        write_text(self.path / REPORT, page(self.settings, self.summary, self.report))
+        report = page(self.settings, self.summary, self.report)
+        write_text(self.path / REPORT, report)
+        self.comet.log_report(report)
         self.comet.log_summary(self.summary)
         # First Comet's record: a run that dies while it closes is not finished, and is resumed.
         self.comet.close(hurry=lambda: self.interruption.requested)

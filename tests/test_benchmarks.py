@@ -59,8 +59,8 @@ def test_every_way_of_an_epoch_runs(ratings_file):
 
 
 def test_what_an_archive_lacks_or_gives_away_is_seen(tmp_path):
-    metrics = {1: {"epoch": 1.0, "rmse": 0.9}, 2: {"epoch": 2.0, "rmse": 0.8}}
-    logged = [(1, "epoch", 1), (1, "rmse", 0.9), (2, "epoch", 2), (2, "rmse", 0.7)]
+    metrics = {1: {"epoch": 1.0, "test_rmse": 0.9}, 2: {"epoch": 2.0, "test_rmse": 0.8}}
+    logged = [(1, "test/rmse", 0.9), (2, "test/rmse", 0.7)]
     fields = ("epoch", "metricName", "metricValue")
     payloads = [{"metric": dict(zip(fields, one, strict=True))} for one in logged]
     lines = [json.dumps({"type": "metric_msg", "payload": payload}) for payload in payloads]

@@ -443,7 +443,7 @@ def test_the_comet_experiment_goes_on(here, tmp_path):
         with zipfile.ZipFile(tmp_path / "cut" / "comet.zip") as archive:
             archived = json.loads(archive.read("experiment.json"))["offline_id"]
         logged = archived_metrics(tmp_path / "cut" / "comet.zip")
-        epochs = {step for name, _, step, _ in logged if name == "train_cost"}
+        epochs = {step for name, _, step, _ in logged if name == "train/cost"}
         return record["comet_experiment"], archived, epochs
 
     assert here(f"{SMALL} --comet offline --train_epoch 4", "cut") == 0

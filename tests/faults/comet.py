@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 
 from config import DATA_DIR_VARIABLE
+from records.comet import CURVES
 from system.errors import UserError, run_program
 from tests.faults.comet_server import CometServer
 from tests.faults.fault import Fault
@@ -178,7 +179,7 @@ def archived_epochs(path: Path, metrics: dict[int, dict[str, float]]) -> int | N
         logged = [line["payload"]["metric"] for line in lines if line["type"] == "metric_msg"]
     found = {(metric["epoch"], metric["metricName"]): metric["metricValue"] for metric in logged}
     return sum(
-        all(found.get((epoch, name)) == value for name, value in values.items())
+        all(found.get((epoch, CURVES[name])) == values[name] for name in values.keys() - {"epoch"})
         for epoch, values in metrics.items()
     )
 

@@ -37,12 +37,12 @@ ANSWERS = {
 
 
 class CometServer:
-    """The backend in one of six moods.
+    """The backend in one of seven moods.
 
     Args:
         mood: "ok"; "slow" takes half a second for each answer; "reject" refuses the key; "error"
-            answers 500 to everything; "hang" never answers; "drop" closes each connection without
-            an answer, as a dead server does.
+            answers 500 to everything, "deny" 401; "hang" never answers; "drop" closes each
+            connection without an answer, as a dead server does.
         since: the mood is "ok" until a request arrives whose path ends like this.
         spared: so many of these requests are still answered.
     """
@@ -56,6 +56,7 @@ class CometServer:
         self.metrics = []  # (name, value, step, epoch)
         self.others = {}
         self.images = {}  # name -> bytes
+        self.html = ""
         self._released = threading.Event()  # lets the answers that hang go at the end
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
@@ -116,11 +117,11 @@ class CometServer:
             self._spared -= 1
             if self._spared < 0:
                 self.mood = self._next_mood
-        if self.mood in ("error", "hang", "drop"):
+        if self.mood in ("error", "deny", "hang", "drop"):
             self.requests.append((path, query, None))
             if self.mood == "hang":
                 self._released.wait()
-            return 500 if self.mood == "error" else None, {"msg": "the backend is unwell"}
+            return {"error": 500, "deny": 401}.get(self.mood), {"msg": "the backend is unwell"}
         if self.mood == "slow":
             time.sleep(0.5)
         if path.endswith("upload"):
@@ -147,6 +148,8 @@ class CometServer:
             for item in sent["values"]:
                 fields = ("metricName", "metricValue", "step", "epoch")
                 self.metrics.append(tuple(item[field] for field in fields))
+        elif path.endswith("write/experiment/html"):
+            self.html = sent["html"] if sent["override"] else self.html + sent["html"]
         elif path.endswith("write/experiment/log-other"):
             self.others[sent["key"]] = sent["value"]
         elif path.endswith("v2/experiment/metadata"):

@@ -10,21 +10,26 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 
+from evaluation.metrics import EpochMetrics
 from records import comet
 from system.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.faults.comet_server import CometServer
+from tests.program import read_json, read_metrics, run_main
 
 pytestmark = pytest.mark.slow
 KEY = "aB3dEf6hIj9kLm2nOp5qRs8tU"
 USER = "telltale-user"
 EPOCHS = 4
+REPORT = "<!DOCTYPE html>\n<p>The telltale run's page</p>\n"
 PNG = b"\x89PNG\r\n\x1a\n not much of a picture"
 
 # What a training run does with a tracker. It fails if a line is said in another thread's voice.
@@ -56,7 +61,11 @@ for epoch in range(1, {epochs} + 1):
     timed(tracker.log_metrics, {{"train_rmse": train, "test_rmse": test}}, epoch)
     {during}
 timed(tracker.log_figure, run_dir / "rmse.png")
-timed(tracker.log_summary, {{"final_test_rmse": 0.83}})
+timed(tracker.log_report, {report!r})
+timed(tracker.log_summary, {{
+    "status": "finished", "dataset": "a parameter", "epochs": {epochs}, "final_test_rmse": 0.83,
+    "biases_test_rmse": 0.9, "ndcg_at_10": None, "by_training_ratings_of_the_user": [{{"rmse": 1}}],
+}})
 time.sleep({pause})
 comet = "comet_ml" in sys.modules
 untouched = [streams == (sys.stdout, sys.stderr), hook is sys.excepthook, finders == sys.meta_path]
@@ -82,7 +91,7 @@ def track(
 ):
     """Runs RUN in a process of its own, and returns what there is to see of it."""
     run_dir = folder / "run"
-    script = RUN.format(before=before, during=during, epochs=EPOCHS, pause=pause, key=key)
+    script = run_script(before, during, pause, key)
     process = run_python(folder, script, mode, run_dir, timeout, server=server, env=env)
     ended_at = time.time()
     assert process.returncode == 0, process.stderr
@@ -90,6 +99,12 @@ def track(
     seen["exit"] = ended_at - seen["closed_at"]
     output = process.stdout + process.stderr
     return SimpleNamespace(folder=folder, archive=run_dir / "comet.zip", output=output, **seen)
+
+
+def run_script(before="", during="", pause=0.1, key=None):
+    return RUN.format(
+        before=before, during=during, epochs=EPOCHS, pause=pause, key=key, report=REPORT
+    )
 
 
 def run_python(folder, script, *arguments, server=None, env=()):
@@ -106,7 +121,6 @@ def run_python(folder, script, *arguments, server=None, env=()):
         "PYTHONPATH": str(REPOSITORY),
         # Patience belongs to comet-ml; the tests have little.
         "COMET_HTTP_SESSION_RETRY_TOTAL": "0",
-        "COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",
     }
     if server:
         clean |= {"COMET_URL_OVERRIDE": server.url, "COMET_API_KEY": KEY}
@@ -140,12 +154,14 @@ def named(metrics):
 
 
 METRICS = {
-    ("train_rmse", 1.0, 1, 1),
-    ("train_rmse", 0.5, 2, 2),
-    ("test_rmse", 1.0, 2, 2),
-    ("train_rmse", "NaN", 3, 3),
-    ("train_rmse", 0.25, 4, 4),
-    ("test_rmse", 0.5, 4, 4),
+    ("train/rmse", 1.0, 1, 1),
+    ("train/rmse", 0.5, 2, 2),
+    ("test/rmse", 1.0, 2, 2),
+    ("train/rmse", "NaN", 3, 3),
+    ("train/rmse", 0.25, 4, 4),
+    ("test/rmse", 0.5, 4, 4),
+    ("test/final_rmse", 0.83, 4, 4),
+    ("test/biases_rmse", 0.9, 4, 4),
 }
 
 
@@ -201,13 +217,13 @@ def test_archive_holds_only_what_was_named(offline):
     with zipfile.ZipFile(offline.archive) as opened:
         files = {name: opened.read(name) for name in opened.namelist()}
     others = {p["key"] for kind, p in messages(offline.archive) if kind == "log_other"}
-    assert others == {"Name", "final_test_rmse", "offline_experiment", "hasNestedParams"}
+    assert others == {"Name", "status", "epochs", "offline_experiment", "hasNestedParams"}
     (image,) = (p for kind, p in messages(offline.archive) if kind == "file_upload")
     assert image["additional_params"]["figName"] == "rmse.png"
     assert files.keys() == {"experiment.json", "messages.json", image["file_path"]}
     assert files[image["file_path"]] == PNG
     kinds = {kind for kind, _ in messages(offline.archive)}
-    assert kinds == {"parameter_msg", "metric_msg", "log_other", "file_upload"}
+    assert kinds == {"parameter_msg", "metric_msg", "log_other", "file_upload", "htmlOverride"}
 
 
 def test_archive_names_no_host_user_or_folder(offline):
@@ -241,7 +257,7 @@ def test_archive_is_taken_by_comets_own_upload(offline, tmp_path):
     with CometServer() as server:
         upload(offline.archive, server, tmp_path)
     assert METRICS <= set(server.metrics)
-    assert server.images == {"rmse.png": PNG}
+    assert server.images == {"rmse.png": PNG} and server.html == REPORT
     assert server.experiments == {offline.key}
 
 
@@ -291,7 +307,7 @@ def test_run_that_was_killed_is_resumed_to_a_whole_archive_of_its_experiment(tmp
         if list(run_dir.glob(".comet-*/*")):
             os.kill(os.getpid(), 9)
 """
-    script = RUN.format(before="", during=kill, epochs=EPOCHS, pause=0.1, key=key)
+    script = run_script(during=kill, key=key)
     assert run_python(tmp_path, script, "offline", tmp_path / "run", 30).returncode == -9
     (left, figure) = sorted(os.listdir(tmp_path / "run"))
     assert left.startswith(".comet-") and figure == "rmse.png"
@@ -315,8 +331,8 @@ def test_online_run_reaches_the_server_with_step_and_epoch(online):
     assert named(server.metrics) == METRICS
     assert server.parameters == {"hidden_neuron": 500, "data|ratings": 1000209}
     assert server.others["Name"] == "telltale run"
-    assert server.others["final_test_rmse"] == 0.83
-    assert server.images == {"rmse.png": PNG}
+    assert server.others["status"] == "finished"
+    assert server.images == {"rmse.png": PNG} and server.html == REPORT
     assert server.experiments == {online.key} and re.fullmatch("[0-9a-f]{32}", online.key)
     assert online.lines[0] == f"Comet: http://127.0.0.1/someone/autorec/{online.key}"
     assert len(online.lines) == 1 and not online.archive.exists()
@@ -354,6 +370,13 @@ def test_stdout_is_left_alone(run, request):
     assert run.comet  # it was at work when these were looked at:
     assert run.untouched == [True, True, True]  # streams, exception hook, import hooks
     assert run.output == "the end\n"
+
+
+def test_every_column_of_metrics_csv_has_a_name_in_comet():
+    columns = {field.name for field in fields(EpochMetrics)} - {"epoch"}
+    assert comet.CURVES.keys() == columns
+    names = [*comet.CURVES.values(), *comet.RESULTS.values()]
+    assert len(names) == len(set(names)) and all(name.count("/") == 1 for name in names)
 
 
 def test_slow_import_holds_up_nothing(tmp_path):
@@ -398,7 +421,8 @@ METRIC = "experiment/metric"
 @pytest.mark.parametrize(
     ("mood", "since", "spared", "says"),
     [
-        ("error", "", 0, "failed with status code 500"),
+        ("error", "", 0, "the server answers 500"),
+        ("deny", "", 0, "the server answers 401"),
         ("drop", "", 0, "cannot be reached"),
         ("hang", "", 0, "is too slow"),
         ("error", METRIC, 0, "got 500"),
@@ -407,7 +431,7 @@ METRIC = "experiment/metric"
         ("drop", METRIC, 1, "does not answer|the connection broke"),
         ("hang", "upload", 0, "is too slow"),
     ],
-    ids="error drop hang error-midway drop-midway drop-at-the-end hang-midway".split(),
+    ids="error deny drop hang error-midway drop-midway drop-at-the-end hang-midway".split(),
 )
 def test_failing_server_warns_once_and_leaves_a_whole_archive(mood, since, spared, says, tmp_path):
     with CometServer(mood, since, spared) as server:
@@ -423,6 +447,46 @@ def test_failing_server_warns_once_and_leaves_a_whole_archive(mood, since, spare
     assert run.slowest < 1.5 and run.close < 7
     assert run.exit < 3  # also while an upload hangs
     assert run.output == "the end\n"
+
+
+# As TensorFlow does when it saves a checkpoint: warnings of any library go to the terminal.
+WARNINGS_SHOWN = "import logging; logging.basicConfig()"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "no.such.host.invalid"])
+def test_server_that_is_not_there_is_one_line_and_is_not_waited_for(host, tmp_path):
+    env = {"COMET_URL_OVERRIDE": f"http://{host}/clientlib/", "COMET_API_KEY": KEY}
+    env["COMET_HTTP_SESSION_RETRY_TOTAL"] = "3"  # as it is without us
+    run = track(tmp_path, before=WARNINGS_SHOWN, env=env, pause=0.6)
+    warning, upload = run.lines
+    assert warning.startswith("warning: Comet: the server cannot be reached; training is not")
+    assert tells_how_to_upload(upload, run.archive) and archived_metrics(run.archive) == METRICS
+    assert run.output == "the end\n"
+    assert run.close < 6  # half of what it takes to ask again as often as while a run trains
+    assert_no_key(run)
+
+
+def test_server_that_is_unwell_at_first_is_asked_again(tmp_path):
+    def recover():
+        assert server.wait_for(lambda server: server.requests)
+        server.mood = "ok"
+
+    soon = "from records import comet; comet.PAUSES = (0.1,) * 99"
+    until_then = "while epoch == 4 and tracker._experiment is None: time.sleep(0.1)"
+    with CometServer("error") as server:
+        thread = threading.Thread(target=recover)
+        thread.start()
+        run = track(tmp_path, server=server, before=soon, during=until_then)
+        thread.join()
+    assert run.lines == [f"Comet: http://127.0.0.1/someone/autorec/{run.key}"]
+    assert named(server.metrics) == METRICS and not run.archive.exists()
+
+
+def test_server_that_dies_says_nothing_of_its_own(tmp_path):
+    env = {"COMET_HTTP_SESSION_RETRY_TOTAL": "1"}
+    with CometServer("drop", METRIC) as server:
+        run = track(tmp_path, server=server, before=WARNINGS_SHOWN, env=env, pause=0.6, timeout=9)
+    assert len(run.lines) == 3 and run.output == "the end\n"
 
 
 def test_slow_server_is_waited_for(tmp_path):
@@ -515,7 +579,7 @@ def test_run_folder_that_vanishes_warns_once(tmp_path):
 
 # The operating system's own error, for any file that would grow beyond a few lines.
 LIMIT = "import comet_ml, resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({}, -1))"
-MANY = "tracker.log_summary({str(i): i for i in range(99)})"
+MANY = "tracker.log_parameters({str(i): i for i in range(99)})"
 
 
 def test_disk_that_is_full_for_a_moment_warns_once_and_leaves_no_half_archive(tmp_path):
@@ -676,3 +740,80 @@ def test_program_keeps_a_key_that_stands_in_a_file_to_itself(mood, tmp_path, wri
     assert_no_key(SimpleNamespace(folder=place, lines=lines, output=done.stderr))
     steps = {step for _, _, step, _ in archived_metrics(place / "run" / "comet.zip")}
     assert steps == {1, 2, 3}
+
+
+# What a person opens in Comet, after a run of the whole program
+
+
+def settings_of(url):
+    return {"COMET_URL_OVERRIDE": url, "COMET_API_KEY": KEY}
+
+
+@pytest.mark.parametrize("env", [{}, settings_of("http://127.0.0.1:1")], ids=["offline", "refused"])
+def test_archive_of_a_finished_run_holds_result_baselines_report_and_figures(
+    env, small_data, tmp_path
+):
+    folder = small_run(small_data, tmp_path, **env)
+    logged = messages(folder / "comet.zip")
+    with zipfile.ZipFile(folder / "comet.zip") as opened:
+        images = {
+            payload["additional_params"]["figName"]: opened.read(payload["file_path"])
+            for kind, payload in logged if kind == "file_upload"
+        }
+    assert_worth_opening(
+        folder,
+        {tuple(payload["metric"][field] for field in ("metricName", "metricValue", "step"))
+         for kind, payload in logged if kind == "metric_msg"},
+        {payload["param"]["paramName"]: payload["param"]["paramValue"]
+         for kind, payload in logged if kind == "parameter_msg" and "param" in payload},
+        [payload["htmlOverride"] for kind, payload in logged if kind == "htmlOverride"],
+        images,
+    )
+    assert_no_key(SimpleNamespace(folder=tmp_path, lines=[], output=""))
+
+
+def test_server_receives_result_baselines_report_and_figures_of_a_run(small_data, tmp_path):
+    with CometServer() as server:
+        folder = small_run(small_data, tmp_path, **settings_of(server.url))
+    assert not (folder / "comet.zip").exists()
+    metrics = {metric[:3] for metric in server.metrics}
+    assert_worth_opening(folder, metrics, server.parameters, [server.html], server.images)
+    assert_no_key(SimpleNamespace(folder=tmp_path, lines=[], output=""))
+
+
+def small_run(small_data, folder, **env):
+    done = run_main(
+        "--train_epoch", 3, "--hidden_neuron", 8, "--batch_size", 16, "--run_name", "run",
+        "--data_dir", small_data, cwd=folder, **env,
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    said = [line for line in done.stdout.splitlines() if "omet" in line]
+    warned = bool(env) and (folder / "results" / "run" / "comet.zip").exists()
+    assert len(said) == 1 + warned and all("Comet: " in line for line in said)
+    return folder / "results" / "run"
+
+
+def assert_worth_opening(folder, metrics, parameters, reports, images):
+    summary, last = read_json(folder / "summary.json"), read_metrics(folder)[-1]
+    for name, value in (
+        ("test/final_rmse", summary["final_test_rmse"]),
+        ("test/final_mae", summary["final_test_mae"]),
+        ("test/biases_rmse", summary["biases_test_rmse"]),
+        ("test/global_mean_rmse", summary["global_mean_test_rmse"]),
+        ("train/final_rmse", summary["final_train_rmse"]),
+        ("train/rmse", float(last["train_rmse"])),
+        ("train/cost", float(last["train_cost"])),
+        ("train/learning_rate", float(last["learning_rate"])),
+        ("test/rmse", float(last["test_rmse"])),
+        ("test/mae", float(last["test_mae"])),
+        ("test/cost", float(last["test_cost"])),
+        ("time/epoch_seconds", float(last["epoch_seconds"])),
+        ("time/elapsed_seconds", float(last["elapsed_seconds"])),
+    ):
+        assert (name, value, 3) in metrics
+    groups = {name.partition("/")[0] for name, *_ in metrics} - {"process duration"}
+    assert groups == {"train", "test", "time"}
+    assert (parameters["hidden_neuron"], parameters["optimizer_method"]) == (8, "Adam")
+    assert not parameters.keys() & {"run_name", "comet", "members", "lbfgs_memory", "test_file"}
+    assert reports == [(folder / "report.html").read_text("utf-8")]
+    assert images == {n: (folder / n).read_bytes() for n in ("rmse.png", "slices.png")}
