@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.program import environment
-from tests.system.test_distribution import free_ports, tf_config
+from tests.program import environment, free_ports
+from tests.system.test_distribution import tf_config
 
 SCRIPT = """
 import json, os, sys
