@@ -79,14 +79,12 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     and `log` is told so; with a name that is an error. `log` is also told what was found in a file
     that is none of the published ones. Raises UserError for data that is missing or malformed.
     """
-    name, given = config.dataset or "ml-1m", config.rating_scale
-    scale = (given[0], given[1]) if given else None
+    name = config.dataset or "ml-1m"
     if config.columns and not config.test_file and name in (*DATASETS, "synthetic"):
         raise UserError(
             f"--columns {config.columns} is for a file of your own: the columns of {name} are known"
         )
     if name in DATASETS:
-        scale = scale or DATASETS[name].scale
         file = published_file(config, DATASETS[name], log)
     else:
         file = None if name == "synthetic" else given_file(config, "dataset", log)
@@ -95,11 +93,18 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     files = [file]
     if config.test_file:
         files.append(given_file(config, "test_file", log))
-    duplicates = [config.duplicates] * len(files)
+    return read_files(name if name in DATASETS else plain_name(name), files, config, log)
+
+
+def read_files(
+    name: str, files: Sequence[RatingsFile], config: Config, log: Callable[[str], None] = print
+) -> Ratings:
+    """The ratings in `files`, which are the dataset `name`, read as `config` says; the first one is
+    the published file, if that is a published dataset's name. For the rest see `read_ratings`."""
+    given, duplicates = config.rating_scale, [config.duplicates] * len(files)
+    scale = (given[0], given[1]) if given else None
     if name in DATASETS:
-        duplicates[0] = ""
-    else:
-        name = plain_name(name)
+        scale, duplicates[0] = scale or DATASETS[name].scale, ""
     rules = Rules(scale, config.split == "time", config.no_rating)
     ratio = config.train_ratio if rules.with_times else None
     ratings = read_ratings(name, files, rules, ratio, duplicates, log)
@@ -176,6 +181,17 @@ def given_file(config: Config, flag: str, log: Callable[[str], None]) -> Ratings
     file = open_file(path, columns or config.columns, config.read_csv)
     log(printable(f"Data file {file}"))
     return file
+
+
+def resolve(config: Config, ratings: Ratings) -> Config:
+    """Return `config` with what it left open filled in, so that the record says what was done."""
+    test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
+    cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
+    return replace(
+        config, dataset=ratings.name, split_seed=config.seed_of_split, test_file=test_file,
+        rating_scale=ratings.scale, cold_rating=cold_rating,
+        lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
+    )
 
 
 def has_a_name(dataset: str) -> bool:
@@ -330,6 +346,26 @@ def refuse_pair(
 def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
     user, item = list(ids[0].codes)[part.users[index]], list(ids[1].codes)[part.items[index]]
     return f"user {user} rates item {item}"
+
+
+def ids_like(
+    file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], known: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the users and the items of a file's ratings as ids of the kind of those `known`. Raise
+    UserError for text where ids are whole numbers."""
+    columns = []
+    for codes, own, like in zip((part.users, part.items), ids, known, strict=True):
+        texts = np.array(list(own.codes), object)
+        wrong = np.array([type(one) is not int for one in texts])[codes]
+        if like.dtype.kind not in "iu":
+            columns.append(np.array([str(one) for one in texts], object)[codes])
+        elif wrong.any():
+            index = int(wrong.argmax())
+            raise UserError(f"{file.locate(part.row(index))}: ids are whole numbers here, and not "
+                            f"{texts[codes[index]][:80]!r}")
+        else:
+            columns.append(texts.astype(np.int64)[codes])
+    return columns[0], columns[1]
 
 
 def refuse_both(
