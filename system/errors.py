@@ -1,5 +1,6 @@
 """The errors that are the user's to mend, and how a program ends with one."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,11 @@ LONGEST = 1000  # characters of a message
 def printable(text: str) -> str:
     """Return `text` with what a terminal would obey, as a line end, written as an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def without_dashes(text: str) -> str:
+    """Return `text` with the names of flags as those of arguments: in Python there are no flags."""
+    return re.sub(r"--(?!help)(?=[a-z])", "", text)
 
 
 class UserError(Exception):
