@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from config import PRESETS, Config, flag_fields
+from config import Config, flag_fields, over_preset
 from records.run_folder import resumed_config
 from system.errors import UserError
 
@@ -49,13 +49,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
             return resume_settings(given)
         except UserError as error:
             parser.error(str(error))
-    settings = PRESETS[given.get("preset", "default")] | given
-    if "tune" not in given:
-        settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
-    elif both := set(given["tune"]) & set(given):
-        parser.error(f"--{both.pop()} is given, and to be chosen by --tune: leave one out")
     try:
-        return Config(**settings)
+        return over_preset(given)
     except UserError as error:
         parser.error(str(error))
 

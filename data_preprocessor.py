@@ -100,7 +100,7 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     that is none of the published ones. Raises UserError for data that is missing or malformed, or
     less than the folds that it is to be cut into.
     """
-    ratings = replace(read_or_make_up(config, log), mapped=config.map_scale)
+    ratings = read_or_make_up(config, log)
     if (config.num_folds or 0) > len(ratings):
         raise UserError(
             f"--num_folds {config.num_folds}: there are {len(ratings)} ratings, so choose at most "
@@ -110,15 +110,12 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
 
 
 def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
-    """What `load_ratings` returns, on the scale of the file."""
-    name, given = config.dataset or "ml-1m", config.rating_scale
-    scale = (given[0], given[1]) if given else None
+    """What `load_ratings` returns, however few they are."""
+    name = config.dataset or "ml-1m"
     if config.columns and not config.test_file and name in (*DATASETS, "synthetic"):
         raise UserError(
             f"--columns {config.columns} is for a file of your own: the columns of {name} are known"
         )
-    if name in DATASETS:
-        scale = scale or DATASETS[name].scale
     if config.folds:
         files = fold_files(config, log)
     elif name in DATASETS:
@@ -126,16 +123,29 @@ def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
     else:
         files = [] if name == "synthetic" else [given_file(config, "dataset", log)]
     if not files:
-        return synthetic(config)
-    duplicates = ["" if name in DATASETS else config.duplicates] * len(files)
+        return replace(synthetic(config), mapped=config.map_scale)
     if config.test_file:
         files.append(given_file(config, "test_file", log))
-        duplicates.append(config.duplicates)
-    if name not in DATASETS:
-        name = plain_name(name)
+    return read_files(name if name in DATASETS else plain_name(name), files, config, log)
+
+
+def read_files(
+    name: str, files: Sequence[RatingsFile], config: Config, log: Callable[[str], None] = print
+) -> Ratings:
+    """The ratings in `files`, which are the dataset `name`, read as `config` says; all of them but
+    a `test_file` are published, if that is a published dataset's name. For the rest see
+    `read_ratings`."""
+    given, duplicates = config.rating_scale, [config.duplicates] * len(files)
+    scale = (given[0], given[1]) if given else None
+    if name in DATASETS:
+        scale = scale or DATASETS[name].scale
+        duplicates = [""] * len(files)
+        if config.test_file:
+            duplicates[-1] = config.duplicates
     rules = Rules(scale, config.split == "time", config.no_rating)
     ratio = config.train_ratio if rules.with_times else None
-    return read_ratings(name, files, rules, ratio, duplicates, log)
+    ratings = read_ratings(name, files, rules, ratio, duplicates, log)
+    return replace(ratings, mapped=config.map_scale)
 
 
 def synthetic(config: Config) -> Ratings:
@@ -250,6 +260,18 @@ def given_file(config: Config, flag: str, log: Callable[[str], None]) -> Ratings
     file = open_file(path, columns or config.columns, config.read_csv)
     log(printable(f"Data file {file}"))
     return file
+
+
+def resolve(config: Config, ratings: Ratings) -> Config:
+    """Return `config` with what it left open filled in, so that the record says what was done."""
+    test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
+    cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
+    data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
+    return replace(
+        config, dataset=ratings.name, data_dir=data_dir, split_seed=config.seed_of_split,
+        test_file=test_file, rating_scale=ratings.scale, cold_rating=cold_rating,
+        lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
+    )
 
 
 def has_a_name(dataset: str) -> bool:
@@ -404,6 +426,26 @@ def refuse_pair(
 def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
     user, item = list(ids[0].codes)[part.users[index]], list(ids[1].codes)[part.items[index]]
     return f"user {user} rates item {item}"
+
+
+def ids_like(
+    file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], known: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the users and the items of a file's ratings as ids of the kind of those `known`. Raise
+    UserError for text where ids are whole numbers."""
+    columns = []
+    for codes, own, like in zip((part.users, part.items), ids, known, strict=True):
+        texts = np.array(list(own.codes), object)
+        wrong = np.array([type(one) is not int for one in texts])[codes]
+        if like.dtype.kind not in "iu":
+            columns.append(np.array([str(one) for one in texts], object)[codes])
+        elif wrong.any():
+            index = int(wrong.argmax())
+            raise UserError(f"{file.locate(part.row(index))}: ids are whole numbers here, and not "
+                            f"{texts[codes[index]][:80]!r}")
+        else:
+            columns.append(texts.astype(np.int64)[codes])
+    return columns[0], columns[1]
 
 
 def refuse_both(

@@ -22,13 +22,7 @@ from command_line import parse_arguments
 from config import Config, split_configs
 from data.ratings import Ratings
 from data.titles import read_titles
-from data_preprocessor import (
-    has_a_name,
-    lambda_factor,
-    load_ratings,
-    plain_name,
-    split_of,
-)
+from data_preprocessor import load_ratings, resolve, split_of
 from records.comet import require_key
 from records.progress import headline, print_line
 from records.repeated_runs import RepeatedRuns
@@ -62,18 +56,6 @@ def run(config: Config) -> int:
         else:
             run_split(config, ratings, interruption, started)
     return 128 + interruption.number if interruption.requested else 0
-
-
-def resolve(config: Config, ratings: Ratings) -> Config:
-    """Return `config` with what it left open filled in, so that the record says what was done."""
-    test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
-    cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
-    data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
-    return replace(
-        config, dataset=ratings.name, data_dir=data_dir, split_seed=config.seed_of_split,
-        test_file=test_file, rating_scale=ratings.scale, cold_rating=cold_rating,
-        lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
-    )
 
 
 def run_split(

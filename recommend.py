@@ -29,7 +29,7 @@ from config import Config
 from data.blocks import Ids, Rules, read
 from data.formats import open_file
 from data.titles import read_titles
-from data_preprocessor import single
+from data_preprocessor import ids_like, single
 from records.progress import Progress, print_line
 from serving.npz import NAME, npz_dataset, read_npz
 from serving.recommender import Recommender, predict, recommend, similar, top
@@ -164,19 +164,7 @@ def read_file(
     part = read(file, users, items, Rules(scale, no_rating=config.no_rating))
     if scale is not None:
         part = single(file, part, users, items, config.duplicates, warn)
-    columns = []
-    for codes, ids, known in ((part.users, users, user_ids), (part.items, items, item_ids)):
-        texts = np.array(list(ids.codes), object)
-        wrong = np.array([type(one) is not int for one in texts])[codes]
-        if known.dtype.kind not in "iu":
-            columns.append(np.array([str(one) for one in texts], object)[codes])
-        elif wrong.any():
-            index = int(wrong.argmax())
-            raise UserError(f"{file.locate(part.row(index))}: ids are whole numbers here, and not "
-                            f"{texts[codes[index]][:80]!r}")
-        else:
-            columns.append(texts.astype(np.int64)[codes])
-    return columns[0], columns[1], part.values
+    return *ids_like(file, part, (users, items), (user_ids, item_ids)), part.values
 
 
 def as_id(text: str, ids: np.ndarray, flag: str) -> int | str:

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 from filelock import FileLock
 
 from config import NO_FOLDS, Config
+from evaluation.evaluate import Evaluation
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from evaluation.slices import Slice
 from system.errors import UserError
@@ -330,6 +331,24 @@ def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
             "best_test_mae": best.test_mae,
         }
     return summary
+
+
+def scores_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as summary.json holds it."""
+    ranking = evaluation.ranking
+    return {
+        "final_test_rmse": evaluation.scores.rmse,
+        "final_test_mae": evaluation.scores.mae,
+        "biases_test_rmse": evaluation.biases.rmse,
+        "global_mean_test_rmse": evaluation.global_mean.rmse,
+        "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
+        "recall_at_10": ranking.recall if ranking.num_users else None,
+        "ranked_users": ranking.num_users,
+        "ranked_users_drawn_from": ranking.drawn_from,
+        "relevant_rating": evaluation.relevant,
+        "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
+        "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
+    }
 
 
 def slice_rows(slices: Sequence[Slice]) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ from records.run_folder import (
     SLICES,
     RunFolder,
     results,
-    slice_rows,
+    scores_of,
 )
 from records.tensorboard import Summaries, warn_if_missing
 from system.distribution import Workers
@@ -401,21 +401,3 @@ def unwritable(folder: RunFolder, error: OSError) -> str:
         f"cannot write {path} ({error.strerror or error}): mend that, and go on with "
         f"--resume {folder.path}"
     )
-
-
-def scores_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Return an evaluation as summary.json holds it."""
-    ranking = evaluation.ranking
-    return {
-        "final_test_rmse": evaluation.scores.rmse,
-        "final_test_mae": evaluation.scores.mae,
-        "biases_test_rmse": evaluation.biases.rmse,
-        "global_mean_test_rmse": evaluation.global_mean.rmse,
-        "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
-        "recall_at_10": ranking.recall if ranking.num_users else None,
-        "ranked_users": ranking.num_users,
-        "ranked_users_drawn_from": ranking.drawn_from,
-        "relevant_rating": evaluation.relevant,
-        "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
-        "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
-    }

@@ -4,7 +4,7 @@
     run.members[0].model.W, run.train, run.ratings.item_ids
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,24 +114,37 @@ def read_model(
 
     Raise UserError if they cannot be read, do not fit, or are no numbers.
     """
-    # How the gradients were computed does not matter any more, and another machine may lack it.
-    config = replace(config, engine="auto", precision="float32")
-    model = AutoRec(oriented(train, config).num_columns, config, scale, train.density)
-    names = ["V", "W", "mu", "b"]
-    names += [f"inner/{i}/{j}" for i in range(len(model.inner)) for j in range(2)]
+    inner = [f"inner/{i}/{j}" for i in range(len(config.hidden_neuron) - 1) for j in range(2)]
     try:
         reader = tf.train.load_checkpoint(str(prefix))
-        values = [reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in names]
+        values = [
+            reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE")
+            for name in ["V", "W", "mu", "b", *inner]
+        ]
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         raise UserError(f"the parameters {prefix}.* are damaged, or of another model") from error
     values[1] = values[1].T
-    for name, variable, value in zip(names, model.parameters, values, strict=True):
+    return with_parameters(values, config, train, scale, f"the parameters {prefix}.*")
+
+
+def with_parameters(
+    values: Sequence[np.ndarray], config: Config, train: RatingMatrix, scale: tuple[float, float],
+    named: str,
+) -> AutoRec:
+    """Return the model of `config` whose `parameters` are `values`, trained on `train`, whose rows
+    are items. Raise UserError, in which they are `named`, if they do not fit or are no numbers."""
+    # How the gradients were computed does not matter any more, and another machine may lack it.
+    config = replace(config, engine="auto", precision="float32")
+    model = AutoRec(oriented(train, config).num_columns, config, scale, train.density)
+    if len(values) != len(model.parameters):
+        raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
+    for variable, value in zip(model.parameters, values, strict=True):
         if value.shape != tuple(variable.shape) or value.dtype != np.float32:
             raise UserError(
-                f"the parameters {prefix}.* do not fit config.json and the ratings: {name} is "
-                f"{value.dtype} {value.shape}"
+                f"{named} do not fit config.json and the ratings: "
+                f"{variable.name.partition(':')[0]} is {value.dtype} {value.shape}"
             )
         if not np.isfinite(value).all():
-            raise UserError(f"the parameters {prefix}.* are no numbers: the training diverged")
+            raise UserError(f"{named} are no numbers: the training diverged")
         variable.assign(value)
     return model

@@ -1,6 +1,7 @@
 """The errors that are the user's to mend, and how a program ends with one."""
 
 import errno
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,11 @@ OUT_OF_MEMORY = ("C error: out of memory", "failed to map segment", "can't start
 def printable(text: str) -> str:
     """Return `text` with what a terminal would obey, as a line end, written as an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def without_dashes(text: str) -> str:
+    """Return `text` with the names of flags as those of arguments: in Python there are no flags."""
+    return re.sub(r"--(?!help)(?=[a-z])", "", text)
 
 
 class UserError(Exception):
