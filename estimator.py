@@ -39,7 +39,7 @@ from data_preprocessor import (
     read_files,
     resolve,
     single,
-    split_ratings,
+    split_of,
 )
 from evaluation.evaluate import evaluate
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
@@ -157,8 +157,9 @@ def train(
     started, console = time.perf_counter(), Console(progress)
     with python_words():
         config, known = read_given(ratings, test, settings, console)
-        split = split_ratings(known, config.train_ratio, config.seed_of_split, config.orientation,
-                              config.validation_ratio)
+        if config.is_repeated:
+            raise UserError("several folds are for main.py: choose one, as in num_folds=5, fold=1")
+        split = split_of(config, known)
         console.log(headline(config, known, split))
         start_tensorflow(console.log)
         config = replace(config, engine=choose_engine(config, split.train.density))
