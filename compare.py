@@ -21,10 +21,10 @@ from typing import Any
 from command_line import Parser
 from config import BEFORE, Config
 from evaluation.metrics import RECONSTRUCTION
-from records.progress import print_line
 from records.run_folder import SUMMARY, read_settings, read_summary
-from system.errors import UserError, printable, run_program
+from system.errors import UserError, print_answer, printable, run_program
 from system.files import write_csv
+from system.terminal import open_streams, print_line
 
 # Column -> its name in summary.json; a run over several splits has `_mean` and `_ci95` of it.
 MEASURES = {
@@ -62,6 +62,7 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    open_streams()
     given = parse(arguments)
     return run_program("compare.py", lambda: compare(given))
 
@@ -85,12 +86,12 @@ def compare(given: argparse.Namespace) -> None:
     if given.sort:
         results.sort(key=lambda result: sort_key(result, SORTS[given.sort]))
     columns = differing(results)
-    print_line(as_markdown([cells(result, columns, results) for result in results]))
     if given.csv:
         try:
             write_csv(Path(given.csv), [figures(result, columns) for result in results])
         except OSError as error:
             raise UserError(f"cannot write {given.csv} ({error.strerror})") from error
+    print_answer(as_markdown([cells(result, columns, results) for result in results]))
 
 
 def read_results(folders: Sequence[Path]) -> list[Result]:
@@ -212,7 +213,7 @@ def as_text(value: Any) -> str:
 
 def figures(result: Result, columns: Sequence[str]) -> dict[str, Any]:
     """A row for programs, with every digit, under the names of summary.json and config.json."""
-    row = {"run": result.name, "dataset": result.dataset, "preset": result.preset,
+    row = {"run": printable(result.name), "dataset": result.dataset, "preset": result.preset,
              "status": result.status, "splits": result.splits}
     for name, key in MEASURES.items():
         row |= {key: result.means.get(name), f"{key}_ci95": result.halves.get(name)}

@@ -26,7 +26,7 @@ from evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
 from records.checkpoint import Checkpoint
 from records.comet import Tracker
 from records.plots import draw_rmse, draw_slices, write_png
-from records.progress import Progress, closing_lines, print_line
+from records.progress import Progress, closing_lines
 from records.report import ReportData, neighbours_with_titles, page
 from records.run_folder import (
     CHECKPOINT,
@@ -37,15 +37,17 @@ from records.run_folder import (
     SLICES,
     RunFolder,
     results,
+    resume_flags,
     slice_rows,
 )
 from records.tensorboard import Summaries, warn_if_missing
 from system.distribution import Workers
 from system.environment import environment, peak_memory_mb
 from system.errors import Diverged, UserError
-from system.files import write_csv, write_text
+from system.files import recorded_name, write_csv, write_text
 from system.interruption import Interrupted, Interruption
 from system.runtime import num_threads
+from system.terminal import print_line, program, shell
 
 
 class WorkerRecords:
@@ -173,7 +175,8 @@ class RunRecords(WorkerRecords):
         self.config = config
         self.settings = config.to_dict() | self.facts | environment()
         self.settings["comet_experiment"] = self.experiment_key
-        self.folder.write_config(self.settings)
+        files = {flag: recorded_name(path) for flag, path in self.ratings.files.items()}
+        self.folder.write_config(self.settings | {"files": files})
 
     def restore(self, state: Any) -> Any:
         """Return `state`, set to what the run's checkpoint holds, if there is one, and log the
@@ -331,10 +334,9 @@ def open_records(
         if config.tensorboard:
             warn_if_missing(print_line)
         folder.create()
+        flags = resume_flags(config, ratings.files, folder.path)
         try:
-            with workers.report_lost_workers(
-                f"start all workers again, with --resume {folder.path}"
-            ):
+            with workers.report_lost_workers(f"start all workers again, with {shell(flags)}"):
                 records = RunRecords(
                     config, ratings, split, folder, workers, interruption, started
                 )
@@ -350,18 +352,16 @@ def open_records(
                     raise
                 workers.all_gather(0)  # who else is there waits for this one's records
         except OSError as error:
-            raise UserError(unwritable(folder, error)) from error
-    print_line(closing_lines(records.summary, folder.path))
+            raise UserError(unwritable(folder, error, shell(flags))) from error
+    go_on = shell([*program("main.py"), *flags])
+    print_line(closing_lines(records.summary, folder.path, go_on))
 
 
-def unwritable(folder: RunFolder, error: OSError) -> str:
+def unwritable(folder: RunFolder, error: OSError, flags: str) -> str:
     path = error.filename or folder.path
     if not folder.path.exists():
         return f"{folder.path} is gone: it was removed while the run went on"
-    return (
-        f"cannot write {path} ({error.strerror or error}): mend that, and go on with "
-        f"--resume {folder.path}"
-    )
+    return f"cannot write {path} ({error.strerror or error}): mend that, and go on with {flags}"
 
 
 def scores_of(evaluation: Evaluation) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from config import Config
 from data.ratings import RatingMatrix, RatingUnit
 from evaluation.baseline import Baseline
 from evaluation.metrics import COLD_RATING
@@ -98,10 +99,14 @@ def read_npz(path: str | Path) -> Recommender:
         raise UserError(f"{path} is damaged, or no export: {error}") from error
 
 
-def npz_dataset(path: str | Path) -> str:
-    """The dataset of an artefact that `read_npz` accepts."""
-    with np.load(path, allow_pickle=False) as file:
-        return json.loads(str(file["config"]))["dataset"]
+def npz_config(path: str | Path) -> Config:
+    """The settings of the run in an artefact that `read_npz` accepts. Raise UserError if they
+    cannot be used."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Config.from_dict(dict(json.loads(str(file["config"]))))
+    except (KeyError, ValueError, TypeError, UserError) as error:
+        raise UserError(f"{path} is damaged, or no export: {error}") from error
 
 
 def from_content(file: Mapping[str, np.ndarray]) -> Recommender:

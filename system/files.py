@@ -43,6 +43,17 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def recorded_name(path: Path) -> str:
+    """Return the name of a file as JSON can hold it, the same in every locale; bytes that are no
+    UTF-8 stand in it as lone surrogates."""
+    return os.fsencode(path.name).decode("utf-8", "surrogateescape")
+
+
+def name_recorded(name: str) -> str:
+    """Return the name of a file of which `recorded_name` is `name`."""
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file that a run wrote; UserError if it was changed into something
     else."""
