@@ -28,7 +28,7 @@ from data.netflix import NetflixFile
 from data.ratings import RatingMatrix, Ratings, Split, index_ratings, rounded
 from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from system.errors import UserError, printable
-from system.files import name_recorded
+from system.files import from_utf8
 from system.random_streams import random_stream
 
 
@@ -158,7 +158,7 @@ def candidates(config: Config, record: Mapping[str, Any], flag: str) -> list[str
     names = record.get("files")
     name = names.get(flag, plain) if isinstance(names, dict) else plain
     try:
-        name = name_recorded(name)
+        name = from_utf8(name)
     except (AttributeError, UnicodeError):  # it was changed
         name = plain
     found = [path for folder in folders if os.path.isfile(path := os.path.join(folder, name))]

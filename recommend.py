@@ -13,7 +13,6 @@ Exit codes: 0 done, 2 unusable input, 130 ended by Ctrl-C.
 """
 
 import argparse
-import os
 import re
 import sys
 import time
@@ -36,7 +35,7 @@ from records.progress import Progress
 from serving.npz import NAME, npz_config, read_npz
 from serving.recommender import Recommender, predict, recommend, similar, top
 from system.errors import UserError, print_answer, printable, run_program
-from system.files import atomic_write
+from system.files import as_utf8, atomic_write
 from system.runtime import start_tensorflow
 from system.terminal import open_streams, print_line
 
@@ -189,7 +188,7 @@ def read_file(
 def as_id(text: str, ids: np.ndarray, flag: str) -> int | str:
     """`text`, an argument, as an id of the kind that `ids` are; UserError if it cannot be one."""
     if ids.dtype.kind not in "iu":
-        return os.fsencode(text).decode("utf-8", "surrogateescape")  # whatever the locale
+        return as_utf8(text)
     if not re.fullmatch(WHOLE_NUMBER, text):
         raise UserError(f"{flag} {text!r}: ids are whole numbers here")
     return int(text)

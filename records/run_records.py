@@ -44,7 +44,7 @@ from records.tensorboard import Summaries, warn_if_missing
 from system.distribution import Workers
 from system.environment import environment, peak_memory_mb
 from system.errors import Diverged, UserError
-from system.files import recorded_name, write_csv, write_text
+from system.files import as_utf8, write_csv, write_text
 from system.interruption import Interrupted, Interruption
 from system.runtime import num_threads
 from system.terminal import print_line, program, shell
@@ -175,7 +175,7 @@ class RunRecords(WorkerRecords):
         self.config = config
         self.settings = config.to_dict() | self.facts | environment()
         self.settings["comet_experiment"] = self.experiment_key
-        files = {flag: recorded_name(path) for flag, path in self.ratings.files.items()}
+        files = {flag: as_utf8(path.name) for flag, path in self.ratings.files.items()}
         self.folder.write_config(self.settings | {"files": files})
 
     def restore(self, state: Any) -> Any:

@@ -19,6 +19,7 @@ from evaluation.baseline import cold_baseline
 from records.run_folder import CONFIG, PARAMETERS, config_of, read_member_weights, read_record
 from serving.recommender import Recommender
 from system.errors import UserError
+from system.files import as_utf8
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ def read_model(
     names = ["V", "W", "mu", "b"]
     names += [f"inner/{i}/{j}" for i in range(len(model.inner)) for j in range(2)]
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
+        reader = tf.train.load_checkpoint(as_utf8(prefix))
         values = [reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in names]
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         raise UserError(f"the parameters {prefix}.* are damaged, or of another model") from error

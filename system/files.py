@@ -43,15 +43,16 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def recorded_name(path: Path) -> str:
-    """Return the name of a file as JSON can hold it, the same in every locale; bytes that are no
-    UTF-8 stand in it as lone surrogates."""
-    return os.fsencode(path.name).decode("utf-8", "surrogateescape")
+def as_utf8(path: str | Path) -> str:
+    """Return a path, or other text from the command line, as it is in UTF-8, whatever the locale:
+    as TensorFlow takes it, and the same in every record. Bytes that are no UTF-8 stand in it as
+    lone surrogates."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
-def name_recorded(name: str) -> str:
-    """Return the name of a file of which `recorded_name` is `name`."""
-    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+def from_utf8(text: str) -> str:
+    """Return the path of which `as_utf8` made `text`."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
