@@ -7,7 +7,7 @@
 A row is a run folder, or the folder of a run over several splits: then means, with half of the
 95 % interval. The settings shown are those in which the runs differ; `?` is one that a folder has
 no record of. What a table of test results is not for is choosing settings: see --tune and
---validation_ratio of main.py. Exit codes: 0 done, 2 no run among the folders.
+--validation_ratio of main.py. Exit codes: 0 done, 2 no run among the folders, or the table is lost.
 """
 
 import argparse

@@ -6,8 +6,8 @@
     python main.py --help                     # every setting and its default
 
 Leaves a folder under results/ and a Comet experiment (an offline archive without an API key).
-Exit codes: 0 finished, 2 unusable input or folder, 130 or 143 ended by Ctrl-C or SIGTERM with its
-records written.
+Exit codes: 0 finished, also if nobody reads its output, 2 unusable input or folder, 130 or 143
+ended by Ctrl-C or SIGTERM with its records written.
 """
 
 import signal

@@ -9,7 +9,8 @@
 
 What a user has rated is left out. Ids are those of the ratings' file. What is read may be
 whatever main.py reads.
-Exit codes: 0 done, 2 unusable input, 130 ended by Ctrl-C.
+The answer goes to stdout, and notes to stderr. Exit codes: 0 done, or nobody reads the answer,
+2 unusable input, or the answer is lost, 130 ended by Ctrl-C.
 """
 
 import argparse

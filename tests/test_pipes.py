@@ -157,9 +157,10 @@ def test_an_answer_is_given_or_the_exit_code_says_that_it_is_lost(
         return
     assert found == code
     if talks:
-        assert ("left out" in lines[0]) == (program == "compare.py")
-        assert len(lines) == 1 + (code > 0)
-        assert (f"{program}: error: cannot write to standard output" in lines[-1]) == (code > 0)
+        notes = ["left out, as no run: nowhere"] * (program == "compare.py")
+        lost = [f"{program}: error: cannot write to standard output ("] if code else []
+        for told, start in zip(lines, [*notes, *lost], strict=True):
+            assert told.startswith(start)
     else:
         assert error == ""
 
