@@ -126,7 +126,7 @@ def test_the_runs_own_file_may_be_named_wherever_it_lies(made, ask, tmp_path):
     assert (code, error) == (0, "")
     assert [x["item"] for x in found] == [x["item"] for x in expected]
     assert [x["prediction"] for x in found] == [x["prediction"] for x in expected]
-    error = refused(ask("--user", 8, run=own.folder))
+    error = refused(ask("--data_dir", tmp_path / "nowhere", "--user", 8, run=own.folder))
     assert "ml-1m, of which the run is, is not in " in error and "--dataset" in error
     path.write_text("user,item,rating\n1,2,3\n1,5,4\n8,2,5\n")
     error = refused(ask("--dataset", path, "--user", 8, run=own.folder))
