@@ -135,7 +135,7 @@ def load_again(
         except UserError as error:
             first = first or error
             continue
-        ratings = replace(ratings, name=record["dataset"])
+        ratings = replace(ratings, name=record.get("dataset") or ratings.name)
         if ratings.fingerprint == record.get("fingerprint"):
             for line in lines:
                 log(line)

@@ -165,6 +165,8 @@ def test_a_record_that_was_changed_is_no_worse_than_an_old_one(tmp_path, files):
     path = write(tmp_path / "r.csv", made_up_triples())
     record, _ = trained(Config(dataset=str(path)), tmp_path)
     again(record | {"files": files}, data_dir=str(tmp_path))
+    with pytest.raises(UserError):
+        load_again(Config(dataset="no"), {"files": files})
 
 
 # The command to go on with
