@@ -26,6 +26,7 @@ from model.batch import Batch, SparseRows, pairs, sparse_rows
 from model.engines import make_engine
 from model.factors import Factors
 from model.optimizer import OPTIMIZERS, counter
+from system.files import as_utf8
 from system.random_streams import random_stream
 
 PREDICTION_ROWS = 512  # rows predicted at a time
@@ -92,7 +93,7 @@ class AutoRec(tf.Module):
         saved = tf.train.Checkpoint(V=self.V, W=tf.Variable(self.W), mu=self.mu, b=self.b)
         if self.inner:
             saved.inner = self.inner
-        saved.write(str(prefix))
+        saved.write(as_utf8(prefix))
 
     def hidden(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return the last hidden layer (B, l) from the first one's products z = R V (B, k)."""

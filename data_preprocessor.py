@@ -8,10 +8,13 @@ An *id* is what the file says; an *index* is 0..n-1. Nothing here holds users x 
 memory grows with the ratings.
 """
 
+import itertools
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +28,7 @@ from data.netflix import NetflixFile
 from data.ratings import RatingMatrix, Ratings, Split, index_ratings, rounded
 from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from system.errors import UserError, printable
+from system.files import from_utf8
 from system.random_streams import random_stream
 
 
@@ -126,7 +130,13 @@ def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
         return replace(synthetic(config), mapped=config.map_scale)
     if config.test_file:
         files.append(given_file(config, "test_file", log))
-    return read_files(name if name in DATASETS else plain_name(name), files, config, log)
+    own = {} if config.folds else {
+        flag: file.path for flag, file in zip(("dataset", "test_file"), files, strict=False)
+    }
+    if name in DATASETS:
+        own.pop("dataset", None)
+    ratings = read_files(name if name in DATASETS else plain_name(name), files, config, log)
+    return replace(ratings, files=own)
 
 
 def read_files(
@@ -146,6 +156,79 @@ def read_files(
     ratio = config.train_ratio if rules.with_times else None
     ratings = read_ratings(name, files, rules, ratio, duplicates, log)
     return replace(ratings, mapped=config.map_scale)
+
+
+def load_again(
+    config: Config, record: Mapping[str, Any], log: Callable[[str], None] = print
+) -> Ratings:
+    """The ratings of a run whose config.json holds `record`. `config` are its settings; where its
+    --dataset and --test_file are others than in the record, they say where the files lie now.
+
+    The files are found by their names, and if these do not tell them apart, by the fingerprint.
+    Where no ratings have it, those of the likeliest files are returned. Raises UserError for files
+    that are not there, or malformed.
+    """
+    if config.folds:
+        return load_ratings(config, log)
+    flags = [
+        flag for flag in ("dataset", "test_file") if (name := getattr(config, flag))
+        and (name != record.get(flag) or not has_a_name(name))
+    ]
+    first: Ratings | UserError | None = None
+    for paths in itertools.product(*(candidates(config, record, flag) for flag in flags)):
+        lines: list[str] = []
+        places: dict[str, Any] = dict(zip(flags, paths, strict=True))
+        try:
+            ratings = load_ratings(replace(config, **places), lines.append)
+        except UserError as error:
+            first = first or error
+            continue
+        ratings = replace(ratings, name=record.get("dataset") or ratings.name)
+        if ratings.fingerprint == record.get("fingerprint"):
+            for line in lines:
+                log(line)
+            return ratings
+        first = first if isinstance(first, Ratings) else ratings
+    assert first is not None
+    if isinstance(first, UserError):
+        raise first
+    return first
+
+
+def candidates(config: Config, record: Mapping[str, Any], flag: str) -> list[str]:
+    """Where the file may lie that a run was given by `flag`, likeliest first: where `config` says;
+    else in --data_dir and here, by its name or one like it; else any file in --data_dir. Raises
+    UserError if there is none."""
+    plain = getattr(config, flag)
+    if plain != record.get(flag):
+        return [plain]
+    folders = list(dict.fromkeys((config.data_dir or ".", ".")))
+    names = record.get("files")
+    name = names.get(flag, plain) if isinstance(names, dict) else plain
+    try:
+        name = from_utf8(name)
+    except (AttributeError, UnicodeError):  # it was changed
+        name = plain
+    found = [path for folder in folders if os.path.isfile(path := os.path.join(folder, name))]
+    every = [path for folder in folders for path in files_in(folder)]
+    found += [path for path in every if plain_name(path) == plain and path not in found]
+    if config.data_dir and not found:
+        found = files_in(config.data_dir)
+    if not found:
+        raise UserError(
+            f"{name}, of which the run is, is not in {' or '.join(folders)}: name its folder with "
+            f"--data_dir, or the file with --{flag}"
+        )
+    return found
+
+
+def files_in(folder: str) -> list[str]:
+    """The files in a folder, if it is one; a path here is none that could be a dataset's name."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(os.path.join(folder, each.name) for each in entries if each.is_file())
+    except OSError:
+        return []
 
 
 def synthetic(config: Config) -> Ratings:
@@ -241,8 +324,8 @@ def netflix_file(folder: Path) -> NetflixFile:
 
 
 def given_file(config: Config, flag: str, log: Callable[[str], None]) -> RatingsFile:
-    """The file that the user names with `flag`, also one in `--data_dir`, as a run that is resumed
-    knows its files by their names alone; what it is found to be is told."""
+    """The file that the user names with `flag`, also one in `--data_dir`; what it is found to be is
+    told."""
     name = getattr(config, flag)
     path = Path(name)
     if not path.is_file() and config.data_dir:

@@ -6,8 +6,8 @@
     python main.py --help                     # every setting and its default
 
 Leaves a folder under results/ and a Comet experiment (an offline archive without an API key).
-Exit codes: 0 finished, 2 unusable input or folder, 130 or 143 ended by Ctrl-C or SIGTERM with its
-records written.
+Exit codes: 0 finished, also if nobody reads its output, 2 unusable input or folder, 130 or 143
+ended by Ctrl-C or SIGTERM with its records written.
 """
 
 import signal
@@ -16,25 +16,28 @@ import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from command_line import parse_arguments
 from config import Config, split_configs
 from data.ratings import Ratings
 from data.titles import read_titles
-from data_preprocessor import load_ratings, resolve, split_of
+from data_preprocessor import load_again, load_ratings, resolve, split_of
 from records.comet import require_key
-from records.progress import headline, print_line
+from records.progress import headline
 from records.repeated_runs import RepeatedRuns
-from records.run_folder import RunFolder, default_name
+from records.run_folder import RunFolder, default_name, read_record
 from system.distribution import Workers, read_cluster
 from system.errors import reported_errors
 from system.interruption import Interrupted, Interruption
 from system.runtime import share_freed_memory, start_tensorflow
+from system.terminal import open_streams, print_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    open_streams()
     config = parse_arguments(arguments)
     with reported_errors("main.py") as outcome:
         outcome.code = run(config)
@@ -48,7 +51,12 @@ def run(config: Config) -> int:
     share_freed_memory()
     if config.comet == "online":
         require_key()
-    ratings = load_ratings(config, print_line)
+    if config.resume:
+        record = read_record(Path(config.resume))
+        ratings = load_again(config, record, print_line)
+        config = replace(config, test_file=record.get("test_file"))
+    else:
+        ratings = load_ratings(config, print_line)
     config = resolve(config, ratings)
     with Interruption() as interruption:
         if config.is_repeated:

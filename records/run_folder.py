@@ -30,6 +30,7 @@ from system.files import (
     write_json,
     write_text,
 )
+from system.terminal import file_argument, shell
 
 CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.csv"
 TUNING, MEMBERS = "tuning.csv", "members.csv"
@@ -78,7 +79,7 @@ class RunFolder:
         if record.get("fingerprint") != fingerprint:
             raise UserError(
                 f"{self.path} was begun with other ratings than these: name the folder of its own "
-                "with --data_dir"
+                "with --data_dir, or their file with --dataset"
             )
         if self.is_finished() and record["train_epoch"] >= config.train_epoch:
             raise UserError(
@@ -108,7 +109,7 @@ class RunFolder:
 
     def taken(self) -> UserError:
         unfinished = (self.path / CONFIG).exists() and not self.is_finished()
-        go_on = f", or go on with it: --resume {self.path}" if unfinished else ""
+        go_on = f", or go on with it: {shell(['--resume', self.path])}" if unfinished else ""
         return UserError(
             f"{self.path} already exists and is never overwritten: choose another --run_name{go_on}"
         )
@@ -256,6 +257,18 @@ def resumed_config(folder: str | Path, **others: Any) -> Config:
         raise UserError(f"{folder} holds no {CONFIG} of a run: nothing to go on with")
     where = dict(results_dir=str(folder.parent), run_name=folder.name, resume=str(folder))
     return config_of(folder, read_json(folder / CONFIG), **where, **others)
+
+
+def resume_flags(config: Config, files: Mapping[str, Path], folder: Path) -> list[str]:
+    """Return what main.py needs to be told, from here, to go on with the run of `config` in
+    `folder`, whose ratings are from `files` of the user's own, by flag."""
+    flags = ["--resume", file_argument(folder)]
+    if config.data_dir:
+        flags += ["--data_dir", file_argument(config.data_dir)]
+    found = Path("."), Path(config.data_dir or ".")  # by their names
+    for flag, path in files.items():
+        flags += [f"--{flag}", file_argument(path)] if path.parent not in found else []
+    return [*flags, "--distribute", config.distribute] if config.distribute else flags
 
 
 def read_member_weights(folder: Path, orientations: Sequence[str]) -> list[float]:

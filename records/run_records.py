@@ -26,7 +26,7 @@ from evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
 from records.checkpoint import Checkpoint
 from records.comet import Tracker
 from records.plots import draw_rmse, draw_slices, write_png
-from records.progress import Progress, closing_lines, print_line
+from records.progress import Progress, closing_lines
 from records.report import ReportData, neighbours_with_titles, page
 from records.run_folder import (
     CHECKPOINT,
@@ -37,15 +37,17 @@ from records.run_folder import (
     SLICES,
     RunFolder,
     results,
+    resume_flags,
     scores_of,
 )
 from records.tensorboard import Summaries, warn_if_missing
 from system.distribution import Workers
 from system.environment import environment, peak_memory_mb
 from system.errors import Diverged, OutOfMemory, UserError, memory_ran_out
-from system.files import write_csv, write_text
+from system.files import as_utf8, write_csv, write_text
 from system.interruption import Interrupted, Interruption
 from system.runtime import num_threads
+from system.terminal import print_line, program, shell
 
 SHOWN_AFTER = 1  # second of ranking
 # What says how a run is recorded, and changes no result.
@@ -190,7 +192,8 @@ class RunRecords(WorkerRecords):
         self.config = config
         self.settings = config.to_dict() | self.facts | environment()
         self.settings["comet_experiment"] = self.experiment_key
-        self.folder.write_config(self.settings)
+        files = {flag: as_utf8(path.name) for flag, path in self.ratings.files.items()}
+        self.folder.write_config(self.settings | {"files": files})
 
     def restore(self, state: Any) -> Any:
         """Return `state`, set to what the run's checkpoint holds, if there is one, and log the
@@ -358,10 +361,9 @@ def open_records(
         if config.tensorboard:
             warn_if_missing(print_line)
         folder.create()
+        flags = resume_flags(config, ratings.files, folder.path)
         try:
-            with workers.report_lost_workers(
-                f"start all workers again, with --resume {folder.path}"
-            ):
+            with workers.report_lost_workers(f"start all workers again, with {shell(flags)}"):
                 records = RunRecords(
                     config, ratings, split, folder, workers, interruption, started
                 )
@@ -378,26 +380,23 @@ def open_records(
                 workers.all_gather(0)  # who else is there waits for this one's records
         except Exception as error:
             if memory_ran_out(error):
-                raise OutOfMemory(kept(folder)) from error
+                raise OutOfMemory(kept(folder, shell(flags))) from error
             if isinstance(error, OSError):
-                raise UserError(unwritable(folder, error)) from error
+                raise UserError(unwritable(folder, error, shell(flags))) from error
             raise
-    print_line(closing_lines(records.summary, folder.path))
+    go_on = shell([*program("main.py"), *flags])
+    print_line(closing_lines(records.summary, folder.path, go_on))
 
 
-def kept(folder: RunFolder) -> str:
+def kept(folder: RunFolder, flags: str) -> str:
     """Return how to go on where memory ran out, if there is a checkpoint."""
     if not (folder.path / f"{CHECKPOINT}.json").exists():
         return ""
-    return (f". What was recorded is kept: where there is more memory, go on with "
-            f"--resume {folder.path}")
+    return f". What was recorded is kept: where there is more memory, go on with {flags}"
 
 
-def unwritable(folder: RunFolder, error: OSError) -> str:
+def unwritable(folder: RunFolder, error: OSError, flags: str) -> str:
     path = error.filename or folder.path
     if not folder.path.exists():
         return f"{folder.path} is gone: it was removed while the run went on"
-    return (
-        f"cannot write {path} ({error.strerror or error}): mend that, and go on with "
-        f"--resume {folder.path}"
-    )
+    return f"cannot write {path} ({error.strerror or error}): mend that, and go on with {flags}"

@@ -14,11 +14,12 @@ import tensorflow as tf
 from AutoRec import AutoRec
 from config import Config, member_configs
 from data.ratings import RatingMatrix, Ratings, Split
-from data_preprocessor import load_ratings, split_of
+from data_preprocessor import load_again, split_of
 from evaluation.baseline import cold_baseline
 from records.run_folder import CONFIG, PARAMETERS, config_of, read_member_weights, read_record
 from serving.recommender import Recommender
 from system.errors import UserError
+from system.files import as_utf8
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +69,12 @@ def oriented(matrix: RatingMatrix, config: Config) -> RatingMatrix:
     return matrix if config.orientation == "item" else matrix.transposed()
 
 
-def read_run(folder: str | Path, data_dir: str | None = None) -> FinishedRun:
+def read_run(
+    folder: str | Path, data_dir: str | None = None, dataset: str | None = None,
+    test_file: str | None = None,
+) -> FinishedRun:
     """Return the run that left `folder`, with its ratings from `data_dir` (default: as for
-    main.py).
+    main.py), or from the files `dataset` and `test_file`, wherever they lie now.
 
     Raise UserError if the folder is none of a run or was damaged, or if the ratings are not
     those that the run was trained on.
@@ -93,11 +97,17 @@ def read_run(folder: str | Path, data_dir: str | None = None) -> FinishedRun:
     for _, name, _ in settings:
         if not (path / f"{name}.index").exists():
             raise UserError(f"{path} has no {name}.index: the run did not finish, or was damaged")
-    ratings = load_ratings(config, lambda _: None)
+    if test_file and not config.test_file:
+        raise UserError(f"--test_file {test_file}: {path} had none")
+    now = replace(
+        config, dataset=dataset or config.dataset, test_file=test_file or config.test_file
+    )
+    ratings = load_again(now, record, lambda _: None)
     if ratings.fingerprint != record.get("fingerprint"):
+        where = " and ".join(map(str, ratings.files.values())) or config.ratings_folder()
         raise UserError(
-            f"the ratings in {config.ratings_folder()} are not those that {path} was trained on "
-            "(their fingerprints differ): name the folder of those with --data_dir"
+            f"the ratings in {where} are not those that {path} was trained on (their fingerprints "
+            "differ): name the folder of those with --data_dir, or their file with --dataset"
         )
     train = split_of(replace(config, orientation="item"), ratings).train
     members = tuple(
@@ -116,7 +126,7 @@ def read_model(
     """
     inner = [f"inner/{i}/{j}" for i in range(len(config.hidden_neuron) - 1) for j in range(2)]
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
+        reader = tf.train.load_checkpoint(as_utf8(prefix))
         values = [
             reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE")
             for name in ["V", "W", "mu", "b", *inner]

@@ -184,10 +184,14 @@ def open_npz(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
         raise UserError(f"{path} is damaged, or no export: {reason}") from error
 
 
-def npz_dataset(path: str | Path) -> str:
-    """The dataset of an artefact that `read_npz` accepts."""
-    with np.load(path, allow_pickle=False) as file:
-        return json.loads(str(file["config"]))["dataset"]
+def npz_config(path: str | Path) -> Config:
+    """The settings of the run in an artefact that `read_npz` accepts. Raise UserError if they
+    cannot be used."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Config.from_dict(dict(json.loads(str(file["config"]))))
+    except (KeyError, ValueError, TypeError, UserError) as error:
+        raise UserError(f"{path} is damaged, or no export: {error}") from error
 
 
 def from_content(file: Mapping[str, np.ndarray]) -> Recommender:

@@ -118,7 +118,8 @@ def test_a_worker_that_dies_ends_the_other_and_one_process_goes_on(small_data, t
         two.processes[1].kill()
         codes, _, errors = two.ends()
     assert codes == [2, -signal.SIGKILL]
-    remedy = f"start all workers again, with --resume {Path('results') / 'two'}"
+    again = f"--resume {Path('results') / 'two'} --data_dir {small_data} --distribute workers"
+    remedy = f"start all workers again, with {again}"
     assert errors[0] == f"main.py: error: another worker is gone, or cannot be reached: {remedy}\n"
     assert not (results / "two" / "summary.json").exists()
 
