@@ -28,6 +28,7 @@ from model.engines import make_engine
 from model.factors import Factors
 from model.optimizer import OPTIMIZERS, counter
 from model.tensors import SUFFIX
+from system.files import as_utf8
 from system.random_streams import random_stream
 
 PREDICTION_ROWS = 512  # rows predicted at a time
@@ -96,7 +97,7 @@ class AutoRec(tf.Module):
         """Write V (n, k), W (l, n), mu (k), b (n) and the inner layers as a TensorFlow
         checkpoint, the files `prefix`.index and `prefix`.data-*; the first of several workers does,
         and the others, which have no `prefix`, send it their part."""
-        if self.division.workers:
+        if self.division.workers or prefix is None:
             names = ["V", "W", "mu", "b"]
             names += [f"inner/{i}/{j}" for i in range(len(self.inner)) for j in range(2)]
             names = [f"{name}{SUFFIX}" for name in names]
@@ -105,7 +106,7 @@ class AutoRec(tf.Module):
         saved = tf.train.Checkpoint(V=self.V, W=tf.Variable(self.W), mu=self.mu, b=self.b)
         if self.inner:
             saved.inner = self.inner
-        saved.write(str(prefix))
+        saved.write(as_utf8(prefix))
 
     def hidden(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return the last hidden layer (B, l) from the first one's products z = R V (B, k)."""

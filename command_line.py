@@ -2,20 +2,32 @@
 the run that is resumed."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from config import PRESETS, Config, flag_fields
+from config import Config, flag_fields, over_preset
 from records.run_folder import resumed_config
-from system.errors import UserError
+from system.errors import UserError, printable
+from system.terminal import print_line
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and which prints as the programs do."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print_line(message, file or sys.stderr, end="")
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)} (see --help)\n")
+
+
+def add_places(parser: Parser) -> None:
+    """Add the flags that say where a finished run's ratings lie now."""
+    parser.add_argument("--data_dir", metavar="FOLDER", help="of the ratings, as for main.py")
+    for flag in ("--dataset", "--test_file"):
+        parser.add_argument(flag, metavar="FILE", help="where the run's own lies now")
 
 
 def boolean(text: str) -> bool:
@@ -49,22 +61,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
             return resume_settings(given)
         except UserError as error:
             parser.error(str(error))
-    settings = PRESETS[given.get("preset", "default")] | given
-    if "tune" not in given:
-        settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
-    elif both := set(given["tune"]) & set(given):
-        parser.error(f"--{both.pop()} is given, and to be chosen by --tune: leave one out")
     try:
-        return Config(**settings)
+        return over_preset(given)
     except UserError as error:
         parser.error(str(error))
 
 
 def resume_settings(given: dict[str, Any]) -> Config:
     """Return the settings of the run in the folder `given["resume"]`, and of the flags `given`
-    beside it those that may be others now."""
-    free = ("data_dir", "comet", "tensorboard", "train_epoch", "distribute")
+    beside it those that may be others now: `dataset` and `test_file` as places of the same
+    ratings."""
     config = resumed_config(given["resume"])
+    free = ["data_dir", "dataset", "comet", "tensorboard", "train_epoch", "distribute"]
+    free += ["test_file"] if config.test_file else []
     for name, value in given.items():
         before = getattr(config, name)
         if name not in ("resume", *free) and value != before:

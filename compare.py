@@ -9,7 +9,8 @@ A row is a run folder, or the folder of a run over several splits: then means, w
 no record of. Below, each run over splits or folds is told from the first such one in the table, by
 the differences of test RMSE on the splits that both have: what is random in a split is in both.
 What a table of test results is not for is choosing settings: see --tune and
---validation_ratio of main.py. Exit codes: 0 done, 2 no run among the folders.
+--validation_ratio of main.py. Exit codes: 0 done, 2 no run among the folders, or the
+table is lost.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from typing import Any
 from command_line import Parser
 from config import BEFORE, Config
 from evaluation.metrics import RECONSTRUCTION
-from records.progress import print_line
 from records.repeated_runs import mean_and_interval
 from records.run_folder import SPLITS, SUMMARY, read_settings, read_summary
-from system.errors import UserError, printable, run_program
+from system.errors import UserError, print_answer, printable, run_program
 from system.files import read_csv, write_csv
+from system.terminal import open_streams, print_line
 
 # Column -> its name in summary.json; a run over several splits has `_mean` and `_ci95` of it.
 MEASURES = {
@@ -81,6 +82,7 @@ class Paired:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    open_streams()
     given = parse(arguments)
     return run_program("compare.py", lambda: compare(given))
 
@@ -104,19 +106,18 @@ def compare(given: argparse.Namespace) -> None:
     if given.sort:
         results.sort(key=lambda result: sort_key(result, SORTS[given.sort]))
     columns = differing(results)
-    print_line(as_markdown([cells(result, columns, results) for result in results]))
     first, differences = paired_with_first(results)
-    if any(differences):
-        print_line("")
-    for result, paired in zip(results, differences, strict=True):
-        if first and paired:
-            print_line(printable(as_line(result, first, paired)))
     if given.csv:
         rows = [figures(*each, columns) for each in zip(results, differences, strict=True)]
         try:
             write_csv(Path(given.csv), rows)
         except OSError as error:
             raise UserError(f"cannot write {given.csv} ({error.strerror})") from error
+    lines = [as_markdown([cells(result, columns, results) for result in results])]
+    lines += [""] if any(differences) else []
+    lines += [printable(as_line(result, first, paired))
+              for result, paired in zip(results, differences, strict=True) if first and paired]
+    print_answer("\n".join(lines))
 
 
 def read_results(folders: Sequence[Path]) -> list[Result]:
@@ -301,7 +302,7 @@ def as_text(value: Any) -> str:
 
 def figures(result: Result, paired: Paired | None, columns: Sequence[str]) -> dict[str, Any]:
     """A row for programs, with every digit, under the names of summary.json and config.json."""
-    row = {"run": result.name, "dataset": result.dataset, "preset": result.preset,
+    row = {"run": printable(result.name), "dataset": result.dataset, "preset": result.preset,
              "status": result.status, "splits": result.splits}
     for name, key in MEASURES.items():
         row |= {key: result.means.get(name), f"{key}_ci95": result.halves.get(name)}

@@ -1,6 +1,7 @@
 """Every hyper-parameter, once: its default, its range and its help; and what presets name, members
 of blends and the grid."""
 
+import difflib
 import itertools
 import math
 import os
@@ -8,6 +9,8 @@ import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from system.errors import UserError
 
@@ -497,6 +500,48 @@ def is_of(value: Any, hint: Any) -> bool:
     if hint is float and type(value) is int:
         return True
     return type(value) is hint
+
+
+def as_setting(name: str, value: Any) -> Any:
+    """Return a setting that was given in Python as `Config` has it: lists are tuples, NumPy's
+    numbers are Python's. Raise UserError for a name that is none, or a value of another type."""
+    names = [f.name for f in flag_fields()]
+    if name not in names:
+        close = "".join(f", but {each} is" for each in difflib.get_close_matches(name, names, 1))
+        raise UserError(f"{name} is no setting{close}: python main.py --help shows them all")
+    hint = get_type_hints(Config)[name]
+    try:
+        plain = as_plain(value, hint, joined=name in ("columns", "test_columns"))
+    except (TypeError, ValueError):
+        plain = value
+    if not is_of(plain, hint):
+        kind = hint if get_args(hint) else hint.__name__
+        raise UserError(f"{name} {reprlib.repr(value)}: must be of type {kind}")
+    return plain
+
+
+def as_plain(value: Any, hint: Any, joined: bool = False) -> Any:
+    """Return `value` in Python's types, as far as there is one of the type `hint` for it; several
+    are a tuple, or are to be `joined` by commas."""
+    plain = np.asarray(value).tolist()
+    if isinstance(plain, list) and joined:
+        return ",".join(map(str, plain))
+    if get_origin(hint) is tuple:
+        several, (kind, *_) = plain if isinstance(plain, list) else [plain], get_args(hint)
+        # Numbers of --no_rating are text, as they are on a command line.
+        return tuple(several if kind is int else map(kind, several))
+    return float(plain) if type(plain) is int and float in (hint, *get_args(hint)) else plain
+
+
+def over_preset(given: dict[str, Any]) -> Config:
+    """Return the settings `given` over those of the preset among them; one that is given is not
+    tuned. Raise UserError for settings that cannot be used."""
+    settings = PRESETS.get(given.get("preset", "default"), {}) | given
+    if "tune" not in given:
+        settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
+    elif both := set(given["tune"]) & set(given):
+        raise UserError(f"--{both.pop()} is given, and to be chosen by --tune: leave one out")
+    return Config(**settings)
 
 
 def flag_fields() -> list:

@@ -8,10 +8,13 @@ An *id* is what the file says; an *index* is 0..n-1. Nothing here holds users x 
 memory grows with the ratings.
 """
 
+import itertools
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +28,7 @@ from data.netflix import NetflixFile
 from data.ratings import RatingMatrix, Ratings, Split, index_ratings, rounded
 from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from system.errors import UserError, printable
+from system.files import from_utf8
 from system.random_streams import random_stream
 
 
@@ -100,7 +104,7 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     that is none of the published ones. Raises UserError for data that is missing or malformed, or
     less than the folds that it is to be cut into.
     """
-    ratings = replace(read_or_make_up(config, log), mapped=config.map_scale)
+    ratings = read_or_make_up(config, log)
     if (config.num_folds or 0) > len(ratings):
         raise UserError(
             f"--num_folds {config.num_folds}: there are {len(ratings)} ratings, so choose at most "
@@ -110,15 +114,12 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
 
 
 def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
-    """What `load_ratings` returns, on the scale of the file."""
-    name, given = config.dataset or "ml-1m", config.rating_scale
-    scale = (given[0], given[1]) if given else None
+    """What `load_ratings` returns, however few they are."""
+    name = config.dataset or "ml-1m"
     if config.columns and not config.test_file and name in (*DATASETS, "synthetic"):
         raise UserError(
             f"--columns {config.columns} is for a file of your own: the columns of {name} are known"
         )
-    if name in DATASETS:
-        scale = scale or DATASETS[name].scale
     if config.folds:
         files = fold_files(config, log)
     elif name in DATASETS:
@@ -126,16 +127,108 @@ def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
     else:
         files = [] if name == "synthetic" else [given_file(config, "dataset", log)]
     if not files:
-        return synthetic(config)
-    duplicates = ["" if name in DATASETS else config.duplicates] * len(files)
+        return replace(synthetic(config), mapped=config.map_scale)
     if config.test_file:
         files.append(given_file(config, "test_file", log))
-        duplicates.append(config.duplicates)
-    if name not in DATASETS:
-        name = plain_name(name)
+    own = {} if config.folds else {
+        flag: file.path for flag, file in zip(("dataset", "test_file"), files, strict=False)
+    }
+    if name in DATASETS:
+        own.pop("dataset", None)
+    ratings = read_files(name if name in DATASETS else plain_name(name), files, config, log)
+    return replace(ratings, files=own)
+
+
+def read_files(
+    name: str, files: Sequence[RatingsFile], config: Config, log: Callable[[str], None] = print
+) -> Ratings:
+    """The ratings in `files`, which are the dataset `name`, read as `config` says; all of them but
+    a `test_file` are published, if that is a published dataset's name. For the rest see
+    `read_ratings`."""
+    given, duplicates = config.rating_scale, [config.duplicates] * len(files)
+    scale = (given[0], given[1]) if given else None
+    if name in DATASETS:
+        scale = scale or DATASETS[name].scale
+        duplicates = [""] * len(files)
+        if config.test_file:
+            duplicates[-1] = config.duplicates
     rules = Rules(scale, config.split == "time", config.no_rating)
     ratio = config.train_ratio if rules.with_times else None
-    return read_ratings(name, files, rules, ratio, duplicates, log)
+    ratings = read_ratings(name, files, rules, ratio, duplicates, log)
+    return replace(ratings, mapped=config.map_scale)
+
+
+def load_again(
+    config: Config, record: Mapping[str, Any], log: Callable[[str], None] = print
+) -> Ratings:
+    """The ratings of a run whose config.json holds `record`. `config` are its settings; where its
+    --dataset and --test_file are others than in the record, they say where the files lie now.
+
+    The files are found by their names, and if these do not tell them apart, by the fingerprint.
+    Where no ratings have it, those of the likeliest files are returned. Raises UserError for files
+    that are not there, or malformed.
+    """
+    if config.folds:
+        return load_ratings(config, log)
+    flags = [
+        flag for flag in ("dataset", "test_file") if (name := getattr(config, flag))
+        and (name != record.get(flag) or not has_a_name(name))
+    ]
+    first: Ratings | UserError | None = None
+    for paths in itertools.product(*(candidates(config, record, flag) for flag in flags)):
+        lines: list[str] = []
+        places: dict[str, Any] = dict(zip(flags, paths, strict=True))
+        try:
+            ratings = load_ratings(replace(config, **places), lines.append)
+        except UserError as error:
+            first = first or error
+            continue
+        ratings = replace(ratings, name=record.get("dataset") or ratings.name)
+        if ratings.fingerprint == record.get("fingerprint"):
+            for line in lines:
+                log(line)
+            return ratings
+        first = first if isinstance(first, Ratings) else ratings
+    assert first is not None
+    if isinstance(first, UserError):
+        raise first
+    return first
+
+
+def candidates(config: Config, record: Mapping[str, Any], flag: str) -> list[str]:
+    """Where the file may lie that a run was given by `flag`, likeliest first: where `config` says;
+    else in --data_dir and here, by its name or one like it; else any file in --data_dir. Raises
+    UserError if there is none."""
+    plain = getattr(config, flag)
+    if plain != record.get(flag):
+        return [plain]
+    folders = list(dict.fromkeys((config.data_dir or ".", ".")))
+    names = record.get("files")
+    name = names.get(flag, plain) if isinstance(names, dict) else plain
+    try:
+        name = from_utf8(name)
+    except (AttributeError, UnicodeError):  # it was changed
+        name = plain
+    found = [path for folder in folders if os.path.isfile(path := os.path.join(folder, name))]
+    every = [path for folder in folders for path in files_in(folder)]
+    found += [path for path in every if plain_name(path) == plain and path not in found]
+    if config.data_dir and not found:
+        found = files_in(config.data_dir)
+    if not found:
+        raise UserError(
+            f"{name}, of which the run is, is not in {' or '.join(folders)}: name its folder with "
+            f"--data_dir, or the file with --{flag}"
+        )
+    return found
+
+
+def files_in(folder: str) -> list[str]:
+    """The files in a folder, if it is one; a path here is none that could be a dataset's name."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(os.path.join(folder, each.name) for each in entries if each.is_file())
+    except OSError:
+        return []
 
 
 def synthetic(config: Config) -> Ratings:
@@ -231,8 +324,8 @@ def netflix_file(folder: Path) -> NetflixFile:
 
 
 def given_file(config: Config, flag: str, log: Callable[[str], None]) -> RatingsFile:
-    """The file that the user names with `flag`, also one in `--data_dir`, as a run that is resumed
-    knows its files by their names alone; what it is found to be is told."""
+    """The file that the user names with `flag`, also one in `--data_dir`; what it is found to be is
+    told."""
     name = getattr(config, flag)
     path = Path(name)
     if not path.is_file() and config.data_dir:
@@ -250,6 +343,18 @@ def given_file(config: Config, flag: str, log: Callable[[str], None]) -> Ratings
     file = open_file(path, columns or config.columns, config.read_csv)
     log(printable(f"Data file {file}"))
     return file
+
+
+def resolve(config: Config, ratings: Ratings) -> Config:
+    """Return `config` with what it left open filled in, so that the record says what was done."""
+    test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
+    cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
+    data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
+    return replace(
+        config, dataset=ratings.name, data_dir=data_dir, split_seed=config.seed_of_split,
+        test_file=test_file, rating_scale=ratings.scale, cold_rating=cold_rating,
+        lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
+    )
 
 
 def has_a_name(dataset: str) -> bool:
@@ -404,6 +509,26 @@ def refuse_pair(
 def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
     user, item = list(ids[0].codes)[part.users[index]], list(ids[1].codes)[part.items[index]]
     return f"user {user} rates item {item}"
+
+
+def ids_like(
+    file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], known: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the users and the items of a file's ratings as ids of the kind of those `known`. Raise
+    UserError for text where ids are whole numbers."""
+    columns = []
+    for codes, own, like in zip((part.users, part.items), ids, known, strict=True):
+        texts = np.array(list(own.codes), object)
+        wrong = np.array([type(one) is not int for one in texts])[codes]
+        if like.dtype.kind not in "iu":
+            columns.append(np.array([str(one) for one in texts], object)[codes])
+        elif wrong.any():
+            index = int(wrong.argmax())
+            raise UserError(f"{file.locate(part.row(index))}: ids are whole numbers here, and not "
+                            f"{texts[codes[index]][:80]!r}")
+        else:
+            columns.append(texts.astype(np.int64)[codes])
+    return columns[0], columns[1]
 
 
 def refuse_both(

@@ -25,38 +25,40 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import Parser
+from command_line import Parser, add_places
 from system.errors import UserError, run_program
 from system.runtime import start_tensorflow
+from system.terminal import open_streams, print_line
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    open_streams()
     given = parse(arguments)
-    return run_program("export.py", lambda: export(given.run, given.output, given.data_dir))
+    return run_program("export.py", lambda: export(given))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("export.py", description="Export a finished run.", allow_abbrev=False)
     parser.add_argument("run", help="a run folder, as results/quick")
     parser.add_argument("--output", metavar="FOLDER", help="a new folder (default: RUN/export)")
-    parser.add_argument("--data_dir", metavar="FOLDER", help="of the ratings, as for main.py")
+    add_places(parser)
     return parser.parse_args(arguments)
 
 
-def export(run_folder: str, output: str | None, data_dir: str | None) -> None:
-    """Export the run in `run_folder`. Raises UserError if it cannot be read, or `output` is there
-    already or cannot be made."""
-    target = Path(output or Path(run_folder) / "export")
+def export(given: argparse.Namespace) -> None:
+    """Export a run. Raises UserError if it cannot be read, or the new folder is there already or
+    cannot be made."""
+    target = Path(given.output or Path(given.run) / "export")
     refuse_existing(target)
     start_tensorflow()
     from serving.finished_run import read_run
     from serving.npz import NAME, write_npz
     from serving.saved_model import save
 
-    run = read_run(run_folder, data_dir)
+    run = read_run(given.run, given.data_dir, given.dataset, given.test_file)
     recommender = run.recommender()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def export(run_folder: str, output: str | None, data_dir: str | None) -> None:
         raise UserError(
             f"cannot write {target} ({error.strerror or error}): choose another --output"
         ) from error
-    print(
+    print_line(
         f"Exported to {target}: autorec/1 for TensorFlow, autorec.npz for NumPy and recommend.py.\n"
         "Neither holds a rating; whether they may be passed on is for the data's terms to say."
     )

@@ -6,8 +6,8 @@
     python main.py --help                     # every setting and its default
 
 Leaves a folder under results/ and a Comet experiment (an offline archive without an API key).
-Exit codes: 0 finished, 2 unusable input or folder, 130 or 143 ended by Ctrl-C or SIGTERM with its
-records written.
+Exit codes: 0 finished, also if nobody reads its output, 2 unusable input or folder, 130 or 143
+ended by Ctrl-C or SIGTERM with its records written.
 """
 
 import signal
@@ -16,32 +16,29 @@ import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from command_line import parse_arguments
 from config import Config, split_configs
 from data.ratings import Ratings
 from data.titles import read_titles
-from data_preprocessor import (
-    has_a_name,
-    lambda_factor,
-    load_ratings,
-    plain_name,
-    split_of,
-)
+from data_preprocessor import load_again, load_ratings, resolve, split_of
 from records.comet import require_key
-from records.progress import headline, print_line
+from records.progress import headline
 from records.repeated_runs import RepeatedRuns
-from records.run_folder import RunFolder, default_name
+from records.run_folder import RunFolder, default_name, read_record
 from system.distribution import read_cluster
 from system.errors import reported_errors
 from system.handshake import Handshake
 from system.interruption import Interrupted, Interruption, warn
 from system.runtime import share_freed_memory, start_tensorflow
+from system.terminal import open_streams, print_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    open_streams()
     config = parse_arguments(arguments)
     with reported_errors("main.py") as outcome:
         outcome.code = run(config)
@@ -56,7 +53,12 @@ def run(config: Config) -> int:
     with Handshake(read_cluster(config.distribute), print_line) as handshake:
         if config.comet == "online":
             require_key()
-        ratings = load_ratings(config, print_line)
+        if config.resume:
+            record = read_record(Path(config.resume))
+            ratings = load_again(config, record, print_line)
+            config = replace(config, test_file=record.get("test_file"))
+        else:
+            ratings = load_ratings(config, print_line)
         config = resolve(config, ratings)
         handshake.wait("loaded")
         with Interruption() as interruption:
@@ -65,18 +67,6 @@ def run(config: Config) -> int:
             else:
                 run_split(config, ratings, handshake, interruption, started)
     return 128 + interruption.number if interruption.requested else 0
-
-
-def resolve(config: Config, ratings: Ratings) -> Config:
-    """Return `config` with what it left open filled in, so that the record says what was done."""
-    test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
-    cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
-    data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
-    return replace(
-        config, dataset=ratings.name, data_dir=data_dir, split_seed=config.seed_of_split,
-        test_file=test_file, rating_scale=ratings.scale, cold_rating=cold_rating,
-        lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
-    )
 
 
 def run_split(

@@ -9,7 +9,8 @@
 
 What a user has rated is left out. Ids are those of the ratings' file. What is read may be
 whatever main.py reads.
-Exit codes: 0 done, 2 unusable input, 130 ended by Ctrl-C.
+The answer goes to stdout, and notes to stderr. Exit codes: 0 done, or nobody reads the answer,
+2 unusable input, or the answer is lost, 130 ended by Ctrl-C.
 """
 
 import argparse
@@ -18,24 +19,26 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 import pandas as pd
 
-from command_line import Parser
+from command_line import Parser, add_places
 from config import Config
 from data.blocks import Ids, Rules, read
 from data.formats import open_file
 from data.titles import read_titles
-from data_preprocessor import single
-from records.progress import Progress, print_line
-from serving.npz import NAME, npz_dataset, read_npz
+from data_preprocessor import ids_like, single
+from records.progress import Progress
+from serving.npz import NAME, npz_config, read_npz
 from serving.recommender import Recommender, predict, recommend, similar, top
-from system.errors import UserError, run_program
-from system.files import atomic_write
+from system.errors import UserError, print_answer, printable, run_program
+from system.files import as_utf8, atomic_write
 from system.runtime import start_tensorflow
+from system.terminal import open_streams, print_line
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
 
@@ -44,6 +47,7 @@ WHOLE_NUMBER = r"-?\d{1,18}"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    open_streams()
     given = parse(arguments)
     return run_program("recommend.py", lambda: answer(given))
 
@@ -71,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     own = "of --predict or --ratings, as for main.py (default: the run's own)"
     parser.add_argument("--columns", help=own)
     parser.add_argument("--read_csv", nargs="+", default=(), help=own)
-    parser.add_argument("--data_dir", metavar="FOLDER", help="of the ratings, as for main.py")
+    add_places(parser)
     parser.add_argument("--output", metavar="FILE", help="write to this new file, as CSV")
     parser.add_argument("--json", action="store_true", help="print (or write) JSON")
     given = parser.parse_args(arguments)
@@ -100,8 +104,10 @@ def answer(given: argparse.Namespace) -> None:
         table = predict(recommender, users, items)
         cold = int(((table["user_ratings"] == 0) | (table["item_ratings"] == 0)).sum())
         if cold:
+            rule = "as 3, the paper's rule" if config.cold_rating != "mean" else (
+                "by the means that are known")
             warn(f"{cold:,} of {len(table):,} pairs have a user or an item without training "
-                 "ratings: predicted by what is known, or 3, as when the run was scored.")
+                 f"ratings: predicted {rule}.")
         print_table(table, given, index=False)
     elif given.user is not None:
         user = as_id(given.user, recommender.user_ids, "--user")
@@ -119,28 +125,29 @@ def answer(given: argparse.Namespace) -> None:
 
 def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
     """The recommender of a run folder, with the new `--ratings` taken in, or of an export, and the
-    run's settings, which an export does not hold."""
-    run, data_dir = Path(given.run), given.data_dir
+    run's settings."""
+    run = Path(given.run)
     path = run / NAME if (run / NAME).is_file() else run
-    folder = Config(data_dir=data_dir).ratings_folder()
     if path.is_file():
         if given.ratings:
             raise UserError(f"--ratings needs the run's own ratings, which {path} does not hold: "
                             "name the run folder")
         recommender = read_npz(path)
-        return recommender.titled(read_titles(npz_dataset(path), folder)), Config()
+        config = replace(npz_config(path), data_dir=given.data_dir)
+        titles = read_titles(config.dataset or "", config.ratings_folder())
+        return recommender.titled(titles), config
     start_tensorflow()
     from serving.finished_run import read_run
     from serving.fold_in import fold_in
 
-    finished = read_run(run, data_dir)
+    finished = read_run(run, given.data_dir, given.dataset, given.test_file)
     if given.ratings:
         known = finished.ratings
         new = read_file(
             given.ratings, given, finished.config, known.user_ids, known.item_ids, known.scale
         )
         finished = fold_in(finished, *new)
-    titles = read_titles(finished.ratings.name, folder)
+    titles = read_titles(finished.ratings.name, finished.config.ratings_folder())
     return finished.recommender(titles), finished.config
 
 
@@ -164,25 +171,13 @@ def read_file(
     part = read(file, users, items, Rules(scale, no_rating=config.no_rating))
     if scale is not None:
         part = single(file, part, users, items, config.duplicates, warn)
-    columns = []
-    for codes, ids, known in ((part.users, users, user_ids), (part.items, items, item_ids)):
-        texts = np.array(list(ids.codes), object)
-        wrong = np.array([type(one) is not int for one in texts])[codes]
-        if known.dtype.kind not in "iu":
-            columns.append(np.array([str(one) for one in texts], object)[codes])
-        elif wrong.any():
-            index = int(wrong.argmax())
-            raise UserError(f"{file.locate(part.row(index))}: ids are whole numbers here, and not "
-                            f"{texts[codes[index]][:80]!r}")
-        else:
-            columns.append(texts.astype(np.int64)[codes])
-    return columns[0], columns[1], part.values
+    return *ids_like(file, part, (users, items), (user_ids, item_ids)), part.values
 
 
 def as_id(text: str, ids: np.ndarray, flag: str) -> int | str:
-    """`text` as an id of the kind that `ids` are; UserError if it cannot be one."""
+    """`text`, an argument, as an id of the kind that `ids` are; UserError if it cannot be one."""
     if ids.dtype.kind not in "iu":
-        return text
+        return as_utf8(text)
     if not re.fullmatch(WHOLE_NUMBER, text):
         raise UserError(f"{flag} {text!r}: ids are whole numbers here")
     return int(text)
@@ -208,23 +203,23 @@ def print_table(
     """Print or write `table`, as text, CSV or JSON."""
     table = table.reset_index() if index else table
     if given.json:
-        text = table.to_json(orient="records", indent=1) + "\n"
+        text = table.to_json(orient="records", indent=1)
     elif given.output or given.predict:
-        text = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+        text = table.to_csv(index=False, float_format="%.4f", lineterminator="\n").rstrip("\n")
     else:
-        text = f"{heading}\n{as_text(table)}\n"
+        text = f"{printable(heading)}\n{as_text(table)}"
     if given.output:
         with new_file(given.output) as file:
-            file.write(text)
+            file.write(f"{text}\n")
     else:
-        print_line(text, end="")
+        print_answer(text)
 
 
 def as_text(table: pd.DataFrame) -> str:
     """A table for people: numbers to the right, text to the left."""
     columns = []
     for name in table:
-        cells = [f"{x:.3f}" if isinstance(x, float) else str(x) for x in table[name]]
+        cells = [f"{x:.3f}" if isinstance(x, float) else printable(str(x)) for x in table[name]]
         width = max(map(len, [name, *cells]))
         align = "<" if name in ("item", "title") else ">"
         columns.append([f"{cell:{align}{width}}" for cell in [name, *cells]])

@@ -20,6 +20,7 @@ from model.division import Division
 from model.tensors import SUFFIX
 from system.distribution import Workers
 from system.errors import Diverged
+from system.files import as_utf8
 from system.random_streams import random_stream
 
 EXPLODED = 1000  # times the width of the rating scale; a bad start may well be off by ten times
@@ -55,10 +56,10 @@ class TrainState(tf.Module):
     def write(self, prefix: str | Path | None) -> None:
         """Write the variables as the checkpoint `prefix`; workers as in `AutoRec.save`. Raise
         tf.errors.OpError if that fails."""
-        if self.model.division.workers:
+        if self.model.division.workers or prefix is None:
             self.model.division.write(prefix, self.by_name())
         else:
-            tf.train.Checkpoint(state=self).write(str(prefix))
+            tf.train.Checkpoint(state=self).write(as_utf8(prefix))
 
     def read(self, prefix: str | Path) -> None:
         """Set the variables to those of the checkpoint `prefix`, whoever wrote it: one process, or

@@ -250,7 +250,11 @@ class DelimitedFile:
             except ValueError as error:
                 high, reason = middle, error
         number += sum(record.count("\n") for record in records[:high])
-        return line_error(self.path, number, records[high], reason, self.layout.published)
+        return self.error_of(records[: high + 1], number, reason)
+
+    def error_of(self, records: list[str], number: int, reason: object) -> UserError:
+        """Return the error about the last of a text's `records`, which is line `number`."""
+        return line_error(self.path, number, records[-1], reason, self.layout.published)
 
 
 def line_error(

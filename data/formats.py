@@ -1,5 +1,6 @@
 """Which format is this file?"""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from data.layouts import BYTE_ORDER_MARK, SNIFFED_BYTES, quoted, read_csv_settin
 from data.netflix import MOVIE_LINE, NetflixFile
 from data.parquet import ParquetFile
 from system.errors import UserError
+from system.terminal import shell
 
 JSON = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\[\]])')
 EXCEL = (".xls", ".xlsx", ".xlsm", ".ods")
@@ -37,13 +39,13 @@ def open_file(
         if packed == b"PAR1" or path.suffix.lower() == ".parquet":
             return ParquetFile(path, columns, roles)
         if path.suffix.lower() in EXCEL or packed == b"\xd0\xcf\x11\xe0":
-            raise conversion(path, "is an Excel file", "excel('{}')")
+            raise conversion(path, "is an Excel file", "excel({})")
         with open_binary(path) as file:
             start = file.read(SNIFFED_BYTES)
         if not start:
             raise UserError(f"{path} is empty: name a file of ratings")
         if JSON.match(start.removeprefix(BYTE_ORDER_MARK)):
-            raise conversion(path, "holds JSON", "json('{}', lines=True)")
+            raise conversion(path, "holds JSON", "json({}, lines=True)")
         if MOVIE_LINE.match(start.removeprefix(BYTE_ORDER_MARK).decode("latin-1")):
             return NetflixFile(path)
         return delimited_file(path, start, packed != start[:4], columns, settings, roles)
@@ -103,8 +105,8 @@ def find_encoding(start: bytes) -> str:
 
 
 def conversion(path: Path, what: str, reader: str) -> UserError:
-    target = path.with_suffix(".csv").name
+    source, target = (json.dumps(str(each)) for each in (path, path.with_suffix(".csv")))
+    code = f"import pandas; pandas.read_{reader.format(source)}.to_csv({target}, index=False)"
     return UserError(
-        f"{path} {what}, which is not read here: convert it by python -c \"import pandas; pandas."
-        f"read_{reader.format(path.name)}.to_csv('{target}', index=False)\""
+        f"{path} {what}, which is not read here: convert it by {shell(['python', '-c', code])}"
     )

@@ -5,8 +5,10 @@ Each checks itself when it is made, and none changes afterwards.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +59,8 @@ class Ratings:
     users, items: int32 indices, shape [ratings]; values: float32 or float64, shape [ratings];
     user_ids, item_ids: the id of each index, int64 or strings; scale: lowest and highest rating
     there can be; held_out: which are the test ratings (bool), if that is given and not drawn;
-    mapped: whether a scale far from stars is mapped for training (`RatingUnit`).
+    mapped: whether a scale far from stars is mapped for training (`RatingUnit`); files: those of
+    the user's own that they are from, by the flag that names them.
     Raise ValueError if the shapes, the indices or the values do not fit.
     """
 
@@ -70,6 +73,7 @@ class Ratings:
     scale: tuple[float, float]
     held_out: np.ndarray | None = None
     mapped: bool = True
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.users.shape == self.items.shape == self.values.shape or not len(self):

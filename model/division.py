@@ -20,6 +20,7 @@ import tensorflow as tf
 from data.ratings import RatingMatrix
 from model.tensors import SUFFIX, Slice, read_slice, write_slices
 from system.distribution import Workers
+from system.files import as_utf8
 
 CHUNK_BYTES = 1 << 25  # sent at a time, of what does not ride on a step
 
@@ -145,7 +146,7 @@ class Division:
     def read(self, prefix: Path, variables: Mapping[str, tf.Variable]) -> None:
         """Set `variables` to what is here of those in the checkpoint `prefix`. Raise ValueError, or
         tf.errors.OpError, if it does not hold just these, or cannot be read."""
-        shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+        shapes = tf.train.load_checkpoint(as_utf8(prefix)).get_variable_to_shape_map()
         wanted = {
             name: (self.total, *x.shape[1:]) if self.divides(name) else tuple(x.shape)
             for name, x in variables.items()

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from system.files import as_utf8
+
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's name, as tf.train.Checkpoint has it
 FILE_BYTES = 1 << 26
 
@@ -40,7 +42,7 @@ def write_slices(prefix: Path, slices: Iterable[Slice]) -> None:
     held: list[Slice] = []
 
     def write() -> None:
-        files.append(f"{prefix}_temp/part-{len(files):05}")
+        files.append(f"{as_utf8(prefix)}_temp/part-{len(files):05}")
         tf.raw_ops.SaveV2(
             prefix=files[-1], tensor_names=[each.name for each in held],
             tensors=[each.values for each in held],
@@ -53,13 +55,13 @@ def write_slices(prefix: Path, slices: Iterable[Slice]) -> None:
             write()
         held.append(each)
     write()
-    tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=files, destination_prefix=str(prefix))
+    tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=files, destination_prefix=as_utf8(prefix))
 
 
 def read_slice(prefix: Path, name: str, shape: tuple[int, ...], start: int, like: Any) -> Any:
     """Return rows from `start` on of a tensor of `shape`, as many as `like` has, in its type. Raise
     tf.errors.OpError if they cannot be read."""
     return tf.raw_ops.RestoreV2(
-        prefix=str(prefix), tensor_names=[name], dtypes=[like.dtype],
+        prefix=as_utf8(prefix), tensor_names=[name], dtypes=[like.dtype],
         shape_and_slices=[specification(shape, start, tuple(like.shape))],
     )[0]

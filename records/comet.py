@@ -39,6 +39,7 @@ from typing import Any
 
 from evaluation.metrics import RECONSTRUCTION
 from system.errors import UserError
+from system.terminal import shell
 
 ARCHIVE = "comet.zip"
 UNFINISHED = ".comet-"  # begins the name of the folder in which the archive is built
@@ -357,8 +358,8 @@ class Tracker:
             with zipfile.ZipFile(built) as content:
                 content.getinfo("messages.json")
             os.replace(built, self._dir / ARCHIVE)
-        archive = self._dir / ARCHIVE
-        self._lines.put(f"Comet: send this run with `{comet_command()} upload {archive}`")
+        upload = shell([comet_command(), "upload", self._dir / ARCHIVE])
+        self._lines.put(f"Comet: send this run with `{upload}`")
 
     def _feed(self, experiment, online: bool) -> bool:
         """Gives the experiment the record from its first call on, and each new call until the run

@@ -4,7 +4,9 @@ calibration. A picture is drawn once, and saved as PNG, as SVG, or as both."""
 import html
 import io
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
@@ -23,9 +25,17 @@ STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
          "svg.fonttype": "none", "svg.hashsalt": "AutoRec"}  # text as text, and the same ids
 
 
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in our style, and be silent where the font lacks a character of a file's name."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
 def write_png(path: Path, figure: Figure) -> None:
     """Write `figure` to `path`."""
-    with matplotlib.rc_context(STYLE), atomic_write(path) as unfinished:
+    with style(), atomic_write(path) as unfinished:
         figure.savefig(unfinished, format="png")
 
 
@@ -37,7 +47,7 @@ def svg(figure: Figure, size: tuple[float, float], name: str, description: str) 
     """
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     text = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure.set_size_inches(size)
         figure.savefig(text, format="svg", metadata=nothing)
     content = text.getvalue()
@@ -62,7 +72,7 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
         points = [m for m in metrics if getattr(m, column) is not None]
         if points or column == "test_rmse":
             curves.append((label, color, points, [getattr(m, column) for m in points]))
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(8, 4.2), dpi=120, layout="constrained")
         axes = figure.add_subplot()
         for name, color, points, values in curves:
@@ -95,7 +105,7 @@ def draw_slices(
     """
     squared_error = sum(part.scores.squared_error for part in by_user)
     overall = float(np.sqrt(squared_error / sum(part.scores.num_ratings for part in by_user)))
-    with matplotlib.rc_context(STYLE):
+    with style():
         height = 2.1 + 0.3 * max(len(by_user), len(by_item))
         figure = Figure(figsize=(9, height), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2, sharex=True)
@@ -134,7 +144,7 @@ def draw_calibration(parts: Sequence[Bin]) -> Figure:
                             for name in ("mean_prediction", "mean_rating"))
     total = sum(part.scores.num_ratings for part in parts)
     ends = [min(predictions + ratings), max(predictions + ratings)]
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(5, 4.2), dpi=120, layout="constrained")
         axes = figure.add_subplot()
         axes.plot(ends, ends, color=PAPER_COLOR, linewidth=0.8, linestyle="--",

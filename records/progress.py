@@ -1,7 +1,6 @@
 """What a person sees of a run: its headline, one live line, or plain lines where output is no
 terminal, and its closing lines."""
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from config import Config
 from data.ratings import Ratings, Split
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
+from system.terminal import print_line
 
 
 class Progress:
@@ -82,15 +82,6 @@ class Progress:
         self.line = ""
 
 
-def print_line(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
-    """Print at once. When nobody reads any more, nothing is said, and the run goes on."""
-    stream = stream or sys.stdout
-    try:
-        print(text, end=end, file=stream, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def clock(seconds: float) -> str:
     """Return seconds as m:ss, or h:mm:ss from one hour on."""
     minutes, seconds = divmod(round(seconds), 60)
@@ -153,8 +144,9 @@ def likely_mistakes(ratings: Ratings, split: Split) -> list[str]:
     return lines
 
 
-def closing_lines(summary: dict[str, Any], folder: Path) -> str:
-    """Return the result and where it lies; last, that it is not MovieLens' if it is not."""
+def closing_lines(summary: dict[str, Any], folder: Path, go_on: str) -> str:
+    """Return the result and where it lies, and the command to go on with, if it was interrupted;
+    last, that it is not MovieLens' if it is not."""
     lines = []
     if "final_test_rmse" in summary:
         epoch = f" after epoch {summary['final_test_epoch']}" if "epochs" in summary else ""
@@ -195,7 +187,7 @@ def closing_lines(summary: dict[str, Any], folder: Path) -> str:
             if "epochs" in summary
             else "Interrupted before there was a result."
         )
-        lines.append(f"To go on: python main.py --resume {folder}")
+        lines.append(f"To go on: {go_on}")
     lines.append(f"Results: {folder}")
     if summary["dataset"] == "synthetic":
         lines.append("These ratings were synthetic: the RMSE says nothing about MovieLens.")

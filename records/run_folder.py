@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 from filelock import FileLock
 
 from config import NO_FOLDS, Config
+from evaluation.evaluate import Evaluation
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from evaluation.slices import Slice
 from system.errors import UserError
@@ -29,6 +30,7 @@ from system.files import (
     write_json,
     write_text,
 )
+from system.terminal import file_argument, shell
 
 CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.csv"
 TUNING, MEMBERS = "tuning.csv", "members.csv"
@@ -77,7 +79,7 @@ class RunFolder:
         if record.get("fingerprint") != fingerprint:
             raise UserError(
                 f"{self.path} was begun with other ratings than these: name the folder of its own "
-                "with --data_dir"
+                "with --data_dir, or their file with --dataset"
             )
         if self.is_finished() and record["train_epoch"] >= config.train_epoch:
             raise UserError(
@@ -107,7 +109,7 @@ class RunFolder:
 
     def taken(self) -> UserError:
         unfinished = (self.path / CONFIG).exists() and not self.is_finished()
-        go_on = f", or go on with it: --resume {self.path}" if unfinished else ""
+        go_on = f", or go on with it: {shell(['--resume', self.path])}" if unfinished else ""
         return UserError(
             f"{self.path} already exists and is never overwritten: choose another --run_name{go_on}"
         )
@@ -257,6 +259,18 @@ def resumed_config(folder: str | Path, **others: Any) -> Config:
     return config_of(folder, read_json(folder / CONFIG), **where, **others)
 
 
+def resume_flags(config: Config, files: Mapping[str, Path], folder: Path) -> list[str]:
+    """Return what main.py needs to be told, from here, to go on with the run of `config` in
+    `folder`, whose ratings are from `files` of the user's own, by flag."""
+    flags = ["--resume", file_argument(folder)]
+    if config.data_dir:
+        flags += ["--data_dir", file_argument(config.data_dir)]
+    found = Path("."), Path(config.data_dir or ".")  # by their names
+    for flag, path in files.items():
+        flags += [f"--{flag}", file_argument(path)] if path.parent not in found else []
+    return [*flags, "--distribute", config.distribute] if config.distribute else flags
+
+
 def read_member_weights(folder: Path, orientations: Sequence[str]) -> list[float]:
     """Return the weight of each model of a blend; UserError if members.csv was damaged, or does not
     go with models of these `orientations`."""
@@ -330,6 +344,24 @@ def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
             "best_test_mae": best.test_mae,
         }
     return summary
+
+
+def scores_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as summary.json holds it."""
+    ranking = evaluation.ranking
+    return {
+        "final_test_rmse": evaluation.scores.rmse,
+        "final_test_mae": evaluation.scores.mae,
+        "biases_test_rmse": evaluation.biases.rmse,
+        "global_mean_test_rmse": evaluation.global_mean.rmse,
+        "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
+        "recall_at_10": ranking.recall if ranking.num_users else None,
+        "ranked_users": ranking.num_users,
+        "ranked_users_drawn_from": ranking.drawn_from,
+        "relevant_rating": evaluation.relevant,
+        "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
+        "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
+    }
 
 
 def slice_rows(slices: Sequence[Slice]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
 from records.checkpoint import Checkpoint
 from records.comet import Tracker
 from records.plots import draw_rmse, draw_slices, write_png
-from records.progress import Progress, closing_lines, print_line
+from records.progress import Progress, closing_lines
 from records.report import ReportData, neighbours_with_titles, page
 from records.run_folder import (
     CHECKPOINT,
@@ -37,15 +37,17 @@ from records.run_folder import (
     SLICES,
     RunFolder,
     results,
-    slice_rows,
+    resume_flags,
+    scores_of,
 )
 from records.tensorboard import Summaries, warn_if_missing
 from system.distribution import Workers
 from system.environment import environment, peak_memory_mb
 from system.errors import Diverged, OutOfMemory, UserError, memory_ran_out
-from system.files import write_csv, write_text
+from system.files import as_utf8, write_csv, write_text
 from system.interruption import Interrupted, Interruption
 from system.runtime import num_threads
+from system.terminal import print_line, program, shell
 
 SHOWN_AFTER = 1  # second of ranking
 # What says how a run is recorded, and changes no result.
@@ -200,7 +202,8 @@ class RunRecords(WorkerRecords):
         self.config = config
         self.settings = config.to_dict() | self.facts | environment()
         self.settings["comet_experiment"] = self.experiment_key
-        self.folder.write_config(self.settings)
+        files = {flag: as_utf8(path.name) for flag, path in self.ratings.files.items()}
+        self.folder.write_config(self.settings | {"files": files})
 
     def restore(self, state: Any) -> Any:
         """Return `state`, set to what the run's checkpoint holds, if there is one, and log the
@@ -368,11 +371,10 @@ def open_records(
         if config.tensorboard:
             warn_if_missing(print_line)
         folder.create()
+        flags = resume_flags(config, ratings.files, folder.path)
+        go_on = shell([*program("main.py"), *flags])
         try:
-            with workers.report_lost_workers(
-                f"start all workers again: python main.py --resume {folder.path} "
-                "--distribute workers"
-            ):
+            with workers.report_lost_workers(f"start all workers again: {go_on}"):
                 records = RunRecords(
                     config, ratings, split, folder, workers, interruption, started
                 )
@@ -389,44 +391,22 @@ def open_records(
                 workers.all_gather(0)  # who else is there waits for this one's records
         except Exception as error:
             if memory_ran_out(error):
-                raise OutOfMemory(kept(folder)) from error
+                raise OutOfMemory(kept(folder, shell(flags))) from error
             if isinstance(error, OSError):
-                raise UserError(unwritable(folder, error)) from error
+                raise UserError(unwritable(folder, error, shell(flags))) from error
             raise
-    print_line(closing_lines(records.summary, folder.path))
+    print_line(closing_lines(records.summary, folder.path, go_on))
 
 
-def kept(folder: RunFolder) -> str:
+def kept(folder: RunFolder, flags: str) -> str:
     """Return how to go on where memory ran out, if there is a checkpoint."""
     if not (folder.path / f"{CHECKPOINT}.json").exists():
         return ""
-    return (f". What was recorded is kept: where there is more memory, go on with "
-            f"--resume {folder.path}")
+    return f". What was recorded is kept: where there is more memory, go on with {flags}"
 
 
-def unwritable(folder: RunFolder, error: OSError) -> str:
+def unwritable(folder: RunFolder, error: OSError, flags: str) -> str:
     path = error.filename or folder.path
     if not folder.path.exists():
         return f"{folder.path} is gone: it was removed while the run went on"
-    return (
-        f"cannot write {path} ({error.strerror or error}): mend that, and go on with "
-        f"--resume {folder.path}"
-    )
-
-
-def scores_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Return an evaluation as summary.json holds it."""
-    ranking = evaluation.ranking
-    return {
-        "final_test_rmse": evaluation.scores.rmse,
-        "final_test_mae": evaluation.scores.mae,
-        "biases_test_rmse": evaluation.biases.rmse,
-        "global_mean_test_rmse": evaluation.global_mean.rmse,
-        "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
-        "recall_at_10": ranking.recall if ranking.num_users else None,
-        "ranked_users": ranking.num_users,
-        "ranked_users_drawn_from": ranking.drawn_from,
-        "relevant_rating": evaluation.relevant,
-        "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
-        "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
-    }
+    return f"cannot write {path} ({error.strerror or error}): mend that, and go on with {flags}"

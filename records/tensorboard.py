@@ -14,6 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from system.files import as_utf8
+
 Event, Summary = tf.compat.v1.Event, tf.compat.v1.Summary
 
 FOLDER = "tensorboard"  # within a run folder
@@ -44,7 +46,7 @@ class Summaries:
         # A new name, for a TensorBoard that is looking takes no notice of a file put in place.
         self.path = self.folder / f"{NAME}.{time.time_ns() // 1000}"
         with self.os_errors():
-            self.writer = tf.io.TFRecordWriter(str(self.path))
+            self.writer = tf.io.TFRecordWriter(as_utf8(self.path))
         self.write(Event(wall_time=self.started, file_version="brain.Event:2"))
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@
     run.members[0].model.W, run.train, run.ratings.item_ids
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +14,12 @@ import tensorflow as tf
 from AutoRec import AutoRec
 from config import Config, member_configs
 from data.ratings import RatingMatrix, Ratings, Split
-from data_preprocessor import load_ratings, split_of
+from data_preprocessor import load_again, split_of
 from evaluation.baseline import cold_baseline
 from records.run_folder import CONFIG, PARAMETERS, config_of, read_member_weights, read_record
 from serving.recommender import Recommender
 from system.errors import UserError
+from system.files import as_utf8
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +69,12 @@ def oriented(matrix: RatingMatrix, config: Config) -> RatingMatrix:
     return matrix if config.orientation == "item" else matrix.transposed()
 
 
-def read_run(folder: str | Path, data_dir: str | None = None) -> FinishedRun:
+def read_run(
+    folder: str | Path, data_dir: str | None = None, dataset: str | None = None,
+    test_file: str | None = None,
+) -> FinishedRun:
     """Return the run that left `folder`, with its ratings from `data_dir` (default: as for
-    main.py).
+    main.py), or from the files `dataset` and `test_file`, wherever they lie now.
 
     Raise UserError if the folder is none of a run or was damaged, or if the ratings are not
     those that the run was trained on.
@@ -93,11 +97,17 @@ def read_run(folder: str | Path, data_dir: str | None = None) -> FinishedRun:
     for _, name, _ in settings:
         if not (path / f"{name}.index").exists():
             raise UserError(f"{path} has no {name}.index: the run did not finish, or was damaged")
-    ratings = load_ratings(config, lambda _: None)
+    if test_file and not config.test_file:
+        raise UserError(f"--test_file {test_file}: {path} had none")
+    now = replace(
+        config, dataset=dataset or config.dataset, test_file=test_file or config.test_file
+    )
+    ratings = load_again(now, record, lambda _: None)
     if ratings.fingerprint != record.get("fingerprint"):
+        where = " and ".join(map(str, ratings.files.values())) or config.ratings_folder()
         raise UserError(
-            f"the ratings in {config.ratings_folder()} are not those that {path} was trained on "
-            "(their fingerprints differ): name the folder of those with --data_dir"
+            f"the ratings in {where} are not those that {path} was trained on (their fingerprints "
+            "differ): name the folder of those with --data_dir, or their file with --dataset"
         )
     train = split_of(replace(config, orientation="item"), ratings).train
     members = tuple(
@@ -114,24 +124,37 @@ def read_model(
 
     Raise UserError if they cannot be read, do not fit, or are no numbers.
     """
-    # How the gradients were computed does not matter any more, and another machine may lack it.
-    config = replace(config, engine="auto", precision="float32")
-    model = AutoRec(oriented(train, config).num_columns, config, scale, train.density)
-    names = ["V", "W", "mu", "b"]
-    names += [f"inner/{i}/{j}" for i in range(len(model.inner)) for j in range(2)]
+    inner = [f"inner/{i}/{j}" for i in range(len(config.hidden_neuron) - 1) for j in range(2)]
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        values = [reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in names]
+        reader = tf.train.load_checkpoint(as_utf8(prefix))
+        values = [
+            reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE")
+            for name in ["V", "W", "mu", "b", *inner]
+        ]
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         raise UserError(f"the parameters {prefix}.* are damaged, or of another model") from error
     values[1] = values[1].T
-    for name, variable, value in zip(names, model.parameters, values, strict=True):
+    return with_parameters(values, config, train, scale, f"the parameters {prefix}.*")
+
+
+def with_parameters(
+    values: Sequence[np.ndarray], config: Config, train: RatingMatrix, scale: tuple[float, float],
+    named: str,
+) -> AutoRec:
+    """Return the model of `config` whose `parameters` are `values`, trained on `train`, whose rows
+    are items. Raise UserError, in which they are `named`, if they do not fit or are no numbers."""
+    # How the gradients were computed does not matter any more, and another machine may lack it.
+    config = replace(config, engine="auto", precision="float32")
+    model = AutoRec(oriented(train, config).num_columns, config, scale, train.density)
+    if len(values) != len(model.parameters):
+        raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
+    for variable, value in zip(model.parameters, values, strict=True):
         if value.shape != tuple(variable.shape) or value.dtype != np.float32:
             raise UserError(
-                f"the parameters {prefix}.* do not fit config.json and the ratings: {name} is "
-                f"{value.dtype} {value.shape}"
+                f"{named} do not fit config.json and the ratings: "
+                f"{variable.name.partition(':')[0]} is {value.dtype} {value.shape}"
             )
         if not np.isfinite(value).all():
-            raise UserError(f"the parameters {prefix}.* are no numbers: the training diverged")
+            raise UserError(f"{named} are no numbers: the training diverged")
         variable.assign(value)
     return model

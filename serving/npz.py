@@ -19,6 +19,10 @@ numbered from 1; a lone model is member 1):
     codes_i (rows, l)         float32, the hidden codes of the rows, from their training ratings
     inner_i_j, inner_bias_i_j    of a deep model: (inputs, outputs) and (outputs), j from 1
 
+What estimator.py saves is such a file with more in it: "estimator", the version 1 of this; all
+known ratings (name; users, items: indices; values; held_out, if that was given; mapped) and those
+trained on (train_indptr, train_indices, train_values: items x users); titles and summary as JSON.
+
 A prediction of row r and column c is f(codes_i[r] . W_i[:, c] + b_i[c]), clipped to the inner scale
 and summed over members by weight; the sum for cold pairs if user or item has no training rating;
 and then mapped to the scale. Version 1 has no inner scale, which is the scale there, and predicts 3
@@ -27,14 +31,16 @@ for cold pairs.
 
 import hashlib
 import json
-import zipfile
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from data.ratings import RatingMatrix, RatingUnit
+from config import Config
+from data.ratings import RatingMatrix, Ratings, RatingUnit
 from evaluation.baseline import Baseline
 from evaluation.metrics import COLD_RATING
 from model.factors import ACTIVATIONS, Factors
@@ -45,10 +51,16 @@ if TYPE_CHECKING:  # it imports TensorFlow, which reading an artefact does not n
     from serving.finished_run import FinishedRun
 
 NAME, FORMAT, VERSION = "autorec.npz", "autorec", 2
+MODEL_VERSION = 1  # of what `model_content` adds
 
 
 def write_npz(path: Path, run: "FinishedRun", recommender: Recommender) -> None:
     """Write `run` to the file `path`; `recommender` is the run's own, which has the codes."""
+    np.savez(path, allow_pickle=False, **content_of(run, recommender))
+
+
+def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.ndarray]:
+    """Return what the file of `run` holds."""
     models = [member.model for member in run.members]
     content = {
         "format": FORMAT,
@@ -76,7 +88,70 @@ def write_npz(path: Path, run: "FinishedRun", recommender: Recommender) -> None:
         content |= {f"b_{i}": factors.b, f"codes_{i}": factors.codes}
         for j, (weights, biases) in enumerate(model.inner, 1):
             content |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
-    np.savez(path, allow_pickle=False, **{name: np.asarray(x) for name, x in content.items()})
+    return {name: np.asarray(x) for name, x in content.items()}
+
+
+class SavedModel(NamedTuple):
+    """What `model_content` was given: all but the models is as it was, and these are their
+    `AutoRec.parameters`."""
+
+    config: Config
+    ratings: Ratings
+    train: RatingMatrix
+    parameters: list[list[np.ndarray]]
+    recommender: Recommender
+    summary: dict[str, Any]
+
+
+def model_content(
+    run: "FinishedRun", recommender: Recommender, summary: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Return what a file of `run` holds that has its ratings, too, and its summary."""
+    ratings, train = run.ratings, run.train
+    more = {
+        "estimator": MODEL_VERSION,
+        "name": ratings.name,
+        "users": ratings.users,
+        "items": ratings.items,
+        "values": ratings.values,
+        "mapped": ratings.mapped,
+        "train_indptr": train.indptr,
+        "train_indices": train.indices,
+        "train_values": train.values,
+        "titles": json.dumps(dict(recommender.titles)),
+        "summary": json.dumps(dict(summary)),
+    }
+    if ratings.held_out is not None:
+        more["held_out"] = ratings.held_out
+    return content_of(run, recommender) | {name: np.asarray(x) for name, x in more.items()}
+
+
+def read_model(path: str | os.PathLike) -> SavedModel:
+    """Return what is in a file of `model_content`. Raises UserError as `open_npz`, and for an
+    export without ratings."""
+    with open_npz(path) as file:
+        if "estimator" not in file:
+            raise UserError(f"{path} is an export without ratings: recommend.py reads it")
+        if int(file["estimator"]) != MODEL_VERSION:
+            raise UserError(
+                f"{path} is of version {file['estimator']}, and {MODEL_VERSION} is read here"
+            )
+        content = {name: file[name] for name in file}
+        recommender = checked(from_content(content))
+        ratings = Ratings(
+            str(content["name"]), content["users"], content["items"], content["values"],
+            recommender.user_ids, recommender.item_ids, recommender.unit.outer,
+            content.get("held_out"), bool(content["mapped"]),
+        )
+        train = RatingMatrix(
+            content["train_indptr"], content["train_indices"], content["train_values"],
+            ratings.num_users,
+        )
+        return SavedModel(
+            Config.from_dict(json.loads(str(content["config"]))), ratings, train,
+            [parameters_in(content, i) for i in range(1, len(recommender.factors) + 1)],
+            recommender, json.loads(str(content["summary"])),
+        )
 
 
 def read_npz(path: str | Path) -> Recommender:
@@ -84,6 +159,14 @@ def read_npz(path: str | Path) -> Recommender:
 
     Raises UserError if the file is damaged, of another version or no artefact at all.
     """
+    with open_npz(path) as file:
+        return checked(from_content(file))
+
+
+@contextmanager
+def open_npz(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
+    """Open a file that `write_npz` wrote. Raises UserError, here or where it is read, if it is
+    damaged, of another version or no artefact at all."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["format"]) != FORMAT or int(file["version"]) not in (1, VERSION):
@@ -91,22 +174,32 @@ def read_npz(path: str | Path) -> Recommender:
                     f"{path} is of format {file['format']} {file['version']}, and {FORMAT} "
                     f"{VERSION} is read here: export the run again"
                 )
-            return checked(from_content(file))
+            yield file
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or error})") from error
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # damaged archives make zipfile and NumPy raise of every kind
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path} is damaged, or no export: {reason}") from error
+
+
+def npz_config(path: str | Path) -> Config:
+    """The settings of the run in an artefact that `read_npz` accepts. Raise UserError if they
+    cannot be used."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Config.from_dict(dict(json.loads(str(file["config"]))))
+    except (KeyError, ValueError, TypeError, UserError) as error:
         raise UserError(f"{path} is damaged, or no export: {error}") from error
-
-
-def npz_dataset(path: str | Path) -> str:
-    """The dataset of an artefact that `read_npz` accepts."""
-    with np.load(path, allow_pickle=False) as file:
-        return json.loads(str(file["config"]))["dataset"]
 
 
 def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
     names = "user_ids", "item_ids", "user_ratings", "item_ratings"
     arrays: dict[str, Any] = {name: file[name] for name in names}
+    for name in names[:2]:
+        if arrays[name].dtype.kind == "U":
+            arrays[name] = arrays[name].astype(object)
     outer = inner = as_pair(file["scale"])
     users, items = (np.zeros(len(arrays[name])) for name in names[:2])
     cold = Baseline(COLD_RATING, users, items)
@@ -127,7 +220,23 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
         )
         for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
     ]
+    if "users" in file:  # the ratings are there, too
+        shape = len(users), len(items)
+        triples = file["users"], file["items"], file["values"]
+        arrays["rated"] = RatingMatrix.from_triples(*triples, shape)
+        arrays["titles"] = json.loads(str(file["titles"]))
     return Recommender(**arrays, unit=RatingUnit(outer, inner), cold=cold, factors=factors)
+
+
+def parameters_in(content: dict[str, np.ndarray], number: int) -> list[np.ndarray]:
+    """Return the parameters of a model in a file, in the order of `AutoRec.parameters`."""
+    names = [f"V_{number}", f"W_{number}", f"mu_{number}", f"b_{number}"]
+    while f"inner_{number}_{len(names) // 2 - 1}" in content:
+        layer = len(names) // 2 - 1
+        names += [f"inner_{number}_{layer}", f"inner_bias_{number}_{layer}"]
+    values = [content[name] for name in names]
+    values[1] = values[1].T
+    return values
 
 
 def as_pair(array: np.ndarray) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.blocks import WHOLE_FLOAT, WHOLE_ID
 from data.ratings import RatingMatrix, RatingUnit
 from evaluation.baseline import Baseline
 from evaluation.ranking import best_items, ratings_of
@@ -143,22 +144,31 @@ def predict(recommender: Recommender, users: Ids, items: Ids) -> pd.DataFrame:
     is unknown, or has no training rating, is predicted by the run's rule for cold pairs.
     """
     user, item = recommender.users.get_indexer(users), recommender.items.get_indexer(items)
+    predictions, user_ratings, item_ratings = predict_at(recommender, user, item)
+    return pd.DataFrame(
+        {
+            "user": users,
+            "item": items,
+            "prediction": predictions,
+            "user_ratings": user_ratings,
+            "item_ratings": item_ratings,
+        }
+    )
+
+
+def predict_at(
+    recommender: Recommender, user: np.ndarray, item: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `predict` says of (user, item) index pairs, -1 for an unknown one: predictions
+    (float64 [pairs]), and the training ratings of both."""
     user_ratings = np.where(user < 0, 0, recommender.user_ratings[user])
     item_ratings = np.where(item < 0, 0, recommender.item_ratings[item])
     raw = (f.pairs(user, item).astype(np.float64) for f in recommender.factors)
     predictions = blended(recommender.factors, [x.clip(*recommender.unit.inner) for x in raw])
     predictions = predictions.clip(*recommender.unit.inner)
     cold = (user_ratings == 0) | (item_ratings == 0)
-    by_rule = recommender.cold.predict(user, item)
-    return pd.DataFrame(
-        {
-            "user": users,
-            "item": items,
-            "prediction": recommender.unit.to_file(np.where(cold, by_rule, predictions)),
-            "user_ratings": user_ratings,
-            "item_ratings": item_ratings,
-        }
-    )
+    final = np.where(cold, recommender.cold.predict(user, item), predictions)
+    return recommender.unit.to_file(final), user_ratings, item_ratings
 
 
 def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
@@ -182,6 +192,28 @@ def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
                 "ratings": recommender.item_ratings[items],
             }
         )
+
+
+def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
+    """Return where each of `ids` stands among those `known`, -1 for one that does not: int64."""
+    codes, distinct = pd.factorize(pd.Series(ids))
+    texts = [str(one) for one in distinct]
+    plain = [match[1] if (match := WHOLE_FLOAT.fullmatch(text)) else text for text in texts]
+    if known.dtype.kind in "iu":
+        whole = np.array([bool(WHOLE_ID.fullmatch(text)) for text in plain], bool)
+        found = np.full(len(plain), -1)
+        numbers = [int(text) for text, is_whole in zip(plain, whole, strict=True) if is_whole]
+        found[whole] = known.get_indexer(np.array(numbers, np.int64))
+    else:
+        found, others = (known.get_indexer(np.array(each, object)) for each in (texts, plain))
+        found = np.where(found < 0, others, found)
+    return np.append(found, -1)[codes]  # the code of a missing one is -1
+
+
+def known_id(known: pd.Index, one: Any) -> Any:
+    """Return an id as it is among those `known`, or as it is if it is not."""
+    (position,) = positions_of(known, [one])
+    return one if position < 0 else known[position]
 
 
 def known(ids: pd.Index, wanted: Any, what: str, ratings: np.ndarray) -> int:

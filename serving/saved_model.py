@@ -8,6 +8,7 @@ import tensorflow as tf
 from AutoRec import output
 from model.factors import Factors
 from serving.recommender import Recommender
+from system.files import as_utf8
 
 
 def save(recommender: Recommender, path: Path) -> None:
@@ -19,7 +20,7 @@ def save(recommender: Recommender, path: Path) -> None:
     predict = model.predict.get_concrete_function(user, item)
     all_items = model.all_items.get_concrete_function(user)
     signatures = {"serving_default": predict, "predict": predict, "all_items": all_items}
-    tf.saved_model.save(model, str(path), signatures)
+    tf.saved_model.save(model, as_utf8(path), signatures)
 
 
 class ServedModel(tf.Module):

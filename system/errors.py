@@ -1,10 +1,13 @@
 """The errors that are the user's to mend, and how a program ends with one."""
 
 import errno
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from system.terminal import UNREAD, print_line, write
 
 LONGEST = 1000  # characters of a message
 OUT_OF_MEMORY = ("C error: out of memory", "failed to map segment", "can't start new thread",
@@ -14,6 +17,11 @@ OUT_OF_MEMORY = ("C error: out of memory", "failed to map segment", "can't start
 def printable(text: str) -> str:
     """Return `text` with what a terminal would obey, as a line end, written as an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def without_dashes(text: str) -> str:
+    """Return `text` with the names of flags as those of arguments: in Python there are no flags."""
+    return re.sub(r"--(?!help)(?=[a-z])", "", text)
 
 
 class UserError(Exception):
@@ -79,11 +87,23 @@ def reported_errors(name: str) -> Iterator[Outcome]:
             told = OutOfMemory()
         if not isinstance(told, UserError):
             raise
-        print(f"{name}: error: {told}", file=sys.stderr)
+        print_line(f"{name}: error: {told}", sys.stderr)
         outcome.code = 2
     except KeyboardInterrupt:
-        print(f"\n{name}: interrupted", file=sys.stderr)
+        print_line(f"\n{name}: interrupted", sys.stderr)
         outcome.code = 130
+
+
+def print_answer(text: str) -> None:
+    """Print what was asked for. Raise UserError if it is lost, but not where nobody reads any
+    more."""
+    try:
+        write(f"{text}\n", sys.stdout)
+    except OSError as error:
+        if error.errno not in UNREAD:
+            raise UserError(
+                f"cannot write to standard output ({error.strerror}): the answer is lost"
+            ) from error
 
 
 def run_program(name: str, program: Callable[[], int | None]) -> int:

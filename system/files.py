@@ -43,6 +43,18 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def as_utf8(path: str | Path) -> str:
+    """Return a path, or other text from the command line, as it is in UTF-8, whatever the locale:
+    as TensorFlow takes it, and the same in every record. Bytes that are no UTF-8 stand in it as
+    lone surrogates."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
+def from_utf8(text: str) -> str:
+    """Return the path of which `as_utf8` made `text`."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file that a run wrote; UserError if it was changed into something
     else."""

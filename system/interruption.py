@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
            if hasattr(signal, name)]
@@ -19,17 +20,20 @@ class Interruption:
 
     Python runs its handlers between two of its instructions, and an epoch is one call into
     TensorFlow. So a thread reads the signals, from a socket that the interpreter writes them to as
-    they come.
+    they come. Signals are the main thread's: entered in another one, it leaves them alone.
     """
 
     def __init__(self) -> None:
         self.number = 0
+        self.previous: dict[int, Any] = {}  # the handlers before
 
     @property
     def requested(self) -> bool:
         return bool(self.number)
 
     def __enter__(self) -> "Interruption":
+        if threading.current_thread() is not threading.main_thread():
+            return self
         self.reader, self.writer = socket.socketpair()
         self.writer.setblocking(False)
         self.previous = {each: signal.signal(each, lambda *_: None) for each in SIGNALS}
@@ -38,6 +42,8 @@ class Interruption:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if not self.previous:
+            return
         signal.set_wakeup_fd(self.previous_fd)
         for each, handler in self.previous.items():
             signal.signal(each, handler)

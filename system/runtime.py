@@ -4,7 +4,7 @@ import ctypes
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -13,6 +13,8 @@ M_ARENA_MAX = -8  # malloc.h
 
 def import_tensorflow() -> ModuleType:
     """Import TensorFlow silently; what it printed is shown after all if the import fails."""
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # It would import Keras, too, and go on without; `tensorflow.keras` still does when it is used.
     # That is a second and 20 MB.
@@ -28,13 +30,25 @@ def import_tensorflow() -> ModuleType:
     return tensorflow
 
 
-def start_tensorflow() -> None:
-    """Import TensorFlow and make the same command give the same bits again."""
+def warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def start_tensorflow(log: Callable[[str], object] = warn) -> None:
+    """Import TensorFlow and make the same command give the same bits again.
+
+    In a process that has used it already, its number of threads stays what it is, which `log` is
+    told; and random operations want a seed from now on.
+    """
     tf = import_tensorflow()
     # It warns that functions are traced again, which every model's are, on purpose.
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_op_determinism()
-    tf.config.threading.set_intra_op_parallelism_threads(num_threads())
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(num_threads())
+    except RuntimeError:
+        log("TensorFlow has been used in this process already: it keeps its "
+            f"{num_threads()} threads.")
 
 
 def share_freed_memory() -> None:
@@ -47,7 +61,11 @@ def share_freed_memory() -> None:
 
 
 def num_threads() -> int:
-    """The threads of one operation: TF_NUM_INTRAOP_THREADS, or the processors we may use."""
+    """The threads of one operation: what TensorFlow was told, in this process or by
+    TF_NUM_INTRAOP_THREADS, or the processors we may use, as it chooses, too."""
+    if tf := sys.modules.get("tensorflow"):
+        if told := tf.config.threading.get_intra_op_parallelism_threads():
+            return told
     chosen = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if chosen.isdigit() and int(chosen) > 0:
         return int(chosen)

@@ -3,6 +3,7 @@ by NumPy in float64, from the files alone."""
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +11,10 @@ import tensorflow as tf
 
 from AutoRec import AutoRec
 from config import Config
-from data_preprocessor import read_ml_1m, split_ratings
+from data_preprocessor import plain_name, read_ml_1m, split_ratings
+from system.files import as_utf8
 from tests import plain
-from tests.conftest import rating_lines
+from tests.conftest import rating_lines, triples_of
 from tests.reference import Reference
 
 CONFIG = Config(
@@ -134,6 +136,19 @@ def make_run(tmp_path, config=CONFIG, triples=None, name="run"):
     M[train.indices, train.rows] = 1
     known[ratings.users, ratings.items] = 1
     return Made(folder, data, ratings, R, M, known.astype(bool))
+
+
+def as_own(made, path, name):
+    """The same run, but of a file of one's own: `path`, which is written."""
+    folder = made.folder.with_name(name)
+    shutil.copytree(made.folder, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (f"{u},{i},{r:g}\n" for u, i, r in triples_of(made.ratings))
+    path.write_text("".join(["user,item,rating\n", *lines]), encoding="utf-8")
+    record = json.loads((folder / "config.json").read_text("utf-8"))
+    record |= {"dataset": plain_name(path), "files": {"dataset": as_utf8(path.name)}}
+    (folder / "config.json").write_text(json.dumps(record), encoding="utf-8")
+    return replace(made, folder=folder, data=path.parent)
 
 
 def save_random(prefix, config, train, orientation, seed):

@@ -12,7 +12,7 @@ import tensorflow as tf
 import export
 from serving.finished_run import read_run
 from serving.saved_model import save
-from tests.finished import BLEND, CONFIG, MEANS, make_run
+from tests.finished import BLEND, CONFIG, MEANS, as_own, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="sigmoid")
 
@@ -113,6 +113,15 @@ def test_the_unknown_and_the_cold_are_answered_by_the_runs_rule(tmp_path, config
     every = signatures["all_items"](user=tf.constant([3, cold_user, user], tf.int64))["rating"]
     np.testing.assert_allclose(every[:2], np.tile(mu + b_i, (2, 1)), rtol=1e-5)
     np.testing.assert_allclose(every[2], made.predictions()[4], atol=5e-5)
+
+
+def test_the_runs_own_file_may_be_named_wherever_it_lies(exporting, tmp_path, capsys):
+    path = tmp_path / "far away" / "#1 ratings&co.csv"
+    made = as_own(make_run(tmp_path), path, "own")
+    assert exporting(made.folder) == 2
+    assert "name its folder with --data_dir, or the file with --dataset" in capsys.readouterr().err
+    assert exporting(made.folder, "--dataset", path) == 0
+    assert str(path.parent).encode() not in (made.folder / "export" / "autorec.npz").read_bytes()
 
 
 def test_an_existing_target_is_refused_before_anything_is_read(exporting, tmp_path, capsys):

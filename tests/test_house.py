@@ -30,8 +30,11 @@ FLOORS = {
                     "data.ratings", "config", "system"},
     "serving": {"serving", "experiments", "training", "AutoRec", "model", "evaluation", "data",
                 "data_preprocessor", "records.run_folder", "config", "system"},
+    "estimator": {"serving", "experiments", "training", "model", "evaluation", "data",
+                  "data_preprocessor", "records.run_folder", "records.progress", "records.console",
+                  "config", "system"},
 }
-WITH_TENSORFLOW = {"AutoRec", "training", "experiments", "records.checkpoint",
+WITH_TENSORFLOW = {"AutoRec", "training", "experiments", "estimator", "records.checkpoint",
                    "records.tensorboard", "records.run_records"}
 OPTIONAL = {"numba", "pyarrow", "scipy", "comet_ml", "everett", "resource"}  # or heavy and rare
 NUMBA = {"model.sparse_engine"}  # which imports it at its top

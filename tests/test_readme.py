@@ -8,6 +8,8 @@ import shlex
 import statistics
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import compare
@@ -182,9 +184,24 @@ def test_the_tf_config_of_the_example_is_understood(monkeypatch):
     assert read_cluster("workers") == Cluster(("10.0.0.1:2222", "10.0.0.2:2222"), 0)
 
 
+def test_ten_lines_of_python_train_and_predict(monkeypatch, tmp_path, capsys):
+    example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    assert len([line for line in example.splitlines() if line]) <= 10
+    rng = np.random.default_rng(0)
+    people, films = ("ann", "bob", "joe", "sue", "zoe"), ("Alien", "Heat", "Fargo", "Jaws", "Up")
+    rows = [(p, f, rng.integers(1, 6)) for p in people for f in films if rng.random() < 0.8]
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame(rows, columns=["user", "item", "rating"]).to_csv("ratings.csv", index=False)
+    names = {}
+    exec(compile(example.replace("train_epoch=200", "train_epoch=2"), "README.md", "exec"), names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.npz", "ratings.csv"]
+    assert f"{names['model'].test_rmse} [" in capsys.readouterr().out
+    assert len(names["model"].predict(["ann"], ["Heat"])) == 1
+
+
 @pytest.mark.slow
 def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ml-1m").symlink_to(ml_1m)
     exec(compile(example.replace("train_epoch=20", "train_epoch=2"), "README.md", "exec"), {})

@@ -13,7 +13,7 @@ import pytest
 import recommend
 from serving.finished_run import read_run
 from serving.npz import write_npz
-from tests.finished import CONFIG, make_run
+from tests.finished import CONFIG, MEANS, as_own, make_run
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = "2::Alien (1979)::Horror\n5::Heat (1995)::Action\n"
@@ -99,8 +99,56 @@ def test_pairs_of_a_file_are_predicted_in_its_order(made, ask, tmp_path):
     found = [float(row["prediction"]) for row in rows]
     np.testing.assert_allclose(found, [*made.predictions()[users, items], 3], atol=1e-4)
     cold = ((made.M.sum(1)[users] == 0) | (made.M.sum(0)[items] == 0)).sum() + 1
-    assert error.startswith(f"{cold} of 51 pairs have a user or an item without training")
+    assert error == (f"{cold} of 51 pairs have a user or an item without training ratings: "
+                     "predicted as 3, the paper's rule.\n")
     assert [int(row["user"]) for row in rows[:-1]] == list(ids.user_ids[users])
+
+
+def test_the_rule_for_cold_pairs_is_told_of_a_run_and_of_its_export(ask, tmp_path):
+    made = make_run(tmp_path, MEANS)
+    run = read_run(made.folder, str(made.data))
+    write_npz(tmp_path / "run.npz", run, run.recommender())
+    (tmp_path / "pairs.csv").write_text("user,item\n1,2\n1,999\n")
+    for place in (made.folder, tmp_path / "run.npz"):
+        code, _, error = ask("--data_dir", made.data, "--predict", "pairs.csv", run=place)
+        assert code == 0 and error == (
+            "1 of 2 pairs have a user or an item without training ratings: predicted by the means "
+            "that are known.\n"
+        )
+
+
+def test_the_runs_own_file_may_be_named_wherever_it_lies(made, ask, tmp_path):
+    path = tmp_path / "far away" / "ml-1m"
+    own = as_own(made, path, "own")
+    expected = json.loads(ask("--user", 8, "--json")[1])
+    code, out, error = ask("--dataset", path, "--user", 8, "--json", run=own.folder)
+    found = json.loads(out)
+    assert (code, error) == (0, "")
+    assert [x["item"] for x in found] == [x["item"] for x in expected]
+    assert [x["prediction"] for x in found] == [x["prediction"] for x in expected]
+    error = refused(ask("--data_dir", tmp_path / "nowhere", "--user", 8, run=own.folder))
+    assert "ml-1m, of which the run is, is not in " in error and "--dataset" in error
+    path.write_text("user,item,rating\n1,2,3\n1,5,4\n8,2,5\n")
+    error = refused(ask("--dataset", path, "--user", 8, run=own.folder))
+    assert f"the ratings in {path} are not those that" in error
+    error = refused(ask("--test_file", path, "--user", 8, run=own.folder))
+    assert "had none" in error
+
+
+def test_titles_are_those_of_the_runs_own_dataset(made, monkeypatch, capsys, tmp_path):
+    """And not of another one in whose folder, by the environment, MovieLens-1M lies."""
+    monkeypatch.setattr(recommend, "start_tensorflow", lambda: None)
+    monkeypatch.setenv("AUTOREC_DATA_DIR", str(made.data))
+    content = dict(np.load(made.folder / "export" / "autorec.npz"))
+    config = json.loads(str(content["config"])) | {"dataset": "ml-20m"}
+    np.savez(tmp_path / "other.npz", **content | {"config": json.dumps(config)})
+    monkeypatch.chdir(tmp_path)
+    assert recommend.main([str(tmp_path / "other.npz"), "--item", "2"]) == 0
+    assert "Alien" not in capsys.readouterr().out
+    (tmp_path / "ml-20m").mkdir()
+    (tmp_path / "ml-20m" / "movies.csv").write_text("movieId,title,genres\n2,Ran,Drama\n")
+    assert recommend.main([str(tmp_path / "other.npz"), "--item", "2"]) == 0
+    assert "Like Ran, " in capsys.readouterr().out
 
 
 def test_everybodys_best_are_written_whole(made, ask, tmp_path):

@@ -228,7 +228,7 @@ def test_tensorboard_shows_every_epoch_of_a_resumed_run_once(
 
 @pytest.mark.parametrize("epoch", [3])
 def test_a_run_that_was_interrupted_goes_on_where_it_stopped(
-    epoch, here, tmp_path, monkeypatch, whole_run, capsys
+    epoch, here, small_data, tmp_path, monkeypatch, whole_run, capsys
 ):
     record = RunRecords.record
 
@@ -239,7 +239,8 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stopped(
     with monkeypatch.context() as patch:
         patch.setattr(RunRecords, "record", record_and_interrupt)
         assert here(SMALL, "cut") == 128 + signal.SIGTERM
-    assert f"To go on: python main.py --resume {tmp_path / 'cut'}" in capsys.readouterr().out
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("To go on: ")]
+    assert line.endswith(f"main.py --resume {tmp_path / 'cut'} --data_dir {small_data}")
     assert here(f"--resume {tmp_path / 'cut'}") == 0
     assert f"Going on after epoch {epoch}." in capsys.readouterr().out
     compare_with_whole("", here, tmp_path, whole_run)

@@ -3,6 +3,9 @@
 import bz2
 import gzip
 import lzma
+import shlex
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -231,7 +234,18 @@ def test_a_lone_quote_far_into_a_tab_file_does_not_matter(tmp_path):
      ("a.jsonl", '\n{"user": 1}\n', "read_json")],
 )
 def test_what_is_no_table_of_text_is_refused_with_the_remedy(tmp_path, name, content, remedy):
-    assert f"pandas.{remedy}('{name}'" in refusal(write(tmp_path, content, name))
+    path = write(tmp_path, content, name)
+    assert f'pandas.{remedy}("{path}"' in refusal(path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
+def test_the_remedy_for_json_works_in_a_shell(tmp_path):
+    content = '{"user": 1, "item": 2, "rating": 3}\n{"user": 2, "item": 2, "rating": 4}\n'
+    path = write(tmp_path, content, "it's \"mine\" $1.json")
+    command = refusal(path).partition("convert it by python ")[2]
+    subprocess.run(["sh", "-c", f"{shlex.quote(sys.executable)} {command}"], check=True)
+    assert triples_of(load(path.with_suffix(".csv"))[0]) == [(1, 2, 3), (2, 2, 4)]
 
 
 TIMES = "1,1,3,{}\n2,1,4,{}\n3,1,5,{}\n4,1,2,{}\n"

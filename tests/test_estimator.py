@@ -1,0 +1,605 @@
+"""A DataFrame goes in and what comes out is what main.py leaves, to the last bit."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import compare
+import export
+import main
+import recommend
+from estimator import Estimator, load, read_given, train
+from records.console import Console
+from serving.finished_run import read_run
+from serving.recommender import predict, similar
+from serving.recommender import recommend as recommend_from
+from system.errors import Diverged, UserError
+from tests.conftest import files_below
+from tests.program import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = dict(hidden_neuron=6, train_epoch=3, batch_size=8, base_lr=0.02, progress=False)
+
+
+def made_up(seed=3, num_users=30, num_items=20, count=400):
+    """Ratings in halves of 0.5 to 5, with users that are numbers and items that are text."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.permutation(num_users * num_items)[:count]
+    return pd.DataFrame({
+        "user": 7 * (pairs // num_items) + 1,
+        "item": [f"film {p % num_items}, part \"2\"" for p in pairs],
+        "rating": rng.integers(1, 11, count) / 2,
+    })
+
+
+@pytest.fixture(scope="module")
+def ratings():
+    return made_up()
+
+
+@pytest.fixture(scope="module")
+def model(ratings):
+    return train(ratings, **QUICK)
+
+
+def known(frame, **settings):
+    """The ratings that `train` reads."""
+    quick = QUICK | settings
+    del quick["progress"]
+    return read_given(frame, None, quick, Console(False))[1]
+
+
+def flags(settings):
+    """Settings as a command line has them."""
+    words = []
+    for name, value in settings.items():
+        words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+    return words
+
+
+def run_main(folder, frame, **settings):
+    """What main.py leaves of the CSV file of `frame`: run, summary and config.json."""
+    frame.to_csv(folder / "ratings.csv", index=False)
+    settings = settings | dict(dataset=folder / "ratings.csv", comet="off", run_name="run",
+                               results_dir=folder)
+    settings.pop("progress", None)
+    assert main.main(flags(settings)) == 0
+    record = folder / "run"
+    return read_run(record, str(folder)), read_json(record / "summary.json"), read_json(
+        record / "config.json")
+
+
+def slow(**settings):
+    return pytest.param(settings, marks=pytest.mark.slow)
+
+
+def refused(call, *arguments, **settings):
+    with pytest.raises(UserError) as error:
+        call(*arguments, **settings)
+    message = str(error.value)
+    assert "\n" not in message and "--" not in message.replace("--help", "")
+    return message
+
+
+def same_answers(one, other, users=(1, 8, 15, 99), n=30):
+    """Whether two answer alike, to the last bit."""
+    recommender = one.recommender
+    items = [*recommender.item_ids, "unknown"]
+    pairs = np.repeat(users, len(items)), np.tile(np.array(items, object), len(users))
+    assert one.predict(*pairs).tolist() == other.predict(*pairs).tolist()
+    for user in users[:-1]:
+        pd.testing.assert_frame_equal(
+            one.recommend(user, n), other.recommend(user, n), check_exact=True)
+    for item in items[:3]:
+        pd.testing.assert_frame_equal(
+            one.similar(item, n), other.similar(item, n), check_exact=True)
+    assert one.summary == other.summary
+
+
+# The same numbers as main.py's.
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(regularization="plain", lambda_value=3.0, engine="sparse"),
+        slow(hidden_neuron=(6, 3, 6), pretrain_epoch=2, input_dropout=0.2, orientation="user"),
+        slow(members=("item", "user"), train_epoch=2),
+        slow(preset="paper", train_epoch=1),
+        slow(validation_ratio=0.2, patience=2, train_epoch=9, display_step=2),
+        slow(rating_scale=(0.0, 10.0), score_reconstruction=True, engine="dense"),
+    ],
+)
+def test_the_same_settings_give_what_main_gives_to_the_last_bit(settings, ratings, tmp_path):
+    settings = QUICK | settings
+    run, summary, config = run_main(tmp_path, ratings, **settings)
+    ours = train(ratings, **settings)
+    theirs, recommender = run.recommender(), ours.recommender
+    takes_time = {"seconds": 0, "peak_memory_mb": 0, "dataset": ""}
+    assert ours.summary | takes_time == summary | takes_time
+    assert ours.test_rmse == summary["final_test_rmse"]
+    free = {"run_name", "comet", "dataset"}
+    for name, value in json.loads(json.dumps(ours.run.config.to_dict())).items():
+        assert name in free or config[name] == value, name
+    for mine, its in zip(ours.run.members, run.members, strict=True):
+        assert mine.weight == its.weight and mine.model.config.orientation == (
+            its.model.config.orientation)
+        for x, y in zip(mine.model.parameters, its.model.parameters, strict=True):
+            np.testing.assert_array_equal(x.numpy(), y.numpy())
+    for user in recommender.user_ids[:5]:
+        pd.testing.assert_frame_equal(
+            ours.recommend(user, 9), recommend_from(theirs, user, 9), check_exact=True)
+    item = recommender.item_ids[2]
+    pd.testing.assert_frame_equal(ours.similar(item), similar(theirs, item), check_exact=True)
+    pairs = ratings["user"].to_numpy(), ratings["item"].to_numpy()
+    assert ours.predict(*pairs).tolist() == predict(theirs, *pairs)["prediction"].tolist()
+
+
+def test_a_test_set_may_be_given_as_a_second_frame(ratings, tmp_path):
+    known, held_out = ratings[:350], ratings[350:]
+    held_out.to_csv(tmp_path / "test.csv", index=False)
+    _, summary, _ = run_main(tmp_path, known, test_file=tmp_path / "test.csv", **QUICK)
+    ours = train(known, held_out.rename(columns={"user": "customer"}),
+                 test_columns=["customer", "item", "rating"], **QUICK)
+    assert ours.summary["test_ratings"] == 50 and ours.test_rmse == summary["final_test_rmse"]
+    assert refused(train, known, ratings[349:], **QUICK).startswith("test DataFrame, row 0 (index")
+
+
+def test_the_latest_ratings_may_be_the_test_ratings(ratings, tmp_path):
+    days = pd.Timestamp("2024-02-28 23:00") + pd.to_timedelta(np.arange(400)[::-1], "h")
+    dated = ratings.assign(timestamp=days)
+    _, summary, _ = run_main(tmp_path, dated, split="time", **QUICK)
+    ours = train(dated, split="time", **QUICK)
+    assert ours.run.ratings.held_out.tolist() == [True] * 40 + [False] * 360
+    assert ours.test_rmse == summary["final_test_rmse"]
+    assert "needs a column of timestamps" in refused(train, ratings, split="time", **QUICK)
+
+
+def test_equal_calls_in_one_process_give_equal_results(ratings, model):
+    again = train(ratings, **QUICK)
+    times = {"seconds": 0, "peak_memory_mb": 0}
+    assert again.summary | times == model.summary | times
+    for x, y in zip(again.run.members[0].model.parameters, model.run.members[0].model.parameters,
+                    strict=True):
+        np.testing.assert_array_equal(x.numpy(), y.numpy())
+
+
+def test_a_dataset_may_be_named_or_be_a_file(ratings, model, tmp_path):
+    path = tmp_path / "my ratings.csv"
+    ratings.to_csv(path, index=False)
+    for own in (known(path), known(str(path)), known(None, dataset=str(path))):
+        assert own.name == "my ratings.csv" and own.fingerprint == model.run.fingerprint
+
+
+@pytest.mark.slow
+def test_movielens_1m_may_be_named_and_its_films_have_titles(ml_1m):
+    ours = train(dataset="ml-1m", data_dir=str(ml_1m), hidden_neuron=4, train_epoch=1,
+                 progress=False)
+    assert ours.run.ratings.num_users == 6040
+    assert "Toy Story (1995)" in ours.similar(3114)["title"].tolist() + ours.similar(
+        3114, 3706)["title"].tolist()
+
+
+# What a frame may hold.
+
+
+IDS = {
+    "numbers": lambda x: x,
+    "text": lambda x: x.astype(str),
+    "floats": lambda x: x.astype(float),
+    "numpy's": lambda x: x.astype(np.int16),
+    "nullable": lambda x: x.astype("Int64"),
+    "categories": lambda x: x.astype(str).astype("category"),
+    "objects": lambda x: pd.Series([np.int64(i) if i % 2 else str(i) for i in x], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_the_kind_of_an_id_makes_no_difference_in_reading_or_asking(kind, ratings, model):
+    other = ratings.assign(user=IDS[kind](ratings["user"]),
+                           rating=ratings["rating"].astype("Float32"))
+    other.index = other.index[::-1] + 5
+    read = known(other)
+    assert read.fingerprint == model.run.fingerprint and read.user_ids.dtype == np.int64
+    expected = model.predict(ratings["user"].tolist(), ratings["item"].tolist()).tolist()
+    assert model.predict(other["user"], ratings["item"].astype("category")).tolist() == expected
+    pd.testing.assert_frame_equal(
+        model.recommend(other["user"].iloc[0]), model.recommend(int(ratings["user"][0])))
+
+
+def test_ids_that_are_no_numbers_stay_text(ratings):
+    odd = ratings.assign(user=ratings["user"].map(lambda x: f"00{x}" if x == 1 else x))
+    ours = train(odd, **QUICK)
+    assert "001" in ours.recommender.user_ids and "8" in ours.recommender.user_ids
+    asked = ours.predict(["001", 8, "8", 8.0, 1], ["film 3, part \"2\""] * 5)
+    assert asked[1] == asked[2] == asked[3] and asked[4] != asked[0]
+
+
+def test_columns_are_known_by_their_usual_names_or_named(ratings, model):
+    for names in (["userId", "movieId", "score"], ["Customer ID", "ISBN", "Stars"]):
+        renamed = ratings.set_axis(names, axis=1).assign(other=1)
+        assert known(renamed).fingerprint == model.run.fingerprint
+    shuffled = ratings.set_axis(["who", "what", 5], axis=1)[[5, "what", "who"]]
+    read = known(shuffled, columns=("who", "what", 5))
+    assert read.fingerprint == model.run.fingerprint
+    message = refused(train, shuffled, **QUICK)
+    assert "(5, what, who)" in message and "as in columns userId,movieId,rating" in message
+    assert "has no such columns" in refused(train, shuffled, columns=("a", "b", "c"), **QUICK)
+
+
+def test_missing_ratings_are_refused_or_left_out(ratings):
+    some = ratings["rating"].where(~ratings.index.isin([4, 9, 17]))
+    gaps = ratings.assign(rating=some).set_index(ratings.index + 100)
+    message = refused(train, gaps, **QUICK)
+    assert message.startswith("DataFrame, row 4 (index 104): the rating is missing")
+    assert "3 of 400" in message and message.endswith("no_rating NaN leaves them out")
+    without = known(ratings.drop([4, 9, 17]))
+    assert known(gaps, no_rating="NaN").fingerprint == without.fingerprint
+    worded = gaps.assign(rating=gaps["rating"].astype(object).where(gaps["rating"].notna(), "n/a"))
+    assert known(worded, no_rating=("NaN", -1)).fingerprint == without.fingerprint
+
+
+@pytest.mark.parametrize("duplicates", ["first", "last", "mean"])
+def test_pairs_that_stand_twice_are_refused_or_by_the_rule(duplicates, ratings):
+    twice = pd.concat([ratings, ratings[2:4].assign(rating=[1.5, 4.0])], ignore_index=True)
+    message = refused(train, twice, **QUICK)
+    assert message.startswith("DataFrame, row 400: user ") and "(first on row 2" in message
+    assert "2 pairs stand more than once" in message
+    assert message.endswith("choose which counts with duplicates first, last or mean")
+    once = twice.groupby(["user", "item"], sort=False)["rating"].agg(duplicates).reset_index()
+    ours = known(twice, duplicates=duplicates)
+    triples = [ours.user_ids[ours.users], ours.item_ids[ours.items], ours.values]
+    frame = pd.DataFrame(dict(zip(once.columns, triples, strict=True)))
+    frame, once = (x.sort_values(["user", "item"]).to_numpy() for x in (frame, once))
+    assert (frame == once).all()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda x: x.assign(user=x["user"].where(x.index != 7)), "row 7: ',"),
+        (lambda x: x.assign(item=" a"), "row 0: '"),
+        (lambda x: x.assign(rating=x["rating"].astype(object).where(x.index != 300, "good")),
+         "row 300: '"),
+        (lambda x: x.assign(rating=np.where(x.index == 3, np.inf, 1)), "row 3: '"),
+        (lambda x: x[:0], "has no rows"), (lambda x: x["user"], "Series is no pandas DataFrame"),
+        (lambda x: None, "NoneType is no pandas DataFrame"),
+        (lambda x: x.assign(rating=3), "says no scale: give one with rating_scale"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line_that_says_where(change, message, ratings):
+    assert message in refused(train, change(ratings), **QUICK)
+
+
+def test_a_row_far_down_is_named_by_its_position_and_label(monkeypatch, ratings):
+    monkeypatch.setattr("data.frame.ROWS", 50)
+    far = ratings.assign(rating=ratings["rating"].where(ratings.index != 333, 9.5))
+    far.index = [f"row of {i}" for i in far.index]
+    message = refused(train, far, rating_scale=(0.5, 5), **QUICK)
+    assert message.startswith("DataFrame, row 333 (index 'row of 333'): ") and "9.5" in message
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"base_lr": -1}, "base_lr -1.0: must be greater than 0"),
+        ({"bsae_lr": 1}, "bsae_lr is no setting, but base_lr is"),
+        ({"hidden_neuron": "many"}, "hidden_neuron 'many': must be of type tuple[int, ...]"),
+        ({"train_epoch": 2.5}, "train_epoch 2.5: must be of type int"),
+        ({"grad_clip": None}, "grad_clip None: must be of type bool"),
+        ({"preset": "good"}, "preset 'good': must be one of default"),
+        ({"preset": "paper", "tune": "base_lr"}, "base_lr is given, and to be chosen by tune"),
+        ({"tensorboard": True}, "tensorboard is for main.py, which keeps run folders"),
+        ({"num_splits": 5}, "num_splits is for main.py"),
+        ({"dataset": "ml-1m"}, "dataset is for files, and there is a DataFrame"),
+        ({"init_stddev": 1}, "init_stddev is no setting"),
+        ({"train_ratio": 0.9999}, "leaves one side of the split empty"),
+        ({"patience": 3}, "patience 3 needs validation_ratio"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_in_one_line(settings, message, ratings):
+    assert message in refused(train, ratings, **QUICK | settings)
+
+
+def test_a_training_that_diverges_says_so(ratings):
+    with pytest.raises(Diverged, match="try a lower base_lr, or grad_clip"):
+        train(ratings, **QUICK | dict(base_lr=1e20, train_epoch=20, regularization="plain"))
+
+
+# What it says.
+
+
+def test_progress_is_shown_on_stdout_or_nothing_is(ratings, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(ratings, **QUICK)
+    assert capsys.readouterr() == ("", "")
+    train(ratings, **QUICK | dict(progress=True, members=("item",)))
+    out, error = capsys.readouterr()
+    assert error == "" and out.count("epoch") == 6 and "for the weights, model 1" in out
+    assert "Data: DataFrame, 30 users x 20 items, 360 training and 40 test ratings" in out
+    assert files_below(tmp_path) == []
+
+
+def test_a_notebook_renews_one_line(ratings, monkeypatch):
+    written = []
+    stream = type("OutStream", (), {
+        "__module__": "ipykernel.iostream", "isatty": lambda _: False, "flush": lambda _: None,
+        "write": lambda _, text: written.append(text),
+    })
+    monkeypatch.setattr(sys, "stdout", stream())
+    train(ratings, **QUICK | dict(progress=True))
+    lines = "".join(written).split("\n")
+    (live,) = [line for line in lines if "epoch 3/3" in line]
+    assert live.count("\r\033[K") == 3
+
+
+# Predictions of pairs, unknown ids, new ratings.
+
+
+def test_unknown_ids_are_predicted_by_the_cold_rule(ratings, model):
+    paper = train(ratings, cold_rating="paper", **QUICK)
+    item = ratings["item"][0]
+    assert paper.predict([1, 999, None], ["nothing", item, item]).tolist() == [3.0, 3.0, 3.0]
+    by_mean = model.predict([999, 999], ["nothing", item])
+    cold = model.recommender.cold
+    index = list(model.recommender.item_ids).index(item)
+    assert by_mean[0] == pytest.approx(cold.mean)
+    assert by_mean[1] == pytest.approx(np.clip(cold.mean + cold.column_bias[index], 0.5, 5))
+    assert by_mean.dtype == np.float64 and model.predict(1, item).shape == (1,)
+
+
+def test_who_is_unknown_gets_one_line(model):
+    assert "user 999 is not among the 30 users" in refused(model.recommend, 999)
+    assert "item Heat is not among" in refused(model.similar, "Heat")
+    assert "n is 0" in refused(model.recommend, 1, 0)
+    assert "2 users and 1 items are no pairs" in refused(model.predict, [1, 2], ["a"])
+
+
+def test_recommendations_leave_out_what_the_user_has_rated(ratings, model):
+    listed = model.recommend(8, 100)
+    rated = set(ratings["item"][ratings["user"] == 8])
+    assert rated & set(listed["item"]) == set() and len(listed) == 20 - len(rated)
+    predictions = model.predict([8] * len(listed), listed["item"])
+    np.testing.assert_allclose(listed["prediction"], predictions, rtol=1e-6)
+    assert listed["prediction"].is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("settings", [{}, slow(members=("item", "user"), train_epoch=2)])
+def test_new_ratings_are_those_of_recommend_py(settings, ratings, tmp_path, monkeypatch, capsys):
+    items = ratings["item"].unique()
+    new = pd.DataFrame({"user": [999, 999, 1], "item": [*items[:2], "new film"],
+                        "rating": [5, 0.5, 4]})
+    run_main(tmp_path, ratings, **QUICK | settings)
+    new.to_csv(tmp_path / "new.csv", index=False)
+    capsys.readouterr()
+    code = recommend.main([str(tmp_path / "run"), "--data_dir", str(tmp_path), "--ratings",
+                           str(tmp_path / "new.csv"), "--user", "999", "--json"])
+    assert code == 0
+    theirs = json.loads(capsys.readouterr().out)
+    model = train(ratings, **QUICK | settings)
+    before = model.predict([1, 1], items[:2]).tolist()
+    wider = model.fold_in(new.astype({"user": float}))
+    ours = wider.recommend(999).reset_index()
+    assert ours["item"].tolist() == [each["item"] for each in theirs]
+    assert ours["prediction"].tolist() == pytest.approx(
+        [each["prediction"] for each in theirs], abs=1e-9)
+    assert model.predict([1, 1], items[:2]).tolist() == before
+    assert "user 999 is not among" in refused(model.recommend, 999)
+    assert not {*items[:2]} & {*ours["item"]}
+
+
+def test_new_ratings_are_read_by_the_rules_of_training(ratings):
+    named = ratings.set_axis(["who", "what", "stars"], axis=1)
+    model = train(named, columns=("who", "what", "stars"), no_rating=("NaN", 0),
+                  duplicates="last", **QUICK)
+    item = named["what"][0]
+    new = pd.DataFrame({"who": [999] * 3, "what": [item, item, named["what"][1]],
+                        "stars": [1, 5, 0]})
+    for frame in (new, new.set_axis(["user", "item", "rating"], axis=1)):
+        wider = model.fold_in(frame).run.ratings
+        (rating,) = wider.values[wider.user_ids[wider.users] == 999]
+        assert rating == 5
+    assert "outside the scale 0.5 to 5" in refused(model.fold_in, new.assign(stars=[1, 2, 7]))
+    message = refused(model.fold_in, new.assign(who="ann"))
+    assert message == "DataFrame, row 0: ids are whole numbers here, and not 'ann'"
+
+
+# Saving.
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(hidden_neuron=(6, 3, 6), orientation="user", output_activation="sigmoid"),
+        slow(members=("item", "user"), train_epoch=2),
+        dict(rating_scale=(0, 10), engine="dense", cold_rating="paper", split="time"),
+    ],
+)
+def test_what_is_loaded_answers_as_before_to_the_last_bit(settings, ratings, tmp_path):
+    dated = ratings.assign(timestamp=np.arange(400))
+    model = train(dated, **QUICK | settings)
+    model.save(tmp_path / "model.npz")
+    assert files_below(tmp_path) == ["model.npz"]
+    again = load(str(tmp_path / "model.npz"))
+    same_answers(model, again)
+    assert repr(again) == repr(model) and again.run.fingerprint == model.run.fingerprint
+    new = pd.DataFrame({"user": [99, 99, 1], "item": ["film 3, part \"2\"", "new", "new"],
+                        "rating": [5, 1, 3]})
+    same_answers(model.fold_in(new), again.fold_in(new), (1, 99, 1000))
+    model.fold_in(new).save(tmp_path / "wider.npz")
+    same_answers(model.fold_in(new), load(tmp_path / "wider.npz"), (1, 99, 1000))
+
+
+@pytest.mark.slow
+def test_another_process_answers_as_before(model, tmp_path):
+    model.save(tmp_path / "model.npz")
+    code = "import sys; from estimator import load; m = load(sys.argv[1]);" \
+           "print(m.recommend(8).to_json(double_precision=15), m.predict([8], [sys.argv[2]])[0])"
+    item = model.recommender.item_ids[1]
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.npz"), item],
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path,
+                          capture_output=True, text=True)
+    table = model.recommend(8).to_json(double_precision=15)
+    assert (done.stdout, done.stderr) == (f"{table} {model.predict([8], [item])[0]}\n", "")
+
+
+def test_a_saved_file_is_never_overwritten_and_appears_when_it_is_whole(
+    model, tmp_path, monkeypatch
+):
+    path = tmp_path / "model.npz"
+    path.write_text("mine")
+    assert "never overwritten" in refused(model.save, path)
+    assert path.read_text() == "mine"
+    assert "cannot write" in refused(model.save, tmp_path / "no folder" / "model.npz")
+
+    def fail(file, **_):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", fail)
+    assert "(No space left on device)" in refused(model.save, tmp_path / "other.npz")
+    assert files_below(tmp_path) == ["model.npz"]
+
+
+def test_recommend_py_reads_what_is_saved_and_leaves_out_what_was_rated(
+    model, tmp_path, capsys
+):
+    model.save(tmp_path / "model.npz")
+    assert recommend.main([str(tmp_path / "model.npz"), "--user", "8", "--json"]) == 0
+    out, error = capsys.readouterr()
+    assert error == ""
+    assert [each["item"] for each in json.loads(out)] == model.recommend(8)["item"].tolist()
+
+
+def test_what_is_damaged_or_something_else_is_refused_in_one_line(model, tmp_path):
+    path = tmp_path / "model.npz"
+    model.save(path)
+    whole = path.read_bytes()
+    rng, asked = np.random.default_rng(0), (model.recommender.user_ids[:20],
+                                            model.recommender.item_ids[:20])
+    expected, damaged = model.predict(*asked).tolist(), 0
+    for _ in range(60):
+        changed = bytearray(whole)
+        changed[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        path.write_bytes(changed)
+        try:
+            assert load(path).predict(*asked).tolist() == expected  # what nobody reads was hit
+        except UserError as error:
+            assert "model.npz" in str(error) and "\n" not in str(error)
+            damaged += 1
+    assert damaged > 30
+    for content in (b"", b"text", whole[: len(whole) // 2], b"PK\3\4"):
+        path.write_bytes(content)
+        assert "model.npz" in refused(load, path)
+    assert "cannot read" in refused(load, tmp_path / "none.npz")
+    np.savez(path, x=1)
+    assert "damaged, or no export" in refused(load, path)
+
+
+def changed_file(path, **changes):
+    with np.load(path) as file:
+        content = dict(file) | changes
+    os.remove(path)
+    np.savez(path, **{name: value for name, value in content.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"estimator": 2}, "is of version 2, and 1 is read here"),
+        ({"estimator": None}, "is an export without ratings: recommend.py reads it"),
+        ({"version": 9}, "is of format autorec 9"), ({"format": "other"}, "is of format other"),
+        ({"mu_1": np.zeros(5, np.float32)}, "mu is float32 (5,)"),
+        ({"V_1": np.full((30, 6), np.nan, np.float32)}, "are no numbers"),
+        ({"users": np.zeros(3, np.int32)}, "is damaged"), ({"summary": "{"}, "is damaged"),
+    ],
+)
+def test_a_file_of_another_kind_or_content_is_refused(changes, message, model, tmp_path):
+    model.save(tmp_path / "model.npz")
+    changed_file(tmp_path / "model.npz", **changes)
+    assert message in refused(load, tmp_path / "model.npz")
+
+
+# In a thread, in another folder, after TensorFlow has been used.
+
+
+def in_a_thread(function):
+    done = []
+    thread = threading.Thread(target=lambda: done.append(function()))
+    thread.start()
+    thread.join()
+    return done[0]
+
+
+@pytest.mark.slow
+def test_everything_works_in_a_thread(ratings, model, tmp_path, capsys):
+    frame = tmp_path / "frame.csv"
+    ratings.to_csv(frame, index=False)
+    quick = {k: v for k, v in QUICK.items() if k != "progress"}
+    arguments = flags(quick | dict(dataset=frame, comet="offline", results_dir=tmp_path,
+                                   run_name="run"))
+    assert in_a_thread(lambda: main.main(arguments)) == 0
+    assert read_json(tmp_path / "run" / "summary.json")["final_test_rmse"] == model.test_rmse
+    folder, data = str(tmp_path / "run"), ["--data_dir", str(tmp_path)]
+    capsys.readouterr()
+    assert in_a_thread(lambda: recommend.main([folder, "--user", "8", "--json", *data])) == 0
+    listed = [each["item"] for each in json.loads(capsys.readouterr().out)]
+    assert listed == model.recommend(8)["item"].tolist()
+    assert in_a_thread(lambda: export.main([folder, *data])) == 0
+    assert in_a_thread(lambda: compare.main([folder])) == 0
+    ours = in_a_thread(lambda: train(ratings, **QUICK))
+    same_answers(ours, Estimator(model.run, model.recommender, ours.summary))
+
+
+USER = """
+import pandas as pd, sys
+if sys.argv[1] == "used":
+    import tensorflow as tf
+    tf.zeros(1) + 1
+from estimator import train
+ratings = pd.read_csv("ratings.csv")
+model = train(ratings, hidden_neuron=6, train_epoch=3, batch_size=8, base_lr=0.02)
+print(model.test_rmse)
+"""
+KEPT = "TensorFlow has been used in this process already: it keeps its "
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["fresh", "used"])
+def test_it_serves_another_folder_which_may_have_folders_of_our_names_and_use_tensorflow(
+    before, ratings, model, tmp_path
+):
+    for name in ("data", "model", "records", "serving", "evaluation", "system", "tests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ratings.csv").write_text("mine")
+    ratings.to_csv(tmp_path / "ratings.csv", index=False)
+    (tmp_path / "use.py").write_text(USER)
+    files = files_below(tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "use.py", before], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) == pytest.approx(model.test_rmse, rel=1e-6)
+    assert "epoch 3/3" in done.stdout and files_below(tmp_path) == files
+    assert done.stdout.count(KEPT) == (before == "used")
+    assert before == "used" or done.stderr == ""
+
+
+@pytest.mark.slow
+def test_main_works_after_tensorflow_has_been_used_and_records_its_threads(ratings, tmp_path):
+    ratings.to_csv(tmp_path / "ratings.csv", index=False)
+    code = "import sys, tensorflow as tf; tf.zeros(1) + 1;" \
+           "import main; sys.exit(main.main(sys.argv[1:]))"
+    quick = dict(dataset="ratings.csv", comet="off", run_name="run", train_epoch=1, hidden_neuron=4)
+    quiet = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-c", code, *flags(quick)], cwd=tmp_path,
+                          env=os.environ | quiet, capture_output=True, text=True)
+    threads = read_json(tmp_path / "results" / "run" / "config.json")["threads"]
+    assert done.returncode == 0 and done.stderr.endswith(f"{KEPT}{threads} threads.\n")

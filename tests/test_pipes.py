@@ -1,0 +1,279 @@
+"""The programs in a shell: into pipes that nobody reads, full disks, closed streams and terminals
+of another encoding; and what of their output is the answer."""
+
+import csv
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from serving.finished_run import read_run
+from serving.npz import write_npz
+from tests.conftest import REPOSITORY
+from tests.finished import CONFIG, as_own, make_run
+from tests.program import environment, read_json, read_metrics
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+
+TITLE = "Amélie 电影 (2001)"
+OTHER_TERMINALS = {
+    "ascii": {"PYTHONIOENCODING": "ascii"},
+    "latin-1": {"PYTHONIOENCODING": "latin-1"},
+    "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+}
+# Exit code of a program whose answer is its output, and whether its output and its talk are there.
+STREAMS = {
+    "a closed pipe": (0, False, True),
+    "> /dev/full": (2, False, True),
+    ">&-": (2, False, True),
+    "2> /dev/full": (0, True, False),
+    "2>&-": (0, True, False),
+    "<&-": (0, True, True),
+    "<&- >&- 2>&-": (2, False, False),
+}
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A run on MovieLens-1M, so to speak, and what export.py makes of it."""
+    made = make_run(tmp_path_factory.mktemp("runs"), CONFIG)
+    lines = (f"{item}::{TITLE}::Drama\n" for item in made.ratings.item_ids)
+    (made.data / "movies.dat").write_text("".join(lines), encoding="utf-8")
+    run = read_run(made.folder, str(made.data))
+    (made.folder / "export").mkdir()
+    write_npz(made.folder / "export" / "autorec.npz", run, run.recommender())
+    return made
+
+
+@pytest.fixture(scope="module")
+def own(named, tmp_path_factory):
+    """The same on a file of one's own, with an odd name, in another folder."""
+    path = tmp_path_factory.mktemp("far") / "#1 ratings&co 评分.csv"
+    return as_own(named, path, "run of 'my own' 电影")
+
+
+def line(script, *arguments):
+    return shlex.join(map(str, [sys.executable, REPOSITORY / script, *arguments]))
+
+
+def shell(command, cwd, **changes):
+    """What a command did in a shell: its exit code is that of whichever part of it failed."""
+    changes = {"PYTHONIOENCODING": "utf-8"} | changes
+    if "LC_ALL" in changes:
+        del changes["PYTHONIOENCODING"]
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], cwd=cwd, env=environment(**changes),
+        capture_output=True,
+    )
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def into(stream, command, cwd):
+    """What a command did into one of `STREAMS`."""
+    if stream != "a closed pipe":
+        return shell(f"{command} {stream}", cwd)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as unread:
+        done = subprocess.run(
+            command, shell=True, cwd=cwd, env=environment(), stdout=unread, stderr=subprocess.PIPE
+        )
+    return done.returncode, b"", done.stderr.decode()
+
+
+def recommend(made, *arguments):
+    return line("recommend.py", made.folder, "--data_dir", made.data, *arguments)
+
+
+@pytest.fixture
+def made(request):
+    return request.getfixturevalue(request.param)
+
+
+# The answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made", ["named", "own"], indirect=True)
+def test_json_goes_through_a_pipe(made, tmp_path):
+    json_tool = f"{shlex.quote(sys.executable)} -m json.tool"
+    question = recommend(made, "--user", 1, "-n", 4, "--json")
+    code, out, error = shell(f"{question} | {json_tool}", tmp_path)
+    assert (code, error) == (0, "") and out.isascii()
+    records = json.loads(out)
+    assert [record["item"] for record in records] == made.ratings.item_ids[made.best(0, 4)].tolist()
+    titled = made.folder.name == "run"
+    assert all(record["title"] == TITLE for record in records) == titled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made", ["named", "own"], indirect=True)
+def test_predictions_go_into_a_file(made, tmp_path):
+    users, items = (x.ravel()[::7] for x in np.indices(made.R.shape))
+    ids = zip(made.ratings.user_ids[users], made.ratings.item_ids[items], strict=True)
+    pairs = [*(f"{user},{item}" for user, item in ids), "8,5", "8,999"]
+    (tmp_path / "pairs.csv").write_text("\n".join(["user,item", *pairs, ""]))
+    code, _, error = shell(recommend(made, "--predict", "pairs.csv") + " > out.csv", tmp_path)
+    rows = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
+    assert code == 0 and [f"{row['user']},{row['item']}" for row in rows] == pairs
+    found = [float(row["prediction"]) for row in rows]
+    np.testing.assert_allclose(found[:-2], made.predictions()[users, items], atol=1e-4)
+    assert found[-1] == 3 and error.endswith("ratings: predicted as 3, the paper's rule.\n")
+    assert error.count("\n") == 1
+
+
+# What becomes of it
+
+
+def commands(named, own):
+    return {
+        "main.py --help": (line("main.py", "--help"), b"--hidden_neuron"),
+        "compare.py": (line("compare.py", named.folder, own.folder, "nowhere"), b"| ml-1m "),
+        "recommend.py": (
+            line("recommend.py", named.folder / "export", "--item", 2), b"Like item 2,"
+        ),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("program", ["main.py --help", "compare.py", "recommend.py"])
+def test_an_answer_is_given_or_the_exit_code_says_that_it_is_lost(
+    program, stream, named, own, tmp_path
+):
+    command, answer = commands(named, own)[program]
+    code, given, talks = STREAMS[stream]
+    found, out, error = into(stream, command, tmp_path)
+    assert (answer in out) == given
+    lines = error.splitlines()
+    if program == "main.py --help":  # which may be had again
+        assert found == 0 and lines == ["warning: nothing more is printed (No space left on device)"
+                                        ] * (stream == "> /dev/full")
+        return
+    assert found == code
+    if talks:
+        notes = ["left out, as no run: nowhere"] * (program == "compare.py")
+        lost = [f"{program}: error: cannot write to standard output ("] if code else []
+        for told, start in zip(lines, [*notes, *lost], strict=True):
+            assert told.startswith(start)
+    else:
+        assert error == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", ["2>&-", "2> /dev/full", "<&- >&- 2>&-", ">&-"])
+def test_a_mistake_has_its_exit_code_whoever_hears_of_it(stream, tmp_path):
+    for command in (line("main.py", "--bogus"), line("compare.py", "nowhere")):
+        code, out, error = into(stream, command, tmp_path)
+        assert (code, out) == (2, b"") and ("error: " in error) == (stream == ">&-")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", OTHER_TERMINALS)
+def test_what_a_terminal_cannot_show_is_escaped(terminal, named, tmp_path):
+    changes = OTHER_TERMINALS[terminal]
+    question = line("recommend.py", named.folder / "export", "--data_dir", named.data, "--item", 2)
+    _, expected, _ = shell(question, tmp_path)
+    assert TITLE in expected.decode()
+    code, out, error = shell(question, tmp_path, **changes)
+    encoding = "latin-1" if terminal == "latin-1" else "ascii"
+    assert (code, error) == (0, "")
+    assert out == expected.decode().encode(encoding, "backslashreplace")
+    code, out, _ = shell(f"{question} --json", tmp_path, **changes)
+    assert code == 0 and json.loads(out)[0]["title"] == TITLE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made, stream", [("named", "a closed pipe"), ("own", "> /dev/full")],
+                         indirect=["made"])
+def test_a_run_answers_as_its_export_does(made, stream, tmp_path):
+    code, _, error = into(stream, recommend(made, "--item", 2), tmp_path)
+    assert code == STREAMS[stream][0] and len(error.splitlines()) == (code > 0)
+
+
+@pytest.mark.slow
+def test_a_run_on_an_odd_file_answers_in_a_plain_terminal(own, tmp_path):
+    code, out, error = shell(recommend(own, "--user", 1, "-n", 2), tmp_path, **OTHER_TERMINALS["C"])
+    assert (code, error) == (0, "") and out.startswith(b"For user 1,")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "made, stream", [("named", "a closed pipe"), ("own", "> /dev/full"), ("own", "<&- >&- 2>&-")],
+    indirect=["made"],
+)
+def test_an_export_is_whole_whoever_hears_of_it(made, stream, tmp_path):
+    command = line("export.py", made.folder, "--data_dir", made.data, "--output", "模型")
+    code, _, error = into(stream, command, tmp_path)
+    full = "warning: nothing more is printed (No space left on device)\n"
+    assert (code, error) == (0, full if stream == "> /dev/full" else "")
+    assert sorted(os.listdir(tmp_path / "模型")) == ["autorec", "autorec.npz"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", ["ascii", "C"])
+def test_an_export_is_told_of_in_any_terminal(terminal, own, tmp_path):
+    command = line("export.py", own.folder, "--data_dir", own.data, "--output", "模型")
+    code, out, error = shell(command, tmp_path, **OTHER_TERMINALS[terminal])
+    assert (code, error) == (0, "") and out.startswith(b"Exported to ") and out.isascii()
+    assert (tmp_path / "模型" / "autorec.npz").is_file()
+
+
+# A training
+
+
+@pytest.fixture(scope="module")
+def trained(own, tmp_path_factory):
+    """The costs of a run whose output is read."""
+    folder = tmp_path_factory.mktemp("trained")
+    code, out, error = shell(training(own), folder)
+    assert (code, error) == (0, "") and b"Results: results/run" in out
+    return costs(folder)
+
+
+def training(made):
+    (path,) = made.data.glob("*ratings*")
+    where = ["--data_dir", made.data] if path.name == "ratings.dat" else ["--dataset", path]
+    return line("main.py", "--comet", "off", "--hidden_neuron", 3, "--train_epoch", 3,
+                "--run_name", "run", *where)
+
+
+def costs(folder):
+    assert read_json(folder / "results" / "run" / "summary.json")["status"] == "finished"
+    return [row["train_cost"] for row in read_metrics(folder / "results" / "run")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "made, stream",
+    [("own", "a closed pipe"), ("own", "> /dev/full"), ("own", "<&- >&- 2>&-"), ("named", ">&-"),
+     ("named", "2> /dev/full")],
+    indirect=["made"],
+)
+def test_a_training_goes_on_without_its_output(made, stream, trained, tmp_path):
+    code, _, error = into(stream, training(made), tmp_path)
+    full = "warning: nothing more is printed (No space left on device)\n"
+    assert (code, error) == (0, full if stream == "> /dev/full" else "")
+    assert costs(tmp_path) == trained  # and nothing of it went into its files
+
+
+@pytest.mark.slow
+def test_a_training_is_told_of_in_a_plain_terminal(own, trained, tmp_path):
+    code, out, error = shell(training(own), tmp_path, **OTHER_TERMINALS["C"])
+    assert (code, error) == (0, "") and out.isascii()
+    assert costs(tmp_path) == trained
+    record = read_json(tmp_path / "results" / "run" / "config.json")
+    assert record["files"] == {"dataset": "#1 ratings&co 评分.csv"}  # in whatever locale
+
+
+@pytest.mark.slow
+def test_a_table_is_kept_though_its_print_is_lost(named, tmp_path):
+    command = line("compare.py", named.folder, "--csv", "runs.csv")
+    code, _, _ = into("> /dev/full", command, tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "runs.csv").read_text("utf-8"))))
+    assert code == 2 and [row["run"] for row in rows] == ["run"]
