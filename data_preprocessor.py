@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from config import Config
-from data.blocks import ALL, Columns, Ids, RatingsFile, Rules, read
+from data.blocks import ALL, Columns, Ids, Rules
 from data.datasets import DATASETS, Dataset, fetch
-from data.delimited import DelimitedFile
-from data.formats import open_file
+from data.delimited import RatingsFile
+from data.formats import open_file, read
 from data.netflix import NetflixFile
 from data.ratings import RatingMatrix, Ratings, Split, index_ratings, rounded
 from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
@@ -141,7 +141,7 @@ def published_file(
                 "synthetic ratings of its size instead: their RMSE is not MovieLens'."
             )
             return None
-    return DelimitedFile(path, dataset.layout)
+    return RatingsFile(dataset.layout, path)
 
 
 def netflix_file(folder: Path) -> NetflixFile:
@@ -211,7 +211,7 @@ def read_ml_1m(path: str | Path) -> Ratings:
     is wrong with it."""
     dataset = DATASETS["ml-1m"]
     assert dataset.layout
-    return read_ratings("ml-1m", [DelimitedFile(Path(path), dataset.layout)], Rules(dataset.scale))
+    return read_ratings("ml-1m", [RatingsFile(dataset.layout, Path(path))], Rules(dataset.scale))
 
 
 def read_ratings(
@@ -304,7 +304,11 @@ def single(
         means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
         table = table.assign(value=means)
     table = table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
-    return part.take(table.index.to_numpy(), table["value"].to_numpy())
+    kept, values = table.index.to_numpy(), table["value"].to_numpy()
+    kept_times = None if part.times is None else part.times[kept]
+    return replace(
+        part, users=part.users[kept], items=part.items[kept], values=values, times=kept_times
+    )
 
 
 def refuse_pair(

@@ -26,8 +26,8 @@ import pandas as pd
 
 from command_line import Parser
 from config import Config
-from data.blocks import Ids, Rules, read
-from data.formats import open_file
+from data.blocks import Ids, Rules
+from data.formats import open_file, read
 from data.titles import read_titles
 from data_preprocessor import single
 from records.progress import Progress, print_line

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from config import Config
-from data.blocks import Ids, read
-from data.formats import open_file
+from data.blocks import Ids
+from data.formats import open_file, read
 from data_preprocessor import load_ratings
 from system.errors import UserError
 from tests.conftest import triples_of
@@ -260,9 +260,12 @@ def test_timestamps_of_common_kinds_order_the_ratings(tmp_path, times, latest):
         (("978300760", "978300760000", "978300761", "1"), "line 2: '2,1,4,978300760000': the times"
          "tamp 978300760000 is in milliseconds, unlike those before"),
         (("2015-03-04", "2015-03-05", "03/04/2015", "1"), "line 3: '3,1,5,03/04/2015': the "
-         "timestamp '03/04/2015' is a date of another format than those before"),
-        (("2015-03-04", "5", "2015-03-04", "1"), "line 2: '2,1,4,5': a date among numbers"),
-        (("5", "", "7", "1"), "line 2: '2,1,4,': the timestamp '' is neither a number nor a date"),
+         "timestamp '03/04/2015' is no date like those before"),
+        (("2015-03-04", "5", "2015-03-04", "1"), "line 2: '2,1,4,5': the timestamp '5' is no date, "
+         "as those before are"),
+        (("5", "", "7", "1"), "line 2: '2,1,4,': the timestamp '' is no number, as"),
+        (("soon", "", "7", "1"), "line 1: '1,1,3,soon': the timestamp 'soon' is neither a number "
+         "nor a date; 2 lines cannot be read"),
     ],
 )
 def test_mixed_kinds_of_timestamps_are_refused_with_the_line(tmp_path, times, message):

@@ -224,6 +224,8 @@ def slow(format: str, content: bytes) -> Triples | None:
         for text in texts:
             if format == "a file" and not text.strip():
                 continue
+            if format != "a file" and '"' in text:
+                return None
             fields = fields_of(text, separator)
             if not fields or len(fields) != 4 or not is_rating(rating, fields[2]):
                 return None
@@ -232,8 +234,9 @@ def slow(format: str, content: bytes) -> Triples | None:
             if format == "a file":
                 good = all(0 < len(x) <= 200 and x == x.strip() for x in fields[:2])
             else:
-                good = all(re.fullmatch(r"0|[1-9][0-9]{0,17}", x) for x in fields[:2])
-                good = good and re.fullmatch(r"[0-9.-]*", fields[3])
+                good = all(re.fullmatch(r"0|[1-9][0-9]{0,18}", x) for x in fields[:2])
+                good = good and all(int(x) < 2**63 for x in fields[:2])
+                good = good and re.fullmatch(r"(?!-|0[0-9])[0-9.-]*", fields[3])
             if not good or (scale and not scale[0] <= float(fields[2]) <= scale[1]):
                 return None
             triples.append((fields[0], fields[1], float(np.float32(float(fields[2])))))
@@ -255,9 +258,9 @@ def is_rating(pattern: str, text: str) -> bool:
 
 def is_header(format: str, text: str, separator: str) -> bool:
     """Whether `text` is the published header, or one that names user, item and rating."""
-    names = [name.strip() for name in fields_of(text, separator) or []]
     if format != "a file":
-        return names == FORMATS[format][1].split(",")
+        return text == FORMATS[format][1]
+    names = [name.strip() for name in fields_of(text, separator) or []]
     plain = ["".join(filter(str.isalnum, name.lower())) for name in names]
     return len(plain) == 4 and plain[:3] == ["user", "item", "rating"] and plain[3] not in plain[:3]
 
@@ -265,11 +268,11 @@ def is_header(format: str, text: str, separator: str) -> bool:
 def slow_netflix(texts: list[str]) -> Triples | None:
     movie, triples = None, []
     for text in texts:
-        if re.fullmatch(r"0*[0-9]{1,18}:", text):
+        if re.fullmatch(r"(0|[1-9][0-9]{0,18}):", text) and int(text[:-1]) < 2**63:
             movie = str(int(text[:-1]))
             continue
-        match = re.fullmatch(r"(0*[0-9]{1,18}),([1-5]),([0-9]{4})-([0-9]{2})-([0-9]{2})", text)
-        if not match or movie is None:
+        match = re.fullmatch(r"(0|[1-9][0-9]{0,18}),([1-5]),([0-9]{4})-([0-9]{2})-([0-9]{2})", text)
+        if not match or movie is None or int(match[1]) >= 2**63:
             return None
         with contextlib.suppress(ValueError):
             np.datetime64(f"{match[3]}-{match[4]}-{match[5]}")
