@@ -177,12 +177,12 @@ def find_separator(
     path: Path, lines: Sequence[str], given: str | None, quote: str, roles: int
 ) -> tuple[str, list[list[str]]]:
     """Return the separator that gives most of the lines as many fields as the first has, at least
-    `roles`, and these fields; blanks, if no other does."""
+    `roles`, and these fields; blanks, if no other does so with half of them."""
     best, most = ("", [[""]]), 0
     for separator in [given] if given else SEPARATORS:
         rows = split(lines, separator, quote)
-        alike = [len(row) for row in rows].count(max(roles, len(rows[0])))
-        if alike > most and not (most and separator == BLANKS):
+        alike = [len(row) for row in rows].count(len(rows[0])) if len(rows[0]) >= roles else 0
+        if alike > most and not (separator == BLANKS and 2 * most > len(rows)):
             best, most = (separator, rows), alike
     if not most:
         raise UserError(

@@ -6,7 +6,8 @@
 Valid files of every format are damaged at random, from one seed. A parser of its own, slow and
 plain, says what each holds: the program must read just that, or else refuse the file with a
 UserError of one line, leave nothing behind and take bounded memory. Some of the files go through
-`python main.py`, which must end with code 2.
+`python main.py`, which must end with code 2. Files of the kinds that people have are written by
+`kinds`, which knows what they hold.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from system.environment import peak_memory_mb
 from system.errors import UserError, run_program
 from system.runtime import import_tensorflow
 from tests.faults.fault import Fault
+from tests.faults.kinds import KINDS, Made, agrees, damaged
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIED, COMMANDS, ARCHIVES, RECORDS = 10_000, 50, 400, 1_000
@@ -353,6 +355,42 @@ def files(tried: int, folder: Path) -> Iterator[Fault]:
         yield count.row
 
 
+def kinds(tried: int, folder: Path) -> Iterator[Fault]:
+    """Files of the kinds that people have: every other one is damaged."""
+    for number, (name, make) in enumerate(KINDS.items()):
+        count, rng = Count(f"file as people have it: {name}"), random.Random(number)
+        for turn in range(-(-tried // len(KINDS))):
+            made = make(rng)
+            content, cut = damaged(made.content, rng) if turn % 2 else (made.content, False)
+            path, test = folder / "mine.csv", folder / "test.csv"
+            path.write_bytes(content)
+            test.write_bytes(made.test)
+            settings = made.settings | ({"test_file": str(test)} if made.test else {})
+            count.add(*verdict(path, Config(dataset=str(path), **settings), made, turn % 2, cut))
+        yield count.row
+
+
+def verdict(
+    path: Path, config: Config, made: Made, is_damaged: int, cut: bool
+) -> tuple[bool, bool, str]:
+    """Whether a file of a kind was read right or, damaged, refused; as `attempt` returns it."""
+    try:
+        ratings = load_ratings(config, lambda _: None)
+    except UserError as error:
+        return bool(is_damaged) and clear(str(error), path.parent), False, str(error)
+    except Exception as error:
+        return False, False, f"{type(error).__name__}: {error} ({path.read_bytes()!r})"
+    found = triples_of(ratings)
+    written = [(user, item, float(np.float32(rating))) for user, item, rating in made.triples]
+    if is_damaged:
+        right = agrees(found, written, cut)
+    else:
+        held_out = ratings.held_out if made.latest else np.zeros(len(found), bool)
+        latest = {found[n][:2] for n in np.flatnonzero(held_out)}
+        right = found == written and latest == (made.latest or set())
+    return right, not right, "" if right else f"read {path.read_bytes()!r}: {found}"
+
+
 def long_lines(folder: Path) -> Iterator[Fault]:
     """Lines of ten million characters: the memory that they take is part of the verdict."""
     count = Count("file of ratings: a line of 10^7 characters")
@@ -593,7 +631,8 @@ def told(function: Callable[[], None], path: Path) -> tuple[bool, bool, str]:
 
 def rows(tried: int = TRIED) -> Iterator[Fault]:
     """Every fault of what comes in from files."""
-    for part in (lambda folder: files(tried, folder), long_lines, archives, records, commands):
+    read = (lambda folder: files(tried, folder), lambda folder: kinds(tried // 4, folder))
+    for part in (*read, long_lines, archives, records, commands):
         with tempfile.TemporaryDirectory() as folder:
             yield from part(Path(folder).resolve())
 
