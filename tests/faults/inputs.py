@@ -221,6 +221,7 @@ def slow(format: str, content: bytes) -> Triples | None:
             if not found:
                 return None
             separator = found[0]
+            spaced = f"{separator} " in re.sub(r'"[^"]*"', "_", "\n".join(texts))
             del texts[0]
         triples = []
         for text in texts:
@@ -231,7 +232,7 @@ def slow(format: str, content: bytes) -> Triples | None:
             fields = fields_of(text, separator)
             if not fields or len(fields) != 4 or not is_rating(rating, fields[2]):
                 return None
-            if format == "a file":
+            if format == "a file" and spaced:  # blanks follow the separators
                 fields = [field.lstrip(" ") for field in fields]
             if format == "a file":
                 good = all(0 < len(x) <= 200 and x == x.strip() for x in fields[:2])
