@@ -61,7 +61,7 @@ class RatingsFile:
             yield from text_blocks(file, self.layout.quotechar)
 
     def parse(self, text: str, state: dict[str, Any]) -> Block:
-        """Return the ratings of some lines; ValueError if one is malformed. `state`: `chunks`."""
+        """Return the ratings of some lines; ValueError if one is malformed. `state`: of a file."""
         layout, text = self.layout, check_text(text)
         text = bare = layout.comment.sub(r"\1", text) if layout.comment else text
         if layout.quotechar and layout.quotechar in text:
@@ -86,9 +86,10 @@ class RatingsFile:
 
     def halves(self, text: str) -> list[str]:
         """Return the halves of some lines, those together that a quoted field spans; of one, []."""
-        records, quote = [""], self.layout.quotechar
+        records, quote, comment = [""], self.layout.quotechar, self.layout.comment
         for line in io.StringIO(text, newline="\n"):
-            if quote and records[-1].count(quote) % 2:
+            bare = comment.sub(r"\1", records[-1]) if comment else records[-1]
+            if quote and bare.count(quote) % 2:
                 records[-1] += line
             else:
                 records.append(line)
@@ -98,7 +99,7 @@ class RatingsFile:
     def table(self, text: str, bare: str, ids: Any) -> list[Column]:
         """Return the columns that are needed, of ids as the type `ids`. Raise ValueError if a line
         has another number of fields, or an id is not of that type."""
-        layout, separator, line = self.layout, self.layout.separator, "0"
+        layout, separator = self.layout, self.layout.separator
         blanks = separator == BLANKS
         if len(separator) > 1 and not blanks:
             text, separator = text.replace(separator, UNIT), UNIT

@@ -129,7 +129,7 @@ def sniff(
     comment = None
     if "comment" in settings or mark in ("#", "%"):
         # One that was found, and not given, is first in its line, or follows a blank.
-        q, before = re.escape(quote or "\n"), " *" if "comment" in settings else "(?:^| +)"
+        q, before = re.escape(quote or "\0"), " *" if "comment" in settings else "(?:^| +)"
         comment = re.compile(rf"(?m)({q}[^{q}]*{q})|{before}{re.escape(mark)}[^\r\n]*")
         lines[skipped:] = comment.sub(r"\1", "\n".join(lines[skipped:])).split("\n")
         remarks.append(f"comments after {mark}")

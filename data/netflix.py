@@ -39,6 +39,5 @@ class NetflixFile(RatingsFile):
             if not WHOLE_ID.fullmatch(movie := following):
                 raise ValueError(f"the movie {movie[:20]!r} is no whole number")
         lines = "".join(parts) + last.replace("\n", f",{movie}\n")
-        block = super().parse(lines, state) if lines else []
         state["movie"] = movie
-        return block
+        return super().parse(lines, state) if lines else []

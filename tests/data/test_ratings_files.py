@@ -374,6 +374,7 @@ def test_a_damaged_archive_does_not_hide_the_line_before_the_damage(tmp_path, mo
         ("# x\n1\t1\t3 # a\n2\t1\t4\n", {}, [(1, 1, 3), (2, 1, 4)]),
         ("# x\n1 1 3 # a\n2 1 4\n", {}, [(1, 1, 3), (2, 1, 4)]),
         ("# x\r\n1,1,3 # a\r\n2,1,4\r\n", {}, [(1, 1, 3), (2, 1, 4)]),
+        ('# 5"\n1\t1\t3\t5" # a\n# y\n2\t1\t4\tx # "b\n', {}, [(1, 1, 3), (2, 1, 4)]),
     ],
 )
 def test_comments_are_no_part_of_a_line(tmp_path, content, settings, triples):
@@ -387,6 +388,7 @@ def test_comments_are_no_part_of_a_line(tmp_path, content, settings, triples):
         ("# x\n1,1,3\n2,1,4# five?\n", {}, "line 3: '2,1,4# five?': the rating '4# five?' is no"),
         ("1,1,3\n2,1,4 # five?\n", {}, "line 2: '2,1,4 # five?': the rating '4 # five?' is no"),
         ("1,1,3\n# x\n2,1,4\n", {}, "line 2: '# x': expected 3 fields"),
+        ('# say "x\n1,1,3\n2,1,bad\n3,1,4\n', {}, "line 3: '2,1,bad': the rating 'bad' is no"),
         ("# x\n1,1,3\n2,The #1,4\n", {}, "line 3: '2,The #1,4': expected 3 fields"),
         ("1,1,3\n2,C#,4\n", {"read_csv": ("comment=#",)}, "line 2: '2,C#,4': expected 3 fields"),
     ],
