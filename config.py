@@ -21,6 +21,7 @@ Check = tuple[Callable[[Any], bool], str]
 AT_LEAST_1: Check = (lambda x: x >= 1, "at least 1")
 SHARE: Check = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
 NOT_NEGATIVE: Check = (lambda x: 0 <= x < math.inf, "0 or more")
+FINITE: Check = (lambda x: abs(x) < 1e308, "a number")  # which 10**400 of a JSON file is not
 POSITIVE: Check = (lambda x: 0 < x < math.inf, "greater than 0")
 FRACTION: Check = (lambda x: 0 < x < 1, "between 0 and 1, both excluded")
 RATE: Check = (lambda x: 0 < x <= 1, "greater than 0 and at most 1")
@@ -183,7 +184,7 @@ class Config:
     )
     rating_scale: tuple[float, ...] = flag(
         (), "data", "lowest and highest rating there can be, if they are not the dataset's",
-        (lambda x: len(x) in (0, 2) and all(map(math.isfinite, x)) and list(x) == sorted(set(x)),
+        (lambda x: len(x) in (0, 2) and all(map(FINITE[0], x)) and list(x) == sorted(set(x)),
          "two numbers, the lower one first"),
     )
     test_file: str | None = flag(
@@ -203,7 +204,7 @@ class Config:
     relevant_rating: float | None = flag(
         None, "data", "the lowest rating of an item that is relevant to a user, for NDCG and "
         "recall (default: 4 of 1 to 5, and as high on another scale)",
-        (math.isfinite, "a number"),
+        FINITE,
     )
     ranked_users: int = flag(
         10_000, "data", "how many users NDCG and recall are of at most, drawn from the seed",

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 from config import Config
-from data.blocks import ALL, Columns, Ids, RatingsFile, Rules, read
+from data.blocks import ALL, Columns, Ids, Rules
 from data.datasets import DATASETS, Dataset, fetch
-from data.delimited import DelimitedFile
-from data.formats import open_file
+from data.delimited import RatingsFile
+from data.formats import open_file, read
 from data.netflix import NetflixFile
 from data.ratings import RatingMatrix, Ratings, Split, index_ratings, rounded
 from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
@@ -267,7 +267,7 @@ def published_file(
                 "synthetic ratings of its size instead: their RMSE is not MovieLens'."
             )
             return []
-    return [DelimitedFile(path, dataset.layout)]
+    return [RatingsFile(dataset.layout, path)]
 
 
 def fold_files(config: Config, log: Callable[[str], None]) -> list[RatingsFile]:
@@ -291,7 +291,7 @@ def fold_files(config: Config, log: Callable[[str], None]) -> list[RatingsFile]:
         )
     paths = fold_paths(folder, config.folds[0])
     if layout:
-        return [DelimitedFile(path, layout) for path in paths]
+        return [RatingsFile(layout, path) for path in paths]
     columns = config.columns, config.test_columns or config.columns
     files = [open_file(p, c, config.read_csv) for p, c in zip(paths, columns, strict=True)]
     for file in files:
@@ -390,7 +390,7 @@ def read_ml_1m(path: str | Path) -> Ratings:
     is wrong with it."""
     dataset = DATASETS["ml-1m"]
     assert dataset.layout
-    return read_ratings("ml-1m", [DelimitedFile(Path(path), dataset.layout)], Rules(dataset.scale))
+    return read_ratings("ml-1m", [RatingsFile(dataset.layout, Path(path))], Rules(dataset.scale))
 
 
 def read_ratings(
@@ -483,7 +483,11 @@ def single(
         means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
         table = table.assign(value=means)
     table = table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
-    return part.take(table.index.to_numpy(), table["value"].to_numpy())
+    kept, values = table.index.to_numpy(), table["value"].to_numpy()
+    kept_times = None if part.times is None else part.times[kept]
+    return replace(
+        part, users=part.users[kept], items=part.items[kept], values=values, times=kept_times
+    )
 
 
 def refuse_pair(

@@ -29,7 +29,8 @@ from system.runtime import import_tensorflow, start_tensorflow
 import_tensorflow()  # silently, before a module below does
 
 from config import Config, as_setting, member_configs, over_preset
-from data.blocks import Ids, Rules, read
+from data.blocks import Ids, Rules
+from data.formats import read
 from data.frame import FrameFile
 from data.ratings import RatingMatrix, Ratings, Split
 from data.titles import read_titles

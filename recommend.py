@@ -28,8 +28,8 @@ import pandas as pd
 
 from command_line import Parser, add_places
 from config import Config
-from data.blocks import Ids, Rules, read
-from data.formats import open_file
+from data.blocks import Ids, Rules
+from data.formats import open_file, read
 from data.titles import read_titles
 from data_preprocessor import ids_like, single
 from records.progress import Progress

@@ -67,7 +67,8 @@ def layout(separator: str, rating: re.Pattern[str], *header: str) -> Layout:
     numbers = "whole numbers, the rating 1 to 5" if rating is STARS else "the rating 0.5 to 5"
     expected = f"expected {names}, {numbers}".replace("\t", " tab ")
     return Layout(
-        separator, 4, (0, 1, 2, 3), header, expected, rating, skipped=int(bool(header))
+        separator, 4, (0, 1, 2, 3), header, expected, rating, skipped=int(bool(header)),
+        quotechar="",
     )
 
 

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.blocks import shown
-from data.delimited import DelimitedFile
-from data.layouts import Layout, known_positions, named_positions
+from data.delimited import RatingsFile
+from data.layouts import Layout, find_columns
 from system.errors import UserError
 
 ROWS = 1 << 16  # turned into text at a time
 
 
-class FrameFile(DelimitedFile):
+class FrameFile(RatingsFile):
     """A DataFrame with a column each for user, item and rating, and perhaps timestamp; with
     `roles` 2, for user and item.
 
@@ -23,37 +22,34 @@ class FrameFile(DelimitedFile):
     UserError if it is none, is empty, or has no such columns.
     """
 
+    noun = "row"
+
     def __init__(
         self, frame: pd.DataFrame, columns: str | None = None, roles: int = 3,
         name: str = "DataFrame",
     ) -> None:
-        path, most = Path(name), 2 if roles == 2 else 4
+        path = Path(name)
         if not isinstance(frame, pd.DataFrame):
             raise UserError(f"{type(frame).__name__} is no pandas DataFrame: give one")
         if not len(frame):
             raise UserError(f"{path} has no rows: give one that has")
-        header = [str(each) for each in frame.columns]
-        if columns:
-            named = [each.strip() for each in columns.split(",")]
-            positions = named_positions(path, named[:most], header, len(header))
-        else:
-            positions = known_positions(path, header, roles)
-        super().__init__(path, Layout(",", len(positions), tuple(range(len(positions)))))
-        self.frame, self.first = frame.iloc[:, list(positions)], 0
+        names = tuple(str(each) for each in frame.columns)
+        _, positions = find_columns(path, names, columns, {"header": 0}, roles)
+        width = len(positions)
+        super().__init__(Layout(",", width, tuple(range(width))), path)
+        self.frame = frame.iloc[:, list(positions)]
 
-    def check_header(self) -> None:
-        """Its names were looked at already."""
-
-    def texts(self) -> Iterator[str]:
+    def read(self) -> Iterator[str]:
         for first in range(0, len(self.frame), ROWS):
-            self.first = first
             part = self.frame.iloc[first : first + ROWS]
             yield part.to_csv(index=False, header=False, lineterminator="\n")
 
-    def locate(self, row: int) -> str:
+    def count(self, text: str) -> int:
+        """Return how many rows a text is of: an id may have several lines."""
+        return len(self.records(text))
+
+    def place(self, number: int) -> str:
+        """Return what messages call a row: its position, from 0, and its label, if that differs."""
+        row = number - 1
         (label,) = self.frame.index[[row]].tolist()  # which makes Python's numbers of NumPy's
         return f"{self.path}, row {row}" + (f" (index {label!r})" if label != row else "")
-
-    def error_of(self, records: list[str], number: int, reason: object) -> UserError:
-        where = self.locate(self.first + len(records) - 1)
-        return UserError(f"{where}: {shown(records[-1])}: {reason}: correct or remove the row")

@@ -4,27 +4,26 @@
     layout.separator, layout.positions                           # what pandas reads it by
 """
 
+import codecs
 import csv
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from system.errors import UserError
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SNIFFED_BYTES = 1 << 16
 MAX_LINE = 1 << 16  # characters
 NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
 BLANKS = r"\s+"
 SEPARATORS = {"::": "separated by ::", "\t": "tab-separated", ",": "comma-separated",
               ";": "semicolon-separated", "|": "separated by |", BLANKS: "separated by blanks"}
-PREFERRED = {".csv": ",", ".tsv": "\t", ".dat": "::"}  # where the lines can be read in two ways
 EXCEL = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 ROLES = ("user", "item", "rating", "timestamp")
+LEAST = {2: "user and item", 3: "user, item and rating"}  # of them
 HEADER_NAMES = {
     "user": ("user", "userid", "uid", "customerid", "reviewerid"),
     "item": ("item", "itemid", "iid", "movie", "movieid", "productid", "animeid", "videoid",
@@ -34,39 +33,31 @@ HEADER_NAMES = {
 }
 
 
-def boolean(text: str) -> bool:
-    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-
-
-def character(text: str) -> str:
-    if len(text) != 1:
-        raise ValueError
-    return text
-
-
-# What --read_csv takes of pandas.read_csv's arguments.
-SETTINGS: dict[str, Callable[[str], Any]] = {
-    "sep": lambda text: text.replace("\\t", "\t") or character(text), "decimal": character,
-    "encoding": lambda text: "".encode(text).decode(text) or text, "quotechar": character,
-    "quoting": lambda text: range(4)[int(text)], "comment": character, "thousands": character,
-    "header": lambda text: None if text.lower() == "none" else range(99)[int(text)],
-    "skiprows": lambda text: range(10**6)[int(text)], "skipinitialspace": boolean,
-}
+# What --read_csv takes of pandas.read_csv's arguments, and how each is written.
+SETTINGS = {"sep": ".+", "decimal": ".", "thousands": ".", "quotechar": ".", "comment": ".",
+            "encoding": ".+", "quoting": "[0-3]", "header": r"\d{1,2}|none",
+            "skiprows": r"\d{1,6}", "skipinitialspace": "true|false"}
+WORDS = {"none": None, "true": True, "false": False}
 
 
 def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
     """Return what `--read_csv KEY=VALUE ...` asks for. Raise UserError for a key that is not known
     or a value that is none for it."""
-    settings = {}
+    settings: dict[str, Any] = {}
     for each in given:
         key, _, value = each.partition("=")
         if key not in SETTINGS:
             keys = ", ".join(SETTINGS)
             raise UserError(f"--read_csv {each}: is not KEY=VALUE with one of {keys}")
-        try:
-            settings[key] = SETTINGS[key](value)
-        except (LookupError, ValueError) as error:
-            raise UserError(f"--read_csv {each}: {value!r} is no value for {key}") from error
+        with suppress(LookupError):
+            if re.fullmatch(SETTINGS[key], value, re.ASCII | re.IGNORECASE) and (
+                key != "encoding" or codecs.lookup(value)
+            ):
+                settings[key] = value.replace("\\t", "\t")
+        if key not in settings:
+            raise UserError(f"--read_csv {each}: {value!r} is no value for {key}")
+        if key in ("quoting", "header", "skiprows", "skipinitialspace"):
+            settings[key] = WORDS[value.lower()] if value.lower() in WORDS else int(value)
     return settings
 
 
@@ -74,11 +65,10 @@ def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
 class Layout:
     """Where a line has what.
 
-    positions: of user, item, and perhaps the rating and the timestamp, from 0; published: what
-    one of MovieLens' files holds, nothing but numbers, ids whole ones, for error messages; rating:
-    how a rating is written, if that is published; remarks: what else `sniff` saw; skipped: lines
-    before the first rating, among them the header. The others are named as pandas.read_csv names
-    them.
+    positions: of user, item, and perhaps rating and timestamp, from 0; published: what a published
+    file holds, numbers alone, for messages; rating, time: how they are written there; remarks: what
+    else `sniff` saw; skipped: lines before the first rating; comment: what is no part of a line.
+    The others are named as pandas.read_csv names them.
     """
 
     separator: str
@@ -87,59 +77,26 @@ class Layout:
     header: tuple[str, ...] = ()
     published: str = ""
     rating: re.Pattern[str] | None = None
+    time: re.Pattern[str] | None = None
     remarks: tuple[str, ...] = ()
     skipped: int = 0
-    encoding: str = "utf-8"
+    encoding: str = "utf-8-sig"
     quotechar: str = '"'  # "" for none
     decimal: str = "."
     thousands: str = ""
-    comment: str = ""
+    comment: re.Pattern[str] | None = None
     skipinitialspace: bool = False
-
-    def bare(self, text: str) -> str:
-        """Return lines with _ in the place of every quoted field. Raise ValueError for a quote
-        that is not closed, or stands within a field."""
-        if not self.quotechar or self.quotechar not in text:
-            return text
-        if self.separator == "::":
-            raise ValueError("a quote, which this format does not have")
-        text = quoted(self.separator, self.quotechar).sub(r"\1_", text)
-        if self.quotechar in text:
-            raise ValueError("a quote that is not closed, or stands within a field")
-        return text
-
-    def check_fields(self, bare: str, rows: int) -> None:
-        """Raise ValueError if so many lines without quotes have not `width` fields each, on
-        average."""
-        if self.separator == BLANKS:
-            fields = len(bare.split())
-        else:
-            fields = rows + count(bare, self.separator)
-        if fields != rows * self.width:
-            raise self.other_fields()
-
-    def other_fields(self) -> ValueError:
-        return ValueError(f"expected {self.width} fields, {self.described}")
 
     @property
     def described(self) -> str:
         return SEPARATORS.get(self.separator, f"separated by {self.separator}")
 
     def __str__(self) -> str:
-        names = [name[:40] for name in self.header]
-        names = names or [f"column {i + 1}" for i in range(self.width)]
+        names = self.header or [f"column {i + 1}" for i in range(self.width)]
         columns = zip(ROLES, self.positions, strict=False)
         parts = [self.described, "a header" if self.header else "no header"]
-        parts += [*self.remarks, *(f"{role} from {names[i]}" for role, i in columns)]
+        parts += [*self.remarks, *(f"{role} from {names[i][:40]}" for role, i in columns)]
         return ", ".join(parts)
-
-
-def count(text: str, mark: str) -> int:
-    """Return how often `mark` stands in a text, also where it is frequent, as str.count is slow
-    there."""
-    if len(mark) > 1 or not mark.isascii():
-        return text.count(mark)
-    return int(np.count_nonzero(np.frombuffer(text.encode(), np.uint8) == ord(mark)))
 
 
 def quoted(separator: str, quote: str = '"') -> re.Pattern[str]:
@@ -156,42 +113,40 @@ def sniff(
     path: Path, start: str, columns: str | None = None, settings: Mapping[str, Any] = {},
     roles: int = 3, remarks: Sequence[str] = (),
 ) -> Layout:
-    """Return the layout of the file that begins with `start`, whole lines.
-
-    `columns`: user, item, rating and perhaps timestamp as names of the header, or as positions
-    from 1; if it is not given, a header says it, or else they are the first columns. `settings`:
-    what pandas.read_csv is to be told. Raise UserError if there are not as many columns as
-    `roles`, or a header says nothing.
-    """
+    """Return the layout of the file that begins with `start`, whole lines; `settings`: what
+    pandas.read_csv is to be told. Raise UserError if there are not as many columns as `roles`, or
+    neither `columns` nor a header says which they are."""
     remarks = [*remarks, *(["CRLF line ends"] if "\r" in start.partition("\n")[0] else [])]
-    lines = [line.removesuffix("\r") for line in start.removesuffix("\n").split("\n")]
+    lines = start.replace("\r\n", "\n").replace("\r", " ").removesuffix("\n").split("\n")
     skipped, separator = settings.get("skiprows", 0), settings.get("sep")
     if match := EXCEL.fullmatch(lines[skipped] if skipped < len(lines) else ""):
         separator, skipped = separator or match[1], skipped + 1
         remarks.append(f"Excel's {match[0]}")
-    comment = settings.get("comment") or next(
-        (line[0] for line in lines[skipped : skipped + 1] if line[:1] in ("#", "%")), ""
-    )
-    kept = [(i, line) for i, line in enumerate(lines[skipped:], skipped + 1)
-            if line.strip() and not (comment and line.startswith(comment))]
-    if not kept:
-        raise UserError(f"{path} holds no ratings: name a file that does")
     if not all(map(str.strip, lines[skipped:])):
         remarks.append("empty lines")
-    if comment:
-        remarks.append(f"comments after {comment}")
-    text = "\n".join(line for _, line in kept)
     quote = "" if settings.get("quoting") == csv.QUOTE_NONE else settings.get("quotechar", '"')
-    separator = separator or find_separator(path, text, quote, roles)
-    if quote and quote in text:
-        stray = separator == "\t" and quote in quoted(separator, quote).sub("", text)
-        quote = "" if stray and "quoting" not in settings else quote
+    mark = settings.get("comment") or "".join(lines[skipped : skipped + 1])[:1]
+    comment = None
+    if "comment" in settings or mark in ("#", "%"):
+        # One that was found, and not given, is first in its line, or follows a blank.
+        q, before = re.escape(quote or "\0"), " *" if "comment" in settings else "(?:^| +)"
+        comment = re.compile(rf"(?m)({q}[^{q}]*{q})|{before}{re.escape(mark)}[^\r\n]*")
+        lines[skipped:] = comment.sub(r"\1", "\n".join(lines[skipped:])).split("\n")
+        remarks.append(f"comments after {mark}")
+    kept = [(i, line) for i, line in enumerate(lines[skipped:], skipped + 1) if line.strip()]
+    if not kept:
+        raise UserError(f"{path} holds no ratings: name a file that does")
+    separator, rows = find_separator(path, [line for _, line in kept], separator, quote, roles)
+    text = "\n".join(line for _, line in kept)
+    if not quote or quote in text:
         remarks.append("quotes" if quote else "quotes as text")
-    rows = sample(text, separator, quote)
     number = min(settings.get("header", 0) or 0, len(rows) - 1)
     names = tuple(field.strip() for field in rows[number])
     header, positions = find_columns(path, names, columns, settings, roles)
-    decimal = settings.get("decimal") or find_decimal(rows, positions, separator)
+    ratings = [row[positions[2]] for row in rows if len(row) > max(positions)] if roles > 2 else []
+    commas = any(re.fullmatch(r"\s*-?\d*,\d+\s*", text) for text in ratings)
+    dots = separator == "," or any("." in text for text in ratings[1:])
+    decimal = settings.get("decimal", "," if commas and not dots else ".")
     if decimal != ".":
         remarks.append("decimal commas" if decimal == "," else f"decimals after {decimal}")
     bare = quoted(separator, quote).sub(r"\1_", text) if quote else text
@@ -207,111 +162,63 @@ def sniff(
     )
 
 
+def split(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:
+    """Return the fields of some lines."""
+    if separator == BLANKS:
+        return [line.split() for line in lines]
+    mark = separator if len(separator) == 1 else "\x1f"
+    quoting: Any = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    return list(csv.reader((line.replace(separator, mark) + "\n" for line in lines),
+                           delimiter=mark, quotechar=quote or None, quoting=quoting,
+                           skipinitialspace=True))
+
+
+def find_separator(
+    path: Path, lines: Sequence[str], given: str | None, quote: str, roles: int
+) -> tuple[str, list[list[str]]]:
+    """Return the separator that gives most of the lines as many fields as the first has, at least
+    `roles`, and these fields; blanks, if no other does so with half of them."""
+    best, most = ("", [[""]]), 0
+    for separator in [given] if given else SEPARATORS:
+        rows = split(lines, separator, quote)
+        alike = [len(row) for row in rows].count(len(rows[0])) if len(rows[0]) >= roles else 0
+        if alike > most and not (separator == BLANKS and 2 * most > len(rows)):
+            best, most = (separator, rows), alike
+    if not most:
+        raise UserError(
+            f"{path}, line 1: {lines[0][:80]!r}: expected {LEAST[roles]}, separated "
+            "by commas, tabs, ::, ;, | or blanks"
+        )
+    return best
+
+
 def find_columns(
     path: Path, names: tuple[str, ...], columns: str | None, settings: Mapping[str, Any],
     roles: int,
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the header, if the first line with the fields `names` is one, and the positions of
-    the columns."""
-    named = [name.strip() for name in columns.split(",")] if columns else []
-    named = named if roles > 2 else named[:roles]
+    """Return the header, if the fields `names` are one, and the positions of the columns: that the
+    user names in `columns` or numbers from 1, or of usual names in the header, or the first."""
+    most = 2 if roles == 2 else 4
+    named = [name.strip() for name in columns.split(",")][:most] if columns else []
     if named and len(named) < roles:
-        raise UserError(f"--columns {columns}: must name {joined_names(ROLES[:roles])}")
-    if "header" in settings:
-        has_header = settings["header"] is not None
-    else:
-        by_name = bool(named) and not all(name.isdecimal() for name in named)
-        has_header = by_name or not any(NUMBER.fullmatch(name) for name in names)
-    header = names if has_header else ()
+        raise UserError(f"--columns {columns}: must name {LEAST[roles]}")
+    by_number = all(name.isdecimal() for name in named)
+    numbers = by_number and any(map(NUMBER.fullmatch, names))
+    header = names if settings.get("header", None if numbers else 0) is not None else ()
+    if named and all(name in header for name in named):
+        return header, tuple(header.index(name) for name in named)
+    if named and by_number and all(1 <= int(name) <= len(names) for name in named):
+        return header, tuple(int(name) - 1 for name in named)
     if named:
-        positions = named_positions(path, named, header, len(names))
-    elif header:
-        positions = known_positions(path, header, roles)
-    else:
-        positions = tuple(range(min(4, len(names))))
-    return header, positions if roles > 2 else positions[:roles]
-
-
-def sample(text: str, separator: str, quote: str) -> list[list[str]]:
-    """Return the fields of the first lines, of the first one at least."""
-    lines = text.split("\n")
-    if separator == BLANKS or len(separator) > 1:
-        parts = None if separator == BLANKS else separator
-        return [line.split(parts) for line in lines]
-    rows: list[list[str]] = []
-    try:
-        quoting: Any = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
-        rows.extend(csv.reader((f"{line}\n" for line in lines), delimiter=separator,
-                               quotechar=quote or None, quoting=quoting, skipinitialspace=True))
-    except csv.Error:
-        pass
-    return [row for row in rows if row] or [lines[0].split(separator)]
-
-
-def find_separator(path: Path, text: str, quote: str, roles: int) -> str:
-    """Return the separator that gives most lines of `text` as many fields as the first has, at
-    least `roles`; blanks, if no other does."""
-    first = PREFERRED.get(path.with_suffix("").suffix.lower() or path.suffix.lower())
-    first = PREFERRED.get(path.suffix.lower(), first)
-    alike: dict[str, int] = {}  # separator -> lines that have as many fields as the first
-    for separator in sorted(SEPARATORS, key=lambda separator: separator != first):
-        bare = quoted(separator, quote).sub(r"\1_", text) if quote else text
-        if separator == BLANKS:
-            widths = [len(line.split()) for line in bare.split("\n")]
-        else:
-            widths = [line.count(separator) + 1 for line in bare.split("\n")]
-        if widths[0] >= roles and not (alike and separator == BLANKS):
-            alike[separator] = widths.count(widths[0])
-    if not alike:
-        line = text.partition("\n")[0]
-        raise UserError(
-            f"{path}, line 1: {line[:80]!r}: expected {joined_names(ROLES[:roles])}, separated by "
-            "commas, tabs, ::, ;, | or blanks"
-        )
-    return max(alike, key=lambda separator: alike[separator])
-
-
-def joined_names(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def find_decimal(
-    rows: Sequence[Sequence[str]], positions: Sequence[int], separator: str
-) -> str:
-    """Return the character before the decimals of the ratings."""
-    if separator == "," or len(positions) < 3:
-        return "."
-    ratings = [row[positions[2]] for row in rows if len(row) > positions[2]]
-    commas = any(re.fullmatch(r"\s*-?\d*,\d+\s*", text) for text in ratings)
-    return "," if commas and not any("." in text for text in ratings[1:]) else "."
-
-
-def named_positions(
-    path: Path, named: Sequence[str], header: Sequence[str], width: int
-) -> tuple[int, ...]:
-    """Return the positions of the columns that the user names. Raise UserError if there are no such
-    columns."""
-    if all(name in header for name in named):
-        return tuple(list(header).index(name) for name in named)
-    if all(name.isdecimal() and 1 <= int(name) <= width for name in named):
-        return tuple(int(name) - 1 for name in named)
-    there = ", ".join(header) if header else f"numbers 1 to {width}"
-    raise UserError(f"--columns {','.join(named)}: {path} has no such columns; it has "
-                    f"{there[:200]}" + ("" if header else " (no header)"))
-
-
-def known_positions(path: Path, header: Sequence[str], roles: int = 3) -> tuple[int, ...]:
-    """Return the positions of the columns whose names in the header are usual ones. Raise UserError
-    if one of the first `roles` is missing, or there twice."""
+        there = ", ".join(header)[:200] if header else f"numbers 1 to {len(names)} (no header)"
+        raise UserError(f"--columns {','.join(named)}: {path} has no such columns; it has {there}")
+    if not header:
+        return header, tuple(range(min(most, len(names))))
     plain = ["".join(filter(str.isalnum, name.lower())) for name in header]
-    positions = {
-        role: [i for i, name in enumerate(plain) if name in names]
-        for role, names in HEADER_NAMES.items()
-    }
-    if any(len(positions[role]) != 1 for role in ROLES[:roles]):
+    found = [[i for i, name in enumerate(plain) if name in HEADER_NAMES[role]] for role in ROLES]
+    if any(len(positions) != 1 for positions in found[:roles]):
         raise UserError(
             f"{path}: its header ({', '.join(header)[:200]}) does not say which columns are "
-            f"{joined_names(ROLES[:roles])}: name them, as in --columns userId,movieId,rating"
+            f"{LEAST[roles]}: name them, as in --columns userId,movieId,rating"
         )
-    wanted = ROLES if len(positions["timestamp"]) == 1 else ROLES[:3]
-    return tuple(positions[role][0] for role in wanted[: roles if roles < 3 else 4])
+    return header, tuple(positions[0] for positions in found[:most] if len(positions) == 1)

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.blocks import WHOLE_FLOAT, WHOLE_ID
+from data.blocks import WHOLE_FLOAT
+from data.delimited import WHOLE_ID
 from data.ratings import RatingMatrix, RatingUnit
 from evaluation.baseline import Baseline
 from evaluation.ranking import best_items, ratings_of
@@ -200,7 +201,8 @@ def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
     texts = [str(one) for one in distinct]
     plain = [match[1] if (match := WHOLE_FLOAT.fullmatch(text)) else text for text in texts]
     if known.dtype.kind in "iu":
-        whole = np.array([bool(WHOLE_ID.fullmatch(text)) for text in plain], bool)
+        whole = np.array([WHOLE_ID.fullmatch(text) is not None and abs(int(text)) < 2**63
+                          for text in plain], bool)
         found = np.full(len(plain), -1)
         numbers = [int(text) for text, is_whole in zip(plain, whole, strict=True) if is_whole]
         found[whole] = known.get_indexer(np.array(numbers, np.int64))

@@ -706,3 +706,11 @@ def test_on_movielens_1m_the_grid_is_the_one_that_it_was_made_for():
 def test_a_record_without_a_younger_setting_means_what_its_version_did():
     config = Config.from_dict({})
     assert (config.cold_rating, config.map_scale, config.lambda_factor) == ("paper", False, 1.0)
+
+
+@pytest.mark.parametrize(
+    "name, value", [("relevant_rating", 10**400), ("rating_scale", [1, 10**400])]
+)
+def test_a_recorded_number_that_no_float_can_be_is_refused(name, value):
+    with pytest.raises(UserError, match=f"--{name} .*number"):
+        Config.from_dict({name: value})

@@ -222,7 +222,7 @@ def test_new_ratings_are_taken_in(made, ask, tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("", "is empty"),
+        ("", "holds no ratings"),
         ("user,item,rating\n", "holds no ratings"),
         ("user,rating\n1,2\n", "line 1: 'user,rating': expected user, item and rating"),
         ("user,note,rating\n1,2,3\n", "does not say which columns are user, item and rating"),

@@ -175,7 +175,8 @@ def with_a_third_file(write, text):
 def test_a_rating_before_the_first_movie_is_refused(write):
     path = with_a_third_file(write, "1,1,2005-01-01\n9:\n")
     message = refusal("netflix", data_dir=str(path.parent))
-    assert message.startswith(f"{path}, line 1: '1,1,2005-01-01': expected MovieID:")
+    assert message.startswith(f"{path}, line 1: '1,1,2005-01-01': the id '' is empty")
+    assert "expected MovieID:, then lines CustomerID" in message
 
 
 def test_a_pair_that_two_of_netflix_files_hold_is_refused(write):
@@ -274,7 +275,7 @@ def test_ratings_that_are_all_alike_need_a_scale(write):
 @pytest.mark.parametrize(
     "content, columns, message",
     [
-        (b"", None, "is empty: name a file of ratings"),
+        (b"", None, "holds no ratings: name a file that does"),
         (b"user,item,rating\n", None, "holds no ratings"),
         (b"just text\n", None, "line 1: 'just text': expected user, item and rating, separated"),
         (b"1,2\n", None, "line 1: '1,2': expected user, item and rating"),
@@ -382,12 +383,12 @@ def test_a_parquet_file_is_read(write_parquet):
 @pytest.mark.parametrize(
     "columns, message",
     [
-        ({"user": [1, None], "item": [1, 2], "rating": [1, 2]}, "row 2: user is missing"),
+        ({"user": [1, None], "item": [1, 2], "rating": [1, 2]}, "row 2: ',2,2': the id '' is"),
+        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("inf")]}, "the rating 'inf' is no"),
         ({"user": [1, 2], "item": [1, 2], "rating": [1, float("nan")]}, "row 2: the rating is"),
-        ({"user": [1, 2], "item": [1, 2], "rating": [1, float("inf")]}, "row 2: the rating inf"),
-        ({"user": [1.5, 2], "item": [1, 2], "rating": [1, 2]}, "user holds double, no whole"),
-        ({"user": [1, 2], "item": [1, 2], "rating": ["1", "2"]}, "rating holds string, no numbers"),
-        ({"user": [1, 2], "item": [" a", "b"], "rating": [1, 2]}, "item: the id ' a' is empty, or"),
+        ({"user": [[1], [2]], "item": [1, 2], "rating": [1, 2]}, "Unsupported Type:list"),
+        ({"user": [1, 2], "item": [1, 2], "rating": ["1", "x"]}, "row 2: '2,2,\"x\"': the rating"),
+        ({"user": [1, 2], "item": [" a", "b"], "rating": [1, 2]}, "the id ' a' is empty, or"),
         ({"who": [1, 2], "item": [1, 2], "rating": [1, 2]}, "does not say which columns"),
         ({"user": [1, 2], "item": [1, 2], "rating": [1, None]}, "row 2: the rating is missing"),
         ({"user": [1, 1], "item": [2, 2], "rating": [1, 2]}, "row 2: user 1 rates item 2 again"),
@@ -407,7 +408,7 @@ def test_a_damaged_parquet_file_is_refused(write_parquet, tmp_path):
 
 def test_parquet_without_pyarrow_is_refused_with_its_name(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "reading Parquet needs pyarrow: pip install pyarrow" in refusal(
+    assert "Parquet needs pyarrow: pip install pyarrow" in refusal(
         write("ratings.parquet", b"PAR1")
     )
 
@@ -609,9 +610,9 @@ def test_the_latest_ratings_are_the_test_side_and_ties_are_broken_by_the_order(
     [
         (TIMED.format(*[7] * 5), "all timestamps are alike, so --split time cannot part them"),
         (TIMED.replace(",{}", ""), "--split time needs a column of timestamps"),
-        (TIMED.format(1, 2, 3, "x", 5), "line 4: '4,1,2,x': the timestamp 'x' is neither"),
-        (TIMED.format(1, 2, 3, "2005-01-01", 5), "'4,1,2,2005-01-01': a date among numbers"),
-        (TIMED.format(1, 2, 3, "", 5), "line 4: '4,1,2,': the timestamp '' is neither"),
+        (TIMED.format(1, 2, 3, "x", 5), "line 4: '4,1,2,x': the timestamp 'x' is no number, as"),
+        (TIMED.format(1, 2, 3, "2005-01-01", 5), "'2005-01-01' is no number, as those before are"),
+        (TIMED.format(1, 2, 3, "", 5), "line 4: '4,1,2,': the timestamp '' is no number, as"),
     ],
 )
 def test_timestamps_that_cannot_part_the_ratings_are_refused(write, blocks_of, content, message):

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.blocks import Rules
-from data.formats import open_file
+from data.blocks import Ids, Rules
+from data.formats import open_file, read
 from data.frame import FrameFile
 from data_preprocessor import read_ratings
 from system.errors import UserError
@@ -90,6 +90,7 @@ def test_the_first_malformed_row_is_named_also_after_ids_of_several_lines(row, m
 
 def test_a_frame_of_pairs_needs_no_ratings():
     frame = pd.DataFrame({"movieId": [1, 2], "userId": ["a", "b"]})
-    (block,) = FrameFile(frame, roles=2).blocks(Rules())
-    users, items = ([ids[code] for code in codes] for codes, ids in (block.users, block.items))
-    assert (users, items) == (["a", "b"], [1, 2])
+    users, items = Ids(), Ids()
+    columns = read(FrameFile(frame, roles=2), users, items)
+    assert [list(users.codes)[code] for code in columns.users] == ["a", "b"]
+    assert [list(items.codes)[code] for code in columns.items] == [1, 2]

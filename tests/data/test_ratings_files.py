@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import json
 import lzma
 import shlex
 import subprocess
@@ -14,11 +15,12 @@ import pandas as pd
 import pytest
 
 from config import Config
-from data.blocks import Ids, read
-from data.formats import open_file
+from data import blocks
+from data.blocks import Ids
+from data.formats import open_file, read
 from data_preprocessor import load_ratings
 from system.errors import UserError
-from tests.conftest import triples_of
+from tests.conftest import REPOSITORY, triples_of
 
 FILES = Path(__file__).resolve().parents[1] / "ratings_files"
 
@@ -198,6 +200,8 @@ def test_utf_8_with_a_damaged_character_is_not_taken_for_latin_1(tmp_path):
         ("# a comment\n\nuser,item,rating\n1,C#,3\n# more\n2,C#,4\n", {},
          [(1, "C#", 3), (2, "C#", 4)]),
         ("% bip\n1 2 3\n2\t2   4\n", {}, [(1, 2, 3), (2, 2, 4)]),
+        ("1 2\t3\n2\t2\t4\n5\t2\t5\n", {}, [(1, 2, 3), (2, 2, 4), (5, 2, 5)]),
+        ("1\t2\t3\n2 2 4\n5 2\t5\n", {}, [(1, 2, 3), (2, 2, 4), (5, 2, 5)]),
         ("007,1,3\n7,1,4\n", {}, [("007", 1, 3), ("7", 1, 4)]),
         ("1,1,3\n01,1,4\n", {}, [("1", 1, 3), ("01", 1, 4)]),
         ("NA,null,3\nnan,null,4\n", {}, [("NA", "null", 3), ("nan", "null", 4)]),
@@ -274,9 +278,12 @@ def test_timestamps_of_common_kinds_order_the_ratings(tmp_path, times, latest):
         (("978300760", "978300760000", "978300761", "1"), "line 2: '2,1,4,978300760000': the times"
          "tamp 978300760000 is in milliseconds, unlike those before"),
         (("2015-03-04", "2015-03-05", "03/04/2015", "1"), "line 3: '3,1,5,03/04/2015': the "
-         "timestamp '03/04/2015' is a date of another format than those before"),
-        (("2015-03-04", "5", "2015-03-04", "1"), "line 2: '2,1,4,5': a date among numbers"),
-        (("5", "", "7", "1"), "line 2: '2,1,4,': the timestamp '' is neither a number nor a date"),
+         "timestamp '03/04/2015' is no date like those before"),
+        (("2015-03-04", "5", "2015-03-04", "1"), "line 2: '2,1,4,5': the timestamp '5' is no date, "
+         "as those before are"),
+        (("5", "", "7", "1"), "line 2: '2,1,4,': the timestamp '' is no number, as"),
+        (("soon", "", "7", "1"), "line 1: '1,1,3,soon': the timestamp 'soon' is neither a number "
+         "nor a date; 2 lines cannot be read"),
     ],
 )
 def test_mixed_kinds_of_timestamps_are_refused_with_the_line(tmp_path, times, message):
@@ -306,3 +313,142 @@ def test_pairs_without_ratings_are_found_by_the_same_names(tmp_path):
     users, items = Ids(), Ids()
     read(open_file(path, "who,what,stars", roles=2), users, items)
     assert (list(users.codes), list(items.codes)) == ([2, 4], [1, 3])
+
+
+# What is refused is refused with its number
+
+
+def lines_of(count):
+    return [f"{user},{item},{1 + (user + item) % 5},{978300760 + user}\n"
+            for user in range(count // 20) for item in range(20)]
+
+
+@pytest.mark.parametrize("block", [50, 1 << 21])
+@pytest.mark.parametrize(
+    "wrong, settings, reason",
+    [
+        ("{},{},9,978300760", {"rating_scale": (1.0, 5.0)}, "the rating 9 lies outside the scale"),
+        ("{},{},good,978300760", {}, "the rating 'good' is no number"),
+        ("{},{},3", {}, "expected 4 fields"),
+        ("{},{},3,978300760,7", {}, "expected 4 fields"),
+        ("{},,3,978300760", {}, "the id '' is empty"),
+        ("{},{},3,2005-01-01", {"split": "time"}, "the timestamp '2005-01-01' is no number"),
+        ("{},{},3,978300760000", {"split": "time"}, "is in milliseconds"),
+    ],
+)
+def test_malformed_lines_are_counted(tmp_path, monkeypatch, block, wrong, settings, reason):
+    monkeypatch.setattr(blocks, "READ_BYTES", block)
+    lines = lines_of(400)
+    for number in (7, 8, 9, 50, 51, 120, 399):
+        lines[number] = wrong.format(number // 20, number % 20) + "\n"
+    path = write(tmp_path, "".join(lines))
+    message = refusal(path, **settings)
+    assert message.startswith(f"{path}, line 8: {lines[7].rstrip()!r}: ") and reason in message
+    assert message.endswith("; 7 lines cannot be read: correct or remove the line")
+
+
+def test_lines_of_several_faults_are_counted_together_and_one_has_no_number(tmp_path):
+    lines = lines_of(400)
+    lines[5] = "x,y\n"
+    assert "cannot be read" not in refusal(write(tmp_path, "".join(lines)))
+    lines[300] = "0,0,good,1\n"
+    message = refusal(write(tmp_path, "".join(lines)))
+    assert "line 6: 'x,y': expected 4 fields" in message and "; 2 lines cannot be read" in message
+
+
+def test_the_count_of_malformed_lines_is_bounded(tmp_path):
+    lines = [line.replace(",9783", ",x,9783") for line in lines_of(20_000)]
+    message = refusal(write(tmp_path, "1,1,1,1\n" + "".join(lines)))
+    assert "line 2: " in message and "; more than 1,9" in message
+
+
+def test_a_damaged_archive_does_not_hide_the_line_before_the_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "READ_BYTES", 1000)
+    packed = gzip.compress("".join([*lines_of(400)[:5], "x\n", *lines_of(20_000)[5:]]).encode())
+    assert "line 6: 'x': expected 4 fields" in refusal(write(tmp_path, packed[:-2000], "a.csv.gz"))
+
+
+# Comments at the end of a line, and in the middle of the file
+
+
+@pytest.mark.parametrize(
+    "content, settings, triples",
+    [
+        ("# by hand\n1,1,3 # really\n2,1,4\n# the rest\n\n3,1,5  # \"good\"\n  # end\n", {},
+         [(1, 1, 3), (2, 1, 4), (3, 1, 5)]),
+        ("# x\nuser,item,rating # of us\n1,1,3\n2,1,4 #2\n", {}, [(1, 1, 3), (2, 1, 4)]),
+        ("1,1,3# really\n2,1,4\n# the rest\n3,1,5\n", {"read_csv": ("comment=#",)},
+         [(1, 1, 3), (2, 1, 4), (3, 1, 5)]),
+        ("user,item,rating\n1,1,3 % x\n%\n2,1,4%5\n", {"read_csv": ("comment=%",)},
+         [(1, 1, 3), (2, 1, 4)]),
+        ('# x\n1,"a # b",3\n2,"c #",4 # "d\n3,"e",5\n', {},
+         [(1, "a # b", 3), (2, "c #", 4), (3, "e", 5)]),
+        ("# x\n1\t1\t3 # a\n2\t1\t4\n", {}, [(1, 1, 3), (2, 1, 4)]),
+        ("# x\n1 1 3 # a\n2 1 4\n", {}, [(1, 1, 3), (2, 1, 4)]),
+        ("# x\r\n1,1,3 # a\r\n2,1,4\r\n", {}, [(1, 1, 3), (2, 1, 4)]),
+        ('# 5"\n1\t1\t3\t5" # a\n# y\n2\t1\t4\tx # "b\n', {}, [(1, 1, 3), (2, 1, 4)]),
+    ],
+)
+def test_comments_are_no_part_of_a_line(tmp_path, content, settings, triples):
+    ratings, told = load(write(tmp_path, content), **settings)
+    assert triples_of(ratings) == triples and "comments after" in told[0]
+
+
+@pytest.mark.parametrize(
+    "content, settings, message",
+    [
+        ("# x\n1,1,3\n2,1,4# five?\n", {}, "line 3: '2,1,4# five?': the rating '4# five?' is no"),
+        ("1,1,3\n2,1,4 # five?\n", {}, "line 2: '2,1,4 # five?': the rating '4 # five?' is no"),
+        ("1,1,3\n# x\n2,1,4\n", {}, "line 2: '# x': expected 3 fields"),
+        ('# say "x\n1,1,3\n2,1,bad\n3,1,4\n', {}, "line 3: '2,1,bad': the rating 'bad' is no"),
+        ("# x\n1,1,3\n2,The #1,4\n", {}, "line 3: '2,The #1,4': expected 3 fields"),
+        ("1,1,3\n2,C#,4\n", {"read_csv": ("comment=#",)}, "line 2: '2,C#,4': expected 3 fields"),
+    ],
+)
+def test_what_may_be_a_comment_is_never_taken_for_a_part_of_a_rating(
+    tmp_path, content, settings, message
+):
+    assert message in refusal(write(tmp_path, content), **settings)
+
+
+def test_a_pair_that_stands_twice_is_located_past_comments_and_empty_lines(tmp_path):
+    path = write(tmp_path, '# x\n1,1,3 # a\n\n# y\n2,"1\n2",4\n\n1,1,5\n')
+    assert f"{path}, line 8: user 1 rates item 1 again (first on line 2)" in refusal(path)
+
+
+# The whole program, with all defaults
+
+
+def summary(folder, name, *flags):
+    """What a run on the ratings file `name` ends with."""
+    command = [sys.executable, REPOSITORY / "main.py", "--dataset", name, "--comet", "off",
+               "--run_name", "run", *flags]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads((folder / "results" / "run" / "summary.json").read_text())
+
+
+@pytest.mark.slow
+def test_s01_cold_pairs_on_a_scale_of_0_and_1_are_predicted_by_their_items_means(tmp_path):
+    run = summary(tmp_path, FILES / "s01.csv", "--test_file", FILES / "t01.csv")
+    train, test = (pd.read_csv(FILES / name, names=["user", "item", "rating"], header=0)
+                   for name in ("s01.csv", "t01.csv"))
+    assert not set(test["user"]) & set(train["user"]) and set(test["item"]) <= set(train["item"])
+    errors = test["item"].map(train.groupby("item")["rating"].mean()) - test["rating"]
+    rmse, mae = np.sqrt((errors**2).mean()), errors.abs().mean()
+    assert run["final_test_rmse"] == pytest.approx(rmse, rel=0.03)
+    assert run["final_test_mae"] == pytest.approx(mae, rel=0.08) and run["final_test_mae"] < 0.41
+    assert run["final_test_rmse"] ** 2 <= run["final_test_mae"]  # as it is if no error exceeds 1
+
+
+@pytest.mark.slow
+def test_s100_ratings_from_0_to_100_are_trained_on_as_well_as_those_from_1_to_5(tmp_path):
+    table = pd.read_csv(FILES / "s100.csv")
+    stars = table.assign(rating=1 + table["rating"] / 25)
+    (tmp_path / "stars").mkdir()
+    stars.to_csv(tmp_path / "stars" / "s5.csv", index=False)
+    run = summary(tmp_path, FILES / "s100.csv")
+    same = summary(tmp_path / "stars", "s5.csv")
+    assert run["final_test_rmse"] <= 25 * same["final_test_rmse"] * 1.001
+    assert run["final_test_rmse"] < run["global_mean_test_rmse"] == pytest.approx(
+        25 * same["global_mean_test_rmse"])

@@ -6,7 +6,8 @@
 Valid files of every format are damaged at random, from one seed. A parser of its own, slow and
 plain, says what each holds: the program must read just that, or else refuse the file with a
 UserError of one line, leave nothing behind and take bounded memory. Some of the files go through
-`python main.py`, which must end with code 2.
+`python main.py`, which must end with code 2. Files of the kinds that people have are written by
+`kinds`, which knows what they hold.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from system.environment import peak_memory_mb
 from system.errors import UserError, run_program
 from system.runtime import import_tensorflow
 from tests.faults.fault import Fault
+from tests.faults.kinds import KINDS, Made, agrees, damaged
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIED, COMMANDS, ARCHIVES, RECORDS = 10_000, 50, 400, 1_000
@@ -219,21 +221,25 @@ def slow(format: str, content: bytes) -> Triples | None:
             if not found:
                 return None
             separator = found[0]
+            spaced = f"{separator} " in re.sub(r'"[^"]*"', "_", "\n".join(texts))
             del texts[0]
         triples = []
         for text in texts:
             if format == "a file" and not text.strip():
                 continue
+            if format != "a file" and '"' in text:
+                return None
             fields = fields_of(text, separator)
             if not fields or len(fields) != 4 or not is_rating(rating, fields[2]):
                 return None
-            if format == "a file":
+            if format == "a file" and spaced:  # blanks follow the separators
                 fields = [field.lstrip(" ") for field in fields]
             if format == "a file":
                 good = all(0 < len(x) <= 200 and x == x.strip() for x in fields[:2])
             else:
-                good = all(re.fullmatch(r"0|[1-9][0-9]{0,17}", x) for x in fields[:2])
-                good = good and re.fullmatch(r"[0-9.-]*", fields[3])
+                good = all(re.fullmatch(r"0|[1-9][0-9]{0,18}", x) for x in fields[:2])
+                good = good and all(int(x) < 2**63 for x in fields[:2])
+                good = good and re.fullmatch(r"(?!-|0[0-9])[0-9.-]*", fields[3])
             if not good or (scale and not scale[0] <= float(fields[2]) <= scale[1]):
                 return None
             triples.append((fields[0], fields[1], float(np.float32(float(fields[2])))))
@@ -255,9 +261,9 @@ def is_rating(pattern: str, text: str) -> bool:
 
 def is_header(format: str, text: str, separator: str) -> bool:
     """Whether `text` is the published header, or one that names user, item and rating."""
-    names = [name.strip() for name in fields_of(text, separator) or []]
     if format != "a file":
-        return names == FORMATS[format][1].split(",")
+        return text == FORMATS[format][1]
+    names = [name.strip() for name in fields_of(text, separator) or []]
     plain = ["".join(filter(str.isalnum, name.lower())) for name in names]
     return len(plain) == 4 and plain[:3] == ["user", "item", "rating"] and plain[3] not in plain[:3]
 
@@ -265,11 +271,11 @@ def is_header(format: str, text: str, separator: str) -> bool:
 def slow_netflix(texts: list[str]) -> Triples | None:
     movie, triples = None, []
     for text in texts:
-        if re.fullmatch(r"0*[0-9]{1,18}:", text):
+        if re.fullmatch(r"(0|[1-9][0-9]{0,18}):", text) and int(text[:-1]) < 2**63:
             movie = str(int(text[:-1]))
             continue
-        match = re.fullmatch(r"(0*[0-9]{1,18}),([1-5]),([0-9]{4})-([0-9]{2})-([0-9]{2})", text)
-        if not match or movie is None:
+        match = re.fullmatch(r"(0|[1-9][0-9]{0,18}),([1-5]),([0-9]{4})-([0-9]{2})-([0-9]{2})", text)
+        if not match or movie is None or int(match[1]) >= 2**63:
             return None
         with contextlib.suppress(ValueError):
             np.datetime64(f"{match[3]}-{match[4]}-{match[5]}")
@@ -348,6 +354,42 @@ def files(tried: int, folder: Path) -> Iterator[Fault]:
             count.add(*attempt(path, config, slow(format, content)))
             path.unlink()
         yield count.row
+
+
+def kinds(tried: int, folder: Path) -> Iterator[Fault]:
+    """Files of the kinds that people have: every other one is damaged."""
+    for number, (name, make) in enumerate(KINDS.items()):
+        count, rng = Count(f"file as people have it: {name}"), random.Random(number)
+        for turn in range(-(-tried // len(KINDS))):
+            made = make(rng)
+            content, cut = damaged(made.content, rng) if turn % 2 else (made.content, False)
+            path, test = folder / "mine.csv", folder / "test.csv"
+            path.write_bytes(content)
+            test.write_bytes(made.test)
+            settings = made.settings | ({"test_file": str(test)} if made.test else {})
+            count.add(*verdict(path, Config(dataset=str(path), **settings), made, turn % 2, cut))
+        yield count.row
+
+
+def verdict(
+    path: Path, config: Config, made: Made, is_damaged: int, cut: bool
+) -> tuple[bool, bool, str]:
+    """Whether a file of a kind was read right or, damaged, refused; as `attempt` returns it."""
+    try:
+        ratings = load_ratings(config, lambda _: None)
+    except UserError as error:
+        return bool(is_damaged) and clear(str(error), path.parent), False, str(error)
+    except Exception as error:
+        return False, False, f"{type(error).__name__}: {error} ({path.read_bytes()!r})"
+    found = triples_of(ratings)
+    written = [(user, item, float(np.float32(rating))) for user, item, rating in made.triples]
+    if is_damaged:
+        right = agrees(found, written, cut)
+    else:
+        held_out = ratings.held_out if made.latest else np.zeros(len(found), bool)
+        latest = {found[n][:2] for n in np.flatnonzero(held_out)}
+        right = found == written and latest == (made.latest or set())
+    return right, not right, "" if right else f"read {path.read_bytes()!r}: {found}"
 
 
 def long_lines(folder: Path) -> Iterator[Fault]:
@@ -590,7 +632,8 @@ def told(function: Callable[[], None], path: Path) -> tuple[bool, bool, str]:
 
 def rows(tried: int = TRIED) -> Iterator[Fault]:
     """Every fault of what comes in from files."""
-    for part in (lambda folder: files(tried, folder), long_lines, archives, records, commands):
+    read = (lambda folder: files(tried, folder), lambda folder: kinds(tried // 4, folder))
+    for part in (*read, long_lines, archives, records, commands):
         with tempfile.TemporaryDirectory() as folder:
             yield from part(Path(folder).resolve())
 

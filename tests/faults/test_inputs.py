@@ -2,11 +2,14 @@
 thousand in `python -m tests.faults.inputs`."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
+from config import Config
 from tests.faults import inputs
 from tests.faults.inputs import DAMAGES, FORMATS, slow, valid
+from tests.faults.kinds import KINDS
 
 
 def survived(rows):
@@ -21,6 +24,23 @@ def test_damaged_files_of_ratings_are_read_right_or_refused(tmp_path):
     told = [row.fault for row in rows.values() if row.message]
     assert set(rows) - set(told) <= {f"file of ratings: {name}" for name in (
         "none", "CRLF", "byte-order mark")}
+
+
+def test_files_of_the_kinds_that_people_have_are_read_exactly_or_refused_when_damaged(tmp_path):
+    rows = survived(inputs.kinds(40 * len(KINDS), tmp_path))
+    assert len(rows) == len(KINDS)
+    assert all(row.tried == 40 and row.message for row in rows.values())  # some are refused
+
+
+def test_a_wrong_rating_in_a_file_of_a_kind_is_seen(tmp_path):
+    made = KINDS["decimal commas"](random.Random(1))
+    path, config = tmp_path / "a.csv", Config(dataset=str(tmp_path / "a.csv"))
+    path.write_bytes(made.content)
+    assert inputs.verdict(path, config, made, 0, False)[0]
+    wrong = [(user, item, rating + 1) for user, item, rating in made.triples]
+    for is_damaged in (0, 1):
+        verdict = inputs.verdict(path, config, replace(made, triples=wrong), is_damaged, False)
+        assert verdict[:2] == (False, True)
 
 
 def test_damaged_archives_leave_nothing(tmp_path, monkeypatch):
