@@ -89,6 +89,7 @@ class Workers:
                 )
             self.strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
         elif distribute == "workers":
+            tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:1], "GPU")
             self.strategy = multi_worker_strategy()
 
     @property
