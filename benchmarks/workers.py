@@ -135,10 +135,9 @@ def measure(
                 text=True,
             )))
         metrics = Path(folder) / "run" / "metrics.csv"
-        sent = watch(processes, metrics, network.sent if network else lambda: 0)
+        sent, ends = watch(processes, metrics, network.sent if network else lambda: 0)
         texts = [process.stdout.read() for process in processes if process.stdout]
-        peaks = [os.wait4(process.pid, 0)[1:] for process in processes]
-        if any(code for code, _ in peaks):
+        if any(code for code, _ in ends):
             raise UserError("\n".join(texts))
         with open(metrics, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -146,19 +145,27 @@ def measure(
     steps = -(-rows_a_step["num_items"] // BATCH_SIZE) * (len(rows) - 1)
     return Measured(
         min(float(row["epoch_seconds"]) for row in rows[1:]), float(rows[-1]["test_rmse"]),
-        max(usage.ru_maxrss for _, usage in peaks) / 1e6, sent / steps,
+        max(usage.ru_maxrss for _, usage in ends) / 1e6, sent / steps,
     )
 
 
-def watch(processes: Sequence[Any], metrics: Path, sent: Callable[[], int]) -> int:
-    """Return the bytes sent between the first epoch's end and the last one's."""
+def watch(
+    processes: Sequence[Any], metrics: Path, sent: Callable[[], int]
+) -> tuple[int, list[tuple[int, Any]]]:
+    """Return the bytes sent between the first epoch's end and the last one's; and when all
+    processes have ended, the exit code of each, and what it used."""
     counts: list[tuple[int, int]] = []  # epochs done, bytes sent
-    while all(process.poll() is None for process in processes):
+    ends: dict[int, tuple[int, Any]] = {}
+    while len(ends) < len(processes):
         done = metrics.read_text("utf-8").count("\n") - 1 if metrics.exists() else 0
         if done > 0 and done != (counts[-1][0] if counts else 0):
             counts.append((done, sent()))
+        for process in processes:
+            if process.pid not in ends and (end := os.wait4(process.pid, os.WNOHANG))[0]:
+                ends[process.pid] = end[1:]
         time.sleep(0.01)
-    return counts[-1][1] - counts[0][1] if counts else 0
+    between = counts[-1][1] - counts[0][1] if counts else 0
+    return between, [ends[process.pid] for process in processes]
 
 
 def measure_size(size: str, path: Path, networks: Sequence[str]) -> dict[str, Any]:
