@@ -22,10 +22,12 @@ import tensorflow as tf
 
 from config import Config
 from data.ratings import RatingMatrix, Split
-from model.batch import Batch, SparseRows, pairs, sparse_rows
+from model.batch import Batch, SparseRows, pairs, places, sparse_rows
+from model.division import Division
 from model.engines import make_engine
 from model.factors import Factors
 from model.optimizer import OPTIMIZERS, counter
+from model.tensors import SUFFIX
 from system.files import as_utf8
 from system.random_streams import random_stream
 
@@ -47,22 +49,26 @@ class AutoRec(tf.Module):
     `num_columns` is n; `scale` the lowest and highest rating, which a bounded output activation
     spans; `density` the share of observed entries, by which the engine "auto" is chosen
     (model/engines.py); `config` gives everything else, initialisation seed included. Made in the
-    scope of a tf.distribute strategy, it is trained by all its replicas together.
+    scope of a tf.distribute strategy, it is trained by all its replicas together; with a
+    `division`, n are this worker's columns.
     """
 
     def __init__(
         self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
-        density: float = 0.0,
+        density: float = 0.0, division: Division | None = None,
     ) -> None:
         super().__init__(name="autorec")
         self.config, self.scale = config, scale
-        self.strategy = tf.distribute.get_strategy()  # without a scope, one of a single replica
+        self.division = division or Division(num_columns)
+        workers = self.division.workers  # without them and a scope, a single replica
+        self.strategy = workers.strategy if workers else tf.distribute.get_strategy()
         sizes = config.hidden_neuron
         seeds = random_stream(config.random_seed, "initialisation").integers(
             2**31, size=(len(sizes) + 1, 2)
         )
-        self.V = normal("V", (num_columns, sizes[0]), config.init_stddev, seeds[0])
-        self.Wt = normal("Wt", (num_columns, sizes[-1]), config.init_stddev, seeds[1])
+        total, own = self.division.total, self.division.own
+        self.V = normal("V", (total, sizes[0]), config.init_stddev, seeds[0], own)
+        self.Wt = normal("Wt", (total, sizes[-1]), config.init_stddev, seeds[1], own)
         self.mu = tf.Variable(tf.zeros(sizes[0]), name="mu")
         self.b = tf.Variable(tf.zeros(num_columns), name="b")
         self.inner = [
@@ -87,9 +93,16 @@ class AutoRec(tf.Module):
         """The decoder's weights in the paper's orientation: float32 (l, n)."""
         return tf.transpose(self.Wt)
 
-    def save(self, prefix: str | Path) -> None:
+    def save(self, prefix: str | Path | None) -> None:
         """Write V (n, k), W (l, n), mu (k), b (n) and the inner layers as a TensorFlow
-        checkpoint, the files `prefix`.index and `prefix`.data-*."""
+        checkpoint, the files `prefix`.index and `prefix`.data-*; the first of several workers does,
+        and the others, which have no `prefix`, send it their part."""
+        if self.division.workers or prefix is None:
+            names = ["V", "W", "mu", "b"]
+            names += [f"inner/{i}/{j}" for i in range(len(self.inner)) for j in range(2)]
+            names = [f"{name}{SUFFIX}" for name in names]
+            self.division.write(prefix, dict(zip(names, self.parameters, strict=True)))
+            return
         saved = tf.train.Checkpoint(V=self.V, W=tf.Variable(self.W), mu=self.mu, b=self.b)
         if self.inner:
             saved.inner = self.inner
@@ -110,11 +123,20 @@ class AutoRec(tf.Module):
         if not rate:
             return x
         replica, step = tf.distribute.get_replica_context(), self.steps
-        if replica.num_replicas_in_sync > 1:  # every replica leaves out something else
+        if not self.division.workers and replica.num_replicas_in_sync > 1:
+            # Every replica leaves out something else.
             number = tf.cast(replica.replica_id_in_sync_group, step.dtype)
             step = step * replica.num_replicas_in_sync + number
         seed = tf.stack([tf.constant(self.dropout_seeds[layer]), step])
         return tf.nn.experimental.stateless_dropout(x, rate, seed)
+
+    def inputs(self, batch: Batch) -> tf.Tensor:
+        """Return the batch's ratings (e) after dropout; workers draw once for all, alike."""
+        rate = self.config.input_dropout
+        if not (rate and batch.whole):
+            return self.dropout(batch.ratings, rate, 0)
+        place, size = batch.whole
+        return batch.ratings * tf.gather(self.dropout(tf.ones([size]), rate, 0), place)
 
     def output(self, x: tf.Tensor) -> tf.Tensor:
         """Return f(x); a bounded activation spans the rating scale."""
@@ -138,16 +160,17 @@ class AutoRec(tf.Module):
         """
         config, weighted = self.config, self.config.regularization == "weighted"
         count = batch.count if weighted else tf.fill([self.V.shape[0]], tf.cast(share, tf.float32))
-        inputs = self.dropout(batch.ratings, config.input_dropout, 0)
-        z, omega_V = self.engine.input_product(batch, inputs, self.V, count)
-        product, omega_W = self.engine.output_product(batch, self.hidden(z, True), self.Wt, count)
+        z, omega_V = self.engine.input_product(batch, self.inputs(batch), self.V, count)
+        z = self.division.sum_forward(z, config.batch_size)
+        h = self.division.sum_backward(self.hidden(z, True), config.batch_size)
+        product, omega_W = self.engine.output_product(batch, h, self.Wt, count)
         prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
         penalty = config.encoder_lambda * omega_V + config.decoder_lambda * omega_W
         if self.inner:
             times = tf.cast(tf.size(batch.starts) - 1, tf.float32) if weighted else share
             norms = [tf.reduce_sum(tf.square(weights)) for weights, _ in self.inner]
-            penalty += config.lambda_value * times * tf.add_n(norms)
+            penalty += self.division.once(config.lambda_value * times * tf.add_n(norms))
         return squared_error + penalty / 2, squared_error
 
     def gradients(
@@ -157,6 +180,8 @@ class AutoRec(tf.Module):
         `rows` (int64 [B]) of `ratings`."""
         with tf.GradientTape() as tape:
             batch = self.engine.gather(ratings, rows, self.V.shape[0])
+            if ratings.whole:
+                batch = batch._replace(whole=places(ratings, rows, batch))
             cost, squared_error = self.objective(batch, share)
         gradients = tape.gradient(cost, self.parameters)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], cost, squared_error
@@ -186,7 +211,13 @@ class AutoRec(tf.Module):
             cost, squared_error = self._train_epoch(
                 ratings, tf.constant(order, tf.int64), tf.constant(learning_rate, tf.float32)
             )
-        return float(cost), float(np.sqrt(squared_error / len(ratings.values)))
+            self.share_same()
+        sums = self.division.sum([float(cost), float(squared_error), len(ratings.values)])
+        return float(sums[0]), float(np.sqrt(sums[1] / sums[2]))
+
+    def share_same(self) -> None:
+        """Give all workers the first one's mu and inner layers, of which each has its own."""
+        self.division.same([self.mu, *(x for layer in self.inner for x in layer)])
 
     @tf.function
     def _train_epoch(self, ratings, order, learning_rate):
@@ -210,7 +241,7 @@ class AutoRec(tf.Module):
         error."""
         replica = tf.distribute.get_replica_context()
         number, count = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
-        if count == 1:
+        if count == 1 or self.division.workers:
             gradients, cost, squared_error = self.gradients(ratings, rows)
             sums = tf.stack([cost, squared_error])
         else:
@@ -263,7 +294,7 @@ class AutoRec(tf.Module):
             stop = tf.minimum(start + PREDICTION_ROWS, num_rows)
             first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
             wanted = pairs(rows[first:last] - start, columns[first:last], stop - start)
-            hidden = self.encode(ratings, tf.range(start, stop))
+            hidden = self.division.run(self.encode, ratings, tf.range(start, stop))
             product, _ = self.engine.output_product(wanted, hidden, self.Wt, tf.zeros_like(self.b))
             prediction = self.output(product + tf.gather(self.b, wanted.column))
             blocks = blocks.write(blocks.size(), prediction)
@@ -274,7 +305,7 @@ class AutoRec(tf.Module):
         l]."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
         z, _ = self.engine.input_product(batch, batch.ratings, self.V, tf.zeros_like(self.b))
-        return self.hidden(z)
+        return self.hidden(self.division.sum_forward(z, PREDICTION_ROWS))
 
     @tf.function
     def encode_all(self, ratings: SparseRows) -> tf.Tensor:
@@ -286,19 +317,22 @@ class AutoRec(tf.Module):
         for start in tf.range(0, num_rows, PREDICTION_ROWS):
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             rows = tf.range(start, tf.minimum(start + PREDICTION_ROWS, num_rows))
-            blocks = blocks.write(blocks.size(), self.encode(ratings, rows))
+            blocks = blocks.write(blocks.size(), self.division.run(self.encode, ratings, rows))
         return blocks.concat()
 
     def predict_test(self, split: Split) -> np.ndarray:
         """Return `predict` of the test ratings, in their order, from the training ratings."""
-        return self.predict(sparse_rows(split.train), split.test.rows, split.test.indices)
+        train, test = map(self.division.part, (split.train, split.test))
+        predictions = self.predict(sparse_rows(train), test.rows, test.indices)
+        return self.division.together(predictions, split.test.indices)
 
     def factors(self, train: RatingMatrix) -> list[Factors]:
         """Return the model as it predicts from the ratings `train`, for the CPU."""
-        codes = self.encode_all(sparse_rows(train)).numpy()
+        codes = self.encode_all(sparse_rows(self.division.part(train))).numpy()
         return [
             Factors(
-                self.config.orientation, codes, self.Wt.numpy(), self.b.numpy(),
+                self.config.orientation, codes, self.division.whole(self.Wt),
+                self.division.whole(self.b),
                 self.config.output_activation, self.scale,
             )
         ]
@@ -314,7 +348,9 @@ def output(activation: str, x: tf.Tensor, scale: tuple[float, float]) -> tf.Tens
     return ACTIVATIONS[activation](x)
 
 
-def normal(name: str, shape: tuple[int, int], stddev: float, seed: np.ndarray) -> tf.Variable:
-    """Return truncated normal values with mean 0, from `seed` (integers [2])."""
+def normal(
+    name: str, shape: tuple[int, int], stddev: float, seed: np.ndarray, own: slice = slice(None),
+) -> tf.Variable:
+    """Return the rows `own` of truncated normal values with mean 0, from `seed` (integers [2])."""
     values = tf.random.stateless_truncated_normal(shape, seed, stddev=stddev)
-    return tf.Variable(values, name=name)
+    return tf.Variable(values[own], name=name)

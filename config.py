@@ -58,7 +58,7 @@ def fixed(value: Any) -> Any:
 
 
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
-NOT_DISTRIBUTED = ("tune", "members", "pretrain_epoch")
+NOT_DISTRIBUTED = ("tune", "members")
 NO_FOLDS: dict[str, Any] = {"num_folds": None, "fold": None, "folds": []}  # as JSON has them
 # What a version did that did not have these settings, where that is not the default.
 BEFORE: dict[str, Any] = {"cold_rating": "paper", "map_scale": False, "lambda_factor": 1.0}
@@ -415,16 +415,19 @@ class Config:
     def check_distributed(self) -> None:
         """Raise UserError for what several devices or machines do not do together."""
         alone = [f"--{name}" for name in NOT_DISTRIBUTED if getattr(self, name)]
-        if self.engine == "sparse":
+        if self.distribute == "mirrored" and self.engine == "sparse":
             alone.append("--engine sparse")
+        if self.distribute == "mirrored" and self.pretrain_epoch:
+            alone.append("--pretrain_epoch")
         if self.optimizer_method in ("RProp", "LBFGS"):
             alone.append(f"--optimizer_method {self.optimizer_method}")
-        if self.is_repeated:
+        if self.distribute == "mirrored" and self.is_repeated:
             alone += self.ways_to_split()
+        dense = " and the dense engine" if self.distribute == "mirrored" else ""
         if alone:
             raise UserError(
-                f"{alone[0]} does not go with --distribute, which trains one model by mini-batches "
-                "and the dense engine: leave one of them out"
+                f"{alone[0]} does not go with --distribute {self.distribute}, which trains one "
+                f"model by mini-batches{dense}: leave one of them out"
             )
 
     @property

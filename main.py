@@ -28,9 +28,10 @@ from records.comet import require_key
 from records.progress import headline
 from records.repeated_runs import RepeatedRuns
 from records.run_folder import RunFolder, default_name, read_record
-from system.distribution import Workers, read_cluster
+from system.distribution import read_cluster
 from system.errors import reported_errors
-from system.interruption import Interrupted, Interruption
+from system.handshake import Handshake
+from system.interruption import Interrupted, Interruption, warn
 from system.runtime import share_freed_memory, start_tensorflow
 from system.terminal import open_streams, print_line
 
@@ -49,31 +50,34 @@ def run(config: Config) -> int:
     for unusable input. Of several published folds, these are the ratings of the first."""
     started = time.perf_counter()
     share_freed_memory()
-    if config.comet == "online":
-        require_key()
-    if config.resume:
-        record = read_record(Path(config.resume))
-        ratings = load_again(config, record, print_line)
-        config = replace(config, test_file=record.get("test_file"))
-    else:
-        ratings = load_ratings(config, print_line)
-    config = resolve(config, ratings)
-    with Interruption() as interruption:
-        if config.is_repeated:
-            run_splits(config, ratings, interruption)
+    with Handshake(read_cluster(config.distribute), print_line) as handshake:
+        if config.comet == "online":
+            require_key()
+        if config.resume:
+            record = read_record(Path(config.resume))
+            ratings = load_again(config, record, print_line)
+            config = replace(config, test_file=record.get("test_file"))
         else:
-            run_split(config, ratings, interruption, started)
+            ratings = load_ratings(config, print_line)
+        config = resolve(config, ratings)
+        handshake.wait("loaded")
+        with Interruption() as interruption:
+            if config.is_repeated:
+                run_splits(config, ratings, handshake, interruption)
+            else:
+                run_split(config, ratings, handshake, interruption, started)
     return 128 + interruption.number if interruption.requested else 0
 
 
 def run_split(
-    config: Config, ratings: Ratings, interruption: Interruption, started: float
+    config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption,
+    started: float,
 ) -> dict[str, Any]:
     """Train on one split of the ratings, evaluate and record; return the summary, which the first
     of several workers has. `started` is when the user's waiting began (time.perf_counter). Raise
     UserError if the settings do not fit data or machine, before anything is written."""
     split = split_of(config, ratings)
-    cluster = read_cluster(config.distribute)
+    cluster = handshake.cluster
     folder = None if cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
     start_tensorflow()
@@ -84,7 +88,8 @@ def run_split(
     from training import TrainState, build, pretrain, train_epochs
 
     config = replace(config, engine=choose_engine(config, split.train.density))
-    workers = Workers(config.distribute, cluster, print_line)
+    workers = handshake.workers(config.distribute)
+    part = split.part(cluster.index, cluster.size)
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         measure = None
         if config.members:
@@ -92,13 +97,13 @@ def run_split(
         else:
             config = tune(config, ratings, records)
             with workers.scope():
-                model = build(config, split.train, ratings.unit.inner)
-            state = records.restore(TrainState(model, split))
+                model = build(config, part.train, ratings.unit.inner, workers)
+            state = records.restore(TrainState(model, part))
             if state.is_new:
-                pretrain(model, split.train, records.stop_if_asked)
+                pretrain(model, part.train, records.stop_if_asked)
             if config.score_reconstruction:
-                measure = reconstruction(model, split)
-            with closing(train_epochs(state, split, measure)) as epochs, suppress(Interrupted):
+                measure = reconstruction(model, part)
+            with closing(train_epochs(state, part, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:
                     records.log_epoch(metrics, state)
         titles = read_titles(ratings.name, config.ratings_folder())
@@ -110,7 +115,9 @@ def run_split(
     return records.summary
 
 
-def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> None:
+def run_splits(
+    config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption
+) -> None:
     """Run several splits, or folds, and put a table over them.
 
     One that an earlier run of the same command finished is not run again, and one that it began is
@@ -121,7 +128,11 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
     every, fingerprints = split_configs(config), [ratings.fingerprint]
     if config.folds:
         fingerprints += [load_ratings(one, print_line).fingerprint for one in every[1:]]
-    with closing(RepeatedRuns(config, " ".join(fingerprints))) as runs:
+    workers = None
+    if handshake.cluster.size > 1:
+        start_tensorflow()
+        workers = handshake.workers(config.distribute)
+    with closing(RepeatedRuns(config, " ".join(fingerprints), workers)) as runs:
         for one in every:
             one = replace(one, results_dir=str(runs.path))
             summary = runs.finished(one)
@@ -131,7 +142,7 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
             else:
                 started, one = time.perf_counter(), runs.unfinished(one)
                 ratings = load_ratings(one, lambda _: None) if one.folds else ratings
-                summary = run_split(one, ratings, interruption, started)
+                summary = run_split(one, ratings, handshake, interruption, started)
             if interruption.requested:
                 return
             runs.add(one, summary)
@@ -140,6 +151,7 @@ def run_splits(config: Config, ratings: Ratings, interruption: Interruption) -> 
 
 def stop(number: int, _: object) -> None:
     """Before there is a run to finish, SIGTERM is no more than a Ctrl-C."""
+    warn("main.py: interrupted\n")
     sys.exit(128 + number)
 
 

@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,18 +16,29 @@ from data.ratings import RatingMatrix, Split
 from evaluation.baseline import Finish
 from evaluation.metrics import EpochMetrics, Scores, score
 from model.batch import SparseRows, sparse_rows
+from model.division import Division
+from model.tensors import SUFFIX
+from system.distribution import Workers
 from system.errors import Diverged
+from system.files import as_utf8
 from system.random_streams import random_stream
 
 EXPLODED = 1000  # times the width of the rating scale; a bad start may well be off by ten times
 CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
-def build(config: Config, train: RatingMatrix, scale: tuple[float, float]) -> AutoRec:
-    """Return the model that `config` means for the ratings `train`, before its first epoch."""
-    model = AutoRec(train.num_columns, config, scale, train.density)
+def build(
+    config: Config, train: RatingMatrix, scale: tuple[float, float], workers: Workers | None = None
+) -> AutoRec:
+    """Return the model that `config` means for the ratings `train`, before its first epoch; if
+    these are a part of the columns, the others are those of `workers`."""
+    division = Division(train.num_columns, train, workers)
+    model = AutoRec(train.num_columns, config, scale, train.density, division)
     if config.initial_bias == "mean":
-        model.initialise_bias(float(train.values.mean()))
+        mean = float(train.values.mean())
+        if division.workers:
+            mean = float(np.divide(*division.sum([mean * len(train), len(train)])))
+        model.initialise_bias(mean)
     return model
 
 
@@ -39,6 +52,33 @@ class TrainState(tf.Module):
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)  # the last finished one
         self.elapsed = tf.Variable(0.0, dtype=tf.float64, trainable=False)  # seconds
         self.best = BestEpoch(model) if split.validation else None
+
+    def write(self, prefix: str | Path | None) -> None:
+        """Write the variables as the checkpoint `prefix`; workers as in `AutoRec.save`. Raise
+        tf.errors.OpError if that fails."""
+        if self.model.division.workers or prefix is None:
+            self.model.division.write(prefix, self.by_name())
+        else:
+            tf.train.Checkpoint(state=self).write(as_utf8(prefix))
+
+    def read(self, prefix: str | Path) -> None:
+        """Set the variables to those of the checkpoint `prefix`, whoever wrote it: one process, or
+        so many workers. Raise an error of whatever kind if it is damaged or of something else."""
+        self.model.division.read(Path(prefix), self.by_name())
+
+    def by_name(self) -> dict[str, tf.Variable]:
+        """Return the variables by their names in a checkpoint: their shortest paths from here."""
+        variables, seen = {}, {id(self)}
+        paths: list[tuple[str, Any]] = [("state", self)]
+        for path, node in paths:
+            if isinstance(node, tf.Variable):
+                variables[f"{path}{SUFFIX}"] = node
+                continue
+            for name, child in tf.train.TrackableView.children(node).items():
+                if id(child) not in seen:
+                    seen.add(id(child))
+                    paths.append((f"{path}/{name}", child))
+        return variables
 
     @property
     def is_new(self) -> bool:
@@ -124,17 +164,19 @@ def refuse_divergence(
 
 
 class Evaluator:
-    """Scores of a model's predictions of the `held_out` ratings of a split."""
+    """Scores of a model's predictions of the `held_out` ratings of a split, those of all workers
+    together."""
 
     def __init__(self, model: AutoRec, split: Split, held_out: RatingMatrix) -> None:
         self.model, self.held_out = model, held_out
-        self.finish = Finish(split, held_out, model.config.cold_rating or "paper")
+        self.total = model.division.sum
+        self.finish = Finish(split, held_out, model.config.cold_rating or "paper", self.total)
         self.ratings = split.unit.to_file(held_out.values)
 
     def __call__(self, inputs: SparseRows) -> Scores:
         """Predict from `inputs`, the training ratings, and score."""
         predictions = self.model.predict(inputs, self.held_out.rows, self.held_out.indices)
-        return score(self.finish(predictions), self.ratings)
+        return score(self.finish(predictions), self.ratings, self.total)
 
 
 class BestEpoch(tf.Module):
@@ -174,7 +216,8 @@ def pretrain(
     config, sizes = model.config, model.config.hidden_neuron
     if not config.pretrain_epoch:
         return
-    shallow = train_shallow(train, config, sizes[0], model.scale, after_epoch)
+    workers = model.division.workers
+    shallow = train_shallow(train, config, sizes[0], model.scale, after_epoch, workers)
     assign(model.parameters[:4], shallow.parameters)
     # An inner autoencoder reconstructs codes: all of them observed, within g's range.
     inner = replace(
@@ -188,17 +231,20 @@ def pretrain(
         V, Wt, mu, b = shallow.parameters
         assign(model.inner[i], (V, mu))
         assign(model.inner[-1 - i], (tf.transpose(Wt), b))
+    model.share_same()
 
 
 def train_shallow(
     matrix: RatingMatrix, config: Config, hidden_neuron: int, scale: tuple[float, float],
-    after_epoch: Callable[[], object] = lambda: None,
+    after_epoch: Callable[[], object] = lambda: None, workers: Workers | None = None,
 ) -> AutoRec:
-    """Return an AutoRec of one hidden layer, trained on `matrix` for `pretrain_epoch` epochs."""
+    """Return an AutoRec of one hidden layer, trained on `matrix` for `pretrain_epoch` epochs; if
+    that is a part of the columns, the others are those of `workers`."""
     config = replace(
         config, hidden_neuron=(hidden_neuron,), train_epoch=config.pretrain_epoch, pretrain_epoch=0,
     )
-    model = AutoRec(matrix.num_columns, config, scale, matrix.density)
+    division = Division(matrix.num_columns, matrix, workers)
+    model = AutoRec(matrix.num_columns, config, scale, matrix.density, division)
     rows = sparse_rows(matrix)
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(config.random_seed, "pretraining", hidden_neuron, epoch)

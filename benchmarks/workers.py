@@ -1,89 +1,262 @@
-"""What a second worker is worth on one machine: MovieLens-1M by one process, and by two.
+"""What dividing the columns among workers is worth: time, memory and bytes, one process and two.
 
-    python -m benchmarks.workers --json benchmarks/results/workers/workers.json
+    python -m benchmarks.workers                                        # MovieLens-1M alone
+    python -m benchmarks.workers --sizes ml-1m ml-20m netflix --json \
+benchmarks/results/workers/workers.json
 
-Runs the real program with --distribute workers, two processes that talk over loopback, and without
-it, one process with all processors; each worker gets its share of them. No network is faster than
-loopback, so this is the best case for what is sent. An epoch's time is that of training and its
-evaluation, the shortest of those after the first.
+Runs the real program: one process with one thread and with two, two workers of one thread each on
+loopback, and two in network namespaces of their own with a link of 1 and of 10 Gbit/s between them,
+where the system lets us make these (Linux, as root). An epoch's time is that of training and its
+evaluation, the shortest of those after the first; all runs of a size follow one another, and the
+ratios are of these. Sizes other than MovieLens-1M's are of made-up ratings (benchmarks/scale.py).
 """
 
 import argparse
 import csv
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.scale import SIZES, write_ratings
 from system.errors import UserError, run_program
 from system.files import write_json
-from system.runtime import num_threads
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
-EPOCHS = 12
+EPOCHS = {"ml-1m": 12, "ml-20m": 3, "netflix": 2}
+BATCH_SIZE, HIDDEN = 512, 500
+TENSORFLOW_GB = 0.6  # what importing TensorFlow takes
+NETWORKS = {"gbit1": "1gbit", "gbit10": "10gbit"}
+PORTS = (23456, 23457)
+LATENCY = 1e-4  # seconds between two machines of one room
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The shortest epoch's seconds, the last test RMSE, the peak of memory of each process, and the
+    bytes that worker 0 sent in a step."""
+
+    epoch: float
+    rmse: float
+    peak_gb: float
+    step_bytes: float
+
+
+class Link:
+    """Two network namespaces with a link between them, of a `rate` as tc has it."""
+
+    def __init__(self, rate: str) -> None:
+        self.names = ("autorec-a", "autorec-b")
+        self.addresses = tuple(f"10.99.7.{i}:{PORTS[i - 1]}" for i in (1, 2))
+        self.close()
+        for name in self.names:
+            run("ip netns add", name)
+        run("ip link add veth-a netns autorec-a type veth peer name veth-b netns autorec-b")
+        for i, name in enumerate(self.names, 1):
+            device = f"veth-{name[-1]}"
+            run(f"ip -n {name} addr add 10.99.7.{i}/24 dev {device}")
+            for up in ("lo", device):
+                run(f"ip -n {name} link set {up} up")
+            run(f"tc -n {name} qdisc add dev {device} root tbf rate {rate} burst 1mb latency 50ms")
+
+    def command(self, index: int) -> list[str]:
+        """What a worker's command begins with."""
+        return ["ip", "netns", "exec", self.names[index]]
+
+    def sent(self) -> int:
+        """The bytes that worker 0 has sent so far."""
+        return sent_bytes("veth-a", self.command(0))
+
+    def close(self) -> None:
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL, check=False)
+
+
+class Loopback:
+    """Two processes of this machine, of which each sends what the other one receives."""
+
+    addresses = tuple(f"127.0.0.1:{port}" for port in PORTS)
+
+    def command(self, index: int) -> list[str]:
+        return []
+
+    def sent(self) -> int:
+        return sent_bytes("lo", []) // 2
+
+    def close(self) -> None:
+        pass
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(" ".join(command).split(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def sent_bytes(device: str, command: Sequence[str]) -> int:
+    text = subprocess.run([*command, "cat", "/proc/net/dev"], capture_output=True, text=True,
+                          check=True).stdout
+    line = next(line for line in text.splitlines() if line.strip().startswith(f"{device}:"))
+    return int(line.split(":")[1].split()[8])
+
+
+def measure(
+    flags: Sequence[str], epochs: int, threads: int, network: Link | Loopback | None = None
+) -> Measured:
+    """Run main.py with `flags` by one process, or by two workers with a `network` between them."""
+    workers = 2 if network else 1
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        command = [
+            sys.executable, str(MAIN), *flags, "--comet", "off", "--train_epoch", str(epochs),
+            "--hidden_neuron", str(HIDDEN), "--batch_size", str(BATCH_SIZE),
+            "--results_dir", folder, "--run_name", "run", "--ranked_users", "1000",
+        ]
+        processes = []
+        for index in range(workers):
+            settings = {"TF_NUM_INTRAOP_THREADS": str(threads)}
+            before: list[str] = []
+            if network:
+                cluster = {"worker": network.addresses}
+                task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+                settings["TF_CONFIG"] = json.dumps(task)
+                before = network.command(index)
+            processor = str(index) if threads == 1 else "0,1"
+            processes.append(stack.enter_context(subprocess.Popen(
+                [*before, "taskset", "-c", processor, *command,
+                 *(["--distribute", "workers"] if network else [])],
+                env=os.environ | settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True,
+            )))
+        metrics = Path(folder) / "run" / "metrics.csv"
+        sent, ends = watch(processes, metrics, network.sent if network else lambda: 0)
+        texts = [process.stdout.read() for process in processes if process.stdout]
+        if any(code for code, _ in ends):
+            raise UserError("\n".join(texts))
+        with open(metrics, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        rows_a_step = json.loads((Path(folder) / "run" / "config.json").read_text("utf-8"))
+    steps = -(-rows_a_step["num_items"] // BATCH_SIZE) * (len(rows) - 1)
+    return Measured(
+        min(float(row["epoch_seconds"]) for row in rows[1:]), float(rows[-1]["test_rmse"]),
+        max(usage.ru_maxrss for _, usage in ends) / 1e6, sent / steps,
+    )
+
+
+def watch(
+    processes: Sequence[Any], metrics: Path, sent: Callable[[], int]
+) -> tuple[int, list[tuple[int, Any]]]:
+    """Return the bytes sent between the first epoch's end and the last one's; and when all
+    processes have ended, the exit code of each, and what it used."""
+    counts: list[tuple[int, int]] = []  # epochs done, bytes sent
+    ends: dict[int, tuple[int, Any]] = {}
+    while len(ends) < len(processes):
+        done = metrics.read_text("utf-8").count("\n") - 1 if metrics.exists() else 0
+        if done > 0 and done != (counts[-1][0] if counts else 0):
+            counts.append((done, sent()))
+        for process in processes:
+            if process.pid not in ends and (end := os.wait4(process.pid, os.WNOHANG))[0]:
+                ends[process.pid] = end[1:]
+        time.sleep(0.01)
+    between = counts[-1][1] - counts[0][1] if counts else 0
+    return between, [ends[process.pid] for process in processes]
+
+
+def measure_size(size: str, path: Path, networks: Sequence[str]) -> dict[str, Any]:
+    """Return the figures of one size, flat, and print its rows."""
+    flags = ["--dataset", "ml-1m"]
+    if size != "ml-1m":
+        write_ratings(path, *SIZES[size])
+        flags = ["--dataset", str(path), "--columns", "1,2,3,4", "--cold_rating", "paper"]
+    runs: dict[str, Measured] = {}
+
+    def add(name: str, label: str, threads: int, network: Link | Loopback | None) -> None:
+        try:
+            runs[name] = measure(flags, EPOCHS[size], threads, network)
+        finally:
+            if network:
+                network.close()
+        each = runs[name]
+        print(f"| {size} | {label} | {each.epoch:.2f} | {each.rmse:.5f} | {each.peak_gb:.2f} | "
+              f"{each.step_bytes / 1e6:.2f} |", flush=True)
+
+    add("process", "one process, two threads", 2, None)
+    add("workers", "two workers of one thread", 1, Loopback())
+    add("thread", "one process, one thread", 1, None)
+    for name in networks:
+        try:
+            link = Link(NETWORKS[name])
+        except OSError as error:
+            print(f"No link of {NETWORKS[name]}: {error}", flush=True)
+            continue
+        add(name, f"two workers, {NETWORKS[name].replace('gbit', ' Gbit/s')}", 1, link)
+    return figures_of(size.replace("-", ""), runs)
+
+
+def figures_of(size: str, runs: dict[str, Measured]) -> dict[str, Any]:
+    one, two, thread = runs["process"], runs["workers"], runs["thread"]
+    figures = {
+        f"{size}_workers_over_process": two.epoch / one.epoch,
+        f"{size}_workers_speedup_over_one_thread": thread.epoch / two.epoch,
+        f"{size}_memory_share": (two.peak_gb - TENSORFLOW_GB) / (thread.peak_gb - TENSORFLOW_GB),
+        f"{size}_rmse_difference": abs(two.rmse - one.rmse),
+    }
+    for name in NETWORKS:
+        if name in runs:
+            figures[f"{size}_{name}_over_loopback"] = runs[name].epoch / two.epoch
+    for name, each in runs.items():
+        figures |= {f"{size}_{name}_epoch_s": each.epoch, f"{size}_{name}_peak_gb": each.peak_gb}
+    figures[f"{size}_step_bytes"] = two.step_bytes
+    return {name: float(f"{value:.4g}") for name, value in figures.items()}
+
+
+def on_paper(figures: dict[str, Any], size: str) -> list[str]:
+    """Return a table of what more machines would be worth, by the formula in docs/distributed.md:
+    an epoch of one thread, divided, and what each step sends, by ring, at a link's rate."""
+    steps = -(-SIZES[size][1] // BATCH_SIZE)
+    one = figures[f"{size.replace('-', '')}_thread_epoch_s"]
+    lines = ["| machines | 1 Gbit/s | 10 Gbit/s | 25 Gbit/s |", "| --- | --- | --- | --- |"]
+    for machines in (1, 2, 4, 8, 16):
+        cells = []
+        for gbit in (1, 10, 25):
+            ring = 2 * (machines - 1) / machines * 4 * BATCH_SIZE * HIDDEN
+            # Each test row is encoded once more in an evaluation: one sum of the three.
+            sending = 3 * steps * (ring / (gbit * 1e9 / 8) + 2 * (machines - 1) * LATENCY)
+            cells.append(f"{one / machines + (sending if machines > 1 else 0):.2f}")
+        lines.append(f"| {machines} | {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="workers", description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", nargs="+", choices=tuple(EPOCHS), default=["ml-1m"])
+    parser.add_argument("--networks", nargs="*", choices=tuple(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     arguments = parser.parse_args()
-    if num_threads() < 2:
+    if len(os.sched_getaffinity(0)) < 2:
         raise UserError("two workers on this machine need two processors")
-    figures: dict[str, Any] = {"threads": num_threads()}
-    print("| MovieLens-1M, k = 500 | epoch (s) | test RMSE |\n| --- | --- | --- |")
-    for name, engine, workers in (
-        ("sparse", "sparse", 1), ("dense", "dense", 1), ("dense_two_workers", "dense", 2)
-    ):
-        seconds, rmse = measure(engine, workers)
-        figures |= {f"{name}_epoch_s": round(seconds, 3), f"{name}_rmse": round(rmse, 6)}
-        print(f"| {name.replace('_', ', ', 1).replace('_', ' ')} | {seconds:.2f} | {rmse:.5f} |")
-    for name in ("dense", "sparse"):
-        ratio = round(figures["dense_two_workers_epoch_s"] / figures[f"{name}_epoch_s"], 2)
-        figures[f"two_workers_over_{name}"] = ratio
-        print(f"Two workers take {ratio:.2f} times as long as one {name} process.")
+    print("| ratings | trained by | epoch (s) | test RMSE | peak GB | MB sent a step |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    figures: dict[str, Any] = {}
+    for size in arguments.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            figures |= measure_size(size, Path(folder) / "ratings.dat", arguments.networks)
+    for size in arguments.sizes:
+        print(f"\nSeconds of an epoch of {size}'s size, on paper:\n")
+        print("\n".join(on_paper(figures, size)))
     if arguments.json:
+        for name in ("gbit1", "gbit10"):
+            for size in ("ml20m", "ml1m"):
+                if f"{size}_{name}_over_loopback" in figures:
+                    figures.setdefault(f"{name}_over_loopback",
+                                       figures[f"{size}_{name}_over_loopback"])
         write_json(arguments.json, figures)
-
-
-def measure(engine: str, workers: int) -> tuple[float, float]:
-    """The shortest epoch's seconds, and the test RMSE after the last."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable, str(MAIN), "--dataset", "ml-1m", "--engine", engine, "--comet", "off",
-            "--train_epoch", str(EPOCHS), "--results_dir", folder, "--run_name", "run",
-        ]
-        if workers > 1:
-            command += ["--distribute", "workers"]
-        processes = []
-        for index in range(workers):
-            task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            threads = str(num_threads() // workers)
-            settings = {"TF_CONFIG": json.dumps(task), "TF_NUM_INTRAOP_THREADS": threads}
-            processes.append(
-                subprocess.Popen(
-                    command, env=os.environ | settings, stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT, text=True,
-                )
-            )
-        texts = [process.communicate()[0] for process in processes]
-        if any(process.returncode for process in processes):
-            raise UserError("\n".join(texts))
-        with open(Path(folder) / "run" / "metrics.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    return min(float(row["epoch_seconds"]) for row in rows[1:]), float(rows[-1]["test_rmse"])
-
-
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 WITHIN, MAPPED = (0.5, 5.0), (1.0, 5.0)  # scales that stay as they are; what others become
+COLUMN_COST = 30  # what a column costs a mini-batch's step without its ratings, in ratings
 
 
 @dataclass(frozen=True)
@@ -121,18 +122,31 @@ class Ratings:
         return digest.hexdigest()
 
 
+class Part(NamedTuple):
+    """Which part of a rating matrix is here: the columns `first` and following of `total`. Of the
+    whole matrix: `indptr` int64 [rows + 1], and `before` int64 [rows], the ratings of each row in
+    columns before `first`."""
+
+    first: int
+    total: int
+    indptr: np.ndarray
+    before: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class RatingMatrix:
     """A sparse rows x columns rating matrix (CSR); what is not stored is missing, not 0.
 
     indptr: int64, shape [num_rows + 1]; indices: int32 column of each rating, ascending within
-    a row; values: float32. Raise ValueError if they do not fit each other.
+    a row; values: float32; part: if these are some columns of a matrix, counted from 0, which.
+    Raise ValueError if they do not fit each other.
     """
 
     indptr: np.ndarray
     indices: np.ndarray
     values: np.ndarray
     num_columns: int
+    part: Part | None = None
 
     def __post_init__(self) -> None:
         if self.indices.shape != self.values.shape or self.indptr[-1] != len(self.indices):
@@ -181,6 +195,16 @@ class RatingMatrix:
         """The row of each rating, int32 [ratings], ascending."""
         return np.repeat(np.arange(self.num_rows, dtype=np.int32), self.row_counts)
 
+    def columns(self, first: int, last: int) -> "RatingMatrix":
+        """Return columns first..last-1, counted from 0."""
+        own = (self.indices >= first) & (self.indices < last)
+        until = np.append(0, np.cumsum(own))[self.indptr]
+        before = np.append(0, np.cumsum(self.indices < first))[self.indptr]
+        return RatingMatrix(
+            until, self.indices[own] - first, self.values[own], last - first,
+            Part(first, self.num_columns, self.indptr, np.diff(before)),
+        )
+
     def transposed(self) -> "RatingMatrix":
         """Return the same ratings with rows and columns exchanged; rows without ratings stay
         columns."""
@@ -209,6 +233,17 @@ class Split:
             self.train.transposed(), self.test.transposed(), validation, other, self.unit
         )
 
+    def part(self, number: int, count: int) -> "Split":
+        """Return one of `count` parts, `number` from 0: some columns next to each other. All have
+        about as many training ratings, and at least one column. Raise ValueError if there are
+        fewer columns than parts."""
+        if count == 1:
+            return self
+        first, last = cut_columns(self.train.column_counts, count)[number : number + 2]
+        train, test = (matrix.columns(first, last) for matrix in (self.train, self.test))
+        held = self.validation and self.validation.columns(first, last)
+        return Split(train, test, held, self.orientation, self.unit)
+
     def by_user(self) -> "Split":
         """Return the same split with users as rows."""
         return self if self.orientation == "user" else self.transposed()
@@ -216,6 +251,20 @@ class Split:
     def by_item(self) -> "Split":
         """Return the same split with items as rows."""
         return self if self.orientation == "item" else self.transposed()
+
+
+def cut_columns(counts: np.ndarray, parts: int) -> list[int]:
+    """Return where so many parts of the columns begin, and the end of the last one: each with
+    about the same sum of `counts`, and at least one column."""
+    columns = len(counts)
+    if columns < parts:
+        raise ValueError(f"{columns} columns cannot be {parts} parts")
+    cost = np.cumsum(counts + COLUMN_COST)
+    cuts = np.searchsorted(cost, cost[-1] * np.arange(1, parts) / parts) + 1
+    number = np.arange(1, parts)
+    cuts = np.minimum(np.maximum.accumulate(np.maximum(cuts, number) - number),
+                      columns - parts) + number
+    return [0, *cuts.tolist(), columns]
 
 
 def check_indices(indices: np.ndarray, bound: int, what: str) -> None:

@@ -9,15 +9,18 @@ It is the result that a model must beat, and what is predicted of a pair of whic
 nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from data.ratings import RatingMatrix, Split
-from evaluation.metrics import COLD_RATING, cold_pairs
+from evaluation.metrics import COLD_RATING
 
 ITEM_DAMPING, USER_DAMPING = 10, 15  # in ratings
 ROUNDS = 10
+Total = Callable[[Any], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,45 +48,52 @@ def bias_at(bias: np.ndarray, index: np.ndarray) -> np.ndarray:
     return np.where(index < 0, 0.0, bias[index])
 
 
-def fit_baseline(split: Split) -> Baseline:
-    """Return the biases of the training ratings, in their unit."""
-    by_item = split.by_item().train
-    item, user = by_item.rows, by_item.indices
-    mean = float(by_item.values.mean(dtype=np.float64))
-    residual = by_item.values.astype(np.float64) - mean
-    item_damped = ITEM_DAMPING + by_item.row_counts
-    user_damped = USER_DAMPING + by_item.column_counts
-    user_bias = np.zeros(by_item.num_columns)
-    for _ in range(ROUNDS):
-        item_bias = np.bincount(
-            item, residual - user_bias[user], by_item.num_rows
-        ) / item_damped
-        user_bias = np.bincount(
-            user, residual - item_bias[item], by_item.num_columns
-        ) / user_damped
-    baseline = Baseline(mean, item_bias, user_bias, split.unit.inner)
-    return baseline if split.orientation == "item" else baseline.transposed()
+def fit_baseline(split: Split, total: Total = np.asarray) -> Baseline:
+    """Return the biases of the training ratings, in their unit. `total` returns the sum of what all
+    workers pass to it, where each has a part of the split's columns."""
+    train = split.train
+    row, column = train.rows, train.indices
+    count, mean = total([len(train), train.values.sum(dtype=np.float64)])
+    mean = float(mean / count)
+    residual = train.values.astype(np.float64) - mean
+    dampings = ITEM_DAMPING, USER_DAMPING
+    row_damping, column_damping = dampings if split.orientation == "item" else dampings[::-1]
+    row_damped = row_damping + total(train.row_counts)
+    column_damped = column_damping + train.column_counts
+    row_bias, column_bias = np.zeros(train.num_rows), np.zeros(train.num_columns)
+    for turn in range(2 * ROUNDS):
+        if (turn % 2 == 0) == (split.orientation == "item"):  # items first
+            sums = np.bincount(row, residual - column_bias[column], train.num_rows)
+            row_bias = total(sums) / row_damped
+        else:
+            sums = np.bincount(column, residual - row_bias[row], train.num_columns)
+            column_bias = sums / column_damped
+    return Baseline(mean, row_bias, column_bias, split.unit.inner)
 
 
-def cold_baseline(split: Split, rule: str | None) -> Baseline:
+def cold_baseline(split: Split, rule: str | None, total: Total = np.asarray) -> Baseline:
     """Return what predicts cold pairs, in the unit of training: by the rule "paper" 3 as the file
     has it, by "mean" the biases of what is known, else the mean."""
     if rule == "mean":
-        return fit_baseline(split)
+        return fit_baseline(split, total)
     rows, columns = np.zeros(split.train.num_rows), np.zeros(split.train.num_columns)
     return Baseline(float(split.unit.to_model(COLD_RATING)), rows, columns)
 
 
 class Finish:
     """Makes raw predictions of the `held_out` pairs of a split final: clips them to the scale,
-    applies the cold rule, and brings them to the file's unit."""
+    applies the cold rule, and brings them to the file's unit. `total` as in `fit_baseline`."""
 
-    def __init__(self, split: Split, held_out: RatingMatrix, cold_rating: str | None) -> None:
+    def __init__(
+        self, split: Split, held_out: RatingMatrix, cold_rating: str | None,
+        total: Total = np.asarray,
+    ) -> None:
         self.unit, rows, columns = split.unit, held_out.rows, held_out.indices
-        self.cold = np.flatnonzero(cold_pairs(split.train, rows, columns))
+        row_counts, column_counts = total(split.train.row_counts), split.train.column_counts
+        self.cold = np.flatnonzero((row_counts[rows] == 0) | (column_counts[columns] == 0))
         self.cold_ratings = np.zeros(0)
-        if len(self.cold):
-            baseline = cold_baseline(split, cold_rating)
+        if total(len(self.cold)):
+            baseline = cold_baseline(split, cold_rating, total)
             self.cold_ratings = baseline.predict(rows[self.cold], columns[self.cold])
 
     def __call__(self, predictions: np.ndarray) -> np.ndarray:

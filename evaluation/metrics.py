@@ -4,7 +4,9 @@ Clipping and the cold rule make raw predictions final, once (evaluation/baseline
 metric is a function of (predictions, ratings).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,13 +43,17 @@ class Scores:
     num_ratings: int
 
 
-def score(predictions: np.ndarray, ratings: np.ndarray) -> Scores:
-    """Return the scores of final `predictions` of `ratings`, both [pairs]."""
+def score(
+    predictions: np.ndarray, ratings: np.ndarray, total: Callable[[Any], np.ndarray] = np.asarray
+) -> Scores:
+    """Return the scores of final `predictions` of `ratings`, both [pairs]. `total` returns the sum
+    of what all workers pass to it, where each has a part of the pairs."""
     error = predictions - ratings
-    squared_error = float(np.sum(error**2))
+    sums = np.sum(error**2), np.sum(np.abs(error)), len(error)
+    squared_error, absolute_error, number = map(float, total(sums))
     return Scores(
-        rmse=float(np.sqrt(squared_error / len(error))), mae=float(np.mean(np.abs(error))),
-        squared_error=squared_error, num_ratings=len(error),
+        rmse=float(np.sqrt(squared_error / number)), mae=absolute_error / number,
+        squared_error=squared_error, num_ratings=int(number),
     )
 
 

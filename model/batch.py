@@ -8,11 +8,13 @@ from data.ratings import RatingMatrix
 
 
 class SparseRows(NamedTuple):
-    """A `RatingMatrix` as tensors: indptr int64 [rows + 1], indices int32 and values float32."""
+    """A `RatingMatrix` as tensors: indptr int64 [rows + 1], indices int32 and values float32; of
+    some columns of a matrix, also that one's indptr, and `before`, as in `Part`."""
 
     indptr: tf.Tensor
     indices: tf.Tensor
     values: tf.Tensor
+    whole: tuple[tf.Tensor, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -20,7 +22,8 @@ class Batch(NamedTuple):
 
     starts: int64 [B + 1], where each row begins; row, column: int32 [e], both ascending;
     ratings: float32 [e]; count: float32 [n], the ratings of each column; by_column: the same
-    ratings by column, for the engine that wants them so.
+    ratings by column, for the engine that wants them so; whole: of some columns of a matrix, what
+    `places` returns.
     """
 
     starts: tf.Tensor
@@ -29,6 +32,7 @@ class Batch(NamedTuple):
     ratings: tf.Tensor
     count: tf.Tensor
     by_column: tuple[tf.Tensor, ...] = ()
+    whole: tuple[tf.Tensor, ...] = ()
 
 
 class Pairs(NamedTuple):
@@ -41,7 +45,20 @@ class Pairs(NamedTuple):
 
 def sparse_rows(matrix: RatingMatrix) -> SparseRows:
     """Copy `matrix` to the device once, to be trained on and predicted from many times."""
-    return SparseRows(*map(tf.constant, (matrix.indptr, matrix.indices, matrix.values)))
+    part = matrix.part
+    whole = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
+    indptr, indices, values = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
+    return SparseRows(indptr, indices, values, whole)
+
+
+def places(ratings: SparseRows, rows: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return where each rating of the batch of `rows` (int64 [B]) stands in the batch of the whole
+    matrix, int64 [e], and how many ratings that has."""
+    indptr, before = ratings.whole
+    counts = tf.gather(indptr, rows + 1) - tf.gather(indptr, rows)
+    first = tf.cumsum(counts, exclusive=True) + tf.gather(before, rows) - batch.starts[:-1]
+    place = tf.gather(first, batch.row) + tf.range(tf.size(batch.row, tf.int64))
+    return place, tf.reduce_sum(counts)
 
 
 def pairs(row: tf.Tensor, column: tf.Tensor, num_rows: tf.Tensor) -> Pairs:

@@ -21,8 +21,7 @@ def choose_engine(config: Config, density: float) -> str:
 
     "auto": sparse for float32 on a CPU, if Numba is there and at most `SPARSE_DENSITY` of the
     rating matrix is observed, else dense. Raise UserError for "sparse" without Numba, and for
-    bfloat16 where it would not be faster. What is distributed is dense: Numba's part of a graph
-    serves one CPU.
+    bfloat16 where it would not be faster. On several GPUs it is dense.
     """
     wanted, precision = config.engine, config.precision
     numba = importlib.util.find_spec("numba") is not None
@@ -39,7 +38,7 @@ def choose_engine(config: Config, density: float) -> str:
     if wanted != "auto":
         return wanted
     sparse = numba and not on_gpu and density <= SPARSE_DENSITY and precision == "float32"
-    return "sparse" if sparse and not config.distribute else "dense"
+    return "sparse" if sparse and config.distribute != "mirrored" else "dense"
 
 
 def make_engine(config: Config, density: float) -> "DenseEngine | SparseEngine":

@@ -188,7 +188,7 @@ class SparseEngine:
     def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
         """Return the observed ratings of `rows` (int64 [B])."""
         starts, row, column, values = call(
-            self._gather, [*ratings, rows], tf.int64, tf.int32, tf.int32, tf.float32
+            self._gather, [*ratings[:3], rows], tf.int64, tf.int32, tf.int32, tf.float32
         )
         by_column = tuple(
             call(self._transpose, [starts, column, num_columns], tf.int64, tf.int32, tf.int32)

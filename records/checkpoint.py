@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from config import BEFORE, Config
 from system.errors import UserError
-from system.files import as_utf8, read_json, write_json
+from system.files import read_json, write_json
 
 VERSION = 1
 FIELDS = {"version": int, "epoch": int, "seconds": float, "metrics": dict, "settings": dict}
@@ -34,7 +34,7 @@ class Checkpoint:
         and the position in metrics.csv. Raise OSError if that fails; what was kept before stays."""
         prefix = self.folder / f"{self.name}-{epoch}"
         try:
-            tf.train.Checkpoint(state=state).write(as_utf8(prefix))
+            state.write(prefix)
         except tf.errors.OpError as error:
             self.remove_old()
             reason = error.message.split("\n")[0].rpartition(";")[2].strip()
@@ -69,7 +69,7 @@ class Checkpoint:
             return None
         prefix = self.folder / f"{self.name}-{content['epoch']}"
         try:
-            tf.train.Checkpoint(state=state).read(as_utf8(prefix)).assert_consumed()
+            state.read(prefix)
         except Exception as error:  # what TensorFlow says of such files is of many kinds
             raise UserError(f"{prefix}.* is missing or damaged: {self.remedy()}") from error
         return content

@@ -12,6 +12,7 @@ from typing import Any
 from config import NO_FOLDS, Config, split_configs
 from evaluation.metrics import RECONSTRUCTION
 from records.run_folder import CONFIG, SETTINGS, SPLITS, SUMMARY, read_summary, resumed_config
+from system.distribution import Workers
 from system.errors import UserError
 from system.files import lock, make_folder, read_json, unlock, write_csv, write_json
 
@@ -22,14 +23,17 @@ MEASURES = ("final_test_rmse", "final_test_mae", "ndcg_at_10", "recall_at_10",
 
 class RepeatedRuns:
     """The folder `results_dir/run_name` of a run over several splits or folds: a run folder for
-    each, and the table over them. It may exist, if it holds the same settings.
+    each, and the table over them. It may exist, if it holds the same settings. Of several
+    `workers` the first one has it; the others hear from that what is done.
 
     Raise UserError if it holds other ones, or cannot be made.
     """
 
-    def __init__(self, config: Config, fingerprint: str) -> None:
+    def __init__(self, config: Config, fingerprint: str, workers: Workers | None = None) -> None:
         assert config.run_name
         self.path = Path(config.results_dir) / config.run_name
+        self.workers, self.lock = workers, None
+        self.is_first = not workers or workers.cluster.index == 0
         self.num_splits = len(split_configs(config))
         self.rows: list[dict[str, Any]] = []
         settings = config.to_dict() | {"fingerprint": fingerprint}
@@ -37,6 +41,8 @@ class RepeatedRuns:
             del settings[name]  # which may change
         # As JSON reads them again: tuples are lists there.
         settings = json.loads(json.dumps(settings))
+        if not self.is_first:
+            return
         with suppress(FileExistsError):
             make_folder(self.path)
         self.lock = lock(self.path)
@@ -68,20 +74,31 @@ class RepeatedRuns:
 
     def close(self) -> None:
         """Let other processes in."""
-        unlock(self.lock)
+        if self.lock:
+            unlock(self.lock)
+
+    def as_the_first(self, number: float) -> float:
+        """Return the `number` of the first worker."""
+        return float(self.workers.sum(number * self.is_first)) if self.workers else number
 
     def unfinished(self, config: Config) -> Config:
         """Return how to go on with a split: with its run, if it has begun, or anew."""
         assert config.run_name
         folder = self.path / config.run_name
-        if (folder / CONFIG).exists():
+        if self.as_the_first((folder / CONFIG).exists()):
             return resumed_config(folder, data_dir=config.data_dir, comet=config.comet,
-                                  tensorboard=config.tensorboard)
-        if folder.exists():
+                                  tensorboard=config.tensorboard, distribute=config.distribute)
+        if self.is_first and folder.exists():
             shutil.rmtree(folder)
         return config
 
     def finished(self, config: Config) -> dict[str, Any] | None:
+        """Return the summary of a split, if it is finished, or what another worker needs of it."""
+        summary = self.read(config) if self.is_first else None
+        rmse = self.as_the_first(summary["final_test_rmse"] if summary else -1.0)
+        return None if rmse < 0 else summary or {"final_test_rmse": rmse}
+
+    def read(self, config: Config) -> dict[str, Any] | None:
         """Return the summary of a split, if it is finished. Raise UserError if it was changed into
         one without the numbers that the table needs."""
         assert config.run_name
@@ -101,6 +118,8 @@ class RepeatedRuns:
 
     def add(self, config: Config, summary: dict[str, Any]) -> None:
         """Add a finished split, and renew the table and its summary."""
+        if not self.is_first:
+            return
         measures = {name: summary[name] for name in MEASURES if summary.get(name) is not None}
         fold = config.fold or "".join(config.folds)
         which = {"fold": fold} if fold else {"split_seed": config.split_seed}
@@ -124,6 +143,8 @@ class RepeatedRuns:
 
     def table(self) -> str:
         """Return every split and the mean with its 95 % interval, as Markdown."""
+        if not self.is_first:
+            return "The first worker has the table."
         names = list(self.rows[0])
         summary = self.summary()
         lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]

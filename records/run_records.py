@@ -91,9 +91,18 @@ class WorkerRecords:
         )
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
-        """Raise Interrupted if the run is to end."""
-        if self.is_asked_to_stop():
+        """Send the first worker what it keeps of this one. Raise Interrupted if the run is to
+        end."""
+        asked = self.is_asked_to_stop()
+        if self.keeps(metrics.epoch, state, asked):
+            state.write(None)
+        if asked:
             raise Interrupted
+
+    def keeps(self, epoch: int, state: Any, asked: bool) -> bool:
+        """Return whether `state` is kept after this epoch: every so many, after the last one, and
+        before the end that somebody asked for."""
+        return asked or state.is_done or epoch % self.config.checkpoint_every == 0
 
     def is_asked_to_stop(self) -> bool:
         """Return whether any worker was; if so, all are, with the same exit code. A signal that
@@ -104,7 +113,7 @@ class WorkerRecords:
 
     def stop_if_asked(self) -> None:
         """Raise Interrupted if the run is to end."""
-        if self.interruption.requested:
+        if self.is_asked_to_stop():
             raise Interrupted
 
     def log_ranked(self, done: int, total: int) -> None:
@@ -112,7 +121,8 @@ class WorkerRecords:
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                reconstruction: Scores | None = None) -> None:
-        """Tell how far this worker came."""
+        """Send the first worker this one's part of `model`, and tell how far it came."""
+        model.save(None)
         done = int(self.state.epoch.numpy())
         print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
 
@@ -237,10 +247,9 @@ class RunRecords(WorkerRecords):
                 log.log_metrics(asdict(metrics), metrics.epoch)
 
     def save_or_stop(self, checkpoint: Checkpoint, epoch: int, state: Any) -> None:
-        """Save `state` every so many epochs, after the last one, and before Interrupted is
-        raised."""
+        """Save `state` if it is time, and before Interrupted is raised."""
         asked = self.is_asked_to_stop()
-        if asked or state.is_done or epoch % self.config.checkpoint_every == 0:
+        if self.keeps(epoch, state, asked):
             checkpoint.save(state, epoch, self.seconds, self.folder.position())
         if asked:
             raise Interrupted
@@ -351,7 +360,8 @@ def open_records(
         print_line(f"Worker {workers.cluster.index} of {workers.cluster.size}: the first one, "
                    "worker 0, keeps the records.")
         with workers.report_lost_workers(
-            "start all workers again, with --resume and worker 0's run folder"
+            "start all workers again: python main.py --resume <worker 0's run folder> "
+            "--distribute workers"
         ):
             yield WorkerRecords(config, ratings, workers, interruption)
             workers.all_gather(0)
@@ -362,8 +372,9 @@ def open_records(
             warn_if_missing(print_line)
         folder.create()
         flags = resume_flags(config, ratings.files, folder.path)
+        go_on = shell([*program("main.py"), *flags])
         try:
-            with workers.report_lost_workers(f"start all workers again, with {shell(flags)}"):
+            with workers.report_lost_workers(f"start all workers again: {go_on}"):
                 records = RunRecords(
                     config, ratings, split, folder, workers, interruption, started
                 )
@@ -384,7 +395,6 @@ def open_records(
             if isinstance(error, OSError):
                 raise UserError(unwritable(folder, error, shell(flags))) from error
             raise
-    go_on = shell([*program("main.py"), *flags])
     print_line(closing_lines(records.summary, folder.path, go_on))
 
 

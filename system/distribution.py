@@ -12,16 +12,13 @@ import hashlib
 import json
 import os
 import signal
-import socket
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from system.errors import UserError
 
-PATIENCE = 300.0  # seconds that a worker waits for the others to be started
 EXAMPLE = (
     'TF_CONFIG=\'{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
     '"task": {"type": "worker", "index": 0}}\''
@@ -53,7 +50,7 @@ def read_cluster(distribute: str | None) -> Cluster:
         jobs, task = content["cluster"], content["task"]
         tasks = [(job, i) for job in ("chief", "worker") for i in range(len(jobs.get(job, ())))]
         addresses = tuple(jobs[job][i] for job, i in tasks)
-        ports = [int(address.rsplit(":", 1)[1]) for address in addresses]
+        ports = [host_and_port(address)[1] for address in addresses]
         mine = task["type"], int(task["index"])
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise UserError(f"TF_CONFIG {text} cannot be read: it is to be as {EXAMPLE}") from error
@@ -70,54 +67,16 @@ def read_cluster(distribute: str | None) -> Cluster:
     return Cluster(addresses, tasks.index(mine))
 
 
-def await_workers(
-    cluster: Cluster, log: Callable[[str], object], patience: float = PATIENCE
-) -> None:
-    """Return when all workers have been started, or raise UserError after `patience` seconds.
-
-    TensorFlow would wait for an hour, deaf to signals. So before it starts, every worker listens
-    where TensorFlow will, and waits until somebody answers at all other addresses.
-    """
-    port = int(cluster.addresses[cluster.index].rsplit(":", 1)[1])
-    started, told = time.monotonic(), False
-    try:
-        mine = socket.create_server(("", port))
-    except OSError as error:
-        raise UserError(
-            f"port {port}, this worker's in TF_CONFIG, cannot be opened ({error.strerror}): end "
-            "what uses it, or choose another for all workers"
-        ) from error
-    with mine:
-        missing = [a for i, a in enumerate(cluster.addresses) if i != cluster.index]
-        while missing := [address for address in missing if not answers(address)]:
-            waited = time.monotonic() - started
-            if waited > patience:
-                raise UserError(
-                    f"no worker answers at {', '.join(missing)} after {patience:g} seconds: start "
-                    "all workers of TF_CONFIG, and see that its addresses can be reached"
-                )
-            if waited > 2 and not told:
-                log(f"Waiting for the workers at {', '.join(missing)}.")
-                told = True
-            time.sleep(0.2)
-
-
-def answers(address: str) -> bool:
+def host_and_port(address: str) -> tuple[str, int]:
     host, port = address.rsplit(":", 1)
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
-            return True
-    except OSError:
-        return False
+    return host.strip("[]"), int(port)
 
 
 class Workers:
     """The workers of a `cluster`, and the replicas of a model on all their devices; without
     `distribute`, one of each. To be made before TensorFlow has done anything."""
 
-    def __init__(
-        self, distribute: str | None, cluster: Cluster, log: Callable[[str], object]
-    ) -> None:
+    def __init__(self, distribute: str | None, cluster: Cluster) -> None:
         import tensorflow as tf
 
         self.cluster, self.strategy = cluster, tf.distribute.get_strategy()
@@ -130,7 +89,7 @@ class Workers:
                 )
             self.strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
         elif distribute == "workers":
-            await_workers(cluster, log)
+            tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:1], "GPU")
             self.strategy = multi_worker_strategy()
 
     @property
@@ -138,8 +97,8 @@ class Workers:
         return self.strategy.num_replicas_in_sync
 
     def scope(self) -> Any:
-        """Where the variables that are made are every replica's."""
-        return self.strategy.scope()
+        """Where the variables that are made are every replica's; workers have each their own."""
+        return self.strategy.scope() if self.cluster.size == 1 else nullcontext()
 
     def all_gather(self, number: int) -> list[int]:
         """The `number` of each worker, which all workers must ask for at the same place."""
@@ -150,6 +109,12 @@ class Workers:
         # A sum of vectors that have their own number only, and else 0, is all numbers.
         own = tf.one_hot(self.cluster.index, self.cluster.size, number, 0, dtype=tf.int64)
         return self.strategy.reduce("SUM", own, axis=None).numpy().tolist()
+
+    def sum(self, values: Any) -> Any:
+        """The sum of all workers' `values` (NumPy), which all must ask for at the same place."""
+        import tensorflow as tf
+
+        return self.strategy.reduce("SUM", tf.constant(values), axis=None).numpy()
 
     def assert_same_on_all_workers(self, what: str, value: object, remedy: str) -> None:
         """Raise UserError, at every worker, unless `value` has the same repr at all of them."""

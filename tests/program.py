@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -36,6 +37,15 @@ def read_metrics(folder):
 
 def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def free_ports(number):
+    """Ports of this machine that nothing listens at."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
 
 
 def wait_for(condition, process, seconds=60):

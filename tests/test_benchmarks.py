@@ -2,17 +2,22 @@
 
 import json
 import re
+import subprocess
+import sys
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import decay_rate, fold_in, paper_tables
+from benchmarks import decay_rate, fold_in, gpu, paper_tables
 from benchmarks.scale import SIZES, measure, size_of, write_ratings
 from benchmarks.speed import BareProducts, FeedDict, Ours, dense
 from config import Config
 from data_preprocessor import read_ml_1m, split_ratings
+from system.errors import UserError
+from system.files import write_csv
 from tests.faults.comet import KEY, archived_epochs, leaking_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +61,48 @@ def test_every_way_of_an_epoch_runs(ratings_file):
         way.test()
     R, M = dense(split.train)
     assert M.sum() == len(split.train) and R.sum() == split.train.values.sum()
+
+
+def test_without_a_gpu_one_line_says_what_it_needs(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(UserError, match="TensorFlow finds no GPU"):
+        gpu.machine("gpu")
+    assert gpu.machine("cpu")["device"] == "cpu"
+
+
+def test_a_step_that_fails_or_hangs_is_told_and_ends_alone(tmp_path, capfd):
+    options = Namespace(device="cpu", epochs=1, dataset="none")
+    assert gpu.run_step("tests", options, tmp_path, 0) == {"tests_failed": "not done after 0 s"}
+    told = gpu.run_step("nothing", options, tmp_path, 60)["nothing_failed"]
+    assert told.startswith("exit code 2: gpu: error: argument --steps: invalid choice")
+    assert told.removeprefix("exit code 2: ") in capfd.readouterr().err
+
+
+def test_runs_are_compared_to_the_last_bit(tmp_path):
+    metrics = dict(train_cost=9.0, train_rmse=0.5, test_rmse=0.8, test_mae=0.25)
+    for name, change in (("a", {}), ("b", {}), ("c", {"train_rmse": np.nextafter(0.5, 1)})):
+        (tmp_path / name).mkdir()
+        write_csv(tmp_path / name / "metrics.csv", [metrics, metrics | change])
+    a, b, c = (tmp_path / name for name in "abc")
+    same, other = gpu.compare("again", a, b), gpu.compare("again", a, c)
+    assert same == {"again_equals_once": True, "again_largest_difference": 0}
+    assert other == {"again_equals_once": False, "again_largest_difference": 2**-52}
+
+
+@pytest.mark.slow
+def test_the_steps_for_a_gpu_run_on_a_cpu(ratings_file, tmp_path):
+    json_file = tmp_path / "gpu" / "gpu.json"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--epochs", "2"]
+    command += ["--dataset", ratings_file, "--json", json_file, "--steps", "once", "again"]
+    subprocess.run([*command, "mirrored", "float32_products"], cwd=ROOT, check=True)
+    figures = json.loads(json_file.read_text("utf-8"))
+    assert not [name for name in figures if name.endswith("_failed")]
+    assert figures["again_equals_once"] and (figures["device"], figures["gpus"]) == ("cpu", 0)
+    assert (figures["once_replicas"], figures["mirrored_replicas"]) == (1, 2)
+    assert figures["mirrored_largest_difference"] < 1e-4
+    assert 0 < figures["float32_products_share"]
 
 
 def test_what_an_archive_lacks_or_gives_away_is_seen(tmp_path):

@@ -16,10 +16,11 @@ import compare
 import export
 import recommend
 from benchmarks import decay_rate, fold_in
+from benchmarks.workers import on_paper
 from command_line import parse_arguments
 from config import Config, flag_fields
 from data.datasets import DATASETS
-from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
+from data.synthetic import ML_1M_COUNTS
 from data_preprocessor import load_ratings
 from system.distribution import Cluster, read_cluster
 from tests.faults.__main__ import line
@@ -351,9 +352,7 @@ def test_the_sizes_that_are_quoted_are_what_arithmetic_says():
     assert f"480,189 users as columns {480_189 * floats_a_column / 1e9:.1f} GB" in text
     assert f"17,770 items the columns: {17_770 * floats_a_column / 1e9:.1f} GB" in text
     text = " ".join(DISTRIBUTED.split())
-    assert f"all of them: {2 * ML_1M_USERS * k * float_bytes / 1e6:.0f} MB from each" in text
-    assert -(-ML_1M_ITEMS // batch) == 8 and "eight times an epoch" in text
-    assert f"so {2 * batch * k * float_bytes / 1e6:.0f} MB a step here" in text
+    assert f"{batch * k * float_bytes / 1e6:.2f} MB a sum for two workers" in text
 
 
 def test_the_table_of_faults_is_that_of_the_committed_rows_and_nothing_is_lost():
@@ -369,10 +368,13 @@ def test_the_table_of_faults_is_that_of_the_committed_rows_and_nothing_is_lost()
 def test_what_a_second_worker_costs_is_what_was_measured():
     figures = json.loads((RESULTS / "workers" / "workers.json").read_text("utf-8"))
     table = printed(DISTRIBUTED, "benchmarks.workers")
-    for name, shown in (("sparse", "sparse"), ("dense", "dense"),
-                        ("dense_two_workers", "dense, two workers")):
-        seconds, rmse = figures[f"{name}_epoch_s"], figures[f"{name}_rmse"]
-        assert f"| {shown} | {seconds:.2f} | {rmse:.5f} |" in table
-    for name in ("dense", "sparse"):
-        ratio = f"Two workers take {figures[f'two_workers_over_{name}']:.2f} times as long as one"
-        assert f"{ratio} {name} process." in table
+    for name, shown in (("ml1m", "ml-1m"), ("ml20m", "ml-20m")):
+        for run, label in (("process", "one process, two threads"),
+                           ("workers", "two workers of one thread"),
+                           ("thread", "one process, one thread")):
+            seconds, peak = (figures[f"{name}_{run}_{each}"] for each in ("epoch_s", "peak_gb"))
+            (row,) = [r for r in table.splitlines() if r.startswith(f"| {shown} | {label} |")]
+            assert [float(cell) for cell in row.split("|")[3:6:2]] == pytest.approx(
+                [seconds, peak], abs=0.006)
+        assert "\n".join(on_paper(figures, shown)) in table
+    assert figures["ml1m_rmse_difference"] < 1e-5 and figures["ml20m_rmse_difference"] < 1e-5

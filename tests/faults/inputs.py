@@ -30,7 +30,7 @@ import numpy as np
 
 from config import Config
 from data import datasets
-from data.ratings import Ratings, index_ratings
+from data.ratings import RatingMatrix, Ratings, Split, index_ratings
 from data_preprocessor import load_ratings
 from records.checkpoint import Checkpoint
 from records.repeated_runs import RepeatedRuns
@@ -593,13 +593,15 @@ def metrics(folder: Path, rng: random.Random) -> Iterator[Fault]:
 
 def checkpoints(folder: Path, rng: random.Random) -> Iterator[Fault]:
     """A checkpoint's files: none that was damaged is taken for what was kept."""
-    tf = import_tensorflow()
-    state = tf.Module()
-    state.x, state.epoch = tf.Variable(tf.zeros([40, 5])), tf.Variable(0, dtype=tf.int64)
-    values = np.random.default_rng(4).normal(size=(40, 5)).astype(np.float32)
+    import_tensorflow()
+    from AutoRec import AutoRec
+    from training import TrainState
+
+    matrix = RatingMatrix.from_triples(*np.ones((3, 1), int), (2, 40))
+    model = AutoRec(40, Config(hidden_neuron=(5,), engine="dense"))
+    state, values = TrainState(model, Split(matrix, matrix)), model.V.numpy()
+    state.epoch.assign(7)
     kept = Checkpoint(folder, "checkpoint", {"random_seed": 1})
-    for variable, value in ((state.x, values), (state.epoch, 7)):
-        variable.assign(value)
     kept.save(state, 7, 1.5, {"bytes": 0, "sha256": ""})
     for path in sorted(folder.glob("checkpoint*")):
         count = Count(f"checkpoint: {path.name.removeprefix('checkpoint')}")
@@ -609,9 +611,9 @@ def checkpoints(folder: Path, rng: random.Random) -> Iterator[Fault]:
                 good, "", rng
             )
             path.write_bytes(content)
-            state.x.assign(tf.zeros([40, 5]))
+            model.V.assign(0 * values)
             survived, _, message = told(lambda: kept.restore(state), path)
-            wrong = not message and not np.array_equal(state.x, values)
+            wrong = not message and not np.array_equal(model.V, values)
             count.add(survived and not wrong, wrong, message)
         path.write_bytes(good)
         yield count.row

@@ -15,7 +15,9 @@ from data.ratings import index_ratings
 from evaluation.metrics import RECONSTRUCTION
 from records.repeated_runs import RepeatedRuns, mean_and_interval
 from records.run_folder import RunFolder
+from system.distribution import Cluster
 from system.errors import UserError
+from system.handshake import Handshake
 from system.interruption import Interruption
 
 RATINGS = index_ratings("made up", np.arange(4), np.arange(4), np.ones(4), (1.0, 5.0))
@@ -51,7 +53,7 @@ class Splits:
         self.path = folder / "run"
         monkeypatch.setattr(main, "run_split", self.run_split)
 
-    def run_split(self, config, ratings, interruption, started):
+    def run_split(self, config, ratings, handshake, interruption, started):
         self.trained.append((config.run_name, config.split_seed, config.random_seed))
         self.resumed += [config.run_name] if config.resume else []
         folder = RunFolder(config.results_dir, config.run_name, resume=bool(config.resume))
@@ -72,7 +74,8 @@ class Splits:
     def run(self, **changes):
         """The names of the splits that were trained."""
         self.trained, self.resumed = [], []
-        main.run_splits(replace(self.config, **changes), RATINGS, Interruption())
+        handshake = Handshake(Cluster(), print)
+        main.run_splits(replace(self.config, **changes), RATINGS, handshake, Interruption())
         return [name for name, _, _ in self.trained]
 
     def table(self):

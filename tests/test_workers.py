@@ -1,0 +1,133 @@
+"""One model whose columns are divided among workers, as real processes: it is that of one process.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.program import environment, free_ports
+from tests.system.test_distribution import tf_config
+
+SCRIPT = """
+import json, os, sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+from system.distribution import Workers, read_cluster
+cluster = read_cluster("workers")
+workers = Workers("workers", cluster)
+import tensorflow as tf
+from config import Config
+from data.ratings import RatingMatrix, Split
+from evaluation.baseline import cold_baseline
+from training import Evaluator, TrainState, build, pretrain, train_epochs
+
+rng = np.random.default_rng(7)
+ROWS, COLUMNS = 23, 37
+
+
+def matrix(number):
+    pairs = rng.choice(ROWS * COLUMNS, number, replace=False)
+    rows, columns = pairs // COLUMNS, pairs % COLUMNS
+    kept = (rows != 5) & (columns != 8)  # a row and a column of which nothing is known
+    values = rng.integers(1, 6, number).astype(np.float32)
+    return RatingMatrix.from_triples(
+        rows[kept], columns[kept].astype(np.int32), values[kept], (ROWS, COLUMNS)
+    )
+
+
+def everything():
+    rows, columns = np.divmod(np.arange(0, ROWS * COLUMNS, 5), COLUMNS)
+    values = rng.integers(1, 6, len(rows)).astype(np.float32)
+    return RatingMatrix.from_triples(rows, columns.astype(np.int32), values, (ROWS, COLUMNS))
+
+
+split = Split(matrix(300), everything(), matrix(60))
+part = split.part(cluster.index, cluster.size)
+BASE = Config(hidden_neuron=(6,), train_epoch=4, batch_size=9, base_lr=0.01, cold_rating="mean",
+              distribute="workers", engine="sparse")
+DEEP = dict(hidden_neuron=(6, 3, 6), pretrain_epoch=2, dropout=0.3, input_dropout=0.4)
+SETTINGS = {  # by the number of workers
+    2: {"plain": dict(regularization="plain", lambda_value=3.0, grad_clip=True), "deep": DEEP},
+    3: {
+        "RMSProp": dict(optimizer_method="RMSProp", output_activation="sigmoid",
+                        initial_bias="mean"),
+        "dense": dict(DEEP, engine="dense", regularization="plain", lambda_value=0.1,
+                      lambda_encoder=2.0),
+    },
+}
+
+
+def trained(config, split, workers, folder=None):
+    model = build(config, split.train, (1.0, 5.0), workers)
+    state = TrainState(model, split)
+    if folder:
+        state.read(folder)
+    else:
+        pretrain(model, split.train)
+    epochs = list(train_epochs(state, split))
+    return state, [[m.train_cost, m.train_rmse, m.test_rmse, m.test_mae, m.validation_rmse]
+                   for m in epochs]
+
+
+def predicted(state):
+    factors, = state.model.factors(split.train)
+    return [state.model.predict_test(split), factors.codes, factors.Wt, factors.b]
+
+
+def assert_equal(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+
+
+folder = Path(sys.argv[1])
+for name, settings in SETTINGS[cluster.size].items():
+    config = replace(BASE, **settings)
+    state, metrics = trained(config, part, workers)
+    alone, theirs = trained(config, split, None)
+    np.testing.assert_allclose(metrics, theirs, rtol=1e-5, err_msg=name)
+    assert_equal(predicted(state), predicted(alone))
+    own = state.model.V.shape[0]
+    assert own == part.train.num_columns < COLUMNS and state.model.optimizer.v[1].shape[0] == own
+
+    prefix = folder / name
+    state.write(None if cluster.index else prefix)
+    state.model.save(None if cluster.index else f"{prefix}_parameters")
+    workers.all_gather(0)
+    onwards = replace(config, train_epoch=6)
+    again, metrics = trained(onwards, part, workers, prefix)  # on as many workers
+    whole, theirs = trained(onwards, split, None, prefix)  # by one process
+    assert len(metrics) == len(theirs) == 2
+    np.testing.assert_allclose(metrics, theirs, rtol=1e-5, err_msg=name)
+    assert_equal(predicted(again), predicted(whole))
+    reader = tf.train.load_checkpoint(f"{prefix}_parameters")
+    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
+    np.testing.assert_array_equal(reader.get_tensor(f"W{suffix}").T, predicted(state)[2])
+    for kept in state.by_name():
+        assert reader.has_tensor(kept) is False
+print(json.dumps([part.train.part.first, len(part.train)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+def test_columns_divided_among_workers_train_and_predict_as_one_process(size, tmp_path):
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(size)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=REPOSITORY,
+            env=environment(TF_CONFIG=tf_config(index, addresses), TF_NUM_INTRAOP_THREADS="1"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for index in range(size)
+    ]
+    texts = [process.communicate(timeout=300) for process in processes]
+    for process, (_, error) in zip(processes, texts, strict=True):
+        assert process.returncode == 0, error[-3000:]
+    parts = [json.loads(text) for text, _ in texts]
+    assert parts[0][0] == 0 and [first for first, _ in parts] == sorted({f for f, _ in parts})
+    counts = [count for _, count in parts]
+    assert max(counts) - min(counts) < 60  # of 270 or so
