@@ -195,6 +195,28 @@ def load_again(
     return first
 
 
+def ratings_of_run(
+    path: Path, config: Config, record: Mapping[str, Any], dataset: str | None = None,
+    test_file: str | None = None,
+) -> Ratings:
+    """The ratings that the run in the folder `path` was trained on, from the files `dataset` and
+    `test_file` if they are given. `record` is its config.json, `config` the settings in that.
+    Raises UserError if there are no such ratings."""
+    if test_file and not config.test_file:
+        raise UserError(f"--test_file {test_file}: {path} had none")
+    now = replace(
+        config, dataset=dataset or config.dataset, test_file=test_file or config.test_file
+    )
+    ratings = load_again(now, record, lambda _: None)
+    if ratings.fingerprint != record.get("fingerprint"):
+        where = " and ".join(map(str, ratings.files.values())) or config.ratings_folder()
+        raise UserError(
+            f"the ratings in {where} are not those that {path} was trained on (their fingerprints "
+            "differ): name the folder of those with --data_dir, or their file with --dataset"
+        )
+    return ratings
+
+
 def candidates(config: Config, record: Mapping[str, Any], flag: str) -> list[str]:
     """Where the file may lie that a run was given by `flag`, likeliest first: where `config` says;
     else in --data_dir and here, by its name or one like it; else any file in --data_dir. Raises

@@ -85,6 +85,7 @@ def run_split(
     from experiments import blend, reconstruction, tune
     from model.engines import choose_engine
     from records.run_records import open_records
+    from serving.npz import run_content
     from training import TrainState, build, pretrain, train_epochs
 
     config = replace(config, engine=choose_engine(config, split.train.density))
@@ -111,7 +112,8 @@ def run_split(
             model, split, config.cold_rating, config.relevant_rating, config.ranked_users,
             config.random_seed, records.log_ranked,
         )
-        records.finish(model, evaluation, titles, measure and measure())
+        predictions = run_content(config, ratings, split, evaluation.factors)
+        records.finish(model, evaluation, titles, predictions, measure and measure())
     return records.summary
 
 

@@ -31,10 +31,11 @@ from config import Config
 from data.blocks import Ids, Rules
 from data.formats import open_file, read
 from data.titles import read_titles
-from data_preprocessor import ids_like, single
+from data_preprocessor import ids_like, ratings_of_run, single
 from records.progress import Progress
+from records.run_folder import PREDICTIONS, config_of, read_record
 from serving.npz import NAME, npz_config, read_npz
-from serving.recommender import Recommender, predict, recommend, similar, top
+from serving.recommender import Recommender, predict, rated, recommend, similar, top
 from system.errors import UserError, print_answer, printable, run_program
 from system.files import as_utf8, atomic_write
 from system.runtime import start_tensorflow
@@ -136,6 +137,8 @@ def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
         config = replace(npz_config(path), data_dir=given.data_dir)
         titles = read_titles(config.dataset or "", config.ratings_folder())
         return recommender.titled(titles), config
+    if (run / PREDICTIONS).is_file() and not given.ratings:  # TensorFlow is not needed
+        return open_predictions(run, given)
     start_tensorflow()
     from serving.finished_run import read_run
     from serving.fold_in import fold_in
@@ -149,6 +152,19 @@ def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
         finished = fold_in(finished, *new)
     titles = read_titles(finished.ratings.name, finished.config.ratings_folder())
     return finished.recommender(titles), finished.config
+
+
+def open_predictions(run: Path, given: argparse.Namespace) -> tuple[Recommender, Config]:
+    """The recommender that a run folder holds, and the run's settings. The ratings are read where
+    they are to be left out."""
+    record = read_record(run)
+    config = config_of(run, record, data_dir=given.data_dir)
+    recommender = read_npz(run / PREDICTIONS)
+    if given.user is not None or given.all:
+        ratings = ratings_of_run(run, config, record, given.dataset, given.test_file)
+        recommender = replace(recommender, rated=rated(ratings))
+    titles = read_titles(config.dataset or "", config.ratings_folder())
+    return recommender.titled(titles), config
 
 
 def read_file(

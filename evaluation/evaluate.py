@@ -32,7 +32,7 @@ class Evaluation:
     """Scores of the test ratings, in the file's unit: of the model, all in all, by training ratings
     of their user and of their item, by true and by predicted rating, and of two predictions
     without a model; the ranking of all items; the items with the most training ratings, and what is
-    like them."""
+    like them; and what predicted all this."""
 
     scores: Scores
     biases: Scores
@@ -44,6 +44,7 @@ class Evaluation:
     ranking: RankingScores
     relevant: float  # the lowest rating of a relevant item
     popular_items: Sequence[PopularItem]
+    factors: Sequence[Factors]
 
 
 def evaluate(
@@ -81,6 +82,7 @@ def evaluate(
         popular_items=popular_items(
             of_item[0], [(f.weight, f.item_embeddings) for f in factors]
         ),
+        factors=factors,
     )
 
 

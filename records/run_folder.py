@@ -35,6 +35,7 @@ from system.terminal import file_argument, shell
 CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.csv"
 TUNING, MEMBERS = "tuning.csv", "members.csv"
 PARAMETERS, CHECKPOINT = "parameters", "checkpoint"  # begin the names of TensorFlow's files
+PREDICTIONS = "predictions.npz"
 REPORT, CURVES, SLICES = "report.html", "rmse.png", "slices.png"
 SETTINGS, SPLITS = "settings.json", "splits.csv"  # of the folder of several splits
 

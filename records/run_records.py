@@ -19,6 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from config import Config, flag_fields
 from data.ratings import Ratings, Split
 from evaluation.evaluate import Evaluation
@@ -33,6 +35,7 @@ from records.run_folder import (
     CURVES,
     MEMBERS,
     PARAMETERS,
+    PREDICTIONS,
     REPORT,
     SLICES,
     RunFolder,
@@ -44,7 +47,7 @@ from records.tensorboard import Summaries, warn_if_missing
 from system.distribution import Workers
 from system.environment import environment, peak_memory_mb
 from system.errors import Diverged, OutOfMemory, UserError, memory_ran_out
-from system.files import as_utf8, write_csv, write_text
+from system.files import as_utf8, atomic_write, write_csv, write_text
 from system.interruption import Interrupted, Interruption
 from system.runtime import num_threads
 from system.terminal import print_line, program, shell
@@ -120,7 +123,7 @@ class WorkerRecords:
         """Who does not show progress has nothing to do."""
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
-               reconstruction: Scores | None = None) -> None:
+               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
         """Send the first worker this one's part of `model`, and tell how far it came."""
         model.save(None)
         done = int(self.state.epoch.numpy())
@@ -288,14 +291,17 @@ class RunRecords(WorkerRecords):
             self.progress.count(done, total, seconds)
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
-               reconstruction: Scores | None = None) -> None:
-        """Keep the parameters of `model`, its pictures and its result; `titles` are those of items
-        by id, as text."""
+               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
+        """Keep the parameters of `model`, what predicts, its pictures and its result; `titles` are
+        those of items by id, as text."""
         self.progress.close()
         if self.tensorboard:
             self.tensorboard.close()
         metrics, orientation = self.folder.metrics, self.config.orientation
+        (self.path / PREDICTIONS).unlink(missing_ok=True)  # of other parameters
         model.save(self.path / PARAMETERS)
+        with atomic_write(self.path / PREDICTIONS) as unfinished, open(unfinished, "wb") as file:
+            np.savez(file, allow_pickle=False, **predictions)
         done = self.state is None or self.state.is_done  # a blend that was not done has no result
         self.summary["status"] = "finished" if done else "interrupted"
         if metrics:

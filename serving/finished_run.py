@@ -13,11 +13,10 @@ import tensorflow as tf
 
 from AutoRec import AutoRec
 from config import Config, member_configs
-from data.ratings import RatingMatrix, Ratings, Split
-from data_preprocessor import load_again, split_of
-from evaluation.baseline import cold_baseline
+from data.ratings import RatingMatrix, Ratings
+from data_preprocessor import ratings_of_run, split_of
 from records.run_folder import CONFIG, PARAMETERS, config_of, read_member_weights, read_record
-from serving.recommender import Recommender
+from serving.recommender import Recommender, rated, recommender_of
 from system.errors import UserError
 from system.files import as_utf8
 
@@ -44,24 +43,13 @@ class FinishedRun:
 
     def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
         """Return what predicts for this run's ids, from its training ratings."""
-        ratings = self.ratings
-        shape = ratings.num_users, ratings.num_items
-        split = Split(self.train, self.train, unit=ratings.unit)
-        return Recommender(
-            user_ids=ratings.user_ids,
-            item_ids=ratings.item_ids,
-            user_ratings=self.train.column_counts,
-            item_ratings=self.train.row_counts,
-            unit=ratings.unit,
-            cold=cold_baseline(split, self.config.cold_rating).transposed(),
-            factors=[
-                replace(factors, weight=member.weight)
-                for member in self.members
-                for factors in member.model.factors(oriented(self.train, member.model.config))
-            ],
-            rated=RatingMatrix.from_triples(ratings.users, ratings.items, ratings.values, shape),
-            titles=titles or {},
-        )
+        factors = [
+            replace(factors, weight=member.weight)
+            for member in self.members
+            for factors in member.model.factors(oriented(self.train, member.model.config))
+        ]
+        alone = recommender_of(self.config, self.ratings, self.train, factors)
+        return replace(alone, rated=rated(self.ratings), titles=titles or {})
 
 
 def oriented(matrix: RatingMatrix, config: Config) -> RatingMatrix:
@@ -97,18 +85,7 @@ def read_run(
     for _, name, _ in settings:
         if not (path / f"{name}.index").exists():
             raise UserError(f"{path} has no {name}.index: the run did not finish, or was damaged")
-    if test_file and not config.test_file:
-        raise UserError(f"--test_file {test_file}: {path} had none")
-    now = replace(
-        config, dataset=dataset or config.dataset, test_file=test_file or config.test_file
-    )
-    ratings = load_again(now, record, lambda _: None)
-    if ratings.fingerprint != record.get("fingerprint"):
-        where = " and ".join(map(str, ratings.files.values())) or config.ratings_folder()
-        raise UserError(
-            f"the ratings in {where} are not those that {path} was trained on (their fingerprints "
-            "differ): name the folder of those with --data_dir, or their file with --dataset"
-        )
+    ratings = ratings_of_run(path, config, record, dataset, test_file)
     train = split_of(replace(config, orientation="item"), ratings).train
     members = tuple(
         Member(weight, read_model(path / name, member, train, ratings.unit.inner))

@@ -23,6 +23,8 @@ What estimator.py saves is such a file with more in it: "estimator", the version
 known ratings (name; users, items: indices; values; held_out, if that was given; mapped) and those
 trained on (train_indptr, train_indices, train_values: items x users); titles and summary as JSON.
 
+A finished run's folder holds one that can predict, and no more: `predictions.npz`.
+
 A prediction of row r and column c is f(codes_i[r] . W_i[:, c] + b_i[c]), clipped to the inner scale
 and summed over members by weight; the sum for cold pairs if user or item has no training rating;
 and then mapped to the scale. Version 1 has no inner scale, which is the scale there, and predicts 3
@@ -32,7 +34,7 @@ for cold pairs.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,11 +42,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from config import Config
-from data.ratings import RatingMatrix, Ratings, RatingUnit
+from data.ratings import RatingMatrix, Ratings, RatingUnit, Split
 from evaluation.baseline import Baseline
 from evaluation.metrics import COLD_RATING
 from model.factors import ACTIVATIONS, Factors
-from serving.recommender import Recommender
+from serving.recommender import Recommender, recommender_of
 from system.errors import UserError
 
 if TYPE_CHECKING:  # it imports TensorFlow, which reading an artefact does not need
@@ -62,12 +64,37 @@ def write_npz(path: Path, run: "FinishedRun", recommender: Recommender) -> None:
 def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.ndarray]:
     """Return what the file of `run` holds."""
     models = [member.model for member in run.members]
+    content = prediction_content(run.config, run.fingerprint, recommender)
+    content |= {
+        "split_fingerprint": np.asarray(split_fingerprint(run.train)),
+        "hidden_activations": np.array([model.config.hidden_activation for model in models]),
+    }
+    for i, model in enumerate(models, 1):
+        layers = {f"V_{i}": model.V, f"mu_{i}": model.mu}
+        for j, (weights, biases) in enumerate(model.inner, 1):
+            layers |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
+        content |= {name: np.asarray(x) for name, x in layers.items()}
+    return content
+
+
+def run_content(
+    config: Config, ratings: Ratings, split: Split, factors: Sequence[Factors]
+) -> dict[str, np.ndarray]:
+    """Return what the run folder of a model holds of it, trained on `split`."""
+    recommender = recommender_of(config, ratings, split.by_item().train, factors)
+    return prediction_content(config, ratings.fingerprint, recommender)
+
+
+def prediction_content(
+    config: Config, fingerprint: str, recommender: Recommender
+) -> dict[str, np.ndarray]:
+    """Return what of a file is needed to predict, which a run folder holds: all but V, mu, inner
+    layers and the fingerprint of the split."""
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "config": json.dumps(run.config.to_dict()),
-        "fingerprint": run.fingerprint,
-        "split_fingerprint": split_fingerprint(run.train),
+        "config": json.dumps(config.to_dict()),
+        "fingerprint": fingerprint,
         "user_ids": plain_ids(recommender.user_ids),
         "item_ids": plain_ids(recommender.item_ids),
         "user_ratings": recommender.user_ratings,
@@ -80,14 +107,10 @@ def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.nda
         "cold_item_bias": recommender.cold.column_bias,
         "weights": np.array([f.weight for f in recommender.factors], np.float64),
         "orientations": [f.orientation for f in recommender.factors],
-        "hidden_activations": [model.config.hidden_activation for model in models],
         "output_activations": [f.output_activation for f in recommender.factors],
     }
-    for i, (model, factors) in enumerate(zip(models, recommender.factors, strict=True), 1):
-        content |= {f"V_{i}": model.V, f"W_{i}": factors.Wt.T, f"mu_{i}": model.mu}
-        content |= {f"b_{i}": factors.b, f"codes_{i}": factors.codes}
-        for j, (weights, biases) in enumerate(model.inner, 1):
-            content |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
+    for i, f in enumerate(recommender.factors, 1):
+        content |= {f"W_{i}": f.Wt.T, f"b_{i}": f.b, f"codes_{i}": f.codes}
     return {name: np.asarray(x) for name, x in content.items()}
 
 

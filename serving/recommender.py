@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from config import Config
 from data.blocks import WHOLE_FLOAT
 from data.delimited import WHOLE_ID
-from data.ratings import RatingMatrix, RatingUnit
-from evaluation.baseline import Baseline
+from data.ratings import RatingMatrix, Ratings, RatingUnit, Split
+from evaluation.baseline import Baseline, cold_baseline
 from evaluation.ranking import best_items, ratings_of
 from evaluation.similar_items import nearest
 from model.factors import Factors, blended
@@ -112,6 +113,25 @@ class Recommender:
             predict_block, len(self.item_ids), n, taken, BLOCK_ITEMS
         )
         return users, items, self.unit.to_file(scores.clip(low, high))
+
+
+def recommender_of(
+    config: Config, ratings: Ratings, train: RatingMatrix, factors: Sequence[Factors]
+) -> Recommender:
+    """Return what predicts by `factors`, which were trained on `train`, items x users, of all known
+    `ratings`; it leaves out none of them."""
+    split = Split(train, train, unit=ratings.unit)
+    return Recommender(
+        user_ids=ratings.user_ids, item_ids=ratings.item_ids,
+        user_ratings=train.column_counts, item_ratings=train.row_counts, unit=ratings.unit,
+        cold=cold_baseline(split, config.cold_rating).transposed(), factors=factors,
+    )
+
+
+def rated(ratings: Ratings) -> RatingMatrix:
+    """Return all known ratings, users x items, which recommendations leave out."""
+    shape = ratings.num_users, ratings.num_items
+    return RatingMatrix.from_triples(ratings.users, ratings.items, ratings.values, shape)
 
 
 def recommend(recommender: Recommender, user: Any, n: int = 10) -> pd.DataFrame:
