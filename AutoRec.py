@@ -93,6 +93,14 @@ class AutoRec(tf.Module):
         """The decoder's weights in the paper's orientation: float32 (l, n)."""
         return tf.transpose(self.Wt)
 
+    def end_training(self) -> None:
+        """Give back the memory of the optimiser's state, where that is divided because it is
+        large: `evaluate` needs some at each worker."""
+        for x in self.optimizer.state if self.division.workers else ():
+            tf.raw_ops.AssignVariableOp(
+                resource=x.handle, value=tf.zeros([0]), validate_shape=False
+            )
+
     def save(self, prefix: str | Path | None) -> None:
         """Write V (n, k), W (l, n), mu (k), b (n) and the inner layers as a TensorFlow
         checkpoint, the files `prefix`.index and `prefix`.data-*; the first of several workers does,

@@ -107,6 +107,7 @@ def run_split(
             with closing(train_epochs(state, part, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:
                     records.log_epoch(metrics, state)
+            model.end_training()
         titles = read_titles(ratings.name, config.ratings_folder())
         evaluation = evaluate(
             model, split, config.cold_rating, config.relevant_rating, config.ranked_users,

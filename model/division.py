@@ -174,4 +174,9 @@ class Division:
 
     def whole(self, x: tf.Variable | tf.Tensor) -> np.ndarray:
         """Return all workers' `x` (own columns, ...), one after the other."""
-        return np.concatenate([chunk for _, chunk in self.chunks(x)])
+        if not self.workers:
+            return x.numpy()
+        whole = np.empty((self.total, *x.shape[1:]), x.dtype.as_numpy_dtype)
+        for start, chunk in self.chunks(x):
+            whole[start : start + len(chunk)] = chunk
+        return whole

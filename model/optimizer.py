@@ -34,6 +34,11 @@ class Adam(tf.Module):
         self.t = counter(0.0, tf.float32)
         self.m, self.v = zeros_like(parameters), zeros_like(parameters)
 
+    @property
+    def state(self) -> list[tf.Variable]:
+        """All that is kept of each parameter."""
+        return [*self.m, *self.v]
+
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
         """Take one step; gradients: one dense float32 tensor a parameter, in its shape."""
         self.t.assign_add(1.0)
@@ -58,6 +63,11 @@ class RMSProp(tf.Module):
         self.parameters = list(parameters)
         self.decay, self.epsilon = config.rmsprop_decay, config.rmsprop_epsilon
         self.v, self.momentum = zeros_like(parameters), zeros_like(parameters)
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        """All that is kept of each parameter."""
+        return [*self.v, *self.momentum]
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
         """Take one step; gradients: one dense float32 tensor a parameter, in its shape."""
