@@ -69,10 +69,8 @@ def run(config: Config) -> int:
     return 128 + interruption.number if interruption.requested else 0
 
 
-def run_split(
-    config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption,
-    started: float,
-) -> dict[str, Any]:
+def run_split(config: Config, ratings: Ratings, handshake: Handshake,
+              interruption: Interruption, started: float) -> dict[str, Any]:
     """Train on one split of the ratings, evaluate and record; return the summary, which the first
     of several workers has. `started` is when the user's waiting began (time.perf_counter). Raise
     UserError if the settings do not fit data or machine, before anything is written."""
