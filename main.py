@@ -75,8 +75,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     of several workers has. `started` is when the user's waiting began (time.perf_counter). Raise
     UserError if the settings do not fit data or machine, before anything is written."""
     split = split_of(config, ratings)
-    cluster = handshake.cluster
-    folder = None if cluster.index else RunFolder.of(config, ratings.fingerprint)
+    folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
     start_tensorflow()
     from evaluation.evaluate import evaluate
@@ -88,7 +87,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
-    part = split.part(cluster.index, cluster.size)
+    part = split.part(workers.cluster.index, workers.cluster.size)
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         measure = None
         if config.members:
@@ -106,6 +105,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
                 for metrics in epochs:
                     records.log_epoch(metrics, state)
             model.end_training()
+        del part  # memory that evaluation needs
         titles = read_titles(ratings.name, config.ratings_folder())
         evaluation = evaluate(
             model, split, config.cold_rating, config.relevant_rating, config.ranked_users,

@@ -64,7 +64,8 @@ class Link:
             run(f"ip -n {name} addr add 10.99.7.{i}/24 dev {device}")
             for up in ("lo", device):
                 run(f"ip -n {name} link set {up} up")
-            run(f"tc -n {name} qdisc add dev {device} root tbf rate {rate} burst 128kb latency 50ms")
+            run(f"tc -n {name} qdisc add dev {device} root tbf rate {rate} burst 128kb "
+                "latency 50ms")
 
     def command(self, index: int) -> list[str]:
         """What a worker's command begins with."""

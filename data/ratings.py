@@ -208,7 +208,7 @@ class RatingMatrix:
     def transposed(self) -> "RatingMatrix":
         """Return the same ratings with rows and columns exchanged; rows without ratings stay
         columns."""
-        order = np.argsort(self.indices, kind="stable")  # rows ascend already
+        order = np.argsort(self.indices, kind="stable").astype(np.uint32)  # rows ascend already
         indptr = np.append(0, np.cumsum(self.column_counts))
         return RatingMatrix(indptr, self.rows[order], self.values[order], self.num_rows)
 

@@ -61,13 +61,19 @@ def fit_baseline(split: Split, total: Total = np.asarray) -> Baseline:
     row_damped = row_damping + total(train.row_counts)
     column_damped = column_damping + train.column_counts
     row_bias, column_bias = np.zeros(train.num_rows), np.zeros(train.num_columns)
+    rest = np.empty_like(residual)
+
+    def sums(index: np.ndarray, bias: np.ndarray, other: np.ndarray, size: int) -> np.ndarray:
+        """Return what the `bias` of the `other` axis leaves, summed by `index`."""
+        np.take(bias, other, out=rest, mode="clip")
+        np.subtract(residual, rest, out=rest)
+        return np.bincount(index, rest, size)
+
     for turn in range(2 * ROUNDS):
         if (turn % 2 == 0) == (split.orientation == "item"):  # items first
-            sums = np.bincount(row, residual - column_bias[column], train.num_rows)
-            row_bias = total(sums) / row_damped
+            row_bias = total(sums(row, column_bias, column, train.num_rows)) / row_damped
         else:
-            sums = np.bincount(column, residual - row_bias[row], train.num_columns)
-            column_bias = sums / column_damped
+            column_bias = sums(column, row_bias, row, train.num_columns) / column_damped
     return Baseline(mean, row_bias, column_bias, split.unit.inner)
 
 
