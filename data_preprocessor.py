@@ -495,7 +495,8 @@ def single(
         alike = table.duplicated()
         table = table[~alike]
         if alike.any():
-            log(f"{told}{alike.sum():,} ratings stand twice, alike in all that is read: read once")
+            stand = "rating stands" if alike.sum() == 1 else "ratings stand"
+            log(f"{told}{alike.sum():,} {stand} twice, alike in all that is read: read once")
     again = table.duplicated("pair")
     if again.any() and duplicates in ("", "refuse"):
         refuse_pair(file, part, table["pair"], (users, items), bool(duplicates))

@@ -116,10 +116,11 @@ class Division:
         return self.workers.sum(together)
 
     def divides(self, name: str) -> bool:
-        """Return whether a variable of this name in a checkpoint has a row for each column."""
+        """Return whether of a variable of this name in a checkpoint, other workers have a part: it
+        has a row for each column."""
         path = name.removesuffix(SUFFIX).split("/")
         of_parameter = "inner" not in path and path[-1] in ("0", "1", "3")  # V, Wt, b
-        return path[-1] in ("V", "W", "Wt", "b") or of_parameter
+        return bool(self.workers) and (path[-1] in ("V", "W", "Wt", "b") or of_parameter)
 
     def slices(self, variables: Mapping[str, tf.Variable]) -> Iterator[Slice]:
         """Yield the `variables` of all workers, by name, to be written; W stands transposed."""

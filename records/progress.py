@@ -161,12 +161,12 @@ def closing_lines(summary: dict[str, Any], folder: Path, go_on: str) -> str:
             f"Without a model: user and item biases {summary['biases_test_rmse']:.4f}, the mean "
             f"rating {summary['global_mean_test_rmse']:.4f}."
         )
-        mostly_warm = summary["cold_test_ratings"] < summary["test_ratings"] / 2
-        if mostly_warm and not summary["final_test_rmse"] < summary["biases_test_rmse"]:
-            lines.append(
-                "This is no better than the biases: train longer, try another --lambda_value, or "
-                "let validation choose, as --preset paper does."
-            )
+        remedy = ("train longer, try another --lambda_value, or let validation choose, as --preset "
+                  "paper does.")
+        if summary["cold_test_ratings"] > summary["test_ratings"] / 2:
+            remedy = "most test ratings are cold, and what is learned does not reach them."
+        if not summary["final_test_rmse"] < summary["biases_test_rmse"]:
+            lines.append(f"This is no better than the biases: {remedy}")
     if summary.get("ranked_users"):
         num_users = summary["ranked_users"]
         users = f"{num_users:,} users"

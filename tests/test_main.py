@@ -52,7 +52,7 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
         "basic_info.txt", "train_record.txt", "test_record.txt", "metrics.csv", "config.json",
         "summary.json", "rmse.png", "slices.png", "report.html", "parameters.index",
         "parameters.data-00000-of-00001", "checkpoint.json", "checkpoint-5.index",
-        "checkpoint-5.data-00000-of-00001",
+        "checkpoint-5.data-00000-of-00001", "predictions.npz",
     }
 
     rows = read_metrics(folder)
@@ -369,7 +369,7 @@ def test_slices_and_rankings_are_in_the_summary_and_add_up(run_here):
 
 def test_that_users_were_drawn_to_be_ranked_is_told(run_here, capsys):
     everyone = run_here("")
-    assert "drawn" not in capsys.readouterr().out
+    assert "drawn from" not in capsys.readouterr().out
     num_users = everyone["ranked_users"]
     assert everyone["ranked_users_drawn_from"] == num_users > 9
     drawn = run_here("--ranked_users 9")

@@ -117,7 +117,7 @@ def kill_at(number, monkeypatch):
 
 
 # A sample; the script tests.faults kills real processes, at more moments.
-MOMENTS = [1, 4, 7, 8, 13, 28]
+MOMENTS = [1, 4, 7, 8, 13, 28, 33]
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def test_a_flag_says_which_rating_of_a_pair_counts(by):
 def test_a_line_that_stands_twice_is_read_once_and_counted():
     ratings, told = load(FILES / "dup2.csv")
     assert len(ratings) == 519
-    assert "1 ratings stand twice, alike in all that is read: read once" in told[-1]
+    assert "1 rating stands twice, alike in all that is read: read once" in told[-1]
 
 
 def test_which_duplicate_counts_may_depend_on_the_time_and_the_split_does(tmp_path):
@@ -138,7 +138,7 @@ def test_ratings_that_mean_none_are_left_out_and_counted():
 @pytest.mark.parametrize("word", ["NaN", "empty", "NULL"])
 def test_a_missing_rating_is_refused_with_the_number_and_the_flag_that_leaves_them_out(word):
     assert refusal(FILES / "nan1.csv") == (
-        f"{FILES / 'nan1.csv'}, line 7: the rating is missing, as are 1 of 519 in all: --no_rating "
+        f"{FILES / 'nan1.csv'}, line 7: the rating is missing, one of 1 such in 519: --no_rating "
         "NaN leaves them out"
     )
     ratings, told = load(FILES / "nan1.csv", no_rating=(word,))
