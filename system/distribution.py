@@ -3,9 +3,10 @@
     --distribute mirrored   all GPUs of this machine (MirroredStrategy)
     --distribute workers    one process on each machine of TF_CONFIG (MultiWorkerMirroredStrategy)
 
-Every replica holds all parameters, takes its part of each mini-batch, and has its gradients added
-to the others' (AutoRec.py). What is to be decided, every worker decides from the same numbers; the
-first one alone keeps records. Knows nothing of ratings.
+Of GPUs, every one holds all parameters, takes its part of each mini-batch, and has its gradients
+added to the others' (AutoRec.py); workers divide the columns (model/division.py). What is to be
+decided, every worker decides from the same numbers; the first one alone keeps records. Knows
+nothing of ratings.
 """
 
 import hashlib
