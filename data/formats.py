@@ -130,8 +130,8 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
     rows = np.concatenate(missing)
     if len(rows) and not rules.words:
         raise UserError(
-            f"{file.locate(rows[0])}: the rating is missing, one of {len(rows):,} such in "
-            f"{num_rows:,}: --no_rating NaN leaves them out"
+            f"{file.locate(rows[0])}: the rating is missing ({len(rows):,} of {num_rows:,} in "
+            "all): --no_rating NaN leaves them out"
         )
     if num_rows == sum(map(len, left_out)):
         raise UserError(f"{file.path} holds no ratings: name a file that does")

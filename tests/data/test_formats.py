@@ -290,7 +290,7 @@ def test_ratings_that_are_all_alike_need_a_scale(write):
         (b"1,2,3\n1,,3\n", None, "line 2: '1,,3': the id '' is empty"),
         (b"1,2,3\n1,4,1e\n", None, "the rating '1e' is no number"),
         (b"1,2,3\n1,4,1e999\n", None, "the rating '1e999' is no number"),
-        (b"1,2,3\n1,4,\n1,5,nan\n", None, "line 2: the rating is missing, one of 2 such in 3: "
+        (b"1,2,3\n1,4,\n1,5,nan\n", None, "line 2: the rating is missing (2 of 3 in all): "
          "--no_rating NaN leaves them out"),
         (b"1,2,3,4\n1,2,3\n1,4,3,5,6\n", "1,2,3", "line 2: '1,2,3': expected 4 fields"),
         (b"1,2,3,4,5\n1,2,3,4\n1,4,3,5\n", "1,2,3", "line 2: '1,2,3,4': expected 5 fields"),

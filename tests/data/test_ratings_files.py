@@ -138,7 +138,7 @@ def test_ratings_that_mean_none_are_left_out_and_counted():
 @pytest.mark.parametrize("word", ["NaN", "empty", "NULL"])
 def test_a_missing_rating_is_refused_with_the_number_and_the_flag_that_leaves_them_out(word):
     assert refusal(FILES / "nan1.csv") == (
-        f"{FILES / 'nan1.csv'}, line 7: the rating is missing, one of 1 such in 519: --no_rating "
+        f"{FILES / 'nan1.csv'}, line 7: the rating is missing (1 of 519 in all): --no_rating "
         "NaN leaves them out"
     )
     ratings, told = load(FILES / "nan1.csv", no_rating=(word,))
