@@ -284,11 +284,13 @@ class AutoRec(tf.Module):
         given and on nothing else: a test rating is predicted from training ratings by passing
         those. Predictions are not clipped.
         """
-        order = np.lexsort((columns, rows))
+        place = rows.astype(np.int64) * self.b.shape[0] + columns
+        if np.all(place[1:] >= place[:-1]):  # as those of a matrix are
+            wanted = tf.constant(rows, tf.int64), tf.constant(columns, tf.int64)
+            return self._predict(ratings, *wanted).numpy()
+        order = np.argsort(place)
         predictions = np.empty(len(rows), np.float32)
-        predictions[order] = self._predict(
-            ratings, tf.constant(rows[order], tf.int64), tf.constant(columns[order], tf.int64),
-        )
+        predictions[order] = self.predict(ratings, rows[order], columns[order])
         return predictions
 
     @tf.function
@@ -303,7 +305,7 @@ class AutoRec(tf.Module):
             first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
             wanted = pairs(rows[first:last] - start, columns[first:last], stop - start)
             hidden = self.division.run(self.encode, ratings, tf.range(start, stop))
-            product, _ = self.engine.output_product(wanted, hidden, self.Wt, tf.zeros_like(self.b))
+            product, _ = self.engine.output_product(wanted, hidden, self.Wt)
             prediction = self.output(product + tf.gather(self.b, wanted.column))
             blocks = blocks.write(blocks.size(), prediction)
         return blocks.concat()
@@ -312,7 +314,7 @@ class AutoRec(tf.Module):
         """Return the last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B,
         l]."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
-        z, _ = self.engine.input_product(batch, batch.ratings, self.V, tf.zeros_like(self.b))
+        z, _ = self.engine.input_product(batch, batch.ratings, self.V)
         return self.hidden(self.division.sum_forward(z, PREDICTION_ROWS))
 
     @tf.function

@@ -30,19 +30,19 @@ class DenseEngine:
         return Batch(starts, row, column, tf.gather(ratings.values, entry), count)
 
     def input_product(
-        self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor
+        self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's pairs, and
-        sum_u count_u ||V_u||^2, with `count` float32 [n]."""
+        sum_u count_u ||V_u||^2, with `count` float32 [n]; 0 without."""
         inputs, factor = self.factors(inputs, V)
         index = flat_index(batch, V.shape[0])
         R = to_dense(index, inputs, block_shape(batch, V.shape[0]))
         return tf.cast(R @ factor, tf.float32), weighted_norm(V, count)
 
     def output_product(
-        self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor
+        self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2."""
+        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2, as above."""
         product = tf.matmul(*self.factors(h, Wt), transpose_b=True)  # (B, n)
         taken = take(product, flat_index(pairs, Wt.shape[0]))
         return tf.cast(taken, tf.float32), weighted_norm(Wt, count)
@@ -55,14 +55,19 @@ class DenseEngine:
         return [tf.cast(tensor, self.precision) for tensor in tensors]
 
 
-@tf.custom_gradient
-def weighted_norm(X: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, object]:
-    """Return sum_u count_u ||X_u||^2; the gradient, for X alone, in one pass over it."""
+def weighted_norm(X: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
+    """Return sum_u count_u ||X_u||^2; 0 without `count`. The gradient takes one pass over X."""
+    if count is None:
+        return tf.zeros([])
 
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        return (2 * upstream * count)[:, None] * X, None
+    @tf.custom_gradient
+    def norm(X: tf.Tensor) -> tuple[tf.Tensor, object]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return (2 * upstream * count)[:, None] * X
 
-    return tf.reduce_sum(count * tf.reduce_sum(tf.square(X), 1)), gradient
+        return tf.reduce_sum(count * tf.reduce_sum(tf.square(X), 1)), gradient
+
+    return norm(X)
 
 
 def block_shape(pairs: Batch | Pairs, num_columns: int) -> tf.Tensor:

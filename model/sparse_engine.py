@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -29,7 +30,7 @@ import tensorflow as tf
 from model.batch import Batch, Pairs, SparseRows
 from system.runtime import num_threads
 
-BLOCK_BYTES = 1 << 18  # of a factor's rows that are used by all rows in turn: half a core's L2
+BLOCK_BYTES = 1 << 20  # of a factor's rows that are used by all rows in turn: half a core's L2
 ALIGNMENT = 64  # bytes; what TensorFlow takes over without a copy
 COLUMN_COST = 4  # what a column costs before its first rating, in ratings: for even shares
 
@@ -43,9 +44,20 @@ compiled = numba.njit(
 
 @compiled
 def add_rows(out, weights, index, X):
-    """out (k) += sum_e weights[e] X[index[e]], four rows at a time to spare loads of `out`."""
+    """out (k) += sum_e weights[e] X[index[e]], eight rows at a time to spare loads of `out`."""
     e = 0
-    while e + 4 <= len(index):
+    while e + 8 <= len(index):
+        x0, x1, x2, x3 = X[index[e]], X[index[e + 1]], X[index[e + 2]], X[index[e + 3]]
+        x4, x5, x6, x7 = X[index[e + 4]], X[index[e + 5]], X[index[e + 6]], X[index[e + 7]]
+        w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+        w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
+        for j in range(len(out)):
+            out[j] += (
+                w0 * x0[j] + w1 * x1[j] + w2 * x2[j] + w3 * x3[j]
+                + w4 * x4[j] + w5 * x5[j] + w6 * x6[j] + w7 * x7[j]
+            )
+        e += 8
+    if e + 4 <= len(index):
         x0, x1, x2, x3 = X[index[e]], X[index[e + 1]], X[index[e + 2]], X[index[e + 3]]
         w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
         for j in range(len(out)):
@@ -91,14 +103,30 @@ def block_end(column, start, end, limit):
 
 
 @compiled
-def multiply(first, last, starts, column, weights, X, block, out):
-    """out (B, k) = S X for rows first..last-1, with S (B, n) the `weights` at `column`.
+def share_of_norms(first, last, rows, start, end, X, norms):
+    """norms (n) = ||X_u||^2 for the share of u in start..end-1 that first..last-1 have of `rows`;
+    norms (0): nothing."""
+    if len(norms) == 0:
+        return
+    size = min(end, len(X)) - start
+    for u in range(start + size * first // max(rows, 1), start + size * last // max(rows, 1)):
+        total = np.float32(0)
+        for j in range(X.shape[1]):
+            total += X[u, j] * X[u, j]
+        norms[u] = total
+
+
+@compiled
+def multiply(first, last, starts, column, weights, X, block, out, norms):
+    """out (B, k) = S X for rows first..last-1, with S (B, n) the `weights` at `column`, and their
+    `share_of_norms`.
 
     Every `block` rows of X are used by all rows of S before the next ones are read.
     """
     at = starts[first:last].copy()
     out[first:last] = 0
     for limit in range(block, len(X) + block, block):
+        share_of_norms(first, last, len(starts) - 1, limit - block, limit, X, norms)
         for i in range(first, last):
             start = at[i - first]
             end = block_end(column, start, starts[i + 1], limit)
@@ -107,10 +135,12 @@ def multiply(first, last, starts, column, weights, X, block, out):
 
 
 @compiled
-def multiply_at(first, last, starts, column, h, X, block, out):
-    """out (e) = the entries of h X' at each row's `column`, for rows first..last-1."""
+def multiply_at(first, last, starts, column, h, X, block, out, norms):
+    """out (e) = the entries of h X' at each row's `column`, for rows first..last-1, and their
+    `share_of_norms`."""
     at = starts[first:last].copy()
     for limit in range(block, len(X) + block, block):
+        share_of_norms(first, last, len(starts) - 1, limit - block, limit, X, norms)
         for i in range(first, last):
             start = at[i - first]
             end = block_end(column, start, starts[i + 1], limit)
@@ -121,22 +151,14 @@ def multiply_at(first, last, starts, column, h, X, block, out):
 @compiled
 def multiply_transposed(first, last, starts, row, position, weights, h, decay, X, out):
     """out (n, k) = S' h + decay X for columns first..last-1, S (B, n) given by its columns."""
+    of_column = weights[position[starts[first] : starts[last]]]
     for u in range(first, last):
         start, end = starts[u], starts[u + 1]
         x, out_u = X[u], out[u]
         for j in range(len(x)):
             out_u[j] = decay[u] * x[j]
-        add_rows(out_u, weights[position[start:end]], row[start:end], h)
-
-
-@compiled
-def squared_norms(first, last, X, out):
-    """out (n) = ||X_u||^2 for u in first..last-1."""
-    for u in range(first, last):
-        total = np.float32(0)
-        for j in range(X.shape[1]):
-            total += X[u, j] * X[u, j]
-        out[u] = total
+        own = of_column[start - starts[first] : end - starts[first]]
+        add_rows(out_u, own, row[start:end], h)
 
 
 @compiled
@@ -197,42 +219,41 @@ class SparseEngine:
         return Batch(starts, row, column, values, tf.ensure_shape(count, [num_columns]), by_column)
 
     def input_product(
-        self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor
+        self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's pairs, and
-        sum_u count_u ||V_u||^2, with `count` float32 [n]."""
+        sum_u count_u ||V_u||^2, with `count` float32 [n]; 0 without, where no gradient is asked
+        for."""
 
         @tf.custom_gradient
         def product(V):
             def gradient(dz, d_omega):
                 return self.transposed(batch, inputs, dz, 2 * d_omega * count, V)
 
-            return (self.multiply(batch, inputs, V), self.weighted_norm(V, count)), gradient
+            arguments = [batch.starts, batch.column, inputs, V, count is not None]
+            z, norms = call(self._multiply, arguments, tf.float32, tf.float32)
+            z = tf.ensure_shape(z, [None, V.shape[1]])
+            return (z, weighted_sum(norms, count)), gradient
 
         return product(V)
 
     def output_product(
-        self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor
+        self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2. Gradients need
-        the pairs of a whole `Batch`."""
+        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2, as above.
+        Gradients need the pairs of a whole `Batch`."""
 
         @tf.custom_gradient
         def product(h, Wt):
             def gradient(d, d_omega):
-                dh = self.multiply(pairs, d, Wt)
+                dh, _ = self.input_product(pairs, d, Wt)
                 return dh, self.transposed(pairs, d, h, 2 * d_omega * count, Wt)
 
-            inputs = [pairs.starts, pairs.column, h, Wt]
-            at_pairs = tf.ensure_shape(call(self._multiply_at, inputs, tf.float32), [None])
-            return (at_pairs, self.weighted_norm(Wt, count)), gradient
+            arguments = [pairs.starts, pairs.column, h, Wt, count is not None]
+            at_pairs, norms = call(self._multiply_at, arguments, tf.float32, tf.float32)
+            return (tf.ensure_shape(at_pairs, [None]), weighted_sum(norms, count)), gradient
 
         return product(h, Wt)
-
-    def multiply(self, pairs: Batch | Pairs, weights: tf.Tensor, X: tf.Tensor) -> tf.Tensor:
-        """Return S X (B, k), with S (B, n) the `weights` at `pairs`."""
-        out = call(self._multiply, [pairs.starts, pairs.column, weights, X], tf.float32)
-        return tf.ensure_shape(out, [None, X.shape[1]])
 
     def transposed(
         self, batch: Batch, weights: tf.Tensor, h: tf.Tensor, decay: tf.Tensor, X: tf.Tensor
@@ -241,10 +262,6 @@ class SparseEngine:
         inputs = [*batch.by_column, weights, h, decay, X]
         out = call(self._multiply_transposed, inputs, tf.float32)
         return tf.ensure_shape(out, X.shape)
-
-    def weighted_norm(self, X: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        norms = call(self._squared_norms, [X], tf.float32)
-        return tf.reduce_sum(count * tf.ensure_shape(norms, [X.shape[0]]))
 
     def _gather(self, indptr, indices, values, rows):
         starts = np.zeros(len(rows) + 1, np.int64)
@@ -265,26 +282,22 @@ class SparseEngine:
         self.share(transpose_columns, every, *arguments)
         return by_column, row, position
 
-    def _multiply(self, starts, column, weights, X):
+    def _multiply(self, starts, column, weights, X, with_norms):
         out = self.result((len(starts) - 1, X.shape[1]))
-        self.share(multiply, starts, starts, column, weights, X, block_rows(X), out)
-        return out
+        norms = np.zeros(len(X) * with_norms, np.float32)
+        self.share(multiply, starts, starts, column, weights, X, block_rows(X), out, norms)
+        return out, norms
 
-    def _multiply_at(self, starts, column, h, X):
-        out = np.empty(len(column), np.float32)
-        self.share(multiply_at, starts, starts, column, h, X, block_rows(X), out)
-        return out
+    def _multiply_at(self, starts, column, h, X, with_norms):
+        out, norms = np.empty(len(column), np.float32), np.zeros(len(X) * with_norms, np.float32)
+        self.share(multiply_at, starts, starts, column, h, X, block_rows(X), out, norms)
+        return out, norms
 
     def _multiply_transposed(self, starts, row, position, weights, h, decay, X):
         out = self.result(X.shape)
         work = starts + COLUMN_COST * np.arange(len(starts))
         arguments = starts, row, position, weights, h, decay, X, out
         self.share(multiply_transposed, work, *arguments)
-        return out
-
-    def _squared_norms(self, X):
-        out = np.empty(len(X), np.float32)
-        self.share(squared_norms, np.arange(len(X) + 1), X, out)
         return out
 
     def result(self, shape: tuple[int, int]) -> np.ndarray:
@@ -315,12 +328,14 @@ class SparseEngine:
         that are alike in cumulated `work`."""
         target = work[-1] * np.arange(1, self.num_threads) // self.num_threads
         cuts = [0, *np.searchsorted(work, target), len(work) - 1]
-        pieces = [
-            self.pool.submit(kernel, first, last, *arguments)
-            for first, last in zip(cuts, cuts[1:], strict=False)
-        ]
+        pieces = [self.pool.submit(kernel, *ends, *arguments) for ends in pairwise(cuts)]
         for piece in pieces:
             piece.result()
+
+
+def weighted_sum(norms: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
+    """Return sum_u count_u norms_u; 0 without `count`."""
+    return tf.zeros([]) if count is None else tf.reduce_sum(count * tf.ensure_shape(norms, count.shape))
 
 
 def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list[tf.Tensor]:

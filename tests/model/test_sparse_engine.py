@@ -170,8 +170,8 @@ def test_results_do_not_depend_on_whether_memory_is_fresh(engine):
     X = rng.normal(size=(5, 6)).astype(np.float32)
     S = np.zeros((3, 5), np.float32)
     S[np.repeat(range(3), np.diff(starts)), column] = weights
-    first = engine._multiply(starts, column, weights, X).copy()
+    first = engine._multiply(starts, column, weights, X, False)[0].copy()
     np.testing.assert_allclose(first, S @ X, rtol=1e-5, atol=1e-6)
     engine.result((3, 6)).fill(np.nan)
-    np.testing.assert_array_equal(engine._multiply(starts, column, weights, X), first)
+    np.testing.assert_array_equal(engine._multiply(starts, column, weights, X, False)[0], first)
     assert len(engine.results) == 2 and sparse_engine.block_rows(X) > 5
