@@ -1,0 +1,311 @@
+"""What a user would take instead of AutoRec, on the same splits of MovieLens-1M: test RMSE, seconds
+and memory.
+
+    python -m benchmarks.peers                          # every row, seeds 1994..1998: many hours
+    python -m benchmarks.peers --splits 1994 1995       # these splits
+    python -m benchmarks.peers svdpp default            # these rows
+    python -m benchmarks.peers --render                 # table and picture of what is finished
+
+A split is that of `python main.py --random_seed SEED`. Its rows follow one another, and nothing
+else should run meanwhile: it is time that is measured. A row of a split that is finished is not run
+again, so the script goes on where it was stopped. Peers run in an environment that is made for them
+of requirements-peers.txt, in .peers/ beside this file. Writes peers.csv, time_to_rmse.csv,
+machines.csv, table.md and peers.png into results/peers/, and renews docs/peers.md.
+"""
+
+import argparse
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks import paper_tables
+from benchmarks.paper_tables import MAIN
+from benchmarks.peer_models import MODELS
+from config import Config
+from data.ratings import Ratings, Split
+from data_preprocessor import load_ratings, split_ratings
+from evaluation.baseline import Finish
+from evaluation.metrics import score
+from records.plots import TEST_COLOR, TRAIN_COLOR, style, write_png
+from records.repeated_runs import mean_and_interval
+from system.errors import UserError, run_program
+from system.files import lock, read_csv, read_json, unlock, write_csv, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / "benchmarks" / ".peers"
+FOLDER = ROOT / "benchmarks" / "results" / "peers"
+PAGE = ROOT / "docs" / "peers.md"
+REQUIREMENTS = ROOT / "requirements-peers.txt"
+BEGIN, END = "<!-- what benchmarks.peers wrote -->\n", "<!-- end -->"
+LEFT = "../benchmarks/results/peers"  # from the page
+RESULTS, TIMES, MACHINES = "peers.csv", "time_to_rmse.csv", "machines.csv"
+BELOW = (0.850, 0.840, 0.830)
+SPLITS = range(1994, 1999)
+# Of paper_tables, those that it has.
+WANTED = ("default", "paper", "u_one_hot", "deep", "single", "best")
+OURS = {row.name: row for name in WANTED for row in paper_tables.ROWS if row.name == name}
+TEXTS = {name: text for name, (text, _) in MODELS.items()} | {
+    name: f"AutoRec: {row.text}" for name, row in OURS.items()
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="peers", description=__doc__.split("\n\n")[0])
+    parser.add_argument("rows", nargs="*", help="rows to run (default: all)")
+    parser.add_argument("--splits", nargs="+", type=int, default=SPLITS, metavar="SEED",
+                        help="seeds of the splits (default: 1994 to 1998)")
+    parser.add_argument("--render", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.rows) - set(TEXTS):
+        raise UserError(f"no row {', '.join(sorted(unknown))}: there are {', '.join(TEXTS)}")
+    if not arguments.render:
+        run(unfinished(FOLDER, arguments.rows or TEXTS, arguments.splits))
+    render(FOLDER, PAGE)
+    print((FOLDER / "table.md").read_text(encoding="utf-8"))
+
+
+def unfinished(folder: Path, rows: Container[str], splits: Sequence[int]) -> list[tuple[str, int]]:
+    """Return what is not in `folder` yet, as (row, split), a split's rows in one go."""
+    done = {(line["row"], int(line["split"])) for line in read_csv(folder / RESULTS)}
+    asked = [row for row in TEXTS if row in rows]
+    return [pair for split in splits for row in asked if (pair := (row, split)) not in done]
+
+
+def run(pairs: Sequence[tuple[str, int]]) -> None:
+    """Measure each (row, split), and record it."""
+    CACHE.mkdir(exist_ok=True)
+    write_text(CACHE / ".gitignore", "*\n")
+    held = lock(CACHE)  # two at once would measure each other
+    try:
+        if any(row in MODELS for row, _ in pairs):
+            ratings, python = load_ratings(Config(dataset="ml-1m")), make_environment()
+        for row, seed in pairs:
+            print(f"{row} on split {seed}", file=sys.stderr, flush=True)
+            if row in OURS:
+                line, times = measure_ours(row, seed)
+            else:
+                line, times = measure_peer(row, seed, ratings, python), []
+            record(FOLDER, row, seed, line, times)
+    finally:
+        unlock(held)
+
+
+def record(
+    folder: Path, row: str, split: int, line: dict[str, Any], times: list[dict[str, Any]]
+) -> None:
+    """Add a finished row of a split; peers.csv, which says that it is finished, at last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = {"processor": processor(), "cpus": os.cpu_count()}
+    for name, lines in ((TIMES, times), (MACHINES, [machine]), (RESULTS, [line])):
+        if lines:
+            others = [other for other in read_csv(folder / name)
+                      if (other["row"], other["split"]) != (row, str(split))]
+            new = [{"row": row, "split": split, **each} for each in lines]
+            write_csv(folder / name, [*others, *new])
+
+
+def processor() -> str:
+    """Return what the processor is called."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
+    name = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    return name[1] if name else platform.processor() or platform.machine()
+
+
+# The peers.
+
+
+def make_environment() -> Path:
+    """Return the Python of an environment that has the peers; it is made if there is none, or of
+    other requirements. Raise UserError if it cannot be."""
+    folder = CACHE / "environment"
+    python, made_of = folder / "bin" / "python", folder / REQUIREMENTS.name
+    wanted = REQUIREMENTS.read_text(encoding="utf-8")
+    if made_of.exists() and made_of.read_text(encoding="utf-8") == wanted:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    install = [python, "-m", "pip", "install", "--disable-pip-version-check", "-r", REQUIREMENTS]
+    try:
+        for command in ([sys.executable, "-m", "venv", folder], install):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                lines = (done.stdout + done.stderr).strip().splitlines() or [str(done.returncode)]
+                raise UserError(f"cannot install {REQUIREMENTS.name}: {lines[-1]} (only rows of "
+                                f"peers need it, not {', '.join(OURS)})")
+        write_text(made_of, wanted)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return python
+
+
+def write_split(path: Path, split: Split, seed: int) -> None:
+    """Write the training ratings of a split whose rows are items, and the pairs of its test
+    ratings in their order. The training ratings are in random order, as users hand them in: what
+    learns from one after the other would learn less from those of one item in a row."""
+    train, test = split.train, split.test
+    order = np.random.default_rng(seed).permutation(len(train))
+    np.savez(
+        path, users=train.indices[order], items=train.rows[order], ratings=train.values[order],
+        test_users=test.indices, test_items=test.rows, shape=(train.num_columns, train.num_rows),
+        seed=seed,
+    )
+
+
+def measure_peer(row: str, seed: int, ratings: Ratings, python: Path) -> dict[str, Any]:
+    """Return the result of a peer on the split of `seed`."""
+    split = split_ratings(ratings, Config().train_ratio, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        given, left = Path(folder, "split.npz"), Path(folder, "predictions.npz")
+        write_split(given, split, seed)
+        call([python, "-m", "benchmarks.peer_models", row, given, left], row, seed)
+        with np.load(left) as found:
+            rmse = rmse_of(split, found["predictions"])
+            return result(rmse, float(found["seconds"]), float(found["peak_mb"]))
+
+
+def rmse_of(split: Split, predictions: np.ndarray) -> float:
+    """Return the RMSE of raw `predictions` of the test ratings: clipped, and 3 where the user or
+    the item has no training ratings."""
+    final = Finish(split, split.test, "paper")(predictions)
+    return score(final, split.unit.to_file(split.test.values)).rmse
+
+
+def call(command: Sequence[Any], row: str, seed: int) -> None:
+    """Run a command, whose output is not ours. Raise UserError if it fails."""
+    done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False)
+    if done.returncode in (130, 143):
+        raise KeyboardInterrupt
+    if done.returncode:
+        raise UserError(f"{row} on split {seed} ended with exit code {done.returncode}: above is "
+                        "why; what is finished is kept")
+
+
+def result(rmse: float, seconds: float, peak_mb: float) -> dict[str, Any]:
+    return {"rmse": round(rmse, 6), "seconds": round(seconds, 1),
+            "peak_gb": round(peak_mb / 1e3, 3)}
+
+
+# Ours.
+
+
+def measure_ours(row: str, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the result of a row of ours on the split of `seed`, and its lines of the time to
+    accuracy. The seconds are those of the whole command."""
+    folder = CACHE / f"{row}_{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [
+        sys.executable, MAIN, *shlex.split(OURS[row].arguments), "--dataset", "ml-1m",
+        "--random_seed", str(seed), "--display_step", "1", "--comet", "off",
+        "--results_dir", CACHE, "--run_name", folder.name,
+    ]
+    started = time.time()
+    call(command, row, seed)
+    seconds = time.time() - started
+    summary, metrics = read_json(folder / "summary.json"), folder / "metrics.csv"
+    line = result(summary["final_test_rmse"], seconds, summary["peak_memory_mb"])
+    epochs, before = read_csv(metrics), 0.0
+    if epochs:  # before the first: starting, reading, and a row's tuning and pre-training
+        before = metrics.stat().st_mtime - started - float(epochs[-1]["elapsed_seconds"])
+    shutil.rmtree(folder)
+    return line, time_to_rmse(epochs, before, line)
+
+
+def time_to_rmse(
+    epochs: Sequence[dict[str, str]], before: float, line: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the seconds after which the test RMSE was first below each of `BELOW`; none where it
+    never was. `before` is what passed before the first of the `epochs`, rows of metrics.csv. A
+    blend has none: its RMSE is there when it ends."""
+    points = [(float(epoch["test_rmse"]), round(before + float(epoch["elapsed_seconds"]), 1))
+              for epoch in epochs if epoch["test_rmse"]] or [(line["rmse"], line["seconds"])]
+    first = {below: next((at for rmse, at in points if rmse < below), "") for below in BELOW}
+    return [{"below": f"{below:.3f}", "seconds": at} for below, at in first.items()]
+
+
+# Table and picture.
+
+
+def render(folder: Path, page: Path) -> None:
+    """Write the table and the picture of what is finished in `folder`, and put them into `page`."""
+    found = read_csv(folder / RESULTS)
+    if not found:
+        raise UserError("nothing is finished yet: python -m benchmarks.peers measures all")
+    rows = {name: lines for name in TEXTS if (lines := [r for r in found if r["row"] == name])}
+    machines = {f"{m['processor']}, {m['cpus']} cores" for m in read_csv(folder / MACHINES)}
+    table = "\n".join([*results_table(rows), *times_table(read_csv(folder / TIMES)), "",
+                       f"Measured on: {'; '.join(sorted(machines))}.", ""])
+    write_text(folder / "table.md", table)
+    write_png(folder / "peers.png", draw(rows))
+    links = (f"![Test RMSE against seconds]({LEFT}/peers.png)\n\n"
+             f"Every row of every split: [{RESULTS}]({LEFT}/{RESULTS}), "
+             f"[{TIMES}]({LEFT}/{TIMES}), [{MACHINES}]({LEFT}/{MACHINES}).\n")
+    head, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    write_text(page, f"{head}{begin}{table}\n{links}{''.join(rest.partition(END)[1:])}")
+
+
+def means(lines: Sequence[dict[str, str]], column: str) -> tuple[float, float]:
+    """Return the mean over the splits, and half its 95 % interval: 0 for a single one."""
+    mean, half = mean_and_interval([float(line[column]) for line in lines])
+    return mean, half if len(lines) > 1 else 0.0
+
+
+def results_table(rows: dict[str, list[dict[str, str]]]) -> list[str]:
+    text = ["| MovieLens-1M, 90/10 | row | test RMSE | seconds | peak GB | splits |",
+            "| --- | --- | --- | --- | --- | --- |"]
+    for name, lines in rows.items():
+        mean, half = means(lines, "rmse")
+        (seconds, _), (peak, _) = means(lines, "seconds"), means(lines, "peak_gb")
+        interval = f" ± {half:.4f}" if half else ""
+        text.append(f"| {TEXTS[name]} | `{name}` | {mean:.4f}{interval} | {seconds:,.0f} | "
+                    f"{peak:.2f} | {len(lines)} |")
+    return text
+
+
+def times_table(lines: Sequence[dict[str, str]]) -> list[str]:
+    """Return a table of the mean seconds, where all splits of a row came below an RMSE."""
+    text = ["", f"| seconds until test RMSE is below | {' | '.join(f'{b:.3f}' for b in BELOW)} |",
+            f"| --- |{' --- |' * len(BELOW)}"]
+    for name in (name for name in OURS if any(line["row"] == name for line in lines)):
+        cells = []
+        for below in BELOW:
+            here = (name, f"{below:.3f}")
+            same = [line for line in lines if (line["row"], line["below"]) == here]
+            passed = [line for line in same if line["seconds"]]
+            some = f"in {len(passed)} of {len(same)} splits" if passed else "–"
+            cells.append(f"{means(passed, 'seconds')[0]:,.0f}" if passed == same else some)
+        text.append(f"| {TEXTS[name]} | {' | '.join(cells)} |")
+    return text if len(text) > 3 else []
+
+
+def draw(rows: dict[str, list[dict[str, str]]]) -> Figure:
+    """Return a figure of RMSE against seconds, a point a row; ours in the colour of results."""
+    with style():
+        figure = Figure(figsize=(8, 4.8), dpi=120, layout="constrained")
+        axes = figure.add_subplot()
+        for name, lines in rows.items():
+            (mean, half), (seconds, _) = means(lines, "rmse"), means(lines, "seconds")
+            color = TEST_COLOR if name in OURS else TRAIN_COLOR
+            axes.errorbar(seconds, mean, half, color=color, marker="o", markersize=5, capsize=3)
+            axes.annotate(name, (seconds, mean), (7, 3), textcoords="offset points", color=color)
+        axes.set(xscale="log", xlabel="seconds", ylabel="test RMSE",
+                 title="MovieLens-1M: AutoRec (red) and its peers, mean and 95 % interval")
+        axes.margins(x=0.15)
+        axes.grid(color="#e4e4e4", linewidth=0.8)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(run_program("peers", main))
