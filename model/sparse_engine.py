@@ -335,7 +335,9 @@ class SparseEngine:
 
 def weighted_sum(norms: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
     """Return sum_u count_u norms_u; 0 without `count`."""
-    return tf.zeros([]) if count is None else tf.reduce_sum(count * tf.ensure_shape(norms, count.shape))
+    if count is None:
+        return tf.zeros([])
+    return tf.reduce_sum(count * tf.ensure_shape(norms, count.shape))
 
 
 def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list[tf.Tensor]:
