@@ -77,7 +77,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
-    start_tensorflow()
+    start_tensorflow(lean=handshake.cluster.size > 1)
     from evaluation.evaluate import evaluate
     from experiments import blend, reconstruction, tune
     from model.engines import choose_engine
@@ -131,7 +131,7 @@ def run_splits(
         fingerprints += [load_ratings(one, print_line).fingerprint for one in every[1:]]
     workers = None
     if handshake.cluster.size > 1:
-        start_tensorflow()
+        start_tensorflow(lean=True)
         workers = handshake.workers(config.distribute)
     with closing(RepeatedRuns(config, " ".join(fingerprints), workers)) as runs:
         for one in every:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import pandas as pd
 
 WITHIN, MAPPED = (0.5, 5.0), (1.0, 5.0)  # scales that stay as they are; what others become
 COLUMN_COST = 30  # what a column costs a mini-batch's step without its ratings, in ratings
+CHUNK = 1 << 23  # ratings that are sorted at a time
 
 
 @dataclass(frozen=True)
@@ -208,9 +210,15 @@ class RatingMatrix:
     def transposed(self) -> "RatingMatrix":
         """Return the same ratings with rows and columns exchanged; rows without ratings stay
         columns."""
-        order = np.argsort(self.indices, kind="stable").astype(np.uint32)  # rows ascend already
         indptr = np.append(0, np.cumsum(self.column_counts))
-        return RatingMatrix(indptr, self.rows[order], self.values[order], self.num_rows)
+        indices, values = np.empty(len(self), np.int32), np.empty(len(self), np.float32)
+        cuts = np.searchsorted(indptr, np.arange(0, len(self), CHUNK))
+        for first, last in pairwise([*cuts, self.num_columns]):  # of which all is held at once
+            own = np.flatnonzero((self.indices >= first) & (self.indices < last))
+            order = own[np.argsort(self.indices[own], kind="stable")]  # rows ascend already
+            part = slice(indptr[first], indptr[last])
+            indices[part], values[part] = self.rows[order], self.values[order]
+        return RatingMatrix(indptr, indices, values, self.num_rows)
 
 
 @dataclass(frozen=True)
@@ -243,10 +251,6 @@ class Split:
         train, test = (matrix.columns(first, last) for matrix in (self.train, self.test))
         held = self.validation and self.validation.columns(first, last)
         return Split(train, test, held, self.orientation, self.unit)
-
-    def by_user(self) -> "Split":
-        """Return the same split with users as rows."""
-        return self if self.orientation == "user" else self.transposed()
 
     def by_item(self) -> "Split":
         """Return the same split with items as rows."""

@@ -20,6 +20,7 @@ from evaluation.metrics import COLD_RATING
 
 ITEM_DAMPING, USER_DAMPING = 10, 15  # in ratings
 ROUNDS = 10
+CHUNK = 1 << 20  # ratings whose residuals are held at a time
 Total = Callable[[Any], np.ndarray]
 
 
@@ -55,19 +56,20 @@ def fit_baseline(split: Split, total: Total = np.asarray) -> Baseline:
     row, column = train.rows, train.indices
     count, mean = total([len(train), train.values.sum(dtype=np.float64)])
     mean = float(mean / count)
-    residual = train.values.astype(np.float64) - mean
     dampings = ITEM_DAMPING, USER_DAMPING
     row_damping, column_damping = dampings if split.orientation == "item" else dampings[::-1]
     row_damped = row_damping + total(train.row_counts)
     column_damped = column_damping + train.column_counts
     row_bias, column_bias = np.zeros(train.num_rows), np.zeros(train.num_columns)
-    rest = np.empty_like(residual)
 
     def sums(index: np.ndarray, bias: np.ndarray, other: np.ndarray, size: int) -> np.ndarray:
         """Return what the `bias` of the `other` axis leaves, summed by `index`."""
-        np.take(bias, other, out=rest, mode="clip")
-        np.subtract(residual, rest, out=rest)
-        return np.bincount(index, rest, size)
+        total = np.zeros(size)
+        for start in range(0, len(index), CHUNK):
+            part = slice(start, start + CHUNK)
+            left = train.values[part].astype(np.float64) - mean - bias[other[part]]
+            total += np.bincount(index[part], left, size)
+        return total
 
     for turn in range(2 * ROUNDS):
         if (turn % 2 == 0) == (split.orientation == "item"):  # items first

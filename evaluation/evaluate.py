@@ -75,8 +75,7 @@ def evaluate(
         by_value=by_value(predictions, ratings, unit.outer),
         calibration=calibration(predictions, ratings, unit.outer),
         ranking=ranking(
-            factors, split.by_user(), cold_baseline(split.by_user(), cold_rating), least,
-            most_users, seed, progress,
+            factors, split, cold_baseline(split, cold_rating), least, most_users, seed, progress,
         ),
         relevant=float(unit.to_file(np.float64(least))),
         popular_items=popular_items(
@@ -87,15 +86,17 @@ def evaluate(
 
 
 def ranking(
-    factors: Sequence[Factors], by_user: Split, cold: Baseline, relevant: float, most_users: int,
+    factors: Sequence[Factors], split: Split, cold: Baseline, relevant: float, most_users: int,
     seed: int, progress: Callable[[int, int], object],
 ) -> RankingScores:
-    """Return NDCG@10 and Recall@10 of a split whose rows are users."""
+    """Return NDCG@10 and Recall@10 of a split."""
+    if split.orientation == "item":
+        split, cold = split.transposed(), cold.transposed()
 
     def predict_block(users: np.ndarray, items: slice) -> np.ndarray:
         return blended(factors, [f.block(users, items) for f in factors])
 
     return rank(
-        predict_block, by_user.train, by_user.test, cold, relevant=relevant, most_users=most_users,
+        predict_block, split.train, split.test, cold, relevant=relevant, most_users=most_users,
         seed=seed, progress=progress,
     )

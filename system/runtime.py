@@ -34,12 +34,15 @@ def warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def start_tensorflow(log: Callable[[str], object] = warn) -> None:
-    """Import TensorFlow and make the same command give the same bits again.
+def start_tensorflow(log: Callable[[str], object] = warn, lean: bool = False) -> None:
+    """Import TensorFlow and make the same command give the same bits again. `lean`: without oneDNN,
+    whose allocator keeps for good what was once allocated; it is the dense products that it helps.
 
     In a process that has used it already, its number of threads stays what it is, which `log` is
     told; and random operations want a seed from now on.
     """
+    if lean:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     tf = import_tensorflow()
     # It warns that functions are traced again, which every model's are, on purpose.
     tf.get_logger().setLevel("ERROR")
