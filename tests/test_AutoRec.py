@@ -40,7 +40,9 @@ def random_matrix(rows=ROWS, columns=COLUMNS, seed=0):
 def build(engine="dense", columns=COLUMNS, spread=0.3, **settings):
     """A model whose parameters are large enough for every term to matter."""
     settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5} | settings
-    model = AutoRec(columns, Config(engine=engine, **settings), SCALE)
+    config = Config(engine=engine, **settings)
+    values = np.arange(1, 6, dtype=np.float32) if config.input_encoding == "one_hot" else None
+    model = AutoRec(columns, config, SCALE, values=values)
     rng = np.random.default_rng(7)
     for x in model.parameters:
         x.assign(rng.normal(0, spread, x.shape).astype(np.float32))
@@ -71,6 +73,9 @@ VARIANTS = (
     {"lambda_encoder": 2.0, "lambda_decoder": 0.3},
     {"hidden_neuron": (6, 3, 4)},
     {"hidden_neuron": (4, 5), "hidden_activation": "tanh", "output_activation": "sigmoid"},
+    {"input_encoding": "one_hot"},
+    {"input_encoding": "one_hot", "lambda_one_hot": 0.3, "lambda_encoder": 2.0},
+    {"input_encoding": "one_hot", "lambda_one_hot": 3.0, "hidden_neuron": (4, 3, 5)},
 )
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 
