@@ -15,6 +15,7 @@ import numpy as np
 from system.errors import UserError
 
 DATA_DIR_VARIABLE = "AUTOREC_DATA_DIR"
+MOST_VALUES = 20  # that --input_encoding one_hot takes
 ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")
 
 Check = tuple[Callable[[Any], bool], str]
@@ -237,8 +238,8 @@ class Config:
     )
     input_encoding: str = flag(
         "rating", "model", "rating: a rating times its column's vector is the input, as in the "
-        "paper; one_hot: besides, each of at most 20 rating values of a column has a vector of its "
-        "own (AutoRec.py)", choices=("rating", "one_hot")
+        f"paper; one_hot: besides, each of at most {MOST_VALUES} rating values of a column has a "
+        "vector of its own (AutoRec.py)", choices=("rating", "one_hot")
     )
     initial_bias: str = flag(
         "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
