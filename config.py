@@ -258,7 +258,7 @@ class Config:
         None, "model", "lambda of W alone (default: --lambda_value)", NOT_NEGATIVE
     )
     lambda_one_hot: float | None = flag(
-        None, "model", "lambda of the rating values' own vectors, with --input_encoding one_hot "
+        None, "model", "lambda of the rating values' own vectors, where inputs are one_hot "
         "(default: that of V)", NOT_NEGATIVE
     )
     regularization: str = flag(
