@@ -166,9 +166,10 @@ class AutoRec(tf.Module):
     def one_hot(self, batch: Batch) -> Batch:
         """Return `batch` over the columns of D as (n * values, k): what is of column u and has the
         value of that index, or the nearest, is of column u * values + index."""
-        between = (self.values[1:] + self.values[:-1]) / 2
-        column = batch.column * len(self.values) + tf.searchsorted(between, batch.ratings)
-        size = self.V.shape[0] * len(self.values)
+        values = self.values
+        assert values is not None
+        index = tf.searchsorted((values[1:] + values[:-1]) / 2, batch.ratings)
+        column, size = batch.column * len(values) + index, self.V.shape[0] * len(values)
         return self.engine.batch(batch.starts, batch.row, column, batch.ratings, size)
 
     def input_product(
@@ -187,9 +188,12 @@ class AutoRec(tf.Module):
         return z + z_D, penalty + self.config.one_hot_lambda * omega_D
 
     def counts(self, batch: Batch, share: tf.Tensor | float | None) -> tf.Tensor | None:
-        """Return how often Omega counts each column's weights: float32 [columns of `batch`]."""
-        if share is None or self.config.regularization == "weighted":
-            return None if share is None else batch.count
+        """Return how often Omega counts each column's weights: float32 [columns of `batch`]; None
+        without `share`."""
+        if share is None:
+            return None
+        if self.config.regularization == "weighted":
+            return batch.count
         return tf.fill(batch.count.shape, tf.cast(share, tf.float32))
 
     def output(self, x: tf.Tensor) -> tf.Tensor:
