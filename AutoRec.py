@@ -9,6 +9,15 @@ with respect to the paper: h(R) = f(g(R V + mu) W + b). W is kept as its transpo
 and row u of Wt belong to column u of R, and a rating touches two contiguous rows. More hidden
 layers, if any, lie between the two (the paper's deep AutoRec).
 
+With `--input_encoding one_hot`, each observed value of a column has an input vector of its own, as
+in CF-NADE (Zheng, Tang, Ding, Zhou: "A Neural Autoregressive Approach to Collaborative Filtering",
+ICML 2016); in place of R V stands, in row i,
+
+    z_i = sum over its observed (u, r) of  r V_u + D_{u,r}
+
+D starts at 0, where this is equation 1, and has a lambda of its own in equation 2. Its values are
+the distinct training ratings; a rating of another value takes the vector of the nearest.
+
 Shapes at the ends of lines: B rows of a mini-batch, n columns, k units of the first hidden layer
 and l of the last (the same one, but in a deep model), e ratings observed in the mini-batch.
 """
@@ -50,12 +59,13 @@ class AutoRec(tf.Module):
     spans; `density` the share of observed entries, by which the engine "auto" is chosen
     (model/engines.py); `config` gives everything else, initialisation seed included. Made in the
     scope of a tf.distribute strategy, it is trained by all its replicas together; with a
-    `division`, n are this worker's columns.
+    `division`, n are this worker's columns. `values` (float32, ascending) are those that have input
+    vectors of their own, D; None: there is no D.
     """
 
     def __init__(
         self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
-        density: float = 0.0, division: Division | None = None,
+        density: float = 0.0, division: Division | None = None, values: np.ndarray | None = None,
     ) -> None:
         super().__init__(name="autorec")
         self.config, self.scale = config, scale
@@ -71,6 +81,9 @@ class AutoRec(tf.Module):
         self.Wt = normal("Wt", (total, sizes[-1]), config.init_stddev, seeds[1], own)
         self.mu = tf.Variable(tf.zeros(sizes[0]), name="mu")
         self.b = tf.Variable(tf.zeros(num_columns), name="b")
+        self.values, self.D = values, None
+        if values is not None:
+            self.D = tf.Variable(tf.zeros([num_columns, len(values), sizes[0]]), name="D")
         self.inner = [
             (normal(f"V{i}", shape, shape[0] ** -0.5, seed), tf.Variable(tf.zeros(shape[1])))
             for i, (shape, seed) in enumerate(zip(pairwise(sizes), seeds[2:], strict=True), 2)
@@ -84,9 +97,10 @@ class AutoRec(tf.Module):
 
     @property
     def parameters(self) -> list[tf.Variable]:
-        """V (n, k), Wt (n, l), mu (k), b (n), then each inner layer's weights (inputs, outputs)
-        and biases (outputs); all float32."""
-        return [self.V, self.Wt, self.mu, self.b, *(x for layer in self.inner for x in layer)]
+        """V (n, k), Wt (n, l), mu (k), b (n), D (n, values, k) if there is one, then each inner
+        layer's weights (inputs, outputs) and biases (outputs); all float32."""
+        outer = [self.V, self.Wt, self.mu, self.b] + ([] if self.D is None else [self.D])
+        return [*outer, *(x for layer in self.inner for x in layer)]
 
     @property
     def W(self) -> tf.Tensor:
@@ -102,16 +116,18 @@ class AutoRec(tf.Module):
             )
 
     def save(self, prefix: str | Path | None) -> None:
-        """Write V (n, k), W (l, n), mu (k), b (n) and the inner layers as a TensorFlow
+        """Write V (n, k), W (l, n), mu (k), b (n), D and the inner layers as a TensorFlow
         checkpoint, the files `prefix`.index and `prefix`.data-*; the first of several workers does,
         and the others, which have no `prefix`, send it their part."""
         if self.division.workers or prefix is None:
-            names = ["V", "W", "mu", "b"]
+            names = ["V", "W", "mu", "b"] + ["D"] * (self.D is not None)
             names += [f"inner/{i}/{j}" for i in range(len(self.inner)) for j in range(2)]
             names = [f"{name}{SUFFIX}" for name in names]
             self.division.write(prefix, dict(zip(names, self.parameters, strict=True)))
             return
         saved = tf.train.Checkpoint(V=self.V, W=tf.Variable(self.W), mu=self.mu, b=self.b)
+        if self.D is not None:
+            saved.D = self.D
         if self.inner:
             saved.inner = self.inner
         saved.write(as_utf8(prefix))
@@ -138,13 +154,47 @@ class AutoRec(tf.Module):
         seed = tf.stack([tf.constant(self.dropout_seeds[layer]), step])
         return tf.nn.experimental.stateless_dropout(x, rate, seed)
 
-    def inputs(self, batch: Batch) -> tf.Tensor:
-        """Return the batch's ratings (e) after dropout; workers draw once for all, alike."""
+    def kept(self, batch: Batch) -> tf.Tensor:
+        """Return what dropout multiplies each input by (e): 0, or what makes up for those; workers
+        draw once for all, alike."""
         rate = self.config.input_dropout
         if not (rate and batch.whole):
-            return self.dropout(batch.ratings, rate, 0)
+            return self.dropout(tf.ones_like(batch.ratings), rate, 0)
         place, size = batch.whole
-        return batch.ratings * tf.gather(self.dropout(tf.ones([size]), rate, 0), place)
+        return tf.gather(self.dropout(tf.ones([size]), rate, 0), place)
+
+    def one_hot(self, batch: Batch) -> Batch:
+        """Return `batch` over the columns of D as (n * values, k): what is of column u and has the
+        value of that index, or the nearest, is of column u * values + index."""
+        values = self.values
+        assert values is not None
+        index = tf.searchsorted((values[1:] + values[:-1]) / 2, batch.ratings)
+        column, size = batch.column * len(values) + index, self.V.shape[0] * len(values)
+        return self.engine.batch(batch.starts, batch.row, column, batch.ratings, size)
+
+    def input_product(
+        self, batch: Batch, kept: tf.Tensor, share: tf.Tensor | float | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return z (B, k), the sum of the inputs' vectors, each times `kept` (e), and the encoder's
+        part of lambda Omega, as in `objective`; without `share` 0, for predictions."""
+        z, omega_V = self.engine.input_product(
+            batch, batch.ratings * kept, self.V, self.counts(batch, share)
+        )
+        penalty = self.config.encoder_lambda * omega_V
+        if self.D is None:
+            return z, penalty
+        coded, D = self.one_hot(batch), tf.reshape(self.D, [-1, self.D.shape[-1]])
+        z_D, omega_D = self.engine.input_product(coded, kept, D, self.counts(coded, share))
+        return z + z_D, penalty + self.config.one_hot_lambda * omega_D
+
+    def counts(self, batch: Batch, share: tf.Tensor | float | None) -> tf.Tensor | None:
+        """Return how often Omega counts each column's weights: float32 [columns of `batch`]; None
+        without `share`."""
+        if share is None:
+            return None
+        if self.config.regularization == "weighted":
+            return batch.count
+        return tf.fill(batch.count.shape, tf.cast(share, tf.float32))
 
     def output(self, x: tf.Tensor) -> tf.Tensor:
         """Return f(x); a bounded activation spans the rating scale."""
@@ -164,17 +214,17 @@ class AutoRec(tf.Module):
 
         Omega is equation 2's ||W||^2 + ||V||^2 under "plain" regularisation, times `share`;
         under "weighted" each column's part counts once per rating that the column has in the
-        batch, and an inner layer's, through which all pass, once a row.
+        batch (that of a value in D once per rating of that value), and an inner layer's, through
+        which all pass, once a row.
         """
         config, weighted = self.config, self.config.regularization == "weighted"
-        count = batch.count if weighted else tf.fill([self.V.shape[0]], tf.cast(share, tf.float32))
-        z, omega_V = self.engine.input_product(batch, self.inputs(batch), self.V, count)
+        z, penalty_V = self.input_product(batch, self.kept(batch), share)
         z = self.division.sum_forward(z, config.batch_size)
         h = self.division.sum_backward(self.hidden(z, True), config.batch_size)
-        product, omega_W = self.engine.output_product(batch, h, self.Wt, count)
+        product, omega_W = self.engine.output_product(batch, h, self.Wt, self.counts(batch, share))
         prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
-        penalty = config.encoder_lambda * omega_V + config.decoder_lambda * omega_W
+        penalty = penalty_V + config.decoder_lambda * omega_W
         if self.inner:
             times = tf.cast(tf.size(batch.starts) - 1, tf.float32) if weighted else share
             norms = [tf.reduce_sum(tf.square(weights)) for weights, _ in self.inner]
@@ -314,7 +364,7 @@ class AutoRec(tf.Module):
         """Return the last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B,
         l]."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
-        z, _ = self.engine.input_product(batch, batch.ratings, self.V)
+        z, _ = self.input_product(batch, tf.ones_like(batch.ratings))
         return self.hidden(self.division.sum_forward(z, PREDICTION_ROWS))
 
     @tf.function

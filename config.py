@@ -15,6 +15,7 @@ import numpy as np
 from system.errors import UserError
 
 DATA_DIR_VARIABLE = "AUTOREC_DATA_DIR"
+MOST_VALUES = 20  # that --input_encoding one_hot takes
 ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")
 
 Check = tuple[Callable[[Any], bool], str]
@@ -235,6 +236,11 @@ class Config:
     output_activation: str = flag(
         "identity", "model", "f; sigmoid and tanh span the rating scale", choices=ACTIVATION_NAMES
     )
+    input_encoding: str = flag(
+        "rating", "model", "rating: a rating times its column's vector is the input, as in the "
+        f"paper; one_hot: besides, each of at most {MOST_VALUES} rating values of a column has a "
+        "vector of its own (AutoRec.py)", choices=("rating", "one_hot")
+    )
     initial_bias: str = flag(
         "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
         choices=("zero", "mean")
@@ -250,6 +256,10 @@ class Config:
     )
     lambda_decoder: float | None = flag(
         None, "model", "lambda of W alone (default: --lambda_value)", NOT_NEGATIVE
+    )
+    lambda_one_hot: float | None = flag(
+        None, "model", "lambda of the rating values' own vectors, where inputs are one_hot "
+        "(default: that of V)", NOT_NEGATIVE
     )
     regularization: str = flag(
         "weighted", "model", "weighted: a column's weights once per rating it has in the batch; "
@@ -378,6 +388,10 @@ class Config:
                 f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
                 "sign only, and L-BFGS needs the gradient itself"
             )
+        if self.lambda_one_hot is not None and self.input_encoding != "one_hot":
+            raise UserError(
+                f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding one_hot"
+            )
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
         self.check_splits()
@@ -443,6 +457,10 @@ class Config:
     @property
     def encoder_lambda(self) -> float:
         return self.lambda_value if self.lambda_encoder is None else self.lambda_encoder
+
+    @property
+    def one_hot_lambda(self) -> float:
+        return self.encoder_lambda if self.lambda_one_hot is None else self.lambda_one_hot
 
     @property
     def decoder_lambda(self) -> float:
@@ -612,9 +630,10 @@ def member_configs(config: Config) -> list[Config]:
 
 
 def fitted(member: dict[str, Any], factor: float) -> dict[str, Any]:
-    """Return the settings of a member with its plain lambdas of V and W times `factor`; a deep
+    """Return the settings of a member with its plain lambdas of V, D and W times `factor`; a deep
     model's inner lambda, `lambda_value` beside those of V and W, stays."""
     if member["regularization"] != "plain":
         return member
     names = {"lambda_encoder", "lambda_decoder"} & set(member) or {"lambda_value"}
+    names |= {"lambda_one_hot"} & set(member)
     return member | {name: factor * member[name] for name in names}

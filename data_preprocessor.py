@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from config import Config
+from config import MOST_VALUES, Config, member_configs
 from data.blocks import ALL, Columns, Ids, Rules
 from data.datasets import DATASETS, Dataset, fetch
 from data.delimited import RatingsFile
@@ -368,7 +368,11 @@ def given_file(config: Config, flag: str, log: Callable[[str], None]) -> Ratings
 
 
 def resolve(config: Config, ratings: Ratings) -> Config:
-    """Return `config` with what it left open filled in, so that the record says what was done."""
+    """Return `config` with what it left open filled in, so that the record says what was done.
+    Raise UserError if one-hot inputs are asked for, and there are too many values."""
+    models = member_configs(config) if config.members else [config]
+    if any(each.input_encoding == "one_hot" for each in models):
+        refuse_many_values(ratings, config)
     test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
     cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
     data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
@@ -377,6 +381,18 @@ def resolve(config: Config, ratings: Ratings) -> Config:
         test_file=test_file, rating_scale=ratings.scale, cold_rating=cold_rating,
         lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
     )
+
+
+def refuse_many_values(ratings: Ratings, config: Config) -> None:
+    """Raise UserError if training ratings have more values than one-hot inputs take."""
+    values = ratings.values if ratings.held_out is None else ratings.values[~ratings.held_out]
+    count = len(pd.unique(ratings.unit.to_model(values)))
+    if count > MOST_VALUES:
+        remedy = "choose other --members" if config.members else "use --input_encoding rating"
+        raise UserError(
+            f"--input_encoding one_hot: the ratings have {count:,} different values, and at most "
+            f"{MOST_VALUES} can have input vectors of their own: {remedy}"
+        )
 
 
 def has_a_name(dataset: str) -> bool:

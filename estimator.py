@@ -187,7 +187,9 @@ def train(
     summary |= {"seconds": round(time.perf_counter() - started, 3),
                 "peak_memory_mb": peak_memory_mb()}
     parts = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
-    models = [(w, [x.numpy() for x in each.parameters], each.config) for w, each in parts]
+    models = [
+        (w, [x.numpy() for x in each.parameters], each.config, each.values) for w, each in parts
+    ]
     run = finished_run(models, config, known, split.by_item().train)
     titles = read_titles(known.name, config.ratings_folder())
     return Estimator(run, run.recommender(titles), summary)
@@ -201,7 +203,7 @@ def load(path: str | os.PathLike) -> Estimator:
     config, recommender = saved.config, saved.recommender
     alone = replace(config, orientation="item")
     models = zip([f.weight for f in recommender.factors], saved.parameters,
-                 member_configs(alone) if config.members else [config], strict=True)
+                 member_configs(alone) if config.members else [config], saved.values, strict=True)
     run = finished_run(models, config, saved.ratings, saved.train, f"the parameters in {path}")
     return Estimator(run, recommender, saved.summary)
 
@@ -259,14 +261,14 @@ def summarise(
 
 
 def finished_run(
-    models: Iterable[tuple[float, Sequence[np.ndarray], Config]], config: Config, known: Ratings,
-    train: RatingMatrix, named: str = "the parameters",
+    models: Iterable[tuple[float, Sequence[np.ndarray], Config, np.ndarray | None]],
+    config: Config, known: Ratings, train: RatingMatrix, named: str = "the parameters",
 ) -> FinishedRun:
-    """Return what main.py would have left, read again. `models`: weight, parameters and settings of
-    each; train: items x users."""
+    """Return what main.py would have left, read again. `models`: weight, parameters, settings and
+    `AutoRec.values` of each; train: items x users."""
     members = tuple(
-        Member(weight, with_parameters(values, own, train, known.unit.inner, named))
-        for weight, values, own in models
+        Member(weight, with_parameters(values, own, train, known.unit.inner, named, rating_values))
+        for weight, values, own, rating_values in models
     )
     return FinishedRun(config, known.fingerprint, known, train, members)
 

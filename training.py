@@ -32,14 +32,23 @@ def build(
 ) -> AutoRec:
     """Return the model that `config` means for the ratings `train`, before its first epoch; if
     these are a part of the columns, the others are those of `workers`."""
-    division = Division(train.num_columns, train, workers)
-    model = AutoRec(train.num_columns, config, scale, train.density, division)
+    model = untrained(config, train, scale, workers)
+    division = model.division
     if config.initial_bias == "mean":
         mean = float(train.values.mean())
         if division.workers:
             mean = float(np.divide(*division.sum([mean * len(train), len(train)])))
         model.initialise_bias(mean)
     return model
+
+
+def untrained(
+    config: Config, train: RatingMatrix, scale: tuple[float, float], workers: Workers | None
+) -> AutoRec:
+    """Return `build`'s model with a bias of 0."""
+    division = Division(train.num_columns, train, workers)
+    values = train.distinct if config.input_encoding == "one_hot" else None
+    return AutoRec(train.num_columns, config, scale, train.density, division, values)
 
 
 class TrainState(tf.Module):
@@ -218,11 +227,11 @@ def pretrain(
         return
     workers = model.division.workers
     shallow = train_shallow(train, config, sizes[0], model.scale, after_epoch, workers)
-    assign(model.parameters[:4], shallow.parameters)
+    assign(model.parameters[: len(shallow.parameters)], shallow.parameters)
     # An inner autoencoder reconstructs codes: all of them observed, within g's range.
     inner = replace(
         config, engine="dense", precision="float32", lambda_encoder=None, lambda_decoder=None,
-        output_activation=config.hidden_activation,
+        lambda_one_hot=None, input_encoding="rating", output_activation=config.hidden_activation,
     )
     code_range = CODE_RANGES.get(config.hidden_activation, model.scale)
     for i, size in enumerate(sizes[1 : len(sizes) // 2 + 1]):
@@ -243,8 +252,7 @@ def train_shallow(
     config = replace(
         config, hidden_neuron=(hidden_neuron,), train_epoch=config.pretrain_epoch, pretrain_epoch=0,
     )
-    division = Division(matrix.num_columns, matrix, workers)
-    model = AutoRec(matrix.num_columns, config, scale, matrix.density, division)
+    model = untrained(config, matrix, scale, workers)
     rows = sparse_rows(matrix)
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(config.random_seed, "pretraining", hidden_neuron, epoch)

@@ -61,6 +61,9 @@ ROWS = [
     Row("best", "best: a blend of AutoRecs", "--preset best"),
     Row("u_autorec", "U-AutoRec, weighted rule", "--orientation user --base_lr 0.003 "
         "--decay_epoch_step 25 --train_epoch 120", 0.874),
+    Row("u_one_hot", "U-AutoRec, one-hot inputs, weighted rule", "--orientation user "
+        "--input_encoding one_hot --lambda_one_hot 0.3 --base_lr 0.003 --decay_epoch_step 25 "
+        "--train_epoch 120"),
     Row("seed", "the earlier program's protocol", "--preset seed", num_splits=1),
     Row("deep", "deep I-AutoRec, 500-250-500, pre-trained, half of the inputs dropped",
         "--hidden_neuron 500 250 500 --pretrain_epoch 60 --input_dropout 0.5 "

@@ -126,13 +126,14 @@ class Ratings:
 
 class Part(NamedTuple):
     """Which part of a rating matrix is here: the columns `first` and following of `total`. Of the
-    whole matrix: `indptr` int64 [rows + 1], and `before` int64 [rows], the ratings of each row in
-    columns before `first`."""
+    whole matrix: `indptr` int64 [rows + 1], `before` int64 [rows], the ratings of each row in
+    columns before `first`, and its `distinct` values."""
 
     first: int
     total: int
     indptr: np.ndarray
     before: np.ndarray
+    distinct: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +194,12 @@ class RatingMatrix:
         return np.bincount(self.indices, minlength=self.num_columns)
 
     @cached_property
+    def distinct(self) -> np.ndarray:
+        """The values that ratings have, ascending, float32; of a part, those of the whole
+        matrix."""
+        return self.part.distinct if self.part else np.sort(pd.unique(self.values))
+
+    @cached_property
     def rows(self) -> np.ndarray:
         """The row of each rating, int32 [ratings], ascending."""
         return np.repeat(np.arange(self.num_rows, dtype=np.int32), self.row_counts)
@@ -204,7 +211,7 @@ class RatingMatrix:
         before = np.append(0, np.cumsum(self.indices < first))[self.indptr]
         return RatingMatrix(
             until, self.indices[own] - first, self.values[own], last - first,
-            Part(first, self.num_columns, self.indptr, np.diff(before)),
+            Part(first, self.num_columns, self.indptr, np.diff(before), self.distinct),
         )
 
     def transposed(self) -> "RatingMatrix":

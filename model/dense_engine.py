@@ -22,12 +22,19 @@ class DenseEngine:
         starts = tf.concat([[0], tf.cumsum(end - first)], 0)
         row = tf.repeat(tf.range(tf.size(rows)), end - first)
         entry = tf.ragged.range(first, end).flat_values
-        column = tf.gather(ratings.indices, entry)
+        column, values = (tf.gather(x, entry) for x in (ratings.indices, ratings.values))
+        return self.batch(starts, row, column, values, num_columns)
+
+    def batch(
+        self, starts: tf.Tensor, row: tf.Tensor, column: tf.Tensor, ratings: tf.Tensor,
+        num_columns: int,
+    ) -> Batch:
+        """Return these ratings as a `Batch` over so many columns."""
         with tf.device("CPU:0"):  # the GPU's kernel is not deterministic, and refuses to run
             count = tf.raw_ops.DenseBincount(
                 input=column, size=num_columns, weights=tf.zeros([0])
             )
-        return Batch(starts, row, column, tf.gather(ratings.values, entry), count)
+        return Batch(starts, row, column, ratings, tf.ensure_shape(count, [num_columns]))
 
     def input_product(
         self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor | None = None

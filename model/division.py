@@ -3,7 +3,7 @@
 z = R V is a sum over columns, and so over workers: each multiplies its own, and B x k floats are
 added. From z on, all compute the same hidden layers, and each predicts the ratings of its own
 columns. On the way back the gradient of the last hidden layer, B x l floats, is a sum over columns
-again. V, W, b and what an optimiser keeps of them never leave their worker.
+again. V, W, b, D and what an optimiser keeps of them never leave their worker.
 
 Shapes as in AutoRec.py. Without workers all columns are here, and every sum is what it is of.
 """
@@ -115,17 +115,19 @@ class Division:
         together[(columns >= self.first) & (columns < self.last)] = values
         return self.workers.sum(together)
 
-    def divides(self, name: str) -> bool:
-        """Return whether of a variable of this name in a checkpoint, other workers have a part: it
-        has a row for each column."""
+    def divides(self, name: str, x: tf.Variable) -> bool:
+        """Return whether of the variable `x` of this name in a checkpoint, other workers have a
+        part: it has a row for each column."""
         path = name.removesuffix(SUFFIX).split("/")
         of_parameter = "inner" not in path and path[-1] in ("0", "1", "3")  # V, Wt, b
-        return bool(self.workers) and (path[-1] in ("V", "W", "Wt", "b") or of_parameter)
+        # Nothing but D has three axes, under whatever name.
+        of_column = path[-1] in ("V", "W", "Wt", "b") or of_parameter or x.shape.rank == 3
+        return bool(self.workers) and of_column
 
     def slices(self, variables: Mapping[str, tf.Variable]) -> Iterator[Slice]:
         """Yield the `variables` of all workers, by name, to be written; W stands transposed."""
         for name, x in variables.items():
-            if not self.divides(name):
+            if not self.divides(name, x):
                 yield Slice(name, tuple(x.shape), 0, x.numpy())
                 continue
             for start, chunk in self.chunks(x):
@@ -149,13 +151,13 @@ class Division:
         tf.errors.OpError, if it does not hold just these, or cannot be read."""
         shapes = tf.train.load_checkpoint(as_utf8(prefix)).get_variable_to_shape_map()
         wanted = {
-            name: (self.total, *x.shape[1:]) if self.divides(name) else tuple(x.shape)
+            name: (self.total, *x.shape[1:]) if self.divides(name, x) else tuple(x.shape)
             for name, x in variables.items()
         }
         if {n: tuple(shape) for n, shape in shapes.items() if n.endswith(SUFFIX)} != wanted:
             raise ValueError("other variables")
         for name, x in variables.items():
-            start = self.first if self.divides(name) else 0
+            start = self.first if self.divides(name, x) else 0
             x.assign(read_slice(prefix, name, wanted[name], start, x))
 
     def chunks(self, x: tf.Variable | tf.Tensor) -> Iterator[tuple[int, np.ndarray]]:

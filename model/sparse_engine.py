@@ -212,11 +212,19 @@ class SparseEngine:
         starts, row, column, values = call(
             self._gather, [*ratings[:3], rows], tf.int64, tf.int32, tf.int32, tf.float32
         )
+        return self.batch(starts, row, column, values, num_columns)
+
+    def batch(
+        self, starts: tf.Tensor, row: tf.Tensor, column: tf.Tensor, ratings: tf.Tensor,
+        num_columns: int,
+    ) -> Batch:
+        """Return these ratings as a `Batch` over so many columns."""
         by_column = tuple(
             call(self._transpose, [starts, column, num_columns], tf.int64, tf.int32, tf.int32)
         )
         count = tf.cast(by_column[0][1:] - by_column[0][:-1], tf.float32)
-        return Batch(starts, row, column, values, tf.ensure_shape(count, [num_columns]), by_column)
+        count = tf.ensure_shape(count, [num_columns])
+        return Batch(starts, row, column, ratings, count, by_column)
 
     def input_product(
         self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor | None = None

@@ -111,9 +111,10 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     if config.members:
         return f"{data}\nModels: AutoRec, {', '.join(config.members)}, blended{fitted}"
     hidden = ", ".join(map(str, config.hidden_neuron))
+    hidden += " hidden units" + ", one-hot inputs" * (config.input_encoding == "one_hot")
     tuned = f"\nTo be chosen by validation: {', '.join(config.tune)}" if config.tune else ""
     return (
-        f"{data}\nModel: AutoRec, {config.orientation} rows, {hidden} hidden units, "
+        f"{data}\nModel: AutoRec, {config.orientation} rows, {hidden}, "
         f"{config.regularization} lambda {config.lambda_value:g}, {config.optimizer_method} "
         f"{config.base_lr:g} x {config.decay_rate:g} every {config.decay_epoch_step} epochs"
         f"{tuned}{fitted}"

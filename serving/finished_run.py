@@ -102,6 +102,8 @@ def read_model(
     Raise UserError if they cannot be read, do not fit, or are no numbers.
     """
     inner = [f"inner/{i}/{j}" for i in range(len(config.hidden_neuron) - 1) for j in range(2)]
+    if config.input_encoding == "one_hot":
+        inner = ["D", *inner]
     try:
         reader = tf.train.load_checkpoint(as_utf8(prefix))
         values = [
@@ -116,13 +118,17 @@ def read_model(
 
 def with_parameters(
     values: Sequence[np.ndarray], config: Config, train: RatingMatrix, scale: tuple[float, float],
-    named: str,
+    named: str, rating_values: np.ndarray | None = None,
 ) -> AutoRec:
     """Return the model of `config` whose `parameters` are `values`, trained on `train`, whose rows
-    are items. Raise UserError, in which they are `named`, if they do not fit or are no numbers."""
+    are items. Raise UserError, in which they are `named`, if they do not fit or are no numbers.
+    `rating_values` are those of one-hot inputs, where `train` has more by now."""
     # How the gradients were computed does not matter any more, and another machine may lack it.
     config = replace(config, engine="auto", precision="float32")
-    model = AutoRec(oriented(train, config).num_columns, config, scale, train.density)
+    if config.input_encoding == "one_hot" and rating_values is None:
+        rating_values = train.distinct
+    num_columns = oriented(train, config).num_columns
+    model = AutoRec(num_columns, config, scale, train.density, values=rating_values)
     if len(values) != len(model.parameters):
         raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
     for variable, value in zip(model.parameters, values, strict=True):

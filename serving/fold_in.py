@@ -4,8 +4,9 @@ What they belong to decides the way:
 
 - A new *row* (an item, in item orientation) needs no training: its hidden code is a forward pass
   over its ratings, as that of every row. New ratings of a known row change its code likewise.
+  With one-hot inputs, a rating of a value that was not trained on takes the vector of the nearest.
 - A new *column* (a user, in item orientation) widens the input, and a model has weights for the
-  columns that it was trained on only. The new columns of V, W and b alone are fitted, to the
+  columns that it was trained on only. The new columns of V, D, W and b alone are fitted, to the
   training objective over the rows that they rate, with all else frozen.
 """
 
@@ -80,9 +81,9 @@ def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
     if matrix.num_columns == num_known:
         return model
     config = fitting_config(model, matrix)
-    wider = AutoRec(matrix.num_columns, config, model.scale, matrix.density)
+    wider = AutoRec(matrix.num_columns, config, model.scale, matrix.density, values=model.values)
     for ours, theirs in zip(wider.parameters, model.parameters, strict=True):
-        if theirs.shape[0] == num_known and ours.shape != theirs.shape:  # V, Wt and b
+        if theirs.shape[0] == num_known and ours.shape != theirs.shape:  # V, Wt, b, D
             # A new column starts as the mean of the known ones.
             new = tf.repeat(tf.reduce_mean(theirs, 0, True), matrix.num_columns - num_known, 0)
             ours.assign(tf.concat([theirs, new], 0))
@@ -104,6 +105,7 @@ def fitting_config(model: AutoRec, matrix: RatingMatrix) -> Config:
         config = replace(
             config, lambda_encoder=times * config.encoder_lambda,
             lambda_decoder=times * config.decoder_lambda,
+            lambda_one_hot=config.lambda_one_hot and times * config.lambda_one_hot,
         )
     return config
 
@@ -120,9 +122,10 @@ def rows_with_columns_from(matrix: RatingMatrix, first: int) -> SparseRows:
 
 
 def fit_columns(model: AutoRec, first: int, ratings: SparseRows) -> None:
-    """Minimise the objective over `ratings` in columns `first` and beyond of V, W and b, by
+    """Minimise the objective over `ratings` in columns `first` and beyond of V, W, b and D, by
     L-BFGS."""
-    whole = [model.V, model.Wt, model.b]
+    of_columns = [0, 1, 3, 4] if model.D is not None else [0, 1, 3]
+    whole = [model.parameters[i] for i in of_columns]
     new = [tf.Variable(x[first:]) for x in whole]
     optimizer = LBFGS(new, model.config)
 
@@ -130,8 +133,7 @@ def fit_columns(model: AutoRec, first: int, ratings: SparseRows) -> None:
         for x, part in zip(whole, new, strict=True):
             x[first:].assign(part)
         gradients, cost, squared_error = model._full_gradients(ratings)
-        dV, dWt, _, db, *_ = gradients
-        return [gradient[first:] for gradient in (dV, dWt, db)], cost, squared_error
+        return [gradients[i][first:] for i in of_columns], cost, squared_error
 
     last = math.inf
     for _ in range(MAX_STEPS):

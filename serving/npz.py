@@ -18,6 +18,9 @@ numbered from 1; a lone model is member 1):
     V_i (n, k), W_i (l, n), mu_i (k), b_i (n)    float32, as in the paper; n columns
     codes_i (rows, l)         float32, the hidden codes of the rows, from their training ratings
     inner_i_j, inner_bias_i_j    of a deep model: (inputs, outputs) and (outputs), j from 1
+    D_i (n, values, k), values_i (values)    float32, with one-hot inputs: the first hidden layer of
+                              a row is g(the sum of r V_i[u] + D_i[u, j], over its ratings r of
+                              columns u, + mu_i), values_i[j] being r, or the nearest to it
 
 What estimator.py saves is such a file with more in it: "estimator", the version 1 of this; all
 known ratings (name; users, items: indices; values; held_out, if that was given; mapped) and those
@@ -71,6 +74,8 @@ def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.nda
     }
     for i, model in enumerate(models, 1):
         layers = {f"V_{i}": model.V, f"mu_{i}": model.mu}
+        if model.D is not None:
+            layers |= {f"D_{i}": model.D, f"values_{i}": model.values}
         for j, (weights, biases) in enumerate(model.inner, 1):
             layers |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
         content |= {name: np.asarray(x) for name, x in layers.items()}
@@ -88,7 +93,7 @@ def run_content(
 def prediction_content(
     config: Config, fingerprint: str, recommender: Recommender
 ) -> dict[str, np.ndarray]:
-    """Return what of a file is needed to predict, which a run folder holds: all but V, mu, inner
+    """Return what of a file is needed to predict, which a run folder holds: all but V, D, mu, inner
     layers and the fingerprint of the split."""
     content = {
         "format": FORMAT,
@@ -116,12 +121,13 @@ def prediction_content(
 
 class SavedModel(NamedTuple):
     """What `model_content` was given: all but the models is as it was, and these are their
-    `AutoRec.parameters`."""
+    `AutoRec.parameters` and `AutoRec.values`."""
 
     config: Config
     ratings: Ratings
     train: RatingMatrix
     parameters: list[list[np.ndarray]]
+    values: list[np.ndarray | None]
     recommender: Recommender
     summary: dict[str, Any]
 
@@ -170,9 +176,11 @@ def read_model(path: str | os.PathLike) -> SavedModel:
             content["train_indptr"], content["train_indices"], content["train_values"],
             ratings.num_users,
         )
+        numbers = range(1, len(recommender.factors) + 1)
         return SavedModel(
             Config.from_dict(json.loads(str(content["config"]))), ratings, train,
-            [parameters_in(content, i) for i in range(1, len(recommender.factors) + 1)],
+            [parameters_in(content, i) for i in numbers],
+            [content.get(f"values_{i}") for i in numbers],
             recommender, json.loads(str(content["summary"])),
         )
 
@@ -257,6 +265,8 @@ def parameters_in(content: dict[str, np.ndarray], number: int) -> list[np.ndarra
     while f"inner_{number}_{len(names) // 2 - 1}" in content:
         layer = len(names) // 2 - 1
         names += [f"inner_{number}_{layer}", f"inner_bias_{number}_{layer}"]
+    if f"D_{number}" in content:
+        names.insert(4, f"D_{number}")
     values = [content[name] for name in names]
     values[1] = values[1].T
     return values

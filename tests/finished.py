@@ -23,6 +23,7 @@ CONFIG = Config(
 BLEND = replace(CONFIG, members=("item", "user"))
 # On another scale, which is mapped, and with means where nothing is known.
 MEANS = replace(CONFIG, cold_rating="mean", rating_scale=(0.0, 10.0))
+ONE_HOT = replace(CONFIG, input_encoding="one_hot")
 WEIGHTS = (0.6, 0.45)
 
 
@@ -47,15 +48,21 @@ class Made:
                 for i, each in enumerate(("item", "user"), 1)]
 
     def member(self, name, config, orientation):
+        reference = self.reference(name, config)
+        return reference.predict(self.R) if orientation == "user" else reference.predict(self.R.T).T
+
+    def reference(self, name, config):
         saved = str(self.folder / name)
         V, W, mu, b = (load(saved, key) for key in ("V", "W", "mu", "b"))
         layers = len(config["hidden_neuron"]) - 1
         inner = [load(saved, f"inner/{i}/{j}") for i in range(layers) for j in range(2)]
-        reference = Reference(
+        coded = {}
+        if config["input_encoding"] == "one_hot":
+            coded = {"D": load(saved, "D"), "values": np.unique(self.R[self.M > 0])}
+        return Reference(
             V, W, mu, b, inner, 0, False, 0, 0, config["hidden_activation"],
-            config["output_activation"], (1.0, 5.0),
+            config["output_activation"], (1.0, 5.0), **coded,
         )
-        return reference.predict(self.R) if orientation == "user" else reference.predict(self.R.T).T
 
     @property
     def scale(self):
@@ -154,7 +161,8 @@ def as_own(made, path, name):
 def save_random(prefix, config, train, orientation, seed):
     """Parameters that predict around 3, with some beyond the scale."""
     columns = train.num_columns if orientation == "item" else train.num_rows
-    model = AutoRec(columns, replace(config, members=()), (1.0, 5.0))
+    values = train.distinct if config.input_encoding == "one_hot" else None
+    model = AutoRec(columns, replace(config, members=()), (1.0, 5.0), values=values)
     rng = np.random.default_rng(seed)
     for x in model.parameters:
         x.assign(rng.normal(0, 0.5, x.shape))

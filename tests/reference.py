@@ -29,7 +29,8 @@ ACTIVATIONS = {
 @dataclass
 class Reference:
     """Parameters V (n, k), W (l, n), mu (k), b (n), the inner layers' weights and biases by turns,
-    and the settings of the objective."""
+    and the settings of the objective; with one-hot inputs, D (n, values, k), whose ratings are not
+    0, and the values."""
 
     V: np.ndarray
     W: np.ndarray
@@ -43,25 +44,44 @@ class Reference:
     g: str
     f: str
     scale: tuple[float, float]
+    one_hot_strength: float = 0.0
+    D: np.ndarray | None = None
+    values: np.ndarray | None = None
 
     @classmethod
     def of(cls, model) -> "Reference":
+        layers = [x for layer in model.inner for x in layer]
         V, W, mu, b, *inner = (
-            np.array(x, np.float64)
-            for x in (model.V, model.W, model.mu, model.b, *model.parameters[4:])
+            np.array(x, np.float64) for x in (model.V, model.W, model.mu, model.b, *layers)
         )
         config = model.config
-        strengths = (
+        encoder, decoder = (
             config.lambda_value if own is None else own
             for own in (config.lambda_encoder, config.lambda_decoder)
         )
+        coded = {} if model.D is None else {
+            "D": np.array(model.D, np.float64), "values": model.values.astype(np.float64),
+            "one_hot_strength": encoder if config.lambda_one_hot is None
+            else config.lambda_one_hot,
+        }
         return cls(
             V, W, mu, b, inner, config.lambda_value, config.regularization == "weighted",
-            *strengths, config.hidden_activation, config.output_activation, model.scale,
+            encoder, decoder, config.hidden_activation, config.output_activation, model.scale,
+            **coded,
         )
 
     def parameters(self) -> list[np.ndarray]:
-        return [self.V, self.W, self.mu, self.b, *self.inner]
+        coded = [] if self.D is None else [self.D]
+        return [self.V, self.W, self.mu, self.b, *coded, *self.inner]
+
+    def coded(self, R: np.ndarray) -> np.ndarray:
+        """Which value each observed rating has, or is nearest to: 0 or 1 (rows, n, values)."""
+        distance = np.abs(R[:, :, None] - self.values)
+        return (R != 0)[:, :, None] * np.eye(len(self.values))[distance.argmin(2)]
+
+    def own_inputs(self, R: np.ndarray) -> np.ndarray | float:
+        """What one-hot inputs add to R V."""
+        return 0.0 if self.D is None else np.einsum("inv,nvk->ik", self.coded(R), self.D)
 
     def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Weights and biases of every hidden layer, the first one's included."""
@@ -83,8 +103,9 @@ class Reference:
         return self.output(self.hidden(R) @ self.W + self.b)[0]
 
     def hidden(self, R: np.ndarray) -> np.ndarray:
+        own = self.own_inputs(R)
         for weights, biases in self.layers():
-            R = ACTIVATIONS[self.g][0](R @ weights + biases)
+            R, own = ACTIVATIONS[self.g][0](R @ weights + own + biases), 0.0
         return R
 
     def squared_error(self, R: np.ndarray, M: np.ndarray) -> float:
@@ -99,14 +120,17 @@ class Reference:
         columns, rows = self.counts(M)
         penalty = self.encoder_strength * float((columns * (self.V**2).sum(1)).sum())
         penalty += self.decoder_strength * float((columns * (self.W**2).sum(0)).sum())
+        if self.D is not None:
+            times = self.coded(R).sum(0) if self.weighted else np.ones(self.D.shape[:2])
+            penalty += self.one_hot_strength * float((times * (self.D**2).sum(2)).sum())
         penalty += self.strength * rows * sum(float((x**2).sum()) for x in self.inner[::2])
         return self.squared_error(R, M) + penalty / 2
 
     def gradients(self, R: np.ndarray, M: np.ndarray) -> list[np.ndarray]:
         columns, rows = self.counts(M)
-        inputs, sums = [R], []
+        inputs, sums, own = [R], [], self.own_inputs(R)
         for weights, biases in self.layers():
-            sums.append(inputs[-1] @ weights + biases)
+            sums.append(inputs[-1] @ weights + biases + (0.0 if sums else own))
             inputs.append(ACTIVATIONS[self.g][0](sums[-1]))
         predicted, slope = self.output(inputs[-1] @ self.W + self.b)
         d = 2 * M * (predicted - R) * slope
@@ -119,7 +143,12 @@ class Reference:
             found = [x.T @ dz + self.strength * rows * weights, dz.sum(0), *found]
             dh = dz @ weights.T
         dV = R.T @ dz + self.encoder_strength * columns[:, None] * self.V
-        return [dV, dW, found[1], d.sum(0), *found[2:]]
+        if self.D is None:
+            return [dV, dW, found[1], d.sum(0), *found[2:]]
+        times = self.coded(R).sum(0) if self.weighted else np.ones(self.D.shape[:2])
+        dD = np.einsum("inv,ik->nvk", self.coded(R), dz)
+        dD += self.one_hot_strength * times[:, :, None] * self.D
+        return [dV, dW, found[1], d.sum(0), dD, *found[2:]]
 
 
 def finite_differences(reference: Reference, R, M, step: float = 1e-5) -> list[np.ndarray]:

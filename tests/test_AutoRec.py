@@ -21,6 +21,8 @@ RULES = ("weighted", "plain")
 
 both_engines = pytest.mark.parametrize("engine", ENGINES)
 both_rules = pytest.mark.parametrize("regularization", RULES)
+ONE_HOT = {"input_encoding": "one_hot", "lambda_one_hot": 0.4}
+both_encodings = pytest.mark.parametrize("encoding", ({}, ONE_HOT), ids=("rating", "one_hot"))
 
 
 def random_matrix(rows=ROWS, columns=COLUMNS, seed=0):
@@ -40,7 +42,9 @@ def random_matrix(rows=ROWS, columns=COLUMNS, seed=0):
 def build(engine="dense", columns=COLUMNS, spread=0.3, **settings):
     """A model whose parameters are large enough for every term to matter."""
     settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5} | settings
-    model = AutoRec(columns, Config(engine=engine, **settings), SCALE)
+    config = Config(engine=engine, **settings)
+    values = np.arange(1, 6, dtype=np.float32) if config.input_encoding == "one_hot" else None
+    model = AutoRec(columns, config, SCALE, values=values)
     rng = np.random.default_rng(7)
     for x in model.parameters:
         x.assign(rng.normal(0, spread, x.shape).astype(np.float32))
@@ -71,6 +75,9 @@ VARIANTS = (
     {"lambda_encoder": 2.0, "lambda_decoder": 0.3},
     {"hidden_neuron": (6, 3, 4)},
     {"hidden_neuron": (4, 5), "hidden_activation": "tanh", "output_activation": "sigmoid"},
+    {"input_encoding": "one_hot"},
+    {"input_encoding": "one_hot", "lambda_one_hot": 0.3, "lambda_encoder": 2.0},
+    {"input_encoding": "one_hot", "lambda_one_hot": 3.0, "hidden_neuron": (4, 3, 5)},
 )
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 
@@ -132,12 +139,15 @@ def test_user_orientation_is_the_same_model_on_the_transposed_matrix(engine, reg
 
 @both_engines
 @both_rules
+@both_encodings
 @pytest.mark.parametrize(
     "method, optimizer", [("Adam", ReferenceAdam), ("RMSProp", ReferenceRMSProp)]
 )
-def test_training_follows_the_reference_for_20_steps(engine, regularization, method, optimizer):
+def test_training_follows_the_reference_for_20_steps(
+    engine, regularization, encoding, method, optimizer
+):
     matrix, R, M = random_matrix()
-    model = build(engine, regularization=regularization, optimizer_method=method)
+    model = build(engine, regularization=regularization, optimizer_method=method, **encoding)
     reference, steps = Reference.of(model), optimizer()
     for epoch in range(4):  # 5 steps each: rows in batches of 5, 5, 5, 5 and 3
         order = np.random.default_rng(epoch).permutation(ROWS)
@@ -149,9 +159,8 @@ def test_training_follows_the_reference_for_20_steps(engine, regularization, met
             steps.step(reference.parameters(), reference.gradients(R[rows], M[rows]), 0.01)
         assert cost == pytest.approx(expected_cost, rel=2e-5)
         assert rmse == pytest.approx(np.sqrt(expected_error / len(matrix)), rel=2e-5)
-    for actual, expected in zip(
-        (model.V, model.W, model.mu, model.b), reference.parameters(), strict=True
-    ):
+    V, _, *others = model.parameters
+    for actual, expected in zip((V, model.W, *others), reference.parameters(), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=3e-4)
 
 
@@ -330,6 +339,60 @@ def test_bfloat16_gradients_are_the_references_to_its_precision(regularization):
         assert_close(actual, expected, 0.02)
 
 
+# One-hot inputs
+
+
+@both_engines
+def test_the_values_own_vectors_start_at_0_and_change_nothing_there(engine):
+    matrix, R, _ = random_matrix()
+    pairs = np.nonzero(R + 1)
+    values = matrix.distinct
+    assert values.tolist() == [1, 2, 3, 4, 5] and values.dtype == np.float32
+    plain, coded = (
+        AutoRec(COLUMNS, Config(engine=engine, hidden_neuron=HIDDEN, **settings), SCALE,
+                values=values if settings else None)
+        for settings in ({}, ONE_HOT)
+    )
+    assert coded.D.shape == (COLUMNS, 5, HIDDEN) and not coded.D.numpy().any()
+    assert plain.D is None and len(plain.parameters) == 4
+    assert_close(*(model.predict(sparse_rows(matrix), *pairs) for model in (plain, coded)), 1e-6)
+
+
+@both_engines
+@pytest.mark.parametrize("values", [[2.5], [1, 4], [0.5, 1.75, 2, 4.25, 5]])
+def test_a_rating_of_another_value_takes_the_vector_of_the_nearest(engine, values):
+    matrix, R, _ = random_matrix()
+    config = Config(engine=engine, hidden_neuron=HIDDEN, **ONE_HOT)
+    model = AutoRec(COLUMNS, config, SCALE, values=np.array(values, np.float32))
+    rng = np.random.default_rng(2)
+    model.D.assign(rng.normal(0, 1, model.D.shape))
+    predictions = model.predict(sparse_rows(matrix), *np.nonzero(R + 1))
+    assert_close(predictions, Reference.of(model).predict(R).ravel())
+
+
+@both_engines
+def test_a_rating_and_its_values_own_vector_are_left_out_together(engine):
+    """Where an input is left out, neither vector has a gradient; where it is kept, D's is V's, but
+    for the rating."""
+    matrix, R, M = random_matrix()
+    settings = ONE_HOT | {"lambda_one_hot": 0.0}
+    model = build(engine, lambda_value=0.0, input_dropout=0.5, **settings)
+    (dV, _, _, _, dD), _, _ = gradients_of(model, matrix, [22])
+    left_out = ~dV.any(1) & M[22]
+    assert 3 < left_out.sum() < M[22].sum() - 3 and not dD[left_out].any()
+    for u in np.flatnonzero(M[22] & ~left_out):
+        index = int(R[22, u]) - 1
+        assert_close(dV[u], R[22, u] * dD[u, index])
+        assert not np.delete(dD[u], index, 0).any()
+
+
+def test_values_own_vectors_are_saved_by_the_name_of_the_equation(tmp_path):
+    model = build(hidden_neuron=(6, 4), **ONE_HOT)
+    model.save(tmp_path / "parameters")
+    saved = tf.train.load_variable(str(tmp_path / "parameters"), "D/.ATTRIBUTES/VARIABLE_VALUE")
+    np.testing.assert_array_equal(saved, model.D)
+
+
 # Full batches
 
 METHODS = ("Adam", "RMSProp", "RProp", "LBFGS")
@@ -337,10 +400,11 @@ METHODS = ("Adam", "RMSProp", "RProp", "LBFGS")
 
 @both_engines
 @both_rules
+@both_encodings
 @pytest.mark.parametrize("method", METHODS)
-def test_every_optimiser_lowers_the_objective(engine, regularization, method):
+def test_every_optimiser_lowers_the_objective(engine, regularization, encoding, method):
     matrix, R, M = random_matrix()
-    model = build(engine, regularization=regularization, optimizer_method=method)
+    model = build(engine, regularization=regularization, optimizer_method=method, **encoding)
     costs = [Reference.of(model).objective(R, M)]
     for epoch in range(4):
         order = np.random.default_rng(epoch).permutation(ROWS)
@@ -354,14 +418,15 @@ def test_every_optimiser_lowers_the_objective(engine, regularization, method):
 @both_rules
 @pytest.mark.parametrize("batch_size", [5, 100])
 @pytest.mark.parametrize("hidden_neuron", [HIDDEN, (6, 3, 4)])
+@both_encodings
 def test_gradients_summed_over_blocks_are_those_of_all_rows(
-    engine, regularization, batch_size, hidden_neuron
+    engine, regularization, batch_size, hidden_neuron, encoding
 ):
     """Plain Omega is counted once, however many blocks there are."""
     matrix, R, M = random_matrix()
     model = build(
         engine, regularization=regularization, batch_size=batch_size, hidden_neuron=hidden_neuron,
-        lambda_encoder=2.0, lambda_decoder=0.3, optimizer_method="RProp",
+        lambda_encoder=2.0, lambda_decoder=0.3, optimizer_method="RProp", **encoding,
     )
     reference = Reference.of(model)
     (dV, dWt, *others), cost, squared_error = model._full_gradients(sparse_rows(matrix))
@@ -487,10 +552,12 @@ def test_an_input_that_is_left_out_is_reconstructed_all_the_same(engine):
 
 
 @both_dropouts
-def test_the_engines_leave_out_the_same(rates):
+@both_encodings
+def test_the_engines_leave_out_the_same(rates, encoding):
     matrix, _, _ = random_matrix()
     dense, sparse = (
-        gradients_of(build(engine, **rates), matrix, range(ROWS))[0] for engine in ENGINES
+        gradients_of(build(engine, **rates, **encoding), matrix, range(ROWS))[0]
+        for engine in ENGINES
     )
     for one, two in zip(dense, sparse, strict=True):
         assert_close(one, two)

@@ -13,6 +13,7 @@ from config import (
     PRESETS,
     Config,
     beyond,
+    fitted,
     flag_fields,
     grid,
     member_configs,
@@ -56,6 +57,8 @@ DEFAULTS = {
     "lambda_factor": None,
     "lambda_encoder": None,
     "lambda_decoder": None,
+    "lambda_one_hot": None,
+    "input_encoding": "rating",
     "regularization": "weighted",
     "dropout": 0.0,
     "input_dropout": 0.0,
@@ -151,6 +154,7 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
         ("lambda_value", "0", 0.0),
         ("lambda_encoder", "0", 0.0),
         ("lambda_decoder", "2", 2.0),
+        ("input_encoding", "one_hot", "one_hot"),
         ("dropout", "0.5", 0.5),
         ("input_dropout", "0.2", 0.2),
         ("regularization", "plain", "plain"),
@@ -191,6 +195,10 @@ def test_a_flag_sets_its_own_setting_and_no_other(flag, text, value):
         (["--members", "item", "user"], dict(members=("item", "user"))),
         (["--members", "item", "item"], dict(members=("item", "item"))),
         (
+            ["--lambda_one_hot", "0", "--input_encoding", "one_hot"],
+            dict(lambda_one_hot=0.0, input_encoding="one_hot"),
+        ),
+        (
             ["--patience", "3", "--validation_ratio", "0.1"],
             dict(patience=3, validation_ratio=0.1),
         ),
@@ -214,6 +222,9 @@ def test_each_sides_lambda_is_lambda_value_if_it_has_none_of_its_own():
     assert (config.encoder_lambda, config.decoder_lambda) == (0.0, 3.0)
     config = Config(lambda_value=3.0, lambda_decoder=2.0)
     assert (config.encoder_lambda, config.decoder_lambda) == (3.0, 2.0)
+    config = Config(lambda_value=3.0, lambda_encoder=2.0, input_encoding="one_hot")
+    assert config.one_hot_lambda == 2.0
+    assert replace(config, lambda_one_hot=0.0).one_hot_lambda == 0.0
 
 
 # Presets
@@ -329,6 +340,8 @@ def test_a_configuration_cannot_be_changed():
         ("input_dropout", "nan"),
         ("lambda_encoder", "-1"),
         ("lambda_decoder", "inf"),
+        ("lambda_one_hot", "-1"),
+        ("input_encoding", "both"),
         ("patience", "-1"),
         ("pretrain_epoch", "-1"),
         ("preset", "none"),
@@ -412,6 +425,7 @@ PRETRAINING = "layer-wise pre-training needs hidden layers that mirror each othe
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        ("--lambda_one_hot 0.3", "--lambda_one_hot 0.3 needs --input_encoding one_hot"),
         ("--patience 3", PATIENCE),
         ("--patience 3 --validation_ratio 0", PATIENCE),
         ("--pretrain_epoch 3", PRETRAINING),
@@ -685,6 +699,12 @@ def test_plain_lambdas_of_members_are_those_of_the_data():
     assert weighted.lambda_value == MEMBERS["weighted"]["lambda_value"]
     (own,) = member_configs(Config(members=("item",), lambda_factor=0.5, lambda_value=7.0))
     assert own.lambda_value == 7.0
+    coded = dict(MEMBERS["item"], input_encoding="one_hot")
+    assert fitted(coded, 0.5) == fitted(MEMBERS["item"], 0.5) | {"input_encoding": "one_hot"}
+    own = fitted(coded | {"lambda_one_hot": 6.0}, 0.5)
+    assert (own["lambda_value"], own["lambda_one_hot"]) == (item.lambda_value, 3.0)
+    weighted = dict(MEMBERS["user"], input_encoding="one_hot", lambda_one_hot=0.3)
+    assert fitted(weighted, 0.5) == weighted
 
 
 def test_the_grid_follows_the_data_and_goes_on_beyond_its_edges():

@@ -11,7 +11,7 @@ import pytest
 import data_preprocessor
 from config import Config
 from data.ratings import RatingMatrix, Ratings, index_ratings
-from data_preprocessor import load_ratings, read_ml_1m, split_ratings
+from data_preprocessor import load_ratings, read_ml_1m, resolve, split_ratings
 from system.errors import UserError
 from system.random_streams import STREAMS, random_stream
 from tests.conftest import files_below, rating_lines, triples_of
@@ -574,6 +574,46 @@ def test_more_folds_than_ratings_are_refused(write_ratings):
 
 
 # The random streams
+
+
+def with_values(count):
+    """200 ratings of so many values on a scale of 0 to 100, each value at least once."""
+    ratings = random_ratings(scale=(0, 100))
+    values = np.arange(200) % count * 100 / (count - 1)
+    return replace(ratings, values=values.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "settings, remedy",
+    [
+        ({"input_encoding": "one_hot"}, "use --input_encoding rating"),
+        ({"members": ("item", "user"), "input_encoding": "one_hot"}, "choose other --members"),
+    ],
+)
+def test_one_hot_inputs_are_for_20_values_of_training_ratings_at_most(settings, remedy):
+    config, many = Config(**settings), with_values(21)
+    assert resolve(config, with_values(20)).input_encoding == "one_hot"
+    assert resolve(Config(), many).input_encoding == "rating"
+    with pytest.raises(UserError) as error:
+        resolve(config, many)
+    assert str(error.value) == (
+        "--input_encoding one_hot: the ratings have 21 different values, and at most 20 can have "
+        f"input vectors of their own: {remedy}"
+    )
+    assert resolve(config, replace(many, held_out=many.values == 100))  # that is for testing
+
+
+def test_the_values_of_a_part_are_those_of_the_whole_matrix():
+    split = split_ratings(with_values(20), 0.9, 1)
+    values = split.train.distinct
+    assert values.tolist() == sorted(set(split.train.values.tolist())) and len(values) == 20
+    for number in range(3):
+        part = split.part(number, 3).train
+        np.testing.assert_array_equal(part.distinct, values)
+    few = split.train.columns(0, 1)
+    assert len(np.unique(few.values)) < 20
+    np.testing.assert_array_equal(few.distinct, values)
+    np.testing.assert_array_equal(split.train.transposed().distinct, values)
 
 
 @pytest.mark.parametrize("other", STREAMS[1:])

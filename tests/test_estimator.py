@@ -419,6 +419,8 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings):
     [
         dict(hidden_neuron=(6, 3, 6), orientation="user", output_activation="sigmoid"),
         slow(members=("item", "user"), train_epoch=2),
+        dict(input_encoding="one_hot", hidden_neuron=(6, 3, 6)),
+        slow(members=("item", "user"), train_epoch=2, input_encoding="one_hot"),
         dict(rating_scale=(0, 10), engine="dense", cold_rating="paper", split="time"),
     ],
 )
@@ -431,7 +433,7 @@ def test_what_is_loaded_answers_as_before_to_the_last_bit(settings, ratings, tmp
     same_answers(model, again)
     assert repr(again) == repr(model) and again.run.fingerprint == model.run.fingerprint
     new = pd.DataFrame({"user": [99, 99, 1], "item": ["film 3, part \"2\"", "new", "new"],
-                        "rating": [5, 1, 3]})
+                        "rating": [5, 1, 3.3]})  # 3.3 is new, too
     same_answers(model.fold_in(new), again.fold_in(new), (1, 99, 1000))
     model.fold_in(new).save(tmp_path / "wider.npz")
     same_answers(model.fold_in(new), load(tmp_path / "wider.npz"), (1, 99, 1000))

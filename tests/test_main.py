@@ -308,7 +308,8 @@ BEFORE = {}  # flags -> summary: most are compared with the same run
         ("", "--input_dropout 0.3"), ("", "--initial_bias mean"), ("", "--optimizer_method RProp"),
         ("", "--optimizer_method LBFGS"), ("", DEEP), (DEEP, "--pretrain_epoch 1"),
         (DEEP + " --pretrain_epoch 1", "--pretrain_epoch 2"),
-        ("", "--validation_ratio 0.2"),
+        ("", "--input_encoding one_hot"),
+        ("--input_encoding one_hot", "--lambda_one_hot 9"), ("", "--validation_ratio 0.2"),
         ("--validation_ratio 0.2 --train_epoch 12", "--patience 1"),
     ],
 )

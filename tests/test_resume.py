@@ -186,6 +186,8 @@ def test_the_moments_span_the_whole_run(here, tmp_path, monkeypatch):
         "--score_reconstruction --display_step 4",
         "--regularization plain --tune lambda_value --train_epoch 4",
         "--members item user --train_epoch 4",
+        "--input_encoding one_hot --hidden_neuron 6 3 6 --pretrain_epoch 2 --input_dropout 0.4",
+        "--input_encoding one_hot --members item user --train_epoch 4",
     ],
 )
 def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch, whole_run):

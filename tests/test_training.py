@@ -48,7 +48,7 @@ def turned(matrix):
 
 def train(split, config, num_epochs=None):
     """The model and the metrics of `num_epochs` epochs, the iterator being closed then."""
-    model = AutoRec(split.train.num_columns, config, SCALE)
+    model = build(config, split.train, SCALE)
     with closing(train_epochs(TrainState(model, split), split)) as every_epoch:
         return model, [*islice(every_epoch, num_epochs)]
 
@@ -119,6 +119,8 @@ def test_scores_apply_the_scale_and_the_cold_rule():
 
 # Validation
 
+both_encodings = pytest.mark.parametrize("encoding", ["rating", "one_hot"])
+
 # These ratings are noise: the validation RMSE falls for some epochs and rises then.
 OVERFITTING = Config(
     hidden_neuron=8, batch_size=16, base_lr=0.02, train_epoch=40, engine="dense", lambda_value=0,
@@ -145,15 +147,16 @@ def test_the_validation_rmse_is_recorded_where_there_are_validation_ratings():
     assert [m.validation_rmse for m in metrics] == [None, None]
 
 
-def test_the_model_ends_as_it_was_at_the_lowest_validation_rmse():
-    split = random_split(0.2)
-    model, metrics = train(split, OVERFITTING)
+@both_encodings
+def test_the_model_ends_as_it_was_at_the_lowest_validation_rmse(encoding):
+    split, config = random_split(0.2), replace(OVERFITTING, input_encoding=encoding)
+    model, metrics = train(split, config)
     best = lowest(metrics)
     assert len(metrics) == 40 and 3 < best.epoch < 30
     assert rmse_of(model, split, split.validation) == best.validation_rmse
     assert rmse_of(model, split, split.test) == best.test_rmse
     assert results(metrics)["final_test_rmse"] == best.test_rmse
-    as_long, _ = train(split, replace(OVERFITTING, train_epoch=best.epoch))
+    as_long, _ = train(split, replace(config, train_epoch=best.epoch))
     for chosen, last in zip(model.parameters, as_long.parameters, strict=True):
         np.testing.assert_array_equal(chosen, last)
 
@@ -243,7 +246,7 @@ def taste(seed=3):
 
 @cache  # several tests look at one model
 def pretrained(settings):
-    model = AutoRec(COLUMNS, settings, SCALE)
+    model = build(settings, taste()[0], SCALE)
     pretrain(model, taste()[0])
     return model
 
@@ -253,22 +256,25 @@ def rmse(model, R, M):
 
 
 @both_depths
-def test_every_layer_is_set_and_keeps_its_shape(sizes):
-    random = AutoRec(COLUMNS, deep(sizes), SCALE)
-    model = pretrained(deep(sizes))
-    assert len(model.parameters) == 4 + 2 * (len(sizes) - 1)
+@both_encodings
+def test_every_layer_is_set_and_keeps_its_shape(sizes, encoding):
+    settings = deep(sizes, input_encoding=encoding)
+    random, model = build(settings, taste()[0], SCALE), pretrained(settings)
+    assert len(model.parameters) == 4 + (encoding == "one_hot") + 2 * (len(sizes) - 1)
     for x, before in zip(model.parameters, random.parameters, strict=True):
         assert x.shape == before.shape
         assert not np.array_equal(x, before)
 
 
 @both_depths
-def test_the_outer_layers_are_those_of_an_autorec_of_one_hidden_layer(sizes):
+@both_encodings
+def test_the_outer_layers_are_those_of_an_autorec_of_one_hidden_layer(sizes, encoding):
     matrix, _, _ = taste()
-    settings = deep(sizes)
+    settings = deep(sizes, input_encoding=encoding)
     model = pretrained(settings)
     shallow = train_shallow(matrix, settings, sizes[0], SCALE)
-    for ours, theirs in zip(model.parameters[:4], shallow.parameters, strict=True):
+    outer = model.parameters[: -2 * len(model.inner)]
+    for ours, theirs in zip(outer, shallow.parameters, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 

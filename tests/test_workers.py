@@ -51,12 +51,14 @@ BASE = Config(hidden_neuron=(6,), train_epoch=4, batch_size=9, base_lr=0.01, col
               distribute="workers", engine="sparse")
 DEEP = dict(hidden_neuron=(6, 3, 6), pretrain_epoch=2, dropout=0.3, input_dropout=0.4)
 SETTINGS = {  # by the number of workers
-    2: {"plain": dict(regularization="plain", lambda_value=3.0, grad_clip=True), "deep": DEEP},
+    2: {"plain": dict(regularization="plain", lambda_value=3.0, grad_clip=True), "deep": DEEP,
+        "one-hot": dict(DEEP, input_encoding="one_hot", lambda_one_hot=0.3)},
     3: {
         "RMSProp": dict(optimizer_method="RMSProp", output_activation="sigmoid",
                         initial_bias="mean"),
         "dense": dict(DEEP, engine="dense", regularization="plain", lambda_value=0.1,
                       lambda_encoder=2.0),
+        "one-hot": dict(input_encoding="one_hot", regularization="plain", input_dropout=0.4),
     },
 }
 
@@ -90,6 +92,9 @@ for name, settings in SETTINGS[cluster.size].items():
     alone, theirs = trained(config, split, None)
     np.testing.assert_allclose(metrics, theirs, rtol=1e-5, err_msg=name)
     assert_equal(predicted(state), predicted(alone))
+    if config.input_encoding == "one_hot":  # of a part, too, where a value may not occur
+        assert state.model.values.tolist() == [1, 2, 3, 4, 5]
+        assert_equal([state.model.division.whole(state.model.D)], [alone.model.D.numpy()])
     own = state.model.V.shape[0]
     assert own == part.train.num_columns < COLUMNS and state.model.optimizer.v[1].shape[0] == own
 

@@ -9,7 +9,7 @@ from serving.finished_run import read_run
 from serving.fold_in import fold_in, with_new
 from serving.recommender import predict, recommend, similar
 from tests import plain
-from tests.finished import BLEND, CONFIG, MEANS, load, make_run
+from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, load, make_run
 from tests.reference import Reference
 
 NEW = 9000
@@ -52,6 +52,19 @@ def test_a_new_item_is_predicted_by_a_forward_pass_over_its_ratings(by_item):
     assert list(found["user_ratings"][warm] - made.M.sum(1)[warm]) == list((r > 0)[warm])
 
 
+def test_with_one_hot_inputs_a_value_that_was_not_trained_on_counts_as_the_nearest(tmp_path):
+    made = make_run(tmp_path, ONE_HOT)
+    run = read_run(made.folder, str(made.data))
+    users, values = known_users(made, 6), np.array([5, 4.4, 1, 1.7, 3.5, 2])
+    folded = fold_in(run, users, np.full(6, NEW), values)
+    r = np.zeros(len(made.R))
+    r[np.searchsorted(made.ratings.user_ids, users)] = values
+    expected = np.clip(made.reference("parameters", ONE_HOT.to_dict()).predict(r[None]), 1, 5)[0]
+    ids, warm = made.ratings.user_ids, made.M.sum(1) > 0
+    found = predict(folded.recommender(), ids, np.full(len(ids), NEW))["prediction"]
+    np.testing.assert_allclose(found[warm], expected[warm], atol=2e-5)
+
+
 def test_what_was_known_before_is_predicted_as_before(by_item):
     made, run = by_item
     folded = fold_in(run, known_users(made, 6), np.full(6, NEW), np.full(6, 3.5))
@@ -91,13 +104,14 @@ def test_a_test_rating_folded_in_is_a_training_rating_then(by_item):
     assert len(folded.train) == len(run.train) + 1 and len(folded.ratings) == len(run.ratings)
 
 
+@pytest.mark.parametrize("encoding", [{}, {"input_encoding": "one_hot", "lambda_one_hot": 0.2}])
 @pytest.mark.parametrize("regularization, orientation", [("plain", "item"), ("weighted", "user")])
 def test_new_columns_are_where_the_objective_is_least_and_all_else_is_as_it_was(
-    tmp_path, regularization, orientation, monkeypatch
+    tmp_path, regularization, orientation, encoding, monkeypatch
 ):
     """The gradient over the new columns, by NumPy in float64, is nearly 0; it was not."""
     monkeypatch.setattr("serving.fold_in.MAX_STEPS", 40)
-    settings = dict(regularization=regularization, orientation=orientation, batch_size=10)
+    settings = dict(encoding, regularization=regularization, orientation=orientation, batch_size=10)
     config = replace(CONFIG, lambda_value=0.3, lambda_encoder=0.5, input_dropout=0.3, **settings)
     made = make_run(tmp_path, config)
     run = read_run(made.folder, str(made.data))
@@ -122,14 +136,19 @@ def test_new_columns_are_where_the_objective_is_least_and_all_else_is_as_it_was(
         times = -(-len(R) // 10)
         reference.encoder_strength *= times
         reference.decoder_strength *= times
+        reference.one_hot_strength *= times
 
     def gradient():
-        dV, dW, _, db = reference.gradients(R[concerned], M[concerned])
-        return np.concatenate([dV[n:].ravel(), dW[:, n:].ravel(), db[n:]])
+        dV, dW, _, db, *dD = reference.gradients(R[concerned], M[concerned])
+        assert len(dD) == bool(encoding)
+        parts = dV[n:], dW[:, n:], db[n:], *(x[n:] for x in dD)
+        return np.concatenate([part.ravel() for part in parts])
 
     fitted, cost = gradient(), reference.objective(R[concerned], M[concerned])
     reference.V[n:], reference.b[n:] = reference.V[:n].mean(0), reference.b[:n].mean()
     reference.W[:, n:] = reference.W[:, :n].mean(1, keepdims=True)
+    if encoding:
+        reference.D[n:] = reference.D[:n].mean(0)
     assert np.linalg.norm(fitted) < 0.05 * np.linalg.norm(gradient())
     assert cost < 0.99 * reference.objective(R[concerned], M[concerned])
 

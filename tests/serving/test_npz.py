@@ -14,13 +14,13 @@ from serving.finished_run import read_run
 from serving.npz import read_npz, split_fingerprint, write_npz
 from serving.recommender import predict, recommend, similar
 from system.errors import UserError
-from tests.finished import BLEND, CONFIG, MEANS, load, make_run
+from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, load, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="tanh")
 
 
-@pytest.fixture(scope="module", params=[CONFIG, DEEP, BLEND, MEANS],
-                ids=["item", "deep", "blend", "means"])
+@pytest.fixture(scope="module", params=[CONFIG, DEEP, BLEND, MEANS, ONE_HOT],
+                ids=["item", "deep", "blend", "means", "one_hot"])
 def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     made = make_run(folder, request.param)
@@ -71,6 +71,22 @@ def test_it_holds_every_parameter_the_ids_the_counts_and_the_fingerprints(export
     config = json.loads(str(content["config"]))
     assert config == json.loads(json.dumps(run.config.to_dict()))
     assert str(made.data) not in str(content["config"])
+
+
+def test_a_row_with_one_hot_inputs_is_encoded_by_hand_from_what_it_holds(tmp_path):
+    made = make_run(tmp_path, ONE_HOT)
+    run = read_run(made.folder, str(made.data))
+    write_npz(tmp_path / "autorec.npz", run, run.recommender())
+    with np.load(tmp_path / "autorec.npz", allow_pickle=False) as file:
+        V, D, values, mu, codes = (file[f"{name}_1"].astype(np.float64)
+                                   for name in ("V", "D", "values", "mu", "codes"))
+    assert values.tolist() == [1, 2, 3, 4, 5] and D.shape == (40 + 10, 5, 6)
+    for item in (0, 7, 29):
+        z = mu.copy()
+        for u in np.flatnonzero(made.M[:, item]):
+            r = made.R[u, item]
+            z += r * V[u] + D[u, values.tolist().index(r)]
+        np.testing.assert_allclose(1 / (1 + np.exp(-z)), codes[item], atol=1e-5)
 
 
 def test_other_training_ratings_have_another_split_fingerprint(exported):

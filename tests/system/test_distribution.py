@@ -190,7 +190,8 @@ matrix = RatingMatrix(indptr, columns.astype(np.int32), dense[rows, columns].ast
 def build(variant):
     # Batches of 10, 10 and 2 rows for three replicas, and gradients that are clipped.
     config = Config(engine="dense", batch_size=10, base_lr=0.1, grad_clip=True, **variant)
-    return AutoRec(9, config)
+    values = matrix.distinct if config.input_encoding == "one_hot" else None
+    return AutoRec(9, config, values=values)
 
 found = []
 for variant in (
@@ -198,6 +199,7 @@ for variant in (
     dict(regularization="weighted", hidden_neuron=4, optimizer_method="RMSProp"),
     dict(regularization="plain", hidden_neuron=(4, 3, 4), lambda_value=5),
     dict(regularization="weighted", hidden_neuron=(4, 3, 4)),
+    dict(regularization="plain", hidden_neuron=4, input_encoding="one_hot", lambda_one_hot=3),
 ):
     alone = build(variant)
     with replicas.scope():
@@ -207,7 +209,7 @@ for variant in (
         results = [m.train_epoch(sparse_rows(matrix), order, 0.1) for m in (alone, mirrored)]
     pairs = list(zip(alone.parameters, mirrored.parameters))
     found.append(dict(
-        moved=float(np.abs(alone.V - AutoRec(9, alone.config).V).max()),
+        moved=float(np.abs(alone.V - build(variant).V).max()),
         differ=max(float(np.abs(a.numpy() - m.numpy()).max()) for a, m in pairs),
         replicas=max(float(np.abs(x.numpy() - m.values[0].numpy()).max())
                      for _, m in pairs for x in m.values),
@@ -232,7 +234,7 @@ def test_mirrored_devices_train_to_the_same_parameters_and_drop_different_units(
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert len(answer["found"]) == 4
+    assert len(answer["found"]) == 5
     for found in answer["found"]:
         assert found["moved"] > 0.1 and found["differ"] < 1e-4 and found["replicas"] == 0
         assert found["results"][0] == pytest.approx(found["results"][1], rel=1e-5)
