@@ -18,6 +18,14 @@ ICML 2016); in place of R V stands, in row i,
 D starts at 0, where this is equation 1, and has a lambda of its own in equation 2. Its values are
 the distinct training ratings; a rating of another value takes the vector of the nearest.
 
+A test rating is predicted from the row's other ratings, but a training rating is an input of its
+own prediction. With `--leave_one_out`, each is predicted from the others in training, too: without
+its own input, z_i would be less by r V_u + D_{u,r}, and the prediction, to first order in that, is
+
+    W_u g(z_i + mu) + b_u  -  (W_u * (r V_u + D_{u,r})) . g'(z_i + mu)
+
+before f, * being element by element. The second product costs what the first one does.
+
 Shapes at the ends of lines: B rows of a mini-batch, n columns, k units of the first hidden layer
 and l of the last (the same one, but in a deep model), e ratings observed in the mini-batch.
 """
@@ -40,6 +48,14 @@ from model.tensors import SUFFIX
 from system.files import as_utf8
 from system.random_streams import random_stream
 
+# g' of some z, from g(z).
+SLOPES = {
+    "identity": tf.ones_like,
+    "sigmoid": lambda h: h * (1 - h),
+    "relu": tf.sign,
+    "tanh": lambda h: 1 - tf.square(h),
+    "elu": lambda h: tf.minimum(h, 0.0) + 1,
+}
 PREDICTION_ROWS = 512  # rows predicted at a time
 ACTIVATIONS = {
     "identity": tf.identity,
@@ -187,6 +203,17 @@ class AutoRec(tf.Module):
         z_D, omega_D = self.engine.input_product(coded, kept, D, self.counts(coded, share))
         return z + z_D, penalty + self.config.one_hot_lambda * omega_D
 
+    def own_part(self, batch: Batch, h: tf.Tensor) -> tf.Tensor:
+        """Return what each rating (e) adds to its own prediction, to first order, from the only
+        hidden layer h (B, k)."""
+        slope = SLOPES[self.config.hidden_activation](h)
+        own, _ = self.engine.output_product(batch, slope, self.V * self.Wt)
+        own *= batch.ratings
+        if self.D is not None:
+            X = tf.reshape(self.D * self.Wt[:, None], [-1, self.D.shape[-1]])
+            own += self.engine.output_product(self.one_hot(batch), slope, X)[0]
+        return own
+
     def counts(self, batch: Batch, share: tf.Tensor | float | None) -> tf.Tensor | None:
         """Return how often Omega counts each column's weights: float32 [columns of `batch`]; None
         without `share`."""
@@ -218,10 +245,13 @@ class AutoRec(tf.Module):
         which all pass, once a row.
         """
         config, weighted = self.config, self.config.regularization == "weighted"
-        z, penalty_V = self.input_product(batch, self.kept(batch), share)
+        kept = self.kept(batch)
+        z, penalty_V = self.input_product(batch, kept, share)
         z = self.division.sum_forward(z, config.batch_size)
         h = self.division.sum_backward(self.hidden(z, True), config.batch_size)
         product, omega_W = self.engine.output_product(batch, h, self.Wt, self.counts(batch, share))
+        if config.leave_one_out:
+            product -= kept * self.own_part(batch, h)
         prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
         penalty = penalty_V + config.decoder_lambda * omega_W

@@ -241,6 +241,10 @@ class Config:
         f"paper; one_hot: besides, each of at most {MOST_VALUES} rating values of a column has a "
         "vector of its own (AutoRec.py)", choices=("rating", "one_hot")
     )
+    leave_one_out: bool = flag(
+        False, "model", "predict each training rating from the row's other ratings, as a test "
+        "rating is, and not from itself, too (AutoRec.py); for one hidden layer"
+    )
     initial_bias: str = flag(
         "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
         choices=("zero", "mean")
@@ -392,6 +396,9 @@ class Config:
             raise UserError(
                 f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding one_hot"
             )
+        if self.leave_one_out and (len(self.hidden_neuron) > 1 or self.dropout):
+            what = "--dropout" if self.dropout else "several hidden layers"
+            raise UserError(f"--leave_one_out does not go with {what}")
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
         self.check_splits()

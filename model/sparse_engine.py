@@ -230,13 +230,12 @@ class SparseEngine:
         self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's pairs, and
-        sum_u count_u ||V_u||^2, with `count` float32 [n]; 0 without, where no gradient is asked
-        for."""
+        sum_u count_u ||V_u||^2, with `count` float32 [n]; 0 without."""
 
         @tf.custom_gradient
         def product(V):
             def gradient(dz, d_omega):
-                return self.transposed(batch, inputs, dz, 2 * d_omega * count, V)
+                return self.transposed(batch, inputs, dz, decay(V, count, d_omega), V)
 
             arguments = [batch.starts, batch.column, inputs, V, count is not None]
             z, norms = call(self._multiply, arguments, tf.float32, tf.float32)
@@ -255,7 +254,7 @@ class SparseEngine:
         def product(h, Wt):
             def gradient(d, d_omega):
                 dh, _ = self.input_product(pairs, d, Wt)
-                return dh, self.transposed(pairs, d, h, 2 * d_omega * count, Wt)
+                return dh, self.transposed(pairs, d, h, decay(Wt, count, d_omega), Wt)
 
             arguments = [pairs.starts, pairs.column, h, Wt, count is not None]
             at_pairs, norms = call(self._multiply_at, arguments, tf.float32, tf.float32)
@@ -346,6 +345,11 @@ def weighted_sum(norms: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
     if count is None:
         return tf.zeros([])
     return tf.reduce_sum(count * tf.ensure_shape(norms, count.shape))
+
+
+def decay(X: tf.Tensor, count: tf.Tensor | None, d_omega: tf.Tensor) -> tf.Tensor:
+    """Return what X_u is to be multiplied by, for the gradient of `weighted_sum`: float32 [n]."""
+    return tf.zeros([X.shape[0]]) if count is None else 2 * d_omega * count
 
 
 def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list[tf.Tensor]:

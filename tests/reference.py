@@ -151,6 +151,19 @@ class Reference:
         return [dV, dW, found[1], d.sum(0), dD, *found[2:]]
 
 
+class LeaveOneOut(Reference):
+    """A reference of one hidden layer whose training ratings are predicted without their own input,
+    to first order in that."""
+
+    def squared_error(self, R: np.ndarray, M: np.ndarray) -> float:
+        own = R[:, :, None] * self.V  # (rows, n, k)
+        if self.D is not None:
+            own = own + np.einsum("inv,nvk->ink", self.coded(R), self.D)
+        value, slope = (function(own.sum(1) + self.mu) for function in ACTIVATIONS[self.g])
+        product = value @ self.W + self.b - np.einsum("ik,ink,kn->in", slope, own, self.W)
+        return float((M * (R - self.output(product)[0]) ** 2).sum())
+
+
 def finite_differences(reference: Reference, R, M, step: float = 1e-5) -> list[np.ndarray]:
     """Central differences of the objective for every single parameter."""
     result = []

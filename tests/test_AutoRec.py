@@ -12,7 +12,13 @@ from config import Config
 from data.ratings import RatingMatrix
 from model.batch import sparse_rows
 from model.sparse_engine import SparseEngine
-from tests.reference import Reference, ReferenceAdam, ReferenceRMSProp, finite_differences
+from tests.reference import (
+    LeaveOneOut,
+    Reference,
+    ReferenceAdam,
+    ReferenceRMSProp,
+    finite_differences,
+)
 
 ROWS, COLUMNS, HIDDEN = 23, 17, 6
 SCALE = 1.0, 5.0
@@ -106,6 +112,41 @@ def test_every_variant_equals_the_reference(engine, regularization, variant):
         assert_close(actual, expected)
     predictions = model.predict(sparse_rows(matrix), *np.nonzero(R + 1))
     assert_close(predictions, reference.predict(R).ravel())
+
+
+@both_engines
+@both_rules
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if "hidden_neuron" not in v], ids=str)
+def test_leaving_one_out_equals_the_reference(engine, regularization, variant):
+    matrix, R, M = random_matrix()
+    model = build(engine, regularization=regularization, leave_one_out=True, **variant)
+    reference, rows = LeaveOneOut.of(model), [3, 20, 11, 8, 15]
+    gradients, cost, _ = gradients_of(model, matrix, rows)
+    assert cost == pytest.approx(reference.objective(R[rows], M[rows]), rel=1e-5)
+    numerical = finite_differences(reference, R[rows], M[rows])
+    for actual, expected in zip(gradients, numerical, strict=True):
+        assert_close(actual, expected)
+
+
+@both_engines
+@pytest.mark.parametrize("input_encoding", ["rating", "one_hot"])
+def test_leaving_one_out_of_a_linear_code_is_predicting_from_the_other_ratings(
+    engine, input_encoding
+):
+    matrix, R, M = random_matrix()
+    model = build(engine, leave_one_out=True, hidden_activation="identity",
+                  input_encoding=input_encoding)
+    error = 0.0
+    for row, column in zip(*np.nonzero(M), strict=True):
+        others = matrix.rows != row
+        others |= matrix.indices != column
+        rest = RatingMatrix.from_triples(
+            matrix.rows[others], matrix.indices[others], matrix.values[others], M.shape
+        )
+        predicted = model.predict(sparse_rows(rest), np.array([row]), np.array([column]))
+        error += float(R[row, column] - predicted[0]) ** 2
+    _, _, squared_error = gradients_of(model, matrix, range(ROWS))
+    assert squared_error == pytest.approx(error, rel=1e-5)
 
 
 @both_engines

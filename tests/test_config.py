@@ -59,6 +59,7 @@ DEFAULTS = {
     "lambda_decoder": None,
     "lambda_one_hot": None,
     "input_encoding": "rating",
+    "leave_one_out": False,
     "regularization": "weighted",
     "dropout": 0.0,
     "input_dropout": 0.0,
@@ -426,6 +427,9 @@ PRETRAINING = "layer-wise pre-training needs hidden layers that mirror each othe
     "arguments, message",
     [
         ("--lambda_one_hot 0.3", "--lambda_one_hot 0.3 needs --input_encoding one_hot"),
+        ("--leave_one_out --dropout 0.2", "--leave_one_out does not go with --dropout"),
+        ("--leave_one_out --hidden_neuron 8 4 8",
+         "--leave_one_out does not go with several hidden layers"),
         ("--patience 3", PATIENCE),
         ("--patience 3 --validation_ratio 0", PATIENCE),
         ("--pretrain_epoch 3", PRETRAINING),
