@@ -12,6 +12,7 @@ peak of memory.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,12 +30,14 @@ from data_preprocessor import load_ratings, split_ratings
 from evaluation.baseline import Finish
 from evaluation.metrics import score
 from system.errors import run_program
+from system.files import read_csv
 from system.random_streams import random_stream
 from system.runtime import num_threads, start_tensorflow
 
 ROOT = Path(__file__).parents[1]
 GROWTH = (1, 3, 10, 30)  # times MovieLens-1M's ratings
 RMSE_EPOCHS = 20
+TURNS, TIMED_EPOCHS = 3, 20  # of one thread and two
 
 
 def main() -> None:
@@ -44,7 +47,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args()
     start_tensorflow()
-    figures = movielens_1m(arguments.rounds) | whole_program()
+    figures = movielens_1m(arguments.rounds) | whole_program() | second_core()
     if not arguments.quick:
         figures |= agreement() | large()
     if arguments.json:
@@ -244,6 +247,29 @@ def whole_program() -> dict[str, float]:
     print(f"| of that, parsing 1,000,209 ratings | {parse:.2f} s |")
     print(f"| peak resident memory | {figures['peak_gb']:.2f} GB |", flush=True)
     return figures
+
+
+def second_core() -> dict[str, float]:
+    """What a second thread is worth: processes of one and of two take turns."""
+    turns = [[epoch_seconds(threads) for threads in (1, 2)] for _ in range(TURNS)]
+    one, two = (median(column) for column in zip(*turns, strict=True))
+    worth = median(one / two for one, two in turns)
+    print("\n| sparse float32, MovieLens-1M | epoch (s) |\n| --- | --- |")
+    print(f"| one thread | {one:.3f} |\n| two threads | {two:.3f} |\n| ratio | {worth:.2f} |",
+          flush=True)
+    return {"second_core_worth": worth, "one_thread_epoch_s": one}
+
+
+def epoch_seconds(threads: int) -> float:
+    """The median epoch of a run of main.py, without tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "main.py"), "--dataset", "ml-1m", "--comet", "off",
+                   "--engine", "sparse", "--train_epoch", str(TIMED_EPOCHS), "--display_step",
+                   str(TIMED_EPOCHS), "--results_dir", folder, "--run_name", "run"]
+        variables = os.environ | {"TF_NUM_INTRAOP_THREADS": str(threads)}
+        subprocess.run(command, env=variables, stdout=subprocess.DEVNULL, check=True)
+        lines = read_csv(Path(folder) / "run" / "metrics.csv")
+    return median(float(line["epoch_seconds"]) for line in lines[1:-1])
 
 
 def agreement() -> dict[str, float]:
