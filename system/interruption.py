@@ -6,6 +6,8 @@ import socket
 import threading
 from typing import Any
 
+from system.runtime import STDERR
+
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
            if hasattr(signal, name)]
 
@@ -66,8 +68,8 @@ class Interruption:
 
 def warn(text: str) -> None:
     """Write to stderr, if anybody is still there to read it. Not print: another thread may be in
-    the middle of one."""
+    the middle of one, or have stderr held back."""
     try:
-        os.write(2, text.encode())
+        os.write(STDERR[0], text.encode())
     except OSError:
         pass

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 M_ARENA_MAX = -8  # malloc.h
+STDERR = [2]  # the descriptor that is shown, also while `quiet_stderr` holds back what 2 is sent
 
 
 def import_tensorflow() -> ModuleType:
@@ -80,7 +81,7 @@ def quiet_stderr() -> Iterator[None]:
     """Hold back all that is written to file descriptor 2, by native code too; on an error,
     write it there after all."""
     sys.stderr.flush()
-    stderr = os.dup(2)
+    stderr = STDERR[0] = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -92,4 +93,5 @@ def quiet_stderr() -> Iterator[None]:
         finally:
             sys.stderr.flush()
             os.dup2(stderr, 2)
+            STDERR[0] = 2
             os.close(stderr)

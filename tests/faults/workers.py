@@ -1,6 +1,6 @@
 """kill -9 of one of two workers, at moments spread over a run, and what becomes of both.
 
-    python -m tests.faults.workers                        # about a quarter of an hour
+    python -m tests.faults.workers                        # about ten minutes
 
 A run has survived if the other worker ends by itself and says so, or, where the two had not met,
 still waits and can be ended; and if the run, gone on with by two workers, ends with the metrics of

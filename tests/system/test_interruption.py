@@ -1,9 +1,11 @@
 """Signals are the main thread's, and elsewhere they are left alone."""
 
+import os
 import signal
 import threading
 
-from system.interruption import SIGNALS, Interruption
+from system.interruption import SIGNALS, Interruption, warn
+from system.runtime import quiet_stderr
 
 
 def handlers():
@@ -29,3 +31,11 @@ def test_in_another_thread_no_handler_is_touched():
     thread.start()
     thread.join()
     assert seen == [(before, False)] and handlers() == before
+
+
+def test_a_warning_is_shown_while_standard_error_is_held_back(capfd):
+    with quiet_stderr():
+        os.write(2, b"what a library prints\n")
+        warn("what the user must know\n")
+    warn("and afterwards\n")
+    assert capfd.readouterr().err == "what the user must know\nand afterwards\n"
