@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed                    # everything, about a quarter of an hour
     python -m benchmarks.speed --quick            # MovieLens-1M alone, under a minute
+    python -m benchmarks.speed --parts second_core    # one of its tables
     python -m benchmarks.speed --json benchmarks/results/speed/speed.json
 
 Prints the tables of docs/speed.md. The ways of training MovieLens-1M take turns within one
@@ -37,19 +38,24 @@ from system.runtime import num_threads, start_tensorflow
 ROOT = Path(__file__).parents[1]
 GROWTH = (1, 3, 10, 30)  # times MovieLens-1M's ratings
 RMSE_EPOCHS = 20
-TURNS, TIMED_EPOCHS = 3, 20  # of one thread and two
+TURNS, TIMED_EPOCHS = 3, 20  # of one core and two
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="speed", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="MovieLens-1M alone")
+    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS),
+                        help="which tables (default: all)")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each way (default: 7)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE",
+                        help="renew the figures there, too")
     arguments = parser.parse_args()
     start_tensorflow()
-    figures = movielens_1m(arguments.rounds) | whole_program() | second_core()
-    if not arguments.quick:
-        figures |= agreement() | large()
+    figures: dict[str, float] = {}
+    if arguments.json and arguments.json.exists():
+        figures = json.loads(arguments.json.read_text(encoding="utf-8"))
+    for part in QUICK if arguments.quick else arguments.parts:
+        figures |= PARTS[part](arguments.rounds)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -223,7 +229,7 @@ def dense(matrix: RatingMatrix) -> tuple[np.ndarray, np.ndarray]:
     return R, M
 
 
-def whole_program() -> dict[str, float]:
+def whole_program(_: int) -> dict[str, float]:
     """`python main.py --train_epoch 2` as a process: start-up, parsing and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-u", str(ROOT / "main.py"), "--dataset", "ml-1m",
@@ -249,30 +255,31 @@ def whole_program() -> dict[str, float]:
     return figures
 
 
-def second_core() -> dict[str, float]:
-    """What a second thread is worth: processes of one and of two take turns."""
-    turns = [[epoch_seconds(threads) for threads in (1, 2)] for _ in range(TURNS)]
+def second_core(_: int) -> dict[str, float]:
+    """What a second core is worth: processes that may use one and two take turns."""
+    turns = [[epoch_seconds(cores) for cores in (1, 2)] for _ in range(TURNS)]
     one, two = (median(column) for column in zip(*turns, strict=True))
     worth = median(one / two for one, two in turns)
     print("\n| sparse float32, MovieLens-1M | epoch (s) |\n| --- | --- |")
-    print(f"| one thread | {one:.3f} |\n| two threads | {two:.3f} |\n| ratio | {worth:.2f} |",
+    print(f"| one core | {one:.3f} |\n| two cores | {two:.3f} |\n| ratio | {worth:.2f} |",
           flush=True)
-    return {"second_core_worth": worth, "one_thread_epoch_s": one}
+    return {"second_core_worth": worth, "one_core_epoch_s": one}
 
 
-def epoch_seconds(threads: int) -> float:
+def epoch_seconds(cores: int) -> float:
     """The median epoch of a run of main.py, without tests."""
+    processors = sorted(os.sched_getaffinity(0))[:cores]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "main.py"), "--dataset", "ml-1m", "--comet", "off",
                    "--engine", "sparse", "--train_epoch", str(TIMED_EPOCHS), "--display_step",
                    str(TIMED_EPOCHS), "--results_dir", folder, "--run_name", "run"]
-        variables = os.environ | {"TF_NUM_INTRAOP_THREADS": str(threads)}
-        subprocess.run(command, env=variables, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True,
+                       preexec_fn=lambda: os.sched_setaffinity(0, processors))
         lines = read_csv(Path(folder) / "run" / "metrics.csv")
     return median(float(line["epoch_seconds"]) for line in lines[1:-1])
 
 
-def agreement() -> dict[str, float]:
+def agreement(_: int) -> dict[str, float]:
     """Test RMSE of every engine and precision after some epochs from the same seed."""
     from AutoRec import AutoRec
     from model.engines import multiplies_bfloat16
@@ -292,7 +299,7 @@ def agreement() -> dict[str, float]:
     return {"rmse_spread": max(results) - min(results)}
 
 
-def large() -> dict[str, float]:
+def large(_: int) -> dict[str, float]:
     """The large sizes, each a process of its own, and how the epoch grows with the ratings."""
     print("\n| size (made-up ratings) | engine | parse (s) | epoch (s) | test (s) | peak (GB) |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -320,6 +327,13 @@ def at_size(size: str, engine: str, epochs: int) -> dict:
     print(f"| {size} | {engine} | {result['parse_s']:.1f} | {result['epoch_s']:.2f} | "
           f"{result['test_s']:.2f} | {result['peak_gb']:.2f} |", flush=True)
     return result
+
+
+PARTS: dict[str, Callable[[int], dict[str, float]]] = {
+    "movielens_1m": movielens_1m, "whole_program": whole_program, "second_core": second_core,
+    "agreement": agreement, "large": large,
+}
+QUICK = ("movielens_1m", "whole_program")
 
 
 if __name__ == "__main__":
