@@ -26,6 +26,13 @@ its own input, z_i would be less by r V_u + D_{u,r}, and the prediction, to firs
 
 before f, * being element by element. The second product costs what the first one does.
 
+With `--row_bias`, what a row's ratings are on the whole need not pass through the hidden layer:
+m_u being the damped mean of column u (data/ratings.py), each prediction gets, before f,
+
+    m_u + c_i,  c_i = sum over the row's (v, r) of  (r - m_v)  /  (DAMPING + number of these)
+
+of the same ratings from which z_i is: without the predicted one, if that is left out.
+
 Shapes at the ends of lines: B rows of a mini-batch, n columns, k units of the first hidden layer
 and l of the last (the same one, but in a deep model), e ratings observed in the mini-batch.
 """
@@ -38,7 +45,7 @@ import numpy as np
 import tensorflow as tf
 
 from config import Config
-from data.ratings import RatingMatrix, Split
+from data.ratings import DAMPING, RatingMatrix, Split
 from model.batch import Batch, SparseRows, pairs, places, sparse_rows
 from model.division import Division
 from model.engines import make_engine
@@ -75,13 +82,14 @@ class AutoRec(tf.Module):
     spans; `density` the share of observed entries, by which the engine "auto" is chosen
     (model/engines.py); `config` gives everything else, initialisation seed included. Made in the
     scope of a tf.distribute strategy, it is trained by all its replicas together; with a
-    `division`, n are this worker's columns. `values` (float32, ascending) are those that have input
-    vectors of their own, D; None: there is no D.
+    `division`, n are this worker's columns. The rest is what `constants_of` returns: `values`
+    (float32, ascending), those that have input vectors of their own, D; `means` (float32 [n]), m.
     """
 
     def __init__(
         self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
         density: float = 0.0, division: Division | None = None, values: np.ndarray | None = None,
+        means: np.ndarray | None = None,
     ) -> None:
         super().__init__(name="autorec")
         self.config, self.scale = config, scale
@@ -97,7 +105,7 @@ class AutoRec(tf.Module):
         self.Wt = normal("Wt", (total, sizes[-1]), config.init_stddev, seeds[1], own)
         self.mu = tf.Variable(tf.zeros(sizes[0]), name="mu")
         self.b = tf.Variable(tf.zeros(num_columns), name="b")
-        self.values, self.D = values, None
+        self.values, self.means, self.D = values, means, None
         if values is not None:
             self.D = tf.Variable(tf.zeros([num_columns, len(values), sizes[0]]), name="D")
         self.inner = [
@@ -117,6 +125,12 @@ class AutoRec(tf.Module):
         layer's weights (inputs, outputs) and biases (outputs); all float32."""
         outer = [self.V, self.Wt, self.mu, self.b] + ([] if self.D is None else [self.D])
         return [*outer, *(x for layer in self.inner for x in layer)]
+
+    @property
+    def constants(self) -> dict[str, np.ndarray]:
+        """What `constants_of` returned."""
+        every = {"values": self.values, "means": self.means}
+        return {name: x for name, x in every.items() if x is not None}
 
     @property
     def W(self) -> tf.Tensor:
@@ -214,6 +228,33 @@ class AutoRec(tf.Module):
             own += self.engine.output_product(self.one_hot(batch), slope, X)[0]
         return own
 
+    def row_sums(self, batch: Batch, above: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the sum of each row's `above` (e), and the number of its ratings: float32 [B]
+        each, of all columns. There are at most so many rows."""
+        counts = batch.starts[1:] - batch.starts[:-1]
+        sums = tf.math.unsorted_segment_sum(above, batch.row, tf.size(counts))
+        both = tf.stack([sums, tf.cast(counts, tf.float32)], 1)
+        sums, counts = tf.unstack(self.division.sum_forward(both, most), axis=1)
+        return sums, counts
+
+    def offsets(self, batch: Batch) -> tf.Tensor:
+        """Return m_u + c_i of each rating (e)."""
+        means = tf.gather(self.means, batch.column)
+        above = batch.ratings - means
+        sums, counts = (
+            tf.gather(x, batch.row) for x in self.row_sums(batch, above, self.config.batch_size)
+        )
+        if self.config.leave_one_out:
+            sums, counts = sums - above, counts - 1
+        return means + sums / (DAMPING + counts)
+
+    def decoder(self) -> tf.Tensor:
+        """Return Wt (n, l) for what `encode` returns; with row biases (n, l + 2), of which the last
+        two are 1, for c, and m."""
+        if self.means is None:
+            return self.Wt
+        return tf.concat([self.Wt, tf.ones([self.Wt.shape[0], 1]), self.means[:, None]], 1)
+
     def counts(self, batch: Batch, share: tf.Tensor | float | None) -> tf.Tensor | None:
         """Return how often Omega counts each column's weights: float32 [columns of `batch`]; None
         without `share`."""
@@ -252,7 +293,10 @@ class AutoRec(tf.Module):
         product, omega_W = self.engine.output_product(batch, h, self.Wt, self.counts(batch, share))
         if config.leave_one_out:
             product -= kept * self.own_part(batch, h)
-        prediction = self.output(product + tf.gather(self.b, batch.column))
+        product += tf.gather(self.b, batch.column)
+        if self.means is not None:
+            product += self.offsets(batch)
+        prediction = self.output(product)
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
         penalty = penalty_V + config.decoder_lambda * omega_W
         if self.inner:
@@ -375,6 +419,7 @@ class AutoRec(tf.Module):
 
     @tf.function
     def _predict(self, ratings, rows, columns):
+        Wt = self.decoder()
         blocks = tf.TensorArray(
             tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None]
         )
@@ -385,23 +430,30 @@ class AutoRec(tf.Module):
             first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
             wanted = pairs(rows[first:last] - start, columns[first:last], stop - start)
             hidden = self.division.run(self.encode, ratings, tf.range(start, stop))
-            product, _ = self.engine.output_product(wanted, hidden, self.Wt)
+            product, _ = self.engine.output_product(wanted, hidden, Wt)
             prediction = self.output(product + tf.gather(self.b, wanted.column))
             blocks = blocks.write(blocks.size(), prediction)
         return blocks.concat()
 
     def encode(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
         """Return the last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B,
-        l]."""
+        l]; with row biases c and 1 besides, [B, l + 2]."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
         z, _ = self.input_product(batch, tf.ones_like(batch.ratings))
-        return self.hidden(self.division.sum_forward(z, PREDICTION_ROWS))
+        h = self.hidden(self.division.sum_forward(z, PREDICTION_ROWS))
+        if self.means is None:
+            return h
+        above = batch.ratings - tf.gather(self.means, batch.column)
+        sums, counts = self.row_sums(batch, above, PREDICTION_ROWS)
+        c = sums / (DAMPING + counts)
+        return tf.concat([h, c[:, None], tf.ones_like(c)[:, None]], 1)
 
     @tf.function
     def encode_all(self, ratings: SparseRows) -> tf.Tensor:
-        """Return `encode` of every row, in blocks: float32 [rows, l]."""
+        """Return `encode` of every row, in blocks."""
+        units = self.Wt.shape[1] + (0 if self.means is None else 2)
         blocks = tf.TensorArray(
-            tf.float32, 0, True, infer_shape=False, element_shape=[None, self.Wt.shape[1]]
+            tf.float32, 0, True, infer_shape=False, element_shape=[None, units]
         )
         num_rows = tf.size(ratings.indptr, tf.int64) - 1
         for start in tf.range(0, num_rows, PREDICTION_ROWS):
@@ -421,11 +473,21 @@ class AutoRec(tf.Module):
         codes = self.encode_all(sparse_rows(self.division.part(train))).numpy()
         return [
             Factors(
-                self.config.orientation, codes, self.division.whole(self.Wt),
-                self.division.whole(self.b),
-                self.config.output_activation, self.scale,
+                self.config.orientation, codes, self.division.whole(self.decoder()),
+                self.division.whole(self.b), self.config.output_activation, self.scale,
             )
         ]
+
+
+def constants_of(config: Config, train: RatingMatrix) -> dict[str, np.ndarray]:
+    """Return what a model takes from its training ratings for good, by the names of `AutoRec`'s
+    arguments: `values` where inputs are one-hot, `means` where there are row biases."""
+    taken = {}
+    if config.input_encoding == "one_hot":
+        taken["values"] = train.distinct
+    if config.row_bias:
+        taken["means"] = train.column_means
+    return taken
 
 
 def output(activation: str, x: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:

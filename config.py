@@ -239,11 +239,16 @@ class Config:
     input_encoding: str = flag(
         "rating", "model", "rating: a rating times its column's vector is the input, as in the "
         f"paper; one_hot: besides, each of at most {MOST_VALUES} rating values of a column has a "
-        "vector of its own (AutoRec.py)", choices=("rating", "one_hot")
+        "vector of its own (AutoRec.py); auto: one_hot, unless the ratings have more values",
+        choices=("rating", "one_hot", "auto")
     )
     leave_one_out: bool = flag(
         False, "model", "predict each training rating from the row's other ratings, as a test "
         "rating is, and not from itself, too (AutoRec.py); for one hidden layer"
+    )
+    row_bias: bool = flag(
+        False, "model", "add to each prediction its column's mean, and how much the row's ratings "
+        "lie above their columns' means (AutoRec.py)"
     )
     initial_bias: str = flag(
         "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
@@ -392,13 +397,15 @@ class Config:
                 f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
                 "sign only, and L-BFGS needs the gradient itself"
             )
-        if self.lambda_one_hot is not None and self.input_encoding != "one_hot":
+        if self.lambda_one_hot is not None and self.input_encoding == "rating":
             raise UserError(
                 f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding one_hot"
             )
         if self.leave_one_out and (len(self.hidden_neuron) > 1 or self.dropout):
             what = "--dropout" if self.dropout else "several hidden layers"
             raise UserError(f"--leave_one_out does not go with {what}")
+        if self.row_bias and self.pretrain_epoch:
+            raise UserError("--row_bias does not go with --pretrain_epoch")
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
         self.check_splits()

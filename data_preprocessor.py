@@ -370,6 +370,10 @@ def given_file(config: Config, flag: str, log: Callable[[str], None]) -> Ratings
 def resolve(config: Config, ratings: Ratings) -> Config:
     """Return `config` with what it left open filled in, so that the record says what was done.
     Raise UserError if one-hot inputs are asked for, and there are too many values."""
+    if config.input_encoding == "auto":
+        few = count_values(ratings) <= MOST_VALUES
+        chosen = {} if few else {"lambda_one_hot": None}
+        config = replace(config, input_encoding="one_hot" if few else "rating", **chosen)
     models = member_configs(config) if config.members else [config]
     if any(each.input_encoding == "one_hot" for each in models):
         refuse_many_values(ratings, config)
@@ -383,10 +387,15 @@ def resolve(config: Config, ratings: Ratings) -> Config:
     )
 
 
+def count_values(ratings: Ratings) -> int:
+    """Return how many different values ratings have that may be trained on."""
+    values = ratings.values if ratings.held_out is None else ratings.values[~ratings.held_out]
+    return len(pd.unique(ratings.unit.to_model(values)))
+
+
 def refuse_many_values(ratings: Ratings, config: Config) -> None:
     """Raise UserError if training ratings have more values than one-hot inputs take."""
-    values = ratings.values if ratings.held_out is None else ratings.values[~ratings.held_out]
-    count = len(pd.unique(ratings.unit.to_model(values)))
+    count = count_values(ratings)
     if count > MOST_VALUES:
         remedy = "choose other --members" if config.members else "use --input_encoding rating"
         raise UserError(

@@ -15,7 +15,7 @@ starts it: random operations of your own in this process want a seed from then o
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,7 +188,7 @@ def train(
                 "peak_memory_mb": peak_memory_mb()}
     parts = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
     models = [
-        (w, [x.numpy() for x in each.parameters], each.config, each.values) for w, each in parts
+        (w, [x.numpy() for x in each.parameters], each.config, each.constants) for w, each in parts
     ]
     run = finished_run(models, config, known, split.by_item().train)
     titles = read_titles(known.name, config.ratings_folder())
@@ -202,8 +202,9 @@ def load(path: str | os.PathLike) -> Estimator:
     saved = read_model(path)
     config, recommender = saved.config, saved.recommender
     alone = replace(config, orientation="item")
-    models = zip([f.weight for f in recommender.factors], saved.parameters,
-                 member_configs(alone) if config.members else [config], saved.values, strict=True)
+    configs = member_configs(alone) if config.members else [config]
+    weights = [f.weight for f in recommender.factors]
+    models = zip(weights, saved.parameters, configs, saved.constants, strict=True)
     run = finished_run(models, config, saved.ratings, saved.train, f"the parameters in {path}")
     return Estimator(run, recommender, saved.summary)
 
@@ -261,14 +262,14 @@ def summarise(
 
 
 def finished_run(
-    models: Iterable[tuple[float, Sequence[np.ndarray], Config, np.ndarray | None]],
+    models: Iterable[tuple[float, Sequence[np.ndarray], Config, Mapping[str, np.ndarray]]],
     config: Config, known: Ratings, train: RatingMatrix, named: str = "the parameters",
 ) -> FinishedRun:
     """Return what main.py would have left, read again. `models`: weight, parameters, settings and
-    `AutoRec.values` of each; train: items x users."""
+    `AutoRec.constants` of each; train: items x users."""
     members = tuple(
-        Member(weight, with_parameters(values, own, train, known.unit.inner, named, rating_values))
-        for weight, values, own, rating_values in models
+        Member(weight, with_parameters(values, own, train, known.unit.inner, named, taken))
+        for weight, values, own, taken in models
     )
     return FinishedRun(config, known.fingerprint, known, train, members)
 

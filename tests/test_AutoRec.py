@@ -50,7 +50,8 @@ def build(engine="dense", columns=COLUMNS, spread=0.3, **settings):
     settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5} | settings
     config = Config(engine=engine, **settings)
     values = np.arange(1, 6, dtype=np.float32) if config.input_encoding == "one_hot" else None
-    model = AutoRec(columns, config, SCALE, values=values)
+    means = np.linspace(2, 4, columns, dtype=np.float32) if config.row_bias else None
+    model = AutoRec(columns, config, SCALE, values=values, means=means)
     rng = np.random.default_rng(7)
     for x in model.parameters:
         x.assign(rng.normal(0, spread, x.shape).astype(np.float32))
@@ -81,6 +82,8 @@ VARIANTS = (
     {"lambda_encoder": 2.0, "lambda_decoder": 0.3},
     {"hidden_neuron": (6, 3, 4)},
     {"hidden_neuron": (4, 5), "hidden_activation": "tanh", "output_activation": "sigmoid"},
+    {"row_bias": True},
+    {"row_bias": True, "hidden_activation": "tanh", "output_activation": "sigmoid"},
     {"input_encoding": "one_hot"},
     {"input_encoding": "one_hot", "lambda_one_hot": 0.3, "lambda_encoder": 2.0},
     {"input_encoding": "one_hot", "lambda_one_hot": 3.0, "hidden_neuron": (4, 3, 5)},
@@ -129,13 +132,14 @@ def test_leaving_one_out_equals_the_reference(engine, regularization, variant):
 
 
 @both_engines
+@pytest.mark.parametrize("row_bias", [False, True])
 @pytest.mark.parametrize("input_encoding", ["rating", "one_hot"])
 def test_leaving_one_out_of_a_linear_code_is_predicting_from_the_other_ratings(
-    engine, input_encoding
+    engine, input_encoding, row_bias
 ):
     matrix, R, M = random_matrix()
     model = build(engine, leave_one_out=True, hidden_activation="identity",
-                  input_encoding=input_encoding)
+                  input_encoding=input_encoding, row_bias=row_bias)
     error = 0.0
     for row, column in zip(*np.nonzero(M), strict=True):
         others = matrix.rows != row

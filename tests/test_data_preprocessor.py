@@ -603,6 +603,26 @@ def test_one_hot_inputs_are_for_20_values_of_training_ratings_at_most(settings, 
     assert resolve(config, replace(many, held_out=many.values == 100))  # that is for testing
 
 
+def test_one_hot_inputs_are_chosen_where_values_are_few():
+    config = Config(input_encoding="auto", lambda_one_hot=0.3)
+    few, many = (resolve(config, with_values(count)) for count in (20, 21))
+    assert (few.input_encoding, few.lambda_one_hot) == ("one_hot", 0.3)
+    assert (many.input_encoding, many.lambda_one_hot) == ("rating", None)
+
+
+def test_column_means_are_mixed_with_ten_ratings_at_the_mean():
+    split = split_ratings(with_values(20), 0.9, 1)
+    train = split.train
+    values, mean = train.values.astype(np.float64), train.values.mean(dtype=np.float64)
+    expected = [
+        (values[train.indices == u].sum() + 10 * mean) / ((train.indices == u).sum() + 10)
+        for u in range(train.num_columns)
+    ]
+    np.testing.assert_allclose(train.column_means, expected, rtol=1e-6)
+    parts = [split.part(number, 3).train.column_means for number in range(3)]
+    np.testing.assert_array_equal(np.concatenate(parts), train.column_means)
+
+
 def test_the_values_of_a_part_are_those_of_the_whole_matrix():
     split = split_ratings(with_values(20), 0.9, 1)
     values = split.train.distinct

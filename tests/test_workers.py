@@ -59,7 +59,7 @@ SETTINGS = {  # by the number of workers
         "dense": dict(DEEP, engine="dense", regularization="plain", lambda_value=0.1,
                       lambda_encoder=2.0),
         "one-hot": dict(input_encoding="one_hot", regularization="plain", input_dropout=0.4,
-                        leave_one_out=True),
+                        leave_one_out=True, row_bias=True),
     },
 }
 

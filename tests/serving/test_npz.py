@@ -14,13 +14,13 @@ from serving.finished_run import read_run
 from serving.npz import read_npz, split_fingerprint, write_npz
 from serving.recommender import predict, recommend, similar
 from system.errors import UserError
-from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, load, make_run
+from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, ROW_BIAS, load, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="tanh")
 
 
-@pytest.fixture(scope="module", params=[CONFIG, DEEP, BLEND, MEANS, ONE_HOT],
-                ids=["item", "deep", "blend", "means", "one_hot"])
+@pytest.fixture(scope="module", params=[CONFIG, DEEP, BLEND, MEANS, ONE_HOT, ROW_BIAS],
+                ids=["item", "deep", "blend", "means", "one_hot", "row_bias"])
 def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     made = make_run(folder, request.param)
