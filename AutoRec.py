@@ -49,7 +49,7 @@ from data.ratings import DAMPING, RatingMatrix, Split
 from model.batch import Batch, SparseRows, pairs, places, sparse_rows
 from model.division import Division
 from model.engines import make_engine
-from model.factors import Factors
+from model.factors import Constants, Factors
 from model.optimizer import OPTIMIZERS, counter
 from model.tensors import SUFFIX
 from system.files import as_utf8
@@ -82,14 +82,14 @@ class AutoRec(tf.Module):
     spans; `density` the share of observed entries, by which the engine "auto" is chosen
     (model/engines.py); `config` gives everything else, initialisation seed included. Made in the
     scope of a tf.distribute strategy, it is trained by all its replicas together; with a
-    `division`, n are this worker's columns. The rest is what `constants_of` returns: `values`
-    (float32, ascending), those that have input vectors of their own, D; `means` (float32 [n]), m.
+    `division`, n are this worker's columns, and so are the `constants`: of its `values` each has an
+    input vector, D, and its `means` are m.
     """
 
     def __init__(
         self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
-        density: float = 0.0, division: Division | None = None, values: np.ndarray | None = None,
-        means: np.ndarray | None = None,
+        density: float = 0.0, division: Division | None = None,
+        constants: Constants | None = None,
     ) -> None:
         super().__init__(name="autorec")
         self.config, self.scale = config, scale
@@ -105,9 +105,10 @@ class AutoRec(tf.Module):
         self.Wt = normal("Wt", (total, sizes[-1]), config.init_stddev, seeds[1], own)
         self.mu = tf.Variable(tf.zeros(sizes[0]), name="mu")
         self.b = tf.Variable(tf.zeros(num_columns), name="b")
-        self.values, self.means, self.D = values, means, None
-        if values is not None:
-            self.D = tf.Variable(tf.zeros([num_columns, len(values), sizes[0]]), name="D")
+        self.values, self.means = constants or Constants()
+        self.D = None
+        if self.values is not None:
+            self.D = tf.Variable(tf.zeros([num_columns, len(self.values), sizes[0]]), name="D")
         self.inner = [
             (normal(f"V{i}", shape, shape[0] ** -0.5, seed), tf.Variable(tf.zeros(shape[1])))
             for i, (shape, seed) in enumerate(zip(pairwise(sizes), seeds[2:], strict=True), 2)
@@ -127,10 +128,8 @@ class AutoRec(tf.Module):
         return [*outer, *(x for layer in self.inner for x in layer)]
 
     @property
-    def constants(self) -> dict[str, np.ndarray]:
-        """What `constants_of` returned."""
-        every = {"values": self.values, "means": self.means}
-        return {name: x for name, x in every.items() if x is not None}
+    def constants(self) -> Constants:
+        return Constants(self.values, self.means)
 
     @property
     def W(self) -> tf.Tensor:
@@ -234,8 +233,8 @@ class AutoRec(tf.Module):
         counts = batch.starts[1:] - batch.starts[:-1]
         sums = tf.math.unsorted_segment_sum(above, batch.row, tf.size(counts))
         both = tf.stack([sums, tf.cast(counts, tf.float32)], 1)
-        sums, counts = tf.unstack(self.division.sum_forward(both, most), axis=1)
-        return sums, counts
+        both = self.division.sum_forward(tf.ensure_shape(both, [None, 2]), most)
+        return both[:, 0], both[:, 1]
 
     def offsets(self, batch: Batch) -> tf.Tensor:
         """Return m_u + c_i of each rating (e)."""
@@ -479,15 +478,12 @@ class AutoRec(tf.Module):
         ]
 
 
-def constants_of(config: Config, train: RatingMatrix) -> dict[str, np.ndarray]:
-    """Return what a model takes from its training ratings for good, by the names of `AutoRec`'s
-    arguments: `values` where inputs are one-hot, `means` where there are row biases."""
-    taken = {}
-    if config.input_encoding == "one_hot":
-        taken["values"] = train.distinct
-    if config.row_bias:
-        taken["means"] = train.column_means
-    return taken
+def constants_of(config: Config, train: RatingMatrix) -> Constants:
+    """Return those of the model of `config` that is trained on `train`."""
+    return Constants(
+        train.distinct if config.input_encoding == "one_hot" else None,
+        train.column_means if config.row_bias else None,
+    )
 
 
 def output(activation: str, x: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:

@@ -372,8 +372,10 @@ def resolve(config: Config, ratings: Ratings) -> Config:
     Raise UserError if one-hot inputs are asked for, and there are too many values."""
     if config.input_encoding == "auto":
         few = count_values(ratings) <= MOST_VALUES
-        chosen = {} if few else {"lambda_one_hot": None}
-        config = replace(config, input_encoding="one_hot" if few else "rating", **chosen)
+        config = replace(
+            config, input_encoding="one_hot" if few else "rating",
+            lambda_one_hot=config.lambda_one_hot if few else None,
+        )
     models = member_configs(config) if config.members else [config]
     if any(each.input_encoding == "one_hot" for each in models):
         refuse_many_values(ratings, config)

@@ -15,7 +15,7 @@ starts it: random operations of your own in this process want a seed from then o
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +46,7 @@ from evaluation.evaluate import evaluate
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
 from experiments import blend, reconstruction, tune
 from model.engines import choose_engine
+from model.factors import Constants
 from records.console import Console
 from records.progress import headline
 from records.run_folder import results, scores_of
@@ -262,14 +263,14 @@ def summarise(
 
 
 def finished_run(
-    models: Iterable[tuple[float, Sequence[np.ndarray], Config, Mapping[str, np.ndarray]]],
+    models: Iterable[tuple[float, Sequence[np.ndarray], Config, Constants | None]],
     config: Config, known: Ratings, train: RatingMatrix, named: str = "the parameters",
 ) -> FinishedRun:
     """Return what main.py would have left, read again. `models`: weight, parameters, settings and
     `AutoRec.constants` of each; train: items x users."""
     members = tuple(
-        Member(weight, with_parameters(values, own, train, known.unit.inner, named, taken))
-        for weight, values, own, taken in models
+        Member(weight, with_parameters(values, own, train, known.unit.inner, named, constants))
+        for weight, values, own, constants in models
     )
     return FinishedRun(config, known.fingerprint, known, train, members)
 

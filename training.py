@@ -47,8 +47,8 @@ def untrained(
 ) -> AutoRec:
     """Return `build`'s model with a bias of 0."""
     division = Division(train.num_columns, train, workers)
-    taken = constants_of(config, train)
-    return AutoRec(train.num_columns, config, scale, train.density, division, **taken)
+    constants = constants_of(config, train)
+    return AutoRec(train.num_columns, config, scale, train.density, division, constants)
 
 
 class TrainState(tf.Module):

@@ -15,6 +15,7 @@ from AutoRec import AutoRec, constants_of
 from config import Config, member_configs
 from data.ratings import RatingMatrix, Ratings
 from data_preprocessor import ratings_of_run, split_of
+from model.factors import Constants
 from records.run_folder import CONFIG, PARAMETERS, config_of, read_member_weights, read_record
 from serving.recommender import Recommender, rated, recommender_of
 from system.errors import UserError
@@ -118,16 +119,16 @@ def read_model(
 
 def with_parameters(
     values: Sequence[np.ndarray], config: Config, train: RatingMatrix, scale: tuple[float, float],
-    named: str, taken: Mapping[str, np.ndarray] | None = None,
+    named: str, constants: Constants | None = None,
 ) -> AutoRec:
     """Return the model of `config` whose `parameters` are `values`, trained on `train`, whose rows
     are items. Raise UserError, in which they are `named`, if they do not fit or are no numbers.
-    `taken` are the model's `constants`, where `train` has more ratings by now."""
+    `constants` are the model's, where `train` has more ratings by now."""
     # How the gradients were computed does not matter any more, and another machine may lack it.
     config = replace(config, engine="auto", precision="float32")
     matrix = oriented(train, config)
-    taken = constants_of(config, matrix) if taken is None else taken
-    model = AutoRec(matrix.num_columns, config, scale, train.density, **taken)
+    constants = constants or constants_of(config, matrix)
+    model = AutoRec(matrix.num_columns, config, scale, train.density, constants=constants)
     if len(values) != len(model.parameters):
         raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
     for variable, value in zip(model.parameters, values, strict=True):

@@ -81,10 +81,13 @@ def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
     if matrix.num_columns == num_known:
         return model
     config = fitting_config(model, matrix)
-    taken = dict(model.constants)
+    constants = model.constants
     if model.means is not None:
-        taken["means"] = np.append(model.means, matrix.column_means[num_known:])
-    wider = AutoRec(matrix.num_columns, config, model.scale, matrix.density, **taken)
+        means = np.append(model.means, matrix.column_means[num_known:])
+        constants = constants._replace(means=means)
+    wider = AutoRec(
+        matrix.num_columns, config, model.scale, matrix.density, constants=constants
+    )
     for ours, theirs in zip(wider.parameters, model.parameters, strict=True):
         if theirs.shape[0] == num_known and ours.shape != theirs.shape:  # V, Wt, b, D
             # A new column starts as the mean of the known ones.

@@ -51,7 +51,7 @@ from config import Config
 from data.ratings import RatingMatrix, Ratings, RatingUnit, Split
 from evaluation.baseline import Baseline
 from evaluation.metrics import COLD_RATING
-from model.factors import ACTIVATIONS, Factors
+from model.factors import ACTIVATIONS, Constants, Factors
 from serving.recommender import Recommender, recommender_of
 from system.errors import UserError
 
@@ -59,7 +59,6 @@ if TYPE_CHECKING:  # it imports TensorFlow, which reading an artefact does not n
     from serving.finished_run import FinishedRun
 
 NAME, FORMAT, VERSION = "autorec.npz", "autorec", 2
-CONSTANTS = ("values", "means")  # of AutoRec
 MODEL_VERSION = 1  # of what `model_content` adds
 
 
@@ -80,7 +79,8 @@ def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.nda
         layers = {f"V_{i}": model.V, f"mu_{i}": model.mu}
         if model.D is not None:
             layers[f"D_{i}"] = model.D
-        layers |= {f"{name}_{i}": x for name, x in model.constants.items()}
+        constants = model.constants._asdict().items()
+        layers |= {f"{name}_{i}": x for name, x in constants if x is not None}
         for j, (weights, biases) in enumerate(model.inner, 1):
             layers |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
         content |= {name: np.asarray(x) for name, x in layers.items()}
@@ -132,7 +132,7 @@ class SavedModel(NamedTuple):
     ratings: Ratings
     train: RatingMatrix
     parameters: list[list[np.ndarray]]
-    constants: list[dict[str, np.ndarray]]
+    constants: list[Constants]
     recommender: Recommender
     summary: dict[str, Any]
 
@@ -185,7 +185,7 @@ def read_model(path: str | os.PathLike) -> SavedModel:
         return SavedModel(
             Config.from_dict(json.loads(str(content["config"]))), ratings, train,
             [parameters_in(content, i) for i in numbers],
-            [{name: content[f"{name}_{i}"] for name in CONSTANTS if f"{name}_{i}" in content}
+            [Constants(*(content.get(f"{name}_{i}") for name in Constants._fields))
              for i in numbers],
             recommender, json.loads(str(content["summary"])),
         )

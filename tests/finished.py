@@ -166,8 +166,9 @@ def as_own(made, path, name):
 def save_random(prefix, config, train, orientation, seed):
     """Parameters that predict around 3, with some beyond the scale."""
     columns = train.num_columns if orientation == "item" else train.num_rows
-    taken = constants_of(config, train if orientation == "item" else train.transposed())
-    model = AutoRec(columns, replace(config, members=()), (1.0, 5.0), **taken)
+    constants = constants_of(config, train if orientation == "item" else train.transposed())
+    config = replace(config, members=())
+    model = AutoRec(columns, config, (1.0, 5.0), constants=constants)
     rng = np.random.default_rng(seed)
     for x in model.parameters:
         x.assign(rng.normal(0, 0.5, x.shape))

@@ -11,6 +11,7 @@ from AutoRec import AutoRec
 from config import Config
 from data.ratings import RatingMatrix
 from model.batch import sparse_rows
+from model.factors import Constants
 from model.sparse_engine import SparseEngine
 from tests.reference import (
     LeaveOneOut,
@@ -51,7 +52,7 @@ def build(engine="dense", columns=COLUMNS, spread=0.3, **settings):
     config = Config(engine=engine, **settings)
     values = np.arange(1, 6, dtype=np.float32) if config.input_encoding == "one_hot" else None
     means = np.linspace(2, 4, columns, dtype=np.float32) if config.row_bias else None
-    model = AutoRec(columns, config, SCALE, values=values, means=means)
+    model = AutoRec(columns, config, SCALE, constants=Constants(values, means))
     rng = np.random.default_rng(7)
     for x in model.parameters:
         x.assign(rng.normal(0, spread, x.shape).astype(np.float32))
@@ -395,7 +396,7 @@ def test_the_values_own_vectors_start_at_0_and_change_nothing_there(engine):
     assert values.tolist() == [1, 2, 3, 4, 5] and values.dtype == np.float32
     plain, coded = (
         AutoRec(COLUMNS, Config(engine=engine, hidden_neuron=HIDDEN, **settings), SCALE,
-                values=values if settings else None)
+                constants=Constants(values if settings else None))
         for settings in ({}, ONE_HOT)
     )
     assert coded.D.shape == (COLUMNS, 5, HIDDEN) and not coded.D.numpy().any()
@@ -408,7 +409,8 @@ def test_the_values_own_vectors_start_at_0_and_change_nothing_there(engine):
 def test_a_rating_of_another_value_takes_the_vector_of_the_nearest(engine, values):
     matrix, R, _ = random_matrix()
     config = Config(engine=engine, hidden_neuron=HIDDEN, **ONE_HOT)
-    model = AutoRec(COLUMNS, config, SCALE, values=np.array(values, np.float32))
+    model = AutoRec(COLUMNS, config, SCALE,
+                    constants=Constants(np.array(values, np.float32)))
     rng = np.random.default_rng(2)
     model.D.assign(rng.normal(0, 1, model.D.shape))
     predictions = model.predict(sparse_rows(matrix), *np.nonzero(R + 1))

