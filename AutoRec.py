@@ -26,13 +26,6 @@ its own input, z_i would be less by r V_u + D_{u,r}, and the prediction, to firs
 
 before f, * being element by element. The second product costs what the first one does.
 
-With `--row_bias`, what a row's ratings are on the whole need not pass through the hidden layer:
-m_u being the damped mean of column u (data/ratings.py), each prediction gets, before f,
-
-    m_u + c_i,  c_i = sum over the row's (v, r) of  (r - m_v)  /  (DAMPING + number of these)
-
-of the same ratings from which z_i is: without the predicted one, if that is left out.
-
 Shapes at the ends of lines: B rows of a mini-batch, n columns, k units of the first hidden layer
 and l of the last (the same one, but in a deep model), e ratings observed in the mini-batch.
 """
@@ -45,11 +38,11 @@ import numpy as np
 import tensorflow as tf
 
 from config import Config
-from data.ratings import DAMPING, RatingMatrix, Split
+from data.ratings import RatingMatrix, Split
 from model.batch import Batch, SparseRows, pairs, places, sparse_rows
 from model.division import Division
 from model.engines import make_engine
-from model.factors import Constants, Factors
+from model.factors import Factors
 from model.optimizer import OPTIMIZERS, counter
 from model.tensors import SUFFIX
 from system.files import as_utf8
@@ -82,14 +75,13 @@ class AutoRec(tf.Module):
     spans; `density` the share of observed entries, by which the engine "auto" is chosen
     (model/engines.py); `config` gives everything else, initialisation seed included. Made in the
     scope of a tf.distribute strategy, it is trained by all its replicas together; with a
-    `division`, n are this worker's columns, and so are the `constants`: of its `values` each has an
-    input vector, D, and its `means` are m.
+    `division`, n are this worker's columns. `values` (float32, ascending) are those that have input
+    vectors of their own, D; None: there is no D.
     """
 
     def __init__(
         self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
-        density: float = 0.0, division: Division | None = None,
-        constants: Constants | None = None,
+        density: float = 0.0, division: Division | None = None, values: np.ndarray | None = None,
     ) -> None:
         super().__init__(name="autorec")
         self.config, self.scale = config, scale
@@ -105,10 +97,9 @@ class AutoRec(tf.Module):
         self.Wt = normal("Wt", (total, sizes[-1]), config.init_stddev, seeds[1], own)
         self.mu = tf.Variable(tf.zeros(sizes[0]), name="mu")
         self.b = tf.Variable(tf.zeros(num_columns), name="b")
-        self.values, self.means = constants or Constants()
-        self.D = None
-        if self.values is not None:
-            self.D = tf.Variable(tf.zeros([num_columns, len(self.values), sizes[0]]), name="D")
+        self.values, self.D = values, None
+        if values is not None:
+            self.D = tf.Variable(tf.zeros([num_columns, len(values), sizes[0]]), name="D")
         self.inner = [
             (normal(f"V{i}", shape, shape[0] ** -0.5, seed), tf.Variable(tf.zeros(shape[1])))
             for i, (shape, seed) in enumerate(zip(pairwise(sizes), seeds[2:], strict=True), 2)
@@ -126,10 +117,6 @@ class AutoRec(tf.Module):
         layer's weights (inputs, outputs) and biases (outputs); all float32."""
         outer = [self.V, self.Wt, self.mu, self.b] + ([] if self.D is None else [self.D])
         return [*outer, *(x for layer in self.inner for x in layer)]
-
-    @property
-    def constants(self) -> Constants:
-        return Constants(self.values, self.means)
 
     @property
     def W(self) -> tf.Tensor:
@@ -227,33 +214,6 @@ class AutoRec(tf.Module):
             own += self.engine.output_product(self.one_hot(batch), slope, X)[0]
         return own
 
-    def row_sums(self, batch: Batch, above: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the sum of each row's `above` (e), and the number of its ratings: float32 [B]
-        each, of all columns. There are at most so many rows."""
-        counts = batch.starts[1:] - batch.starts[:-1]
-        sums = tf.math.unsorted_segment_sum(above, batch.row, tf.size(counts))
-        both = tf.stack([sums, tf.cast(counts, tf.float32)], 1)
-        both = self.division.sum_forward(tf.ensure_shape(both, [None, 2]), most)
-        return both[:, 0], both[:, 1]
-
-    def offsets(self, batch: Batch) -> tf.Tensor:
-        """Return m_u + c_i of each rating (e)."""
-        means = tf.gather(self.means, batch.column)
-        above = batch.ratings - means
-        sums, counts = (
-            tf.gather(x, batch.row) for x in self.row_sums(batch, above, self.config.batch_size)
-        )
-        if self.config.leave_one_out:
-            sums, counts = sums - above, counts - 1
-        return means + sums / (DAMPING + counts)
-
-    def decoder(self) -> tf.Tensor:
-        """Return Wt (n, l) for what `encode` returns; with row biases (n, l + 2), of which the last
-        two are 1, for c, and m."""
-        if self.means is None:
-            return self.Wt
-        return tf.concat([self.Wt, tf.ones([self.Wt.shape[0], 1]), self.means[:, None]], 1)
-
     def counts(self, batch: Batch, share: tf.Tensor | float | None) -> tf.Tensor | None:
         """Return how often Omega counts each column's weights: float32 [columns of `batch`]; None
         without `share`."""
@@ -292,10 +252,7 @@ class AutoRec(tf.Module):
         product, omega_W = self.engine.output_product(batch, h, self.Wt, self.counts(batch, share))
         if config.leave_one_out:
             product -= kept * self.own_part(batch, h)
-        product += tf.gather(self.b, batch.column)
-        if self.means is not None:
-            product += self.offsets(batch)
-        prediction = self.output(product)
+        prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
         penalty = penalty_V + config.decoder_lambda * omega_W
         if self.inner:
@@ -418,7 +375,6 @@ class AutoRec(tf.Module):
 
     @tf.function
     def _predict(self, ratings, rows, columns):
-        Wt = self.decoder()
         blocks = tf.TensorArray(
             tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None]
         )
@@ -429,30 +385,23 @@ class AutoRec(tf.Module):
             first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
             wanted = pairs(rows[first:last] - start, columns[first:last], stop - start)
             hidden = self.division.run(self.encode, ratings, tf.range(start, stop))
-            product, _ = self.engine.output_product(wanted, hidden, Wt)
+            product, _ = self.engine.output_product(wanted, hidden, self.Wt)
             prediction = self.output(product + tf.gather(self.b, wanted.column))
             blocks = blocks.write(blocks.size(), prediction)
         return blocks.concat()
 
     def encode(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
         """Return the last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B,
-        l]; with row biases c and 1 besides, [B, l + 2]."""
+        l]."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
         z, _ = self.input_product(batch, tf.ones_like(batch.ratings))
-        h = self.hidden(self.division.sum_forward(z, PREDICTION_ROWS))
-        if self.means is None:
-            return h
-        above = batch.ratings - tf.gather(self.means, batch.column)
-        sums, counts = self.row_sums(batch, above, PREDICTION_ROWS)
-        c = sums / (DAMPING + counts)
-        return tf.concat([h, c[:, None], tf.ones_like(c)[:, None]], 1)
+        return self.hidden(self.division.sum_forward(z, PREDICTION_ROWS))
 
     @tf.function
     def encode_all(self, ratings: SparseRows) -> tf.Tensor:
-        """Return `encode` of every row, in blocks."""
-        units = self.Wt.shape[1] + (0 if self.means is None else 2)
+        """Return `encode` of every row, in blocks: float32 [rows, l]."""
         blocks = tf.TensorArray(
-            tf.float32, 0, True, infer_shape=False, element_shape=[None, units]
+            tf.float32, 0, True, infer_shape=False, element_shape=[None, self.Wt.shape[1]]
         )
         num_rows = tf.size(ratings.indptr, tf.int64) - 1
         for start in tf.range(0, num_rows, PREDICTION_ROWS):
@@ -472,18 +421,11 @@ class AutoRec(tf.Module):
         codes = self.encode_all(sparse_rows(self.division.part(train))).numpy()
         return [
             Factors(
-                self.config.orientation, codes, self.division.whole(self.decoder()),
-                self.division.whole(self.b), self.config.output_activation, self.scale,
+                self.config.orientation, codes, self.division.whole(self.Wt),
+                self.division.whole(self.b),
+                self.config.output_activation, self.scale,
             )
         ]
-
-
-def constants_of(config: Config, train: RatingMatrix) -> Constants:
-    """Return those of the model of `config` that is trained on `train`."""
-    return Constants(
-        train.distinct if config.input_encoding == "one_hot" else None,
-        train.column_means if config.row_bias else None,
-    )
 
 
 def output(activation: str, x: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:

@@ -246,10 +246,6 @@ class Config:
         False, "model", "predict each training rating from the row's other ratings, as a test "
         "rating is, and not from itself, too (AutoRec.py); for one hidden layer"
     )
-    row_bias: bool = flag(
-        False, "model", "add to each prediction its column's mean, and how much the row's ratings "
-        "lie above their columns' means (AutoRec.py)"
-    )
     initial_bias: str = flag(
         "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
         choices=("zero", "mean")
@@ -404,8 +400,6 @@ class Config:
         if self.leave_one_out and (len(self.hidden_neuron) > 1 or self.dropout):
             what = "--dropout" if self.dropout else "several hidden layers"
             raise UserError(f"--leave_one_out does not go with {what}")
-        if self.row_bias and self.pretrain_epoch:
-            raise UserError("--row_bias does not go with --pretrain_epoch")
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
         self.check_splits()

@@ -46,7 +46,6 @@ from evaluation.evaluate import evaluate
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
 from experiments import blend, reconstruction, tune
 from model.engines import choose_engine
-from model.factors import Constants
 from records.console import Console
 from records.progress import headline
 from records.run_folder import results, scores_of
@@ -189,7 +188,7 @@ def train(
                 "peak_memory_mb": peak_memory_mb()}
     parts = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
     models = [
-        (w, [x.numpy() for x in each.parameters], each.config, each.constants) for w, each in parts
+        (w, [x.numpy() for x in each.parameters], each.config, each.values) for w, each in parts
     ]
     run = finished_run(models, config, known, split.by_item().train)
     titles = read_titles(known.name, config.ratings_folder())
@@ -203,9 +202,8 @@ def load(path: str | os.PathLike) -> Estimator:
     saved = read_model(path)
     config, recommender = saved.config, saved.recommender
     alone = replace(config, orientation="item")
-    configs = member_configs(alone) if config.members else [config]
-    weights = [f.weight for f in recommender.factors]
-    models = zip(weights, saved.parameters, configs, saved.constants, strict=True)
+    models = zip([f.weight for f in recommender.factors], saved.parameters,
+                 member_configs(alone) if config.members else [config], saved.values, strict=True)
     run = finished_run(models, config, saved.ratings, saved.train, f"the parameters in {path}")
     return Estimator(run, recommender, saved.summary)
 
@@ -263,14 +261,14 @@ def summarise(
 
 
 def finished_run(
-    models: Iterable[tuple[float, Sequence[np.ndarray], Config, Constants | None]],
+    models: Iterable[tuple[float, Sequence[np.ndarray], Config, np.ndarray | None]],
     config: Config, known: Ratings, train: RatingMatrix, named: str = "the parameters",
 ) -> FinishedRun:
     """Return what main.py would have left, read again. `models`: weight, parameters, settings and
-    `AutoRec.constants` of each; train: items x users."""
+    `AutoRec.values` of each; train: items x users."""
     members = tuple(
-        Member(weight, with_parameters(values, own, train, known.unit.inner, named, constants))
-        for weight, values, own, constants in models
+        Member(weight, with_parameters(values, own, train, known.unit.inner, named, rating_values))
+        for weight, values, own, rating_values in models
     )
     return FinishedRun(config, known.fingerprint, known, train, members)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from AutoRec import AutoRec, constants_of
+from AutoRec import AutoRec
 from config import Config
 from data.ratings import RatingMatrix, Split
 from evaluation.baseline import Finish
@@ -47,8 +47,8 @@ def untrained(
 ) -> AutoRec:
     """Return `build`'s model with a bias of 0."""
     division = Division(train.num_columns, train, workers)
-    constants = constants_of(config, train)
-    return AutoRec(train.num_columns, config, scale, train.density, division, constants)
+    values = train.distinct if config.input_encoding == "one_hot" else None
+    return AutoRec(train.num_columns, config, scale, train.density, division, values)
 
 
 class TrainState(tf.Module):

@@ -17,7 +17,6 @@ import pandas as pd
 
 WITHIN, MAPPED = (0.5, 5.0), (1.0, 5.0)  # scales that stay as they are; what others become
 COLUMN_COST = 30  # what a column costs a mini-batch's step without its ratings, in ratings
-DAMPING = 10  # ratings at the mean of all, which the mean of a few is mixed with
 CHUNK = 1 << 23  # ratings that are sorted at a time
 
 
@@ -128,14 +127,13 @@ class Ratings:
 class Part(NamedTuple):
     """Which part of a rating matrix is here: the columns `first` and following of `total`. Of the
     whole matrix: `indptr` int64 [rows + 1], `before` int64 [rows], the ratings of each row in
-    columns before `first`, its `distinct` values and its mean."""
+    columns before `first`, and its `distinct` values."""
 
     first: int
     total: int
     indptr: np.ndarray
     before: np.ndarray
     distinct: np.ndarray
-    mean: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,17 +200,6 @@ class RatingMatrix:
         return self.part.distinct if self.part else np.sort(pd.unique(self.values))
 
     @cached_property
-    def mean(self) -> float:
-        """The mean rating; of a part, that of the whole matrix."""
-        return self.part.mean if self.part else float(self.values.mean(dtype=np.float64))
-
-    @property
-    def column_means(self) -> np.ndarray:
-        """The mean rating of each column and of `DAMPING` ratings at the mean of all, float32."""
-        above = np.bincount(self.indices, self.values - self.mean, self.num_columns)
-        return (self.mean + above / (DAMPING + self.column_counts)).astype(np.float32)
-
-    @cached_property
     def rows(self) -> np.ndarray:
         """The row of each rating, int32 [ratings], ascending."""
         return np.repeat(np.arange(self.num_rows, dtype=np.int32), self.row_counts)
@@ -224,8 +211,7 @@ class RatingMatrix:
         before = np.append(0, np.cumsum(self.indices < first))[self.indptr]
         return RatingMatrix(
             until, self.indices[own] - first, self.values[own], last - first,
-            Part(first, self.num_columns, self.indptr, np.diff(before), self.distinct,
-                 self.mean),
+            Part(first, self.num_columns, self.indptr, np.diff(before), self.distinct),
         )
 
     def transposed(self) -> "RatingMatrix":

@@ -6,7 +6,6 @@ place in `model` that knows which of rows and columns are users.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,14 +18,6 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
 }
-
-
-class Constants(NamedTuple):
-    """What a model takes from its training ratings for good: `values` (float32, ascending) have
-    one-hot inputs; `means` (float32 [n]) of the columns are what row biases are above."""
-
-    values: np.ndarray | None = None
-    means: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,7 +112,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         return f"{data}\nModels: AutoRec, {', '.join(config.members)}, blended{fitted}"
     hidden = ", ".join(map(str, config.hidden_neuron))
     hidden += " hidden units" + ", one-hot inputs" * (config.input_encoding == "one_hot")
-    hidden += ", row biases" * config.row_bias + ", leaving one out" * config.leave_one_out
+    hidden += ", leaving one out" * config.leave_one_out
     tuned = f"\nTo be chosen by validation: {', '.join(config.tune)}" if config.tune else ""
     return (
         f"{data}\nModel: AutoRec, {config.orientation} rows, {hidden}, "

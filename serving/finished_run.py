@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from AutoRec import AutoRec, constants_of
+from AutoRec import AutoRec
 from config import Config, member_configs
 from data.ratings import RatingMatrix, Ratings
 from data_preprocessor import ratings_of_run, split_of
-from model.factors import Constants
 from records.run_folder import CONFIG, PARAMETERS, config_of, read_member_weights, read_record
 from serving.recommender import Recommender, rated, recommender_of
 from system.errors import UserError
@@ -119,16 +118,17 @@ def read_model(
 
 def with_parameters(
     values: Sequence[np.ndarray], config: Config, train: RatingMatrix, scale: tuple[float, float],
-    named: str, constants: Constants | None = None,
+    named: str, rating_values: np.ndarray | None = None,
 ) -> AutoRec:
     """Return the model of `config` whose `parameters` are `values`, trained on `train`, whose rows
     are items. Raise UserError, in which they are `named`, if they do not fit or are no numbers.
-    `constants` are the model's, where `train` has more ratings by now."""
+    `rating_values` are those of one-hot inputs, where `train` has more by now."""
     # How the gradients were computed does not matter any more, and another machine may lack it.
     config = replace(config, engine="auto", precision="float32")
-    matrix = oriented(train, config)
-    constants = constants or constants_of(config, matrix)
-    model = AutoRec(matrix.num_columns, config, scale, train.density, constants=constants)
+    if config.input_encoding == "one_hot" and rating_values is None:
+        rating_values = train.distinct
+    num_columns = oriented(train, config).num_columns
+    model = AutoRec(num_columns, config, scale, train.density, values=rating_values)
     if len(values) != len(model.parameters):
         raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
     for variable, value in zip(model.parameters, values, strict=True):

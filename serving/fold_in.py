@@ -81,13 +81,7 @@ def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
     if matrix.num_columns == num_known:
         return model
     config = fitting_config(model, matrix)
-    constants = model.constants
-    if model.means is not None:
-        means = np.append(model.means, matrix.column_means[num_known:])
-        constants = constants._replace(means=means)
-    wider = AutoRec(
-        matrix.num_columns, config, model.scale, matrix.density, constants=constants
-    )
+    wider = AutoRec(matrix.num_columns, config, model.scale, matrix.density, values=model.values)
     for ours, theirs in zip(wider.parameters, model.parameters, strict=True):
         if theirs.shape[0] == num_known and ours.shape != theirs.shape:  # V, Wt, b, D
             # A new column starts as the mean of the known ones.

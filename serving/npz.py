@@ -21,9 +21,6 @@ numbered from 1; a lone model is member 1):
     D_i (n, values, k), values_i (values)    float32, with one-hot inputs: the first hidden layer of
                               a row is g(the sum of r V_i[u] + D_i[u, j], over its ratings r of
                               columns u, + mu_i), values_i[j] being r, or the nearest to it
-    means_i (n)               float32, with row biases: codes_i ends with c and 1, W_i with 1 and
-                              means_i, where c is the sum of r - means_i[u] over the row's ratings,
-                              divided by 10 more than their number
 
 What estimator.py saves is such a file with more in it: "estimator", the version 1 of this; all
 known ratings (name; users, items: indices; values; held_out, if that was given; mapped) and those
@@ -51,7 +48,7 @@ from config import Config
 from data.ratings import RatingMatrix, Ratings, RatingUnit, Split
 from evaluation.baseline import Baseline
 from evaluation.metrics import COLD_RATING
-from model.factors import ACTIVATIONS, Constants, Factors
+from model.factors import ACTIVATIONS, Factors
 from serving.recommender import Recommender, recommender_of
 from system.errors import UserError
 
@@ -78,9 +75,7 @@ def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.nda
     for i, model in enumerate(models, 1):
         layers = {f"V_{i}": model.V, f"mu_{i}": model.mu}
         if model.D is not None:
-            layers[f"D_{i}"] = model.D
-        constants = model.constants._asdict().items()
-        layers |= {f"{name}_{i}": x for name, x in constants if x is not None}
+            layers |= {f"D_{i}": model.D, f"values_{i}": model.values}
         for j, (weights, biases) in enumerate(model.inner, 1):
             layers |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
         content |= {name: np.asarray(x) for name, x in layers.items()}
@@ -126,13 +121,13 @@ def prediction_content(
 
 class SavedModel(NamedTuple):
     """What `model_content` was given: all but the models is as it was, and these are their
-    `AutoRec.parameters` and `AutoRec.constants`."""
+    `AutoRec.parameters` and `AutoRec.values`."""
 
     config: Config
     ratings: Ratings
     train: RatingMatrix
     parameters: list[list[np.ndarray]]
-    constants: list[Constants]
+    values: list[np.ndarray | None]
     recommender: Recommender
     summary: dict[str, Any]
 
@@ -185,8 +180,7 @@ def read_model(path: str | os.PathLike) -> SavedModel:
         return SavedModel(
             Config.from_dict(json.loads(str(content["config"]))), ratings, train,
             [parameters_in(content, i) for i in numbers],
-            [Constants(*(content.get(f"{name}_{i}") for name in Constants._fields))
-             for i in numbers],
+            [content.get(f"values_{i}") for i in numbers],
             recommender, json.loads(str(content["summary"])),
         )
 
@@ -275,8 +269,6 @@ def parameters_in(content: dict[str, np.ndarray], number: int) -> list[np.ndarra
         names.insert(4, f"D_{number}")
     values = [content[name] for name in names]
     values[1] = values[1].T
-    if f"means_{number}" in content:  # W has two rows of constants at its end
-        values[1] = values[1][:, :-2]
     return values
 
 

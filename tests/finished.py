@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from AutoRec import AutoRec, constants_of
+from AutoRec import AutoRec
 from config import Config
 from data_preprocessor import plain_name, read_ml_1m, split_ratings
 from system.files import as_utf8
@@ -24,7 +24,6 @@ BLEND = replace(CONFIG, members=("item", "user"))
 # On another scale, which is mapped, and with means where nothing is known.
 MEANS = replace(CONFIG, cold_rating="mean", rating_scale=(0.0, 10.0))
 ONE_HOT = replace(CONFIG, input_encoding="one_hot")
-ROW_BIAS = replace(CONFIG, row_bias=True, leave_one_out=True)
 WEIGHTS = (0.6, 0.45)
 
 
@@ -50,10 +49,6 @@ class Made:
 
     def member(self, name, config, orientation):
         reference = self.reference(name, config)
-        if config["row_bias"]:
-            R, M = (self.R, self.M) if orientation == "user" else (self.R.T, self.M.T)
-            mean = R[M > 0].mean()
-            reference.means = (R.sum(0) + 10 * mean) / (M.sum(0) + 10)
         return reference.predict(self.R) if orientation == "user" else reference.predict(self.R.T).T
 
     def reference(self, name, config):
@@ -166,9 +161,8 @@ def as_own(made, path, name):
 def save_random(prefix, config, train, orientation, seed):
     """Parameters that predict around 3, with some beyond the scale."""
     columns = train.num_columns if orientation == "item" else train.num_rows
-    constants = constants_of(config, train if orientation == "item" else train.transposed())
-    config = replace(config, members=())
-    model = AutoRec(columns, config, (1.0, 5.0), constants=constants)
+    values = train.distinct if config.input_encoding == "one_hot" else None
+    model = AutoRec(columns, replace(config, members=()), (1.0, 5.0), values=values)
     rng = np.random.default_rng(seed)
     for x in model.parameters:
         x.assign(rng.normal(0, 0.5, x.shape))

@@ -30,7 +30,7 @@ ACTIVATIONS = {
 class Reference:
     """Parameters V (n, k), W (l, n), mu (k), b (n), the inner layers' weights and biases by turns,
     and the settings of the objective; with one-hot inputs, D (n, values, k), whose ratings are not
-    0, and the values; with row biases, the means (n) of the columns."""
+    0, and the values."""
 
     V: np.ndarray
     W: np.ndarray
@@ -47,7 +47,6 @@ class Reference:
     one_hot_strength: float = 0.0
     D: np.ndarray | None = None
     values: np.ndarray | None = None
-    means: np.ndarray | None = None
 
     @classmethod
     def of(cls, model) -> "Reference":
@@ -68,7 +67,7 @@ class Reference:
         return cls(
             V, W, mu, b, inner, config.lambda_value, config.regularization == "weighted",
             encoder, decoder, config.hidden_activation, config.output_activation, model.scale,
-            **coded, means=None if model.means is None else model.means.astype(np.float64),
+            **coded,
         )
 
     def parameters(self) -> list[np.ndarray]:
@@ -101,18 +100,7 @@ class Reference:
 
     def predict(self, R: np.ndarray) -> np.ndarray:
         """Equation 1, with as many hidden layers as there are."""
-        return self.output(self.hidden(R) @ self.W + self.b + self.offsets(R))[0]
-
-    def offsets(self, R: np.ndarray, left_out: bool = False) -> np.ndarray | float:
-        """What row biases add, of all of a row's ratings, which are not 0, or of the others."""
-        if self.means is None:
-            return 0.0
-        M = (R != 0).astype(np.float64)
-        above = M * (R - self.means)
-        own = (above, M) if left_out else (0.0, 0.0)
-        return self.means + (above.sum(1, keepdims=True) - own[0]) / (
-            10 + M.sum(1, keepdims=True) - own[1]
-        )
+        return self.output(self.hidden(R) @ self.W + self.b)[0]
 
     def hidden(self, R: np.ndarray) -> np.ndarray:
         own = self.own_inputs(R)
@@ -144,7 +132,7 @@ class Reference:
         for weights, biases in self.layers():
             sums.append(inputs[-1] @ weights + biases + (0.0 if sums else own))
             inputs.append(ACTIVATIONS[self.g][0](sums[-1]))
-        predicted, slope = self.output(inputs[-1] @ self.W + self.b + self.offsets(R))
+        predicted, slope = self.output(inputs[-1] @ self.W + self.b)
         d = 2 * M * (predicted - R) * slope
         dW = inputs[-1].T @ d + self.decoder_strength * columns * self.W
         dh, found = d @ self.W.T, []
@@ -173,7 +161,6 @@ class LeaveOneOut(Reference):
             own = own + np.einsum("inv,nvk->ink", self.coded(R), self.D)
         value, slope = (function(own.sum(1) + self.mu) for function in ACTIVATIONS[self.g])
         product = value @ self.W + self.b - np.einsum("ik,ink,kn->in", slope, own, self.W)
-        product = product + self.offsets(R, left_out=True)
         return float((M * (R - self.output(product)[0]) ** 2).sum())
 
 

@@ -11,7 +11,6 @@ from AutoRec import AutoRec
 from config import Config
 from data.ratings import RatingMatrix
 from model.batch import sparse_rows
-from model.factors import Constants
 from model.sparse_engine import SparseEngine
 from tests.reference import (
     LeaveOneOut,
@@ -51,8 +50,7 @@ def build(engine="dense", columns=COLUMNS, spread=0.3, **settings):
     settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5} | settings
     config = Config(engine=engine, **settings)
     values = np.arange(1, 6, dtype=np.float32) if config.input_encoding == "one_hot" else None
-    means = np.linspace(2, 4, columns, dtype=np.float32) if config.row_bias else None
-    model = AutoRec(columns, config, SCALE, constants=Constants(values, means))
+    model = AutoRec(columns, config, SCALE, values=values)
     rng = np.random.default_rng(7)
     for x in model.parameters:
         x.assign(rng.normal(0, spread, x.shape).astype(np.float32))
@@ -83,8 +81,6 @@ VARIANTS = (
     {"lambda_encoder": 2.0, "lambda_decoder": 0.3},
     {"hidden_neuron": (6, 3, 4)},
     {"hidden_neuron": (4, 5), "hidden_activation": "tanh", "output_activation": "sigmoid"},
-    {"row_bias": True},
-    {"row_bias": True, "hidden_activation": "tanh", "output_activation": "sigmoid"},
     {"input_encoding": "one_hot"},
     {"input_encoding": "one_hot", "lambda_one_hot": 0.3, "lambda_encoder": 2.0},
     {"input_encoding": "one_hot", "lambda_one_hot": 3.0, "hidden_neuron": (4, 3, 5)},
@@ -133,14 +129,13 @@ def test_leaving_one_out_equals_the_reference(engine, regularization, variant):
 
 
 @both_engines
-@pytest.mark.parametrize("row_bias", [False, True])
 @pytest.mark.parametrize("input_encoding", ["rating", "one_hot"])
 def test_leaving_one_out_of_a_linear_code_is_predicting_from_the_other_ratings(
-    engine, input_encoding, row_bias
+    engine, input_encoding
 ):
     matrix, R, M = random_matrix()
     model = build(engine, leave_one_out=True, hidden_activation="identity",
-                  input_encoding=input_encoding, row_bias=row_bias)
+                  input_encoding=input_encoding)
     error = 0.0
     for row, column in zip(*np.nonzero(M), strict=True):
         others = matrix.rows != row
@@ -396,7 +391,7 @@ def test_the_values_own_vectors_start_at_0_and_change_nothing_there(engine):
     assert values.tolist() == [1, 2, 3, 4, 5] and values.dtype == np.float32
     plain, coded = (
         AutoRec(COLUMNS, Config(engine=engine, hidden_neuron=HIDDEN, **settings), SCALE,
-                constants=Constants(values if settings else None))
+                values=values if settings else None)
         for settings in ({}, ONE_HOT)
     )
     assert coded.D.shape == (COLUMNS, 5, HIDDEN) and not coded.D.numpy().any()
@@ -409,8 +404,7 @@ def test_the_values_own_vectors_start_at_0_and_change_nothing_there(engine):
 def test_a_rating_of_another_value_takes_the_vector_of_the_nearest(engine, values):
     matrix, R, _ = random_matrix()
     config = Config(engine=engine, hidden_neuron=HIDDEN, **ONE_HOT)
-    model = AutoRec(COLUMNS, config, SCALE,
-                    constants=Constants(np.array(values, np.float32)))
+    model = AutoRec(COLUMNS, config, SCALE, values=np.array(values, np.float32))
     rng = np.random.default_rng(2)
     model.D.assign(rng.normal(0, 1, model.D.shape))
     predictions = model.predict(sparse_rows(matrix), *np.nonzero(R + 1))

@@ -60,7 +60,6 @@ DEFAULTS = {
     "lambda_one_hot": None,
     "input_encoding": "rating",
     "leave_one_out": False,
-    "row_bias": False,
     "regularization": "weighted",
     "dropout": 0.0,
     "input_dropout": 0.0,
@@ -428,8 +427,6 @@ PRETRAINING = "layer-wise pre-training needs hidden layers that mirror each othe
     "arguments, message",
     [
         ("--lambda_one_hot 0.3", "--lambda_one_hot 0.3 needs --input_encoding one_hot"),
-        ("--row_bias --hidden_neuron 8 4 8 --pretrain_epoch 3",
-         "--row_bias does not go with --pretrain_epoch"),
         ("--leave_one_out --dropout 0.2", "--leave_one_out does not go with --dropout"),
         ("--leave_one_out --hidden_neuron 8 4 8",
          "--leave_one_out does not go with several hidden layers"),

@@ -610,19 +610,6 @@ def test_one_hot_inputs_are_chosen_where_values_are_few():
     assert (many.input_encoding, many.lambda_one_hot) == ("rating", None)
 
 
-def test_column_means_are_mixed_with_ten_ratings_at_the_mean():
-    split = split_ratings(with_values(20), 0.9, 1)
-    train = split.train
-    values, mean = train.values.astype(np.float64), train.values.mean(dtype=np.float64)
-    expected = [
-        (values[train.indices == u].sum() + 10 * mean) / ((train.indices == u).sum() + 10)
-        for u in range(train.num_columns)
-    ]
-    np.testing.assert_allclose(train.column_means, expected, rtol=1e-6)
-    parts = [split.part(number, 3).train.column_means for number in range(3)]
-    np.testing.assert_array_equal(np.concatenate(parts), train.column_means)
-
-
 def test_the_values_of_a_part_are_those_of_the_whole_matrix():
     split = split_ratings(with_values(20), 0.9, 1)
     values = split.train.distinct

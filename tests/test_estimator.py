@@ -419,8 +419,8 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings):
     [
         dict(hidden_neuron=(6, 3, 6), orientation="user", output_activation="sigmoid"),
         slow(members=("item", "user"), train_epoch=2),
-        dict(input_encoding="one_hot", hidden_neuron=(6, 3, 6), row_bias=True),
-        dict(input_encoding="auto", leave_one_out=True, row_bias=True, orientation="user"),
+        dict(input_encoding="one_hot", hidden_neuron=(6, 3, 6)),
+        dict(input_encoding="auto", leave_one_out=True, orientation="user"),
         slow(members=("item", "user"), train_epoch=2, input_encoding="one_hot"),
         dict(rating_scale=(0, 10), engine="dense", cold_rating="paper", split="time"),
     ],

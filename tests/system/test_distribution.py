@@ -172,7 +172,7 @@ import numpy as np, tensorflow as tf
 tf.config.experimental.enable_op_determinism()
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
-from AutoRec import AutoRec, constants_of
+from AutoRec import AutoRec
 from model.batch import sparse_rows
 from config import Config
 from data.ratings import RatingMatrix
@@ -190,7 +190,8 @@ matrix = RatingMatrix(indptr, columns.astype(np.int32), dense[rows, columns].ast
 def build(variant):
     # Batches of 10, 10 and 2 rows for three replicas, and gradients that are clipped.
     config = Config(engine="dense", batch_size=10, base_lr=0.1, grad_clip=True, **variant)
-    return AutoRec(9, config, constants=constants_of(config, matrix))
+    values = matrix.distinct if config.input_encoding == "one_hot" else None
+    return AutoRec(9, config, values=values)
 
 found = []
 for variant in (
