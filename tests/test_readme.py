@@ -128,7 +128,7 @@ def test_the_commands_of_all_programs_are_found():
     modules = {
         flags[0] for page in PAGES.values() for name, flags in commands(page) if name == "-m"
     }
-    benchmarks = {"speed", "paper_tables", "decay_rate", "fold_in", "workers"}
+    benchmarks = {"speed", "paper_tables", "decay_rate", "fold_in", "workers", "peers"}
     assert {f"benchmarks.{name}" for name in benchmarks} | {"tests.faults"} <= modules
 
 
