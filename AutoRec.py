@@ -48,14 +48,6 @@ from model.tensors import SUFFIX
 from system.files import as_utf8
 from system.random_streams import random_stream
 
-# g' of some z, from g(z).
-SLOPES = {
-    "identity": tf.ones_like,
-    "sigmoid": lambda h: h * (1 - h),
-    "relu": tf.sign,
-    "tanh": lambda h: 1 - tf.square(h),
-    "elu": lambda h: tf.minimum(h, 0.0) + 1,
-}
 PREDICTION_ROWS = 512  # rows predicted at a time
 ACTIVATIONS = {
     "identity": tf.identity,
@@ -63,6 +55,14 @@ ACTIVATIONS = {
     "relu": tf.nn.relu,
     "tanh": tf.tanh,
     "elu": tf.nn.elu,
+}
+# g' of some z, from g(z).
+SLOPES = {
+    "identity": tf.ones_like,
+    "sigmoid": lambda h: h * (1 - h),
+    "relu": tf.sign,
+    "tanh": lambda h: 1 - tf.square(h),
+    "elu": lambda h: tf.minimum(h, 0.0) + 1,
 }
 
 

@@ -69,6 +69,9 @@ ROWS = [
         "--hidden_neuron 500 250 500 --pretrain_epoch 60 --input_dropout 0.5 "
         "--regularization plain --lambda_value 0.2 --lambda_encoder 25 --lambda_decoder 25 "
         "--base_lr 0.005 --decay_epoch_step 20 --train_epoch 120", 0.827),
+    Row("leave_one_out", "I-AutoRec, equation 2, each training rating predicted from the others",
+        "--leave_one_out --regularization plain --lambda_value 30 --base_lr 0.005 "
+        "--decay_epoch_step 20 --train_epoch 100"),
     Row("act_identity_identity", "f identity, g identity", "--hidden_activation identity "
         "--initial_bias mean --regularization plain --lambda_value 400 --decay_epoch_step 15 "
         "--train_epoch 60", 0.872),

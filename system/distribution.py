@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import signal
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -140,6 +141,9 @@ class Workers:
                     tf.errors.InternalError)
             if self.cluster.size == 1 or not isinstance(error, lost):
                 raise
+            # TensorFlow's threads for the sum are in its frames; they end now, and quietly, and
+            # not while the interpreter does, with a traceback.
+            traceback.clear_frames(error.__traceback__)
             raise UserError(f"another worker is gone, or cannot be reached: {remedy}") from error
 
 

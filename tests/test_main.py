@@ -331,7 +331,7 @@ def run_here(small_data, tmp_path, monkeypatch):
     import main
     from records import run_records
 
-    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
     monkeypatch.setattr(run_records, "page", lambda *_: "report")  # it has a test
     names = itertools.count()
 

@@ -123,7 +123,7 @@ def test_what_was_recorded_is_kept_and_gone_on_with(
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
     flags = ["--comet", "off", "--hidden_neuron", "4", "--train_epoch", "2", "--data_dir",
              str(small_data), "--results_dir", str(tmp_path), "--run_name", "run"]
     with monkeypatch.context() as broken:

@@ -47,7 +47,7 @@ def metrics_of(folder):
 
 @pytest.mark.slow
 def test_one_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
     shutil.copytree(FOLDER / "killed", tmp_path / "killed")
     assert main.main(["--resume", str(tmp_path / "killed"), "--data_dir", str(FOLDER)]) == 0
     assert "Going on after epoch 10." in capsys.readouterr().out

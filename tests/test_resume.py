@@ -39,7 +39,7 @@ class Killed(BaseException):
 @pytest.fixture
 def here(small_data, tmp_path, monkeypatch):
     """A function that runs flags within this process, and returns the exit code."""
-    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
     for name in ("draw_rmse", "draw_slices"):
         monkeypatch.setattr(run_records, name, lambda *_: None)
     monkeypatch.setattr(run_records, "write_png", lambda path, _: path.write_bytes(b"picture"))

@@ -258,7 +258,7 @@ def test_neighbours_have_their_titles_or_else_their_ids():
 def run_here(small_data, tmp_path, monkeypatch):
     """A function that runs flags within this process, and returns the report, read again, and the
     content of config.json and summary.json."""
-    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
 
     def run_flags(flags):
         small = "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 2"

@@ -19,7 +19,7 @@ ROW = dict(epoch=3, learning_rate=0.001, train_rmse=0.91, test_rmse=0.95, valida
 @pytest.fixture
 def train(small_data, tmp_path, monkeypatch):
     """A function that trains a small model by flags, and returns the exit code."""
-    monkeypatch.setattr(main, "start_tensorflow", lambda: None)  # already running here
+    monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
     monkeypatch.setattr(run_records, "write_png", lambda path, _: path.write_bytes(b"picture"))
     flags = "--comet off --hidden_neuron 4 --batch_size 16 --train_epoch 3"
     places = ["--data_dir", str(small_data), "--results_dir", str(tmp_path)]
