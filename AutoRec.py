@@ -179,39 +179,42 @@ class AutoRec(tf.Module):
         place, size = batch.whole
         return tf.gather(self.dropout(tf.ones([size]), rate, 0), place)
 
-    def one_hot(self, batch: Batch) -> Batch:
+    def one_hot(self, batch: Batch) -> Batch | None:
         """Return `batch` over the columns of D as (n * values, k): what is of column u and has the
-        value of that index, or the nearest, is of column u * values + index."""
+        value of that index, or the nearest, is of column u * values + index; None without D."""
         values = self.values
-        assert values is not None
+        if values is None:
+            return None
         index = tf.searchsorted((values[1:] + values[:-1]) / 2, batch.ratings)
         column, size = batch.column * len(values) + index, self.V.shape[0] * len(values)
         return self.engine.batch(batch.starts, batch.row, column, batch.ratings, size)
 
     def input_product(
-        self, batch: Batch, kept: tf.Tensor, share: tf.Tensor | float | None = None
+        self, batch: Batch, coded: Batch | None, kept: tf.Tensor,
+        share: tf.Tensor | float | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return z (B, k), the sum of the inputs' vectors, each times `kept` (e), and the encoder's
-        part of lambda Omega, as in `objective`; without `share` 0, for predictions."""
+        part of lambda Omega, as in `objective`; without `share` 0, for predictions. `coded` is
+        `one_hot(batch)`."""
         z, omega_V = self.engine.input_product(
             batch, batch.ratings * kept, self.V, self.counts(batch, share)
         )
         penalty = self.config.encoder_lambda * omega_V
-        if self.D is None:
+        if coded is None:
             return z, penalty
-        coded, D = self.one_hot(batch), tf.reshape(self.D, [-1, self.D.shape[-1]])
+        D = tf.reshape(self.D, [-1, self.V.shape[1]])
         z_D, omega_D = self.engine.input_product(coded, kept, D, self.counts(coded, share))
         return z + z_D, penalty + self.config.one_hot_lambda * omega_D
 
-    def own_part(self, batch: Batch, h: tf.Tensor) -> tf.Tensor:
+    def own_part(self, batch: Batch, coded: Batch | None, h: tf.Tensor) -> tf.Tensor:
         """Return what each rating (e) adds to its own prediction, to first order, from the only
         hidden layer h (B, k)."""
         slope = SLOPES[self.config.hidden_activation](h)
         own, _ = self.engine.output_product(batch, slope, self.V * self.Wt)
         own *= batch.ratings
-        if self.D is not None:
-            X = tf.reshape(self.D * self.Wt[:, None], [-1, self.D.shape[-1]])
-            own += self.engine.output_product(self.one_hot(batch), slope, X)[0]
+        if coded is not None:
+            X = tf.reshape(self.D * self.Wt[:, None], [-1, self.V.shape[1]])
+            own += self.engine.output_product(coded, slope, X)[0]
         return own
 
     def counts(self, batch: Batch, share: tf.Tensor | float | None) -> tf.Tensor | None:
@@ -245,13 +248,13 @@ class AutoRec(tf.Module):
         which all pass, once a row.
         """
         config, weighted = self.config, self.config.regularization == "weighted"
-        kept = self.kept(batch)
-        z, penalty_V = self.input_product(batch, kept, share)
+        coded, kept = self.one_hot(batch), self.kept(batch)
+        z, penalty_V = self.input_product(batch, coded, kept, share)
         z = self.division.sum_forward(z, config.batch_size)
         h = self.division.sum_backward(self.hidden(z, True), config.batch_size)
         product, omega_W = self.engine.output_product(batch, h, self.Wt, self.counts(batch, share))
         if config.leave_one_out:
-            product -= kept * self.own_part(batch, h)
+            product -= kept * self.own_part(batch, coded, h)
         prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
         penalty = penalty_V + config.decoder_lambda * omega_W
@@ -394,7 +397,7 @@ class AutoRec(tf.Module):
         """Return the last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B,
         l]."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
-        z, _ = self.input_product(batch, tf.ones_like(batch.ratings))
+        z, _ = self.input_product(batch, self.one_hot(batch), tf.ones_like(batch.ratings))
         return self.hidden(self.division.sum_forward(z, PREDICTION_ROWS))
 
     @tf.function

@@ -325,6 +325,8 @@ def test_the_speed_table_is_that_of_the_committed_figures():
         "parse_s": "ratings | {:.2f} s |",
         "peak_gb": "peak resident memory | {:.2f} GB |",
         "ml20m_peak_gb": "| {:.2f} |",
+        "second_core_worth": "| ratio | {:.2f} |",
+        "one_core_epoch_s": "| one core | {:.3f} |",
         "netflix_epoch_s": "| {:.2f} |",
         "netflix_peak_gb": "| {:.2f} |",
         "ratings_exponent": "ratings ^ {:.2f};",
