@@ -26,6 +26,9 @@ its own input, z_i would be less by r V_u + D_{u,r}, and the prediction, to firs
 
 before f, * being element by element. The second product costs what the first one does.
 
+With `--decoder svdpp`, W_u is one part of a column's weights, and each row has a bias of its own,
+as in SVD++: model/svdpp.py. Leaving one out then concerns both sides.
+
 Shapes at the ends of lines: B rows of a mini-batch, n columns, k units of the first hidden layer
 and l of the last (the same one, but in a deep model), e ratings observed in the mini-batch.
 """
@@ -40,10 +43,12 @@ import tensorflow as tf
 from config import Config
 from data.ratings import RatingMatrix, Split
 from model.batch import Batch, SparseRows, pairs, places, sparse_rows
+from model.dense_engine import weighted_norm
 from model.division import Division
 from model.engines import make_engine
 from model.factors import Factors
 from model.optimizer import OPTIMIZERS, counter
+from model.svdpp import Decoding, SvdppDecoder, shares
 from model.tensors import SUFFIX
 from system.files import as_utf8
 from system.random_streams import random_stream
@@ -76,12 +81,14 @@ class AutoRec(tf.Module):
     (model/engines.py); `config` gives everything else, initialisation seed included. Made in the
     scope of a tf.distribute strategy, it is trained by all its replicas together; with a
     `division`, n are this worker's columns. `values` (float32, ascending) are those that have input
-    vectors of their own, D; None: there is no D.
+    vectors of their own, D; None: there is no D. `num_rows` is m, for what each row has of its own
+    in the decoder of SVD++.
     """
 
     def __init__(
         self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
         density: float = 0.0, division: Division | None = None, values: np.ndarray | None = None,
+        num_rows: int = 0,
     ) -> None:
         super().__init__(name="autorec")
         self.config, self.scale = config, scale
@@ -100,6 +107,7 @@ class AutoRec(tf.Module):
         self.values, self.D = values, None
         if values is not None:
             self.D = tf.Variable(tf.zeros([num_columns, len(values), sizes[0]]), name="D")
+        self.svdpp = SvdppDecoder(num_rows, sizes[-1]) if config.decoder == "svdpp" else None
         self.inner = [
             (normal(f"V{i}", shape, shape[0] ** -0.5, seed), tf.Variable(tf.zeros(shape[1])))
             for i, (shape, seed) in enumerate(zip(pairwise(sizes), seeds[2:], strict=True), 2)
@@ -113,10 +121,20 @@ class AutoRec(tf.Module):
 
     @property
     def parameters(self) -> list[tf.Variable]:
-        """V (n, k), Wt (n, l), mu (k), b (n), D (n, values, k) if there is one, then each inner
-        layer's weights (inputs, outputs) and biases (outputs); all float32."""
+        """V (n, k), Wt (n, l), mu (k), b (n), D (n, values, k) if there is one, Y (m, l) and c (m)
+        if there are, then each inner layer's weights (inputs, outputs) and biases (outputs); all
+        float32."""
         outer = [self.V, self.Wt, self.mu, self.b] + ([] if self.D is None else [self.D])
+        outer += [self.svdpp.Y, self.svdpp.c] if self.svdpp else []
         return [*outer, *(x for layer in self.inner for x in layer)]
+
+    def rows(self, matrix: RatingMatrix) -> SparseRows:
+        """Copy `matrix` to the device, as this model is trained on and predicts from it."""
+        return sparse_rows(matrix, by_column=self.svdpp is not None)
+
+    def decoder_weights(self, ratings: SparseRows) -> tf.Tensor:
+        """Return all that a column's code is multiplied by: float32 (n, l), Wt or with more."""
+        return self.svdpp.weights(self.engine, ratings, self.Wt) if self.svdpp else self.Wt
 
     @property
     def W(self) -> tf.Tensor:
@@ -132,7 +150,7 @@ class AutoRec(tf.Module):
             )
 
     def save(self, prefix: str | Path | None) -> None:
-        """Write V (n, k), W (l, n), mu (k), b (n), D and the inner layers as a TensorFlow
+        """Write V (n, k), W (l, n), mu (k), b (n), D, Y, c and the inner layers as a TensorFlow
         checkpoint, the files `prefix`.index and `prefix`.data-*; the first of several workers does,
         and the others, which have no `prefix`, send it their part."""
         if self.division.workers or prefix is None:
@@ -144,6 +162,8 @@ class AutoRec(tf.Module):
         saved = tf.train.Checkpoint(V=self.V, W=tf.Variable(self.W), mu=self.mu, b=self.b)
         if self.D is not None:
             saved.D = self.D
+        if self.svdpp:
+            saved.Y, saved.c = self.svdpp.Y, self.svdpp.c
         if self.inner:
             saved.inner = self.inner
         saved.write(as_utf8(prefix))
@@ -206,14 +226,16 @@ class AutoRec(tf.Module):
         z_D, omega_D = self.engine.input_product(coded, kept, D, self.counts(coded, share))
         return z + z_D, penalty + self.config.one_hot_lambda * omega_D
 
-    def own_part(self, batch: Batch, coded: Batch | None, h: tf.Tensor) -> tf.Tensor:
-        """Return what each rating (e) adds to its own prediction, to first order, from the only
-        hidden layer h (B, k)."""
+    def own_part(
+        self, batch: Batch, coded: Batch | None, h: tf.Tensor, Wt: tf.Tensor
+    ) -> tf.Tensor:
+        """Return what each rating (e) adds to its own prediction by being an input, to first order,
+        from the only hidden layer h (B, k) and `decoder_weights`."""
         slope = SLOPES[self.config.hidden_activation](h)
-        own, _ = self.engine.output_product(batch, slope, self.V * self.Wt)
+        own, _ = self.engine.output_product(batch, slope, self.V * Wt)
         own *= batch.ratings
         if coded is not None:
-            X = tf.reshape(self.D * self.Wt[:, None], [-1, self.V.shape[1]])
+            X = tf.reshape(self.D * Wt[:, None], [-1, self.V.shape[1]])
             own += self.engine.output_product(coded, slope, X)[0]
         return own
 
@@ -238,43 +260,71 @@ class AutoRec(tf.Module):
         self.b.assign(tf.fill(self.b.shape, inverse.get(self.config.output_activation, rating)))
 
     def objective(
-        self, batch: Batch, share: tf.Tensor | float = 1.0
+        self, batch: Batch, share: tf.Tensor | float = 1.0, decoding: Decoding | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return J(B), equation 2 over one mini-batch, and its squared error: two float32 scalars.
 
         Omega is equation 2's ||W||^2 + ||V||^2 under "plain" regularisation, times `share`;
         under "weighted" each column's part counts once per rating that the column has in the
         batch (that of a value in D once per rating of that value), and an inner layer's, through
-        which all pass, once a row.
+        which all pass, once a row. The decoder of SVD++ needs `decoding`.
         """
         config, weighted = self.config, self.config.regularization == "weighted"
         coded, kept = self.one_hot(batch), self.kept(batch)
-        z, penalty_V = self.input_product(batch, coded, kept, share)
+        z, penalty = self.input_product(batch, coded, kept, share)
         z = self.division.sum_forward(z, config.batch_size)
         h = self.division.sum_backward(self.hidden(z, True), config.batch_size)
-        product, omega_W = self.engine.output_product(batch, h, self.Wt, self.counts(batch, share))
+        product, penalty_W = self.output_product(batch, h, share, decoding)
+        penalty += penalty_W
         if config.leave_one_out:
-            product -= kept * self.own_part(batch, coded, h)
+            weights = decoding.weights if decoding else self.Wt
+            product -= kept * self.own_part(batch, coded, h, weights)
+            if self.svdpp:
+                product -= self.svdpp.own_part(batch, decoding, h)
         prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
-        penalty = penalty_V + config.decoder_lambda * omega_W
         if self.inner:
             times = tf.cast(tf.size(batch.starts) - 1, tf.float32) if weighted else share
             norms = [tf.reduce_sum(tf.square(weights)) for weights, _ in self.inner]
             penalty += self.division.once(config.lambda_value * times * tf.add_n(norms))
         return squared_error + penalty / 2, squared_error
 
+    def output_product(
+        self, batch: Batch, h: tf.Tensor, share: tf.Tensor | float, decoding: Decoding | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return h times the weights of its column, for each rating (e), with its row's bias if
+        there are such; and the decoder's part of lambda Omega, as in `objective`."""
+        strength, count = self.config.decoder_lambda, self.counts(batch, share)
+        if not self.svdpp or not decoding:
+            product, omega = self.engine.output_product(batch, h, self.Wt, count)
+            return product, strength * omega
+        product, _ = self.engine.output_product(batch, h, decoding.weights)
+        product += tf.gather(tf.gather(self.svdpp.c, decoding.rows), batch.row)
+        times = tf.ones([tf.size(decoding.rows)])
+        if self.config.regularization == "weighted":
+            times = tf.cast(batch.starts[1:] - batch.starts[:-1], tf.float32)
+        omega = weighted_norm(self.Wt, count) + self.svdpp.norm(decoding.rows, times)
+        return product, strength * omega + self.svdpp.bias_penalty(decoding.rows, self.b, share)
+
     def gradients(
-        self, ratings: SparseRows, rows: tf.Tensor, share: tf.Tensor | float = 1.0
+        self, ratings: SparseRows, rows: tf.Tensor, share: tf.Tensor | float = 1.0,
+        weights: tf.Tensor | None = None,
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         """Return dJ(B) for each of `parameters`, J(B) and the squared error, all float32; B is
-        `rows` (int64 [B]) of `ratings`."""
+        `rows` (int64 [B]) of `ratings`. With the `decoder_weights`, that for them is the last
+        one, and not in those of what they are made of."""
+        sources = [*self.parameters, *([] if weights is None else [weights])]
         with tf.GradientTape() as tape:
+            tape.watch(sources)
             batch = self.engine.gather(ratings, rows, self.V.shape[0])
             if ratings.whole:
                 batch = batch._replace(whole=places(ratings, rows, batch))
-            cost, squared_error = self.objective(batch, share)
-        gradients = tape.gradient(cost, self.parameters)
+            decoding = None
+            if self.svdpp:
+                weights = self.decoder_weights(ratings) if weights is None else weights
+                decoding = Decoding(rows, weights, shares(ratings))
+            cost, squared_error = self.objective(batch, share, decoding)
+        gradients = tape.gradient(cost, sources)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], cost, squared_error
 
     def clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -348,16 +398,25 @@ class AutoRec(tf.Module):
     def _full_gradients(self, ratings):
         """Return the gradients over all rows, summed over blocks of them, with plain Ω counted
         once."""
+        weights = tape = None
+        if self.svdpp:  # made once for all blocks, and their gradients led back once
+            with tf.GradientTape() as tape:
+                weights = self.decoder_weights(ratings)
+        sources = [*self.parameters, *([] if weights is None else [weights])]
         total = tf.zeros(2, tf.float64)
-        sums = [tf.zeros_like(x) for x in self.parameters]
+        sums = [tf.zeros_like(x) for x in sources]
         num_rows = tf.size(ratings.indptr, tf.int64) - 1
         for start in tf.range(0, num_rows, self.config.batch_size):
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             rows = tf.range(start, tf.minimum(start + self.config.batch_size, num_rows))
             share = tf.cast(tf.size(rows, tf.int64) / num_rows, tf.float32)
-            gradients, cost, squared_error = self.gradients(ratings, rows, share)
+            gradients, cost, squared_error = self.gradients(ratings, rows, share, weights)
             sums = [x + gradient for x, gradient in zip(sums, gradients, strict=True)]
             total += tf.cast(tf.stack([cost, squared_error]), tf.float64)
+        if tape:
+            of_weights = sums.pop()
+            led_back = tape.gradient(weights, self.parameters, of_weights)
+            sums = [x if y is None else x + y for x, y in zip(sums, led_back, strict=True)]
         return sums, total[0], total[1]
 
     def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -381,14 +440,16 @@ class AutoRec(tf.Module):
         blocks = tf.TensorArray(
             tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None]
         )
-        num_rows = tf.size(ratings.indptr, tf.int64) - 1
+        num_rows, weights = tf.size(ratings.indptr, tf.int64) - 1, self.decoder_weights(ratings)
         for start in tf.range(0, num_rows, PREDICTION_ROWS):
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             stop = tf.minimum(start + PREDICTION_ROWS, num_rows)
             first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
             wanted = pairs(rows[first:last] - start, columns[first:last], stop - start)
             hidden = self.division.run(self.encode, ratings, tf.range(start, stop))
-            product, _ = self.engine.output_product(wanted, hidden, self.Wt)
+            product, _ = self.engine.output_product(wanted, hidden, weights)
+            if self.svdpp:
+                product += tf.gather(self.svdpp.c[start:stop], wanted.row)
             prediction = self.output(product + tf.gather(self.b, wanted.column))
             blocks = blocks.write(blocks.size(), prediction)
         return blocks.concat()
@@ -416,19 +477,26 @@ class AutoRec(tf.Module):
     def predict_test(self, split: Split) -> np.ndarray:
         """Return `predict` of the test ratings, in their order, from the training ratings."""
         train, test = map(self.division.part, (split.train, split.test))
-        predictions = self.predict(sparse_rows(train), test.rows, test.indices)
+        predictions = self.predict(self.rows(train), test.rows, test.indices)
         return self.division.together(predictions, split.test.indices)
 
     def factors(self, train: RatingMatrix) -> list[Factors]:
         """Return the model as it predicts from the ratings `train`, for the CPU."""
-        codes = self.encode_all(sparse_rows(self.division.part(train))).numpy()
-        return [
-            Factors(
-                self.config.orientation, codes, self.division.whole(self.Wt),
-                self.division.whole(self.b),
-                self.config.output_activation, self.scale,
-            )
-        ]
+        ratings = self.rows(self.division.part(train))
+        codes = self.encode_all(ratings).numpy()
+        weights, bias = self.division.whole(self.Wt), self.division.whole(self.b)
+        if self.svdpp:  # a row's bias is one more unit of its code
+            weights = self.decoder_weights(ratings).numpy()
+            codes, weights = with_unit(codes, self.svdpp.c.numpy()), with_unit(weights, 1.0)
+        function = self.config.output_activation
+        return [Factors(self.config.orientation, codes, weights, bias, function, self.scale)]
+
+
+def with_unit(codes: np.ndarray, values: np.ndarray | float) -> np.ndarray:
+    """Return `codes` (rows, l) with `values` ([rows] or []) as one unit more: (rows, l + 1)."""
+    more = np.empty((len(codes), codes.shape[1] + 1), codes.dtype)
+    more[:, :-1], more[:, -1] = codes, values
+    return more
 
 
 def output(activation: str, x: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:

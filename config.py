@@ -59,6 +59,7 @@ def fixed(value: Any) -> Any:
 
 
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
+FULL_BATCH = ("RProp", "LBFGS")
 NOT_DISTRIBUTED = ("tune", "members")
 NO_FOLDS: dict[str, Any] = {"num_folds": None, "fold": None, "folds": []}  # as JSON has them
 # What a version did that did not have these settings, where that is not the default.
@@ -72,6 +73,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "seed": {
         "orientation": "user", "train_ratio": 0.75, "regularization": "plain", "decay_rate": 0.96,
         "score_reconstruction": True,
+    },
+    "single": {
+        "decoder": "svdpp", "leave_one_out": True, "initial_bias": "mean", "train_epoch": 300,
+        "optimizer_method": "LBFGS", "regularization": "plain", "lambda_value": 450.0,
     },
     "best": {"members": ("deep", "wide", "weighted", "user")},
 }
@@ -116,7 +121,8 @@ class Config:
     preset: str = flag(
         "default", "experiment", "settings to start from, which other flags override: paper (its "
         "I-AutoRec, lambda and learning rate chosen by validation), seed (the earlier program's "
-        "protocol), best (several models, blended)", choices=tuple(PRESETS)
+        "protocol), single (one model, the most accurate there is), best (several models, blended)",
+        choices=tuple(PRESETS)
     )
     num_splits: int = flag(
         1, "experiment", "repeat the run with as many consecutive seeds, and report mean and 95 "
@@ -245,6 +251,12 @@ class Config:
     leave_one_out: bool = flag(
         False, "model", "predict each training rating from the row's other ratings, as a test "
         "rating is, and not from itself, too (AutoRec.py); for one hidden layer"
+    )
+    decoder: str = flag(
+        "own", "model", "own: a column's output weights are its own, as in the paper; svdpp: "
+        "besides, a vector of each row that it has a rating of, and each row a bias, as in SVD++ "
+        "(model/svdpp.py); for one hidden layer and optimisers on all rows at once",
+        choices=("own", "svdpp")
     )
     initial_bias: str = flag(
         "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
@@ -388,7 +400,7 @@ class Config:
             )
         if self.members and self.tensorboard:
             raise UserError("--tensorboard does not go with --members, whose epochs are not kept")
-        if self.grad_clip and self.optimizer_method in ("RProp", "LBFGS"):
+        if self.grad_clip and self.optimizer_method in FULL_BATCH:
             raise UserError(
                 f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
                 "sign only, and L-BFGS needs the gradient itself"
@@ -400,6 +412,12 @@ class Config:
         if self.leave_one_out and (len(self.hidden_neuron) > 1 or self.dropout):
             what = "--dropout" if self.dropout else "several hidden layers"
             raise UserError(f"--leave_one_out does not go with {what}")
+        if self.decoder == "svdpp" and len(self.hidden_neuron) > 1:
+            raise UserError("--decoder svdpp does not go with several hidden layers")
+        if self.decoder == "svdpp" and self.optimizer_method not in FULL_BATCH:
+            raise UserError(
+                "--decoder svdpp needs --optimizer_method LBFGS or RProp: it sums over all rows"
+            )
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
         self.check_splits()
@@ -441,7 +459,7 @@ class Config:
             alone.append("--engine sparse")
         if self.distribute == "mirrored" and self.pretrain_epoch:
             alone.append("--pretrain_epoch")
-        if self.optimizer_method in ("RProp", "LBFGS"):
+        if self.optimizer_method in FULL_BATCH:
             alone.append(f"--optimizer_method {self.optimizer_method}")
         if self.distribute == "mirrored" and self.is_repeated:
             alone += self.ways_to_split()

@@ -22,7 +22,6 @@ from data.ratings import RatingMatrix, Ratings, Split
 from data_preprocessor import split_of
 from evaluation.baseline import Finish
 from evaluation.metrics import Scores, score
-from model.batch import sparse_rows
 from model.factors import Factors
 from system.errors import Diverged
 from training import Evaluator, TrainState, build, pretrain, train_epochs
@@ -73,7 +72,7 @@ def validation_rmse(
             after_epoch()
     except Diverged:
         return math.inf
-    return Evaluator(model, split, split.test)(sparse_rows(split.train)).rmse
+    return Evaluator(model, split, split.test)(model.rows(split.train)).rmse
 
 
 def validation_split(config: Config, ratings: Ratings) -> Split:
@@ -179,7 +178,7 @@ def train_members(
         pairs = split.test.rows, split.test.indices
         pairs = pairs if member.orientation == "item" else pairs[::-1]
         models.append(model)
-        predictions.append(model.predict(sparse_rows(own.train), *pairs))
+        predictions.append(model.predict(model.rows(own.train), *pairs))
     return models, predictions
 
 
@@ -207,5 +206,5 @@ def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
     """Return the earlier program's measure: the network is given the *test* ratings and the same
     test ratings are compared with what comes out. Not a prediction, and never to be quoted as
     one."""
-    evaluate, inputs = Evaluator(model, split, split.test), sparse_rows(split.test)
+    evaluate, inputs = Evaluator(model, split, split.test), model.rows(split.test)
     return lambda: evaluate(inputs)

@@ -48,7 +48,9 @@ def untrained(
     """Return `build`'s model with a bias of 0."""
     division = Division(train.num_columns, train, workers)
     values = train.distinct if config.input_encoding == "one_hot" else None
-    return AutoRec(train.num_columns, config, scale, train.density, division, values)
+    return AutoRec(
+        train.num_columns, config, scale, train.density, division, values, train.num_rows
+    )
 
 
 class TrainState(tf.Module):
@@ -115,7 +117,7 @@ def train_epochs(
     measure of experiments.py, if that is to be recorded beside. Raise Diverged if a number is not
     finite any more, or the training RMSE is beyond all reason.
     """
-    model, train = state.model, sparse_rows(split.train)
+    model, train = state.model, state.model.rows(split.train)
     config = model.config
     score_test = Evaluator(model, split, split.test)
     score_validation = split.validation and Evaluator(model, split, split.validation)

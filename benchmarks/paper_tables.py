@@ -59,6 +59,8 @@ ROWS = [
     Row("default", "defaults: λ = 1, **weighted rule, not equation 2**", ""),
     Row("paper", "I-AutoRec, equation 2, settings chosen by validation", "--preset paper", 0.831),
     Row("best", "best: a blend of AutoRecs", "--preset best"),
+    Row("single", "single: I-AutoRec with the decoder of SVD++, leaving one out, full batch",
+        "--preset single"),
     Row("u_autorec", "U-AutoRec, weighted rule", "--orientation user --base_lr 0.003 "
         "--decay_epoch_step 25 --train_epoch 120", 0.874),
     Row("u_one_hot", "U-AutoRec, one-hot inputs, weighted rule", "--orientation user "

@@ -9,12 +9,14 @@ from data.ratings import RatingMatrix
 
 class SparseRows(NamedTuple):
     """A `RatingMatrix` as tensors: indptr int64 [rows + 1], indices int32 and values float32; of
-    some columns of a matrix, also that one's indptr, and `before`, as in `Part`."""
+    some columns of a matrix, also that one's indptr, and `before`, as in `Part`; for the model that
+    asks for it, where each column begins among `rows` by column, int64 [n + 1] and int32."""
 
     indptr: tf.Tensor
     indices: tf.Tensor
     values: tf.Tensor
     whole: tuple[tf.Tensor, ...] = ()
+    by_column: tuple[tf.Tensor, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -43,12 +45,15 @@ class Pairs(NamedTuple):
     column: tf.Tensor
 
 
-def sparse_rows(matrix: RatingMatrix) -> SparseRows:
-    """Copy `matrix` to the device once, to be trained on and predicted from many times."""
+def sparse_rows(matrix: RatingMatrix, by_column: bool = False) -> SparseRows:
+    """Copy `matrix` to the device once, to be trained on and predicted from many times; perhaps
+    `by_column`, too."""
     part = matrix.part
     whole = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
     indptr, indices, values = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
-    return SparseRows(indptr, indices, values, whole)
+    turned = matrix.transposed() if by_column else None
+    columns = (tf.constant(turned.indptr), tf.constant(turned.indices)) if turned else ()
+    return SparseRows(indptr, indices, values, whole, columns)
 
 
 def places(ratings: SparseRows, rows: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

@@ -113,6 +113,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     hidden = ", ".join(map(str, config.hidden_neuron))
     hidden += " hidden units" + ", one-hot inputs" * (config.input_encoding == "one_hot")
     hidden += ", leaving one out" * config.leave_one_out
+    hidden += ", SVD++'s decoder" * (config.decoder == "svdpp")
     tuned = f"\nTo be chosen by validation: {', '.join(config.tune)}" if config.tune else ""
     return (
         f"{data}\nModel: AutoRec, {config.orientation} rows, {hidden}, "

@@ -102,6 +102,8 @@ def read_model(
     Raise UserError if they cannot be read, do not fit, or are no numbers.
     """
     inner = [f"inner/{i}/{j}" for i in range(len(config.hidden_neuron) - 1) for j in range(2)]
+    if config.decoder == "svdpp":
+        inner = ["Y", "c", *inner]
     if config.input_encoding == "one_hot":
         inner = ["D", *inner]
     try:
@@ -116,6 +118,12 @@ def read_model(
     return with_parameters(values, config, train, scale, f"the parameters {prefix}.*")
 
 
+def untrained(config: Config) -> Config:
+    """Return `config` for a model that is not trained any more: L-BFGS keeps the most memory."""
+    lbfgs = config.optimizer_method == "LBFGS"
+    return replace(config, optimizer_method="RProp") if lbfgs else config
+
+
 def with_parameters(
     values: Sequence[np.ndarray], config: Config, train: RatingMatrix, scale: tuple[float, float],
     named: str, rating_values: np.ndarray | None = None,
@@ -127,8 +135,12 @@ def with_parameters(
     config = replace(config, engine="auto", precision="float32")
     if config.input_encoding == "one_hot" and rating_values is None:
         rating_values = train.distinct
-    num_columns = oriented(train, config).num_columns
-    model = AutoRec(num_columns, config, scale, train.density, values=rating_values)
+    own = oriented(train, config)
+    model = AutoRec(
+        own.num_columns, untrained(config), scale, train.density, values=rating_values,
+        num_rows=own.num_rows,
+    )
+    model.config = config
     if len(values) != len(model.parameters):
         raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
     for variable, value in zip(model.parameters, values, strict=True):

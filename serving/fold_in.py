@@ -7,7 +7,9 @@ What they belong to decides the way:
   With one-hot inputs, a rating of a value that was not trained on takes the vector of the nearest.
 - A new *column* (a user, in item orientation) widens the input, and a model has weights for the
   columns that it was trained on only. The new columns of V, D, W and b alone are fitted, to the
-  training objective over the rows that they rate, with all else frozen.
+  training objective over the rows that they rate, with all else frozen. With the decoder of SVD++,
+  a new row's bias is fitted likewise; its Y_i, which no prediction of its own has part in, is the
+  mean of the known ones.
 """
 
 import math
@@ -18,11 +20,11 @@ import pandas as pd
 import tensorflow as tf
 
 from AutoRec import AutoRec
-from config import Config
+from config import FULL_BATCH, Config
 from data.ratings import RatingMatrix, Ratings
-from model.batch import SparseRows, sparse_rows
+from model.batch import SparseRows
 from model.lbfgs import LBFGS, Evaluation
-from serving.finished_run import FinishedRun, Member, oriented
+from serving.finished_run import FinishedRun, Member, oriented, untrained
 
 MAX_STEPS = 100  # of L-BFGS
 TOLERANCE = 1e-5  # of the objective: the least relative gain of a step to go on
@@ -75,31 +77,39 @@ def renewed(
 
 
 def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
-    """`model`, or, if `matrix` (its training ratings and new ones) has more columns, a wider model
-    with these fitted and all else the same."""
-    num_known = model.V.shape[0]
-    if matrix.num_columns == num_known:
+    """`model`, or, if `matrix` (its training ratings and new ones) has more columns, or rows that
+    have something of their own, a wider model with these fitted and all else the same."""
+    known = model.V.shape[0], model.svdpp.Y.shape[0] if model.svdpp else matrix.num_rows
+    if known == (matrix.num_columns, matrix.num_rows):
         return model
-    config = fitting_config(model, matrix)
-    wider = AutoRec(matrix.num_columns, config, model.scale, matrix.density, values=model.values)
-    for ours, theirs in zip(wider.parameters, model.parameters, strict=True):
-        if theirs.shape[0] == num_known and ours.shape != theirs.shape:  # V, Wt, b, D
-            # A new column starts as the mean of the known ones.
-            new = tf.repeat(tf.reduce_mean(theirs, 0, True), matrix.num_columns - num_known, 0)
-            ours.assign(tf.concat([theirs, new], 0))
-        else:
+    wider = AutoRec(
+        matrix.num_columns, fitting_config(model, matrix), model.scale, matrix.density,
+        values=model.values, num_rows=matrix.num_rows,
+    )
+    grown = {}
+    for i, (ours, theirs) in enumerate(zip(wider.parameters, model.parameters, strict=True)):
+        if ours.shape == theirs.shape:
             ours.assign(theirs)
-    fit_columns(wider, num_known, rows_with_columns_from(matrix, num_known))
+            continue
+        # A new column, or row, starts as the mean of the known ones.
+        first = theirs.shape[0]
+        if not (wider.svdpp and ours is wider.svdpp.Y):
+            grown[i] = first
+        new = tf.repeat(tf.reduce_mean(theirs, 0, True), ours.shape[0] - first, 0)
+        ours.assign(tf.concat([theirs, new], 0))
+    ratings = wider.rows(matrix)._replace(**of_new(matrix, *known))
+    fit_new(wider, grown, ratings)
     wider.config = model.config
     return wider
 
 
 def fitting_config(model: AutoRec, matrix: RatingMatrix) -> Config:
-    """`model`'s settings for `fit_columns`, which computes the objective of a whole epoch at once,
+    """`model`'s settings for `fit_new`, which computes the objective of a whole epoch at once,
     and without the noise of dropout."""
     config = model.config
     config = replace(config, dropout=0.0, input_dropout=0.0, grad_clip=False, engine="auto")
-    if config.regularization == "plain" and not model.optimizer.full_batch:
+    config = untrained(config)
+    if config.regularization == "plain" and config.optimizer_method not in FULL_BATCH:
         # Plain Omega counts once in each mini-batch of an epoch.
         times = math.ceil(matrix.num_rows / config.batch_size)
         config = replace(
@@ -110,30 +120,29 @@ def fitting_config(model: AutoRec, matrix: RatingMatrix) -> Config:
     return config
 
 
-def rows_with_columns_from(matrix: RatingMatrix, first: int) -> SparseRows:
-    """The rows of `matrix` with a rating in column `first` or beyond."""
-    concerned = np.zeros(matrix.num_rows, bool)
-    concerned[matrix.rows[matrix.indices >= first]] = True
+def of_new(matrix: RatingMatrix, first_column: int, first_row: int) -> dict[str, tf.Tensor]:
+    """What of `matrix`, as `SparseRows` names it, has to do with columns from `first_column` or
+    rows from `first_row` on: rows that have nothing are empty."""
+    concerned = np.arange(matrix.num_rows) >= first_row
+    concerned[matrix.rows[matrix.indices >= first_column]] = True
     kept = concerned[matrix.rows]
-    indptr = np.append(0, np.cumsum(matrix.row_counts[concerned]))
-    return sparse_rows(
-        RatingMatrix(indptr, matrix.indices[kept], matrix.values[kept], matrix.num_columns)
-    )
+    counts = np.where(concerned, matrix.row_counts, 0)
+    parts = np.append(0, np.cumsum(counts)), matrix.indices[kept], matrix.values[kept]
+    return dict(zip(("indptr", "indices", "values"), map(tf.constant, parts), strict=True))
 
 
-def fit_columns(model: AutoRec, first: int, ratings: SparseRows) -> None:
-    """Minimise the objective over `ratings` in columns `first` and beyond of V, W, b and D, by
-    L-BFGS."""
-    of_columns = [0, 1, 3, 4] if model.D is not None else [0, 1, 3]
-    whole = [model.parameters[i] for i in of_columns]
-    new = [tf.Variable(x[first:]) for x in whole]
+def fit_new(model: AutoRec, grown: dict[int, int], ratings: SparseRows) -> None:
+    """Minimise the objective over `ratings` in what is new, by L-BFGS: of the parameters that have
+    `grown`, the entries from a number on."""
+    whole = [(model.parameters[i], first) for i, first in grown.items()]
+    new = [tf.Variable(x[first:]) for x, first in whole]
     optimizer = LBFGS(new, model.config)
 
     def evaluate() -> Evaluation:
-        for x, part in zip(whole, new, strict=True):
+        for (x, first), part in zip(whole, new, strict=True):
             x[first:].assign(part)
         gradients, cost, squared_error = model._full_gradients(ratings)
-        return [gradients[i][first:] for i in of_columns], cost, squared_error
+        return [gradients[i][first:] for i, first in grown.items()], cost, squared_error
 
     last = math.inf
     for _ in range(MAX_STEPS):
@@ -141,5 +150,5 @@ def fit_columns(model: AutoRec, first: int, ratings: SparseRows) -> None:
         if not last - cost > TOLERANCE * cost:
             break
         last = cost
-    for x, part in zip(whole, new, strict=True):
+    for (x, first), part in zip(whole, new, strict=True):
         x[first:].assign(part)

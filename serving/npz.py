@@ -18,6 +18,10 @@ numbered from 1; a lone model is member 1):
     V_i (n, k), W_i (l, n), mu_i (k), b_i (n)    float32, as in the paper; n columns
     codes_i (rows, l)         float32, the hidden codes of the rows, from their training ratings
     inner_i_j, inner_bias_i_j    of a deep model: (inputs, outputs) and (outputs), j from 1
+    Y_i (m, l), c_i (m), own_W_i (l, n)    float32, of a model with the decoder of SVD++
+                              (model/svdpp.py), m being its rows: W_i is the sum that it predicts
+                              by, own_W_i its own part, and c_i the last unit of codes_i, which is 1
+                              in W_i
     D_i (n, values, k), values_i (values)    float32, with one-hot inputs: the first hidden layer of
                               a row is g(the sum of r V_i[u] + D_i[u, j], over its ratings r of
                               columns u, + mu_i), values_i[j] being r, or the nearest to it
@@ -76,6 +80,8 @@ def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.nda
         layers = {f"V_{i}": model.V, f"mu_{i}": model.mu}
         if model.D is not None:
             layers |= {f"D_{i}": model.D, f"values_{i}": model.values}
+        if model.svdpp:
+            layers |= {f"Y_{i}": model.svdpp.Y, f"c_{i}": model.svdpp.c, f"own_W_{i}": model.W}
         for j, (weights, biases) in enumerate(model.inner, 1):
             layers |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
         content |= {name: np.asarray(x) for name, x in layers.items()}
@@ -267,6 +273,9 @@ def parameters_in(content: dict[str, np.ndarray], number: int) -> list[np.ndarra
         names += [f"inner_{number}_{layer}", f"inner_bias_{number}_{layer}"]
     if f"D_{number}" in content:
         names.insert(4, f"D_{number}")
+    if f"Y_{number}" in content:
+        names[1] = f"own_W_{number}"
+        names += [f"Y_{number}", f"c_{number}"]
     values = [content[name] for name in names]
     values[1] = values[1].T
     return values

@@ -15,7 +15,7 @@ from data_preprocessor import plain_name, read_ml_1m, split_ratings
 from system.files import as_utf8
 from tests import plain
 from tests.conftest import rating_lines, triples_of
-from tests.reference import Reference
+from tests.reference import Reference, Svdpp
 
 CONFIG = Config(
     dataset="ml-1m", split_seed=1, hidden_neuron=6, engine="dense", train_ratio=0.8, comet="off"
@@ -24,6 +24,7 @@ BLEND = replace(CONFIG, members=("item", "user"))
 # On another scale, which is mapped, and with means where nothing is known.
 MEANS = replace(CONFIG, cold_rating="mean", rating_scale=(0.0, 10.0))
 ONE_HOT = replace(CONFIG, input_encoding="one_hot")
+SVDPP = replace(CONFIG, decoder="svdpp", optimizer_method="LBFGS", leave_one_out=True)
 WEIGHTS = (0.6, 0.45)
 
 
@@ -59,10 +60,15 @@ class Made:
         coded = {}
         if config["input_encoding"] == "one_hot":
             coded = {"D": load(saved, "D"), "values": np.unique(self.R[self.M > 0])}
-        return Reference(
+        settings = (
             V, W, mu, b, inner, 0, False, 0, 0, config["hidden_activation"],
-            config["output_activation"], (1.0, 5.0), **coded,
+            config["output_activation"], (1.0, 5.0),
         )
+        if config["decoder"] == "own":
+            return Reference(*settings, **coded)
+        reference = Svdpp(*settings, **coded)
+        reference.Y, reference.c = load(saved, "Y"), load(saved, "c")
+        return reference
 
     @property
     def scale(self):
@@ -160,9 +166,11 @@ def as_own(made, path, name):
 
 def save_random(prefix, config, train, orientation, seed):
     """Parameters that predict around 3, with some beyond the scale."""
-    columns = train.num_columns if orientation == "item" else train.num_rows
+    shape = train.num_columns, train.num_rows
+    columns, rows = shape if orientation == "item" else shape[::-1]
     values = train.distinct if config.input_encoding == "one_hot" else None
-    model = AutoRec(columns, replace(config, members=()), (1.0, 5.0), values=values)
+    config = replace(config, members=())
+    model = AutoRec(columns, config, (1.0, 5.0), values=values, num_rows=rows)
     rng = np.random.default_rng(seed)
     for x in model.parameters:
         x.assign(rng.normal(0, 0.5, x.shape))

@@ -164,6 +164,56 @@ class LeaveOneOut(Reference):
         return float((M * (R - self.output(product)[0]) ** 2).sum())
 
 
+class Svdpp(Reference):
+    """A reference with the decoder of SVD++, over all rows, whose training ratings are perhaps
+    predicted without their own input and their own part in the column's weights. `counted`: the
+    rows whose errors count."""
+
+    leave_one_out, counted = False, slice(None)
+    Y: np.ndarray
+    c: np.ndarray
+
+    @classmethod
+    def of(cls, model) -> "Svdpp":
+        reference = super().of(model)
+        reference.leave_one_out = model.config.leave_one_out
+        reference.Y, reference.c = (np.array(x, np.float64) for x in (model.svdpp.Y, model.svdpp.c))
+        return reference
+
+    def parameters(self) -> list[np.ndarray]:
+        return [*super().parameters(), self.Y, self.c]
+
+    def share(self, M: np.ndarray) -> np.ndarray:
+        """What each row's vector counts in the weights of each column: (rows, n)."""
+        return 0.1 * M / np.sqrt(np.maximum(M.sum(0), 1))
+
+    def predict(self, R: np.ndarray) -> np.ndarray:
+        M = R != 0
+        W = self.W + np.einsum("in,ik->kn", self.share(M), self.Y)
+        return self.output(self.hidden(R) @ W + self.b + self.c[:, None])[0]
+
+    def squared_error(self, R: np.ndarray, M: np.ndarray) -> float:
+        if not self.leave_one_out:
+            return float((M * (R - self.predict(R)) ** 2)[self.counted].sum())
+        own = R[:, :, None] * self.V
+        if self.D is not None:
+            own = own + np.einsum("inv,nvk->ink", self.coded(R), self.D)
+        value, slope = (function(own.sum(1) + self.mu) for function in ACTIVATIONS[self.g])
+        share, error, counted = self.share(M), 0.0, np.zeros_like(M)
+        counted[self.counted] = M[self.counted]
+        for i, u in zip(*np.nonzero(counted), strict=True):
+            weights = self.W[:, u] + share[:, u] @ self.Y
+            x = value[i] @ (weights - share[i, u] * self.Y[i]) - (slope[i] * own[i, u]) @ weights
+            error += (R[i, u] - self.output(x + self.b[u] + self.c[i])[0]) ** 2
+        return float(error)
+
+    def objective(self, R: np.ndarray, M: np.ndarray) -> float:
+        times = M.sum(1) if self.weighted else np.ones(len(M))
+        penalty = self.decoder_strength * float(times @ ((0.1 * self.Y) ** 2).sum(1))
+        penalty += 10 * float((self.c**2).sum() + ((self.b - self.b.mean()) ** 2).sum())
+        return super().objective(R, M) + penalty / 2
+
+
 def finite_differences(reference: Reference, R, M, step: float = 1e-5) -> list[np.ndarray]:
     """Central differences of the objective for every single parameter."""
     result = []

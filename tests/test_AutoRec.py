@@ -17,6 +17,7 @@ from tests.reference import (
     Reference,
     ReferenceAdam,
     ReferenceRMSProp,
+    Svdpp,
     finite_differences,
 )
 
@@ -27,6 +28,7 @@ RULES = ("weighted", "plain")
 
 both_engines = pytest.mark.parametrize("engine", ENGINES)
 both_rules = pytest.mark.parametrize("regularization", RULES)
+SVDPP = {"decoder": "svdpp", "optimizer_method": "LBFGS"}
 ONE_HOT = {"input_encoding": "one_hot", "lambda_one_hot": 0.4}
 both_encodings = pytest.mark.parametrize("encoding", ({}, ONE_HOT), ids=("rating", "one_hot"))
 
@@ -50,7 +52,7 @@ def build(engine="dense", columns=COLUMNS, spread=0.3, **settings):
     settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5} | settings
     config = Config(engine=engine, **settings)
     values = np.arange(1, 6, dtype=np.float32) if config.input_encoding == "one_hot" else None
-    model = AutoRec(columns, config, SCALE, values=values)
+    model = AutoRec(columns, config, SCALE, values=values, num_rows=ROWS)
     rng = np.random.default_rng(7)
     for x in model.parameters:
         x.assign(rng.normal(0, spread, x.shape).astype(np.float32))
@@ -126,6 +128,28 @@ def test_leaving_one_out_equals_the_reference(engine, regularization, variant):
     numerical = finite_differences(reference, R[rows], M[rows])
     for actual, expected in zip(gradients, numerical, strict=True):
         assert_close(actual, expected)
+
+
+@both_engines
+@both_rules
+@pytest.mark.parametrize("leave_one_out", [False, True])
+@pytest.mark.parametrize("variant", [VARIANTS[1], VARIANTS[5], ONE_HOT], ids=str)
+def test_the_decoder_of_svdpp_equals_the_reference(engine, regularization, leave_one_out, variant):
+    matrix, R, M = random_matrix()
+    model = build(engine, regularization=regularization, leave_one_out=leave_one_out, **SVDPP,
+                  **variant)
+    reference, rows = Svdpp.of(model), model.rows(matrix)
+    numerical = finite_differences(reference, R, M)
+    at_once = model.gradients(rows, tf.range(ROWS, dtype=tf.int64))
+    for gradients, cost, _ in (at_once, model._full_gradients(rows)):
+        assert float(cost) == pytest.approx(reference.objective(R, M), rel=1e-5)
+        for x, (actual, expected) in enumerate(zip(gradients, numerical, strict=True)):
+            assert_close(actual.numpy().T if x == 1 else actual.numpy(), expected)
+    everywhere = np.nonzero(R + 1)
+    predicted = reference.predict(R)
+    assert_close(model.predict(rows, *everywhere), predicted.ravel())
+    (factors,) = model.factors(matrix)
+    assert_close(factors.pairs(*everywhere[::-1]), predicted.ravel())
 
 
 @both_engines

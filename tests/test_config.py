@@ -60,6 +60,7 @@ DEFAULTS = {
     "lambda_one_hot": None,
     "input_encoding": "rating",
     "leave_one_out": False,
+    "decoder": "own",
     "regularization": "weighted",
     "dropout": 0.0,
     "input_dropout": 0.0,
@@ -240,6 +241,10 @@ PRESET_VALUES = {
         orientation="user", train_ratio=0.75, regularization="plain", decay_rate=0.96,
         score_reconstruction=True,
     ),
+    "single": dict(
+        decoder="svdpp", leave_one_out=True, optimizer_method="LBFGS", regularization="plain",
+        lambda_value=450.0, initial_bias="mean", train_epoch=300,
+    ),
     "best": dict(members=("deep", "wide", "weighted", "user")),
 }
 
@@ -263,6 +268,7 @@ def test_a_preset_sets_its_own_values_and_no_other_and_its_name_is_recorded(pres
         ("seed", "orientation", "item", "item"),
         ("seed", "score_reconstruction", "false", False),
         ("seed", "random_seed", "7", 7),
+        ("single", "leave_one_out", "false", False),
         ("best", "members", "item", ("item",)),
     ],
 )
@@ -428,6 +434,10 @@ PRETRAINING = "layer-wise pre-training needs hidden layers that mirror each othe
     [
         ("--lambda_one_hot 0.3", "--lambda_one_hot 0.3 needs --input_encoding one_hot"),
         ("--leave_one_out --dropout 0.2", "--leave_one_out does not go with --dropout"),
+        ("--decoder svdpp --optimizer_method LBFGS --hidden_neuron 8 4 8",
+         "--decoder svdpp does not go with several hidden layers"),
+        ("--decoder svdpp", "--decoder svdpp needs --optimizer_method LBFGS or RProp"),
+        ("--preset single --distribute mirrored", "--optimizer_method LBFGS does not go with"),
         ("--leave_one_out --hidden_neuron 8 4 8",
          "--leave_one_out does not go with several hidden layers"),
         ("--patience 3", PATIENCE),
@@ -480,7 +490,7 @@ def test_a_run_name_cannot_leave_the_results_folder(name, capsys):
         (dict(hidden_neuron=()), r"--hidden_neuron \(\): must be one or more whole numbers"),
         (dict(members=("item", "x")), r"--members \('item', 'x'\): must be one of item, denois"),
         (dict(tune=("x",)), r"--tune \('x',\): must be one of lambda_value, base_lr"),
-        (dict(preset="x"), "--preset 'x': must be one of default, paper, seed, best"),
+        (dict(preset="x"), "--preset 'x': must be one of default, paper, seed, single, best"),
         (dict(run_name="../x"), r"--run_name '\.\./x': must be a plain folder name"),
     ],
 )

@@ -12,7 +12,7 @@ import tensorflow as tf
 import export
 from serving.finished_run import read_run
 from serving.saved_model import save
-from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, as_own, make_run
+from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, as_own, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="sigmoid")
 
@@ -69,8 +69,8 @@ def test_another_process_without_our_modules_gets_the_runs_predictions(
 
 @pytest.mark.parametrize(
     "config", [DEEP, CONFIG, MEANS, replace(MEANS, input_encoding="one_hot"),
-               replace(ONE_HOT, orientation="user")],
-    ids=["deep", "text", "means", "one_hot_means", "one_hot_user"],
+               replace(ONE_HOT, orientation="user"), SVDPP, replace(SVDPP, orientation="user")],
+    ids=["deep", "text", "means", "one_hot_means", "one_hot_user", "svdpp", "svdpp_user"],
 )
 def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, config):
     made = make_run(tmp_path, config)

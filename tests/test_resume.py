@@ -189,6 +189,7 @@ def test_the_moments_span_the_whole_run(here, tmp_path, monkeypatch):
         "--input_encoding one_hot --hidden_neuron 6 3 6 --pretrain_epoch 2 --input_dropout 0.4",
         "--input_encoding one_hot --members item user --train_epoch 4",
         "--input_encoding auto --leave_one_out --optimizer_method LBFGS",
+        "--preset single --train_epoch 12",
     ],
 )
 def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch, whole_run):

@@ -9,8 +9,8 @@ from serving.finished_run import read_run
 from serving.fold_in import fold_in, with_new
 from serving.recommender import predict, recommend, similar
 from tests import plain
-from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, load, make_run
-from tests.reference import Reference
+from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, load, make_run
+from tests.reference import Reference, Svdpp
 
 NEW = 9000
 BY_USER = replace(CONFIG, orientation="user")
@@ -151,6 +151,51 @@ def test_new_columns_are_where_the_objective_is_least_and_all_else_is_as_it_was(
         reference.D[n:] = reference.D[:n].mean(0)
     assert np.linalg.norm(fitted) < 0.05 * np.linalg.norm(gradient())
     assert cost < 0.99 * reference.objective(R[concerned], M[concerned])
+
+
+@pytest.mark.parametrize("orientation", ["item", "user"])
+def test_with_the_decoder_of_svdpp_new_rows_and_columns_are_fitted_together(tmp_path, orientation):
+    made = make_run(tmp_path, replace(SVDPP, orientation=orientation, regularization="plain"))
+    run = read_run(made.folder, str(made.data))
+    users, items = known_users(made, 8), made.ratings.item_ids[:8]
+    new = np.full(8, NEW)
+    folded = fold_in(run, np.append(users, new), np.append(new, items), np.arange(16) % 5 + 1)
+    before, model = run.members[0].model, folded.members[0].model
+    grown = [(x.shape[0], y.shape[0])
+             for x, y in zip(before.parameters, model.parameters, strict=True)]
+    n, m = before.V.shape[0], before.svdpp.Y.shape[0]
+    assert grown == [(n, n + 1), (n, n + 1), (6, 6), (n, n + 1), (m, m + 1), (m, m + 1)]
+    for ours, theirs in zip(model.parameters, before.parameters, strict=True):
+        assert np.array_equal(ours[: theirs.shape[0]], theirs)
+
+    R, M = dense(folded)
+    R, M = (R, M) if orientation == "item" else (R.T, M.T)
+    reference = Svdpp.of(model)
+    reference.counted = M[:, n] > 0
+    reference.counted[m] = True
+    assert not reference.counted.all()
+    parts = [reference.V[n], reference.W[:, n], reference.b[n:], reference.c[m:]]
+    assert np.allclose(reference.Y[m], reference.Y[:m].mean(0))
+
+    def slopes():
+        return [
+            (cost(part, i, 1e-5) - cost(part, i, -1e-5)) / 2e-5
+            for part in parts for i in range(len(part))
+        ]
+
+    def cost(part, i, step):
+        kept = part[i]
+        part[i] += step
+        value = reference.objective(R, M)
+        part[i] = kept
+        return value
+
+    fitted, least = slopes(), reference.objective(R, M)
+    for part, known in zip(parts, (reference.V[:n].T, reference.W[:, :n], reference.b[None, :n],
+                                   reference.c[None, :m]), strict=True):
+        part[:] = known.mean(1)
+    assert np.linalg.norm(fitted) < 0.05 * np.linalg.norm(slopes())
+    assert least < reference.objective(R, M)
 
 
 def test_a_new_user_of_a_user_model_needs_no_training(tmp_path):

@@ -14,13 +14,13 @@ from serving.finished_run import read_run
 from serving.npz import read_npz, split_fingerprint, write_npz
 from serving.recommender import predict, recommend, similar
 from system.errors import UserError
-from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, load, make_run
+from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, load, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="tanh")
 
 
-@pytest.fixture(scope="module", params=[CONFIG, DEEP, BLEND, MEANS, ONE_HOT],
-                ids=["item", "deep", "blend", "means", "one_hot"])
+@pytest.fixture(scope="module", params=[CONFIG, DEEP, BLEND, MEANS, ONE_HOT, SVDPP],
+                ids=["item", "deep", "blend", "means", "one_hot", "svdpp"])
 def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     made = make_run(folder, request.param)
@@ -54,9 +54,11 @@ def test_it_holds_every_parameter_the_ids_the_counts_and_the_fingerprints(export
     names = ["parameters"] if len(run.members) == 1 else ["parameters_1", "parameters_2"]
     assert len(content["weights"]) == len(names)
     for i, name in enumerate(names, 1):
-        for parameter in ("V", "W", "mu", "b"):
+        svdpp = run.config.decoder == "svdpp"
+        for parameter in ("V", "W", "mu", "b", *("Y", "c")[: 2 * svdpp]):
             saved = load(str(made.folder / name), parameter)
-            assert np.array_equal(content[f"{parameter}_{i}"], saved)
+            key = "own_W" if svdpp and parameter == "W" else parameter
+            assert np.array_equal(content[f"{key}_{i}"], saved)
     inner = {name for name in content if name.startswith("inner")} - {"inner_scale"}
     layers = len(run.config.hidden_neuron) - 1
     assert len(inner) == 2 * layers
