@@ -405,6 +405,11 @@ class Config:
                 f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
                 "sign only, and L-BFGS needs the gradient itself"
             )
+        if self.tune and self.optimizer_method in FULL_BATCH:
+            raise UserError(
+                f"--tune does not go with --optimizer_method {self.optimizer_method}: it tries "
+                "settings for mini-batches"
+            )
         if self.lambda_one_hot is not None and self.input_encoding == "rating":
             raise UserError(
                 f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding one_hot"

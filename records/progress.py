@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from config import Config
+from config import FULL_BATCH, Config
 from data.ratings import Ratings, Split
 from evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
 from system.terminal import print_line
@@ -114,11 +114,13 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     hidden += " hidden units" + ", one-hot inputs" * (config.input_encoding == "one_hot")
     hidden += ", leaving one out" * config.leave_one_out
     hidden += ", SVD++'s decoder" * (config.decoder == "svdpp")
+    rates = f" {config.base_lr:g} x {config.decay_rate:g} every {config.decay_epoch_step} epochs"
+    if config.optimizer_method in FULL_BATCH:  # to which they mean little or nothing
+        rates = ", full batch"
     tuned = f"\nTo be chosen by validation: {', '.join(config.tune)}" if config.tune else ""
     return (
         f"{data}\nModel: AutoRec, {config.orientation} rows, {hidden}, "
-        f"{config.regularization} lambda {config.lambda_value:g}, {config.optimizer_method} "
-        f"{config.base_lr:g} x {config.decay_rate:g} every {config.decay_epoch_step} epochs"
+        f"{config.regularization} lambda {config.lambda_value:g}, {config.optimizer_method}{rates}"
         f"{tuned}{fitted}"
     )
 

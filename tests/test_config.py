@@ -436,6 +436,7 @@ PRETRAINING = "layer-wise pre-training needs hidden layers that mirror each othe
         ("--leave_one_out --dropout 0.2", "--leave_one_out does not go with --dropout"),
         ("--decoder svdpp --optimizer_method LBFGS --hidden_neuron 8 4 8",
          "--decoder svdpp does not go with several hidden layers"),
+        ("--preset single --tune lambda_value", "--tune does not go with --optimizer_method LBFGS"),
         ("--decoder svdpp", "--decoder svdpp needs --optimizer_method LBFGS or RProp"),
         ("--preset single --distribute mirrored", "--optimizer_method LBFGS does not go with"),
         ("--leave_one_out --hidden_neuron 8 4 8",
