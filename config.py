@@ -78,7 +78,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decoder": "svdpp", "leave_one_out": True, "initial_bias": "mean", "train_epoch": 300,
         "optimizer_method": "LBFGS", "regularization": "plain", "lambda_value": 450.0,
     },
-    "best": {"members": ("deep", "wide", "weighted", "user")},
+    "best": {"members": ("single", "deep", "user_one_hot")},
 }
 
 # What --tune chooses from. The bounds are those of an exploration; the choice is each split's own.
@@ -107,7 +107,12 @@ MEMBERS: dict[str, dict[str, Any]] = {
                  "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
     "user": {"orientation": "user", "regularization": "weighted", "lambda_value": 1.0,
              "base_lr": 0.003, "decay_epoch_step": 25, "train_epoch": 120},
+    "user_one_hot": {"orientation": "user", "regularization": "weighted", "lambda_value": 1.0,
+                     "input_encoding": "one_hot", "lambda_one_hot": 0.3, "base_lr": 0.003,
+                     "decay_epoch_step": 25, "train_epoch": 120},
+    "single": {"orientation": "item", **PRESETS["single"]},
 }
+WITHOUT_VALUES = {"user_one_hot": "user"}  # members where ratings have too many values for one-hot
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class Config:
     )
     members: tuple[str, ...] = flag(
         (), "experiment", "models (config.py) to blend with weights learned on validation "
-        "ratings: item, denoising, wide, deep, weighted, user", choices=tuple(MEMBERS)
+        "ratings: item, denoising, wide, deep, weighted, user, user_one_hot, single", choices=tuple(MEMBERS)
     )
     score_reconstruction: bool = flag(
         False, "experiment", "score the reconstruction of test ratings given as input, too: the "
@@ -662,8 +667,9 @@ def member_configs(config: Config) -> list[Config]:
 
 def fitted(member: dict[str, Any], factor: float) -> dict[str, Any]:
     """Return the settings of a member with its plain lambdas of V, D and W times `factor`; a deep
-    model's inner lambda, `lambda_value` beside those of V and W, stays."""
-    if member["regularization"] != "plain":
+    model's inner lambda, `lambda_value` beside those of V and W, stays, and so does that of all
+    rows at once."""
+    if member["regularization"] != "plain" or member.get("optimizer_method") in FULL_BATCH:
         return member
     names = {"lambda_encoder", "lambda_decoder"} & set(member) or {"lambda_value"}
     names |= {"lambda_one_hot"} & set(member)

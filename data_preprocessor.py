@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from config import MOST_VALUES, Config, member_configs
+from config import MOST_VALUES, WITHOUT_VALUES, Config, member_configs
 from data.blocks import ALL, Columns, Ids, Rules
 from data.datasets import DATASETS, Dataset, fetch
 from data.delimited import RatingsFile
@@ -369,13 +369,16 @@ def given_file(config: Config, flag: str, log: Callable[[str], None]) -> Ratings
 
 def resolve(config: Config, ratings: Ratings) -> Config:
     """Return `config` with what it left open filled in, so that the record says what was done.
-    Raise UserError if one-hot inputs are asked for, and there are too many values."""
+    Raise UserError if one-hot inputs are asked for, and there are too many values; a member that
+    has them gives way to the same without."""
     if config.input_encoding == "auto":
         few = count_values(ratings) <= MOST_VALUES
         config = replace(
             config, input_encoding="one_hot" if few else "rating",
             lambda_one_hot=config.lambda_one_hot if few else None,
         )
+    if set(config.members) & set(WITHOUT_VALUES) and count_values(ratings) > MOST_VALUES:
+        config = replace(config, members=tuple(WITHOUT_VALUES.get(x, x) for x in config.members))
     models = member_configs(config) if config.members else [config]
     if any(each.input_encoding == "one_hot" for each in models):
         refuse_many_values(ratings, config)

@@ -96,8 +96,8 @@ class Member:
 
     def row(self) -> dict[str, Any]:
         """Return the member's line in members.csv."""
-        settings = ("orientation", "hidden_neuron", "regularization", "lambda_value", "dropout",
-                    "base_lr", "train_epoch", "random_seed")
+        settings = ("orientation", "hidden_neuron", "input_encoding", "decoder", "regularization",
+                    "lambda_value", "dropout", "base_lr", "train_epoch", "random_seed")
         scores = ("weight", "validation_rmse", "test_rmse")
         return {name: getattr(self, name) for name in scores} | {
             name: getattr(self.config, name) for name in settings

@@ -17,6 +17,7 @@ from config import (
     flag_fields,
     grid,
     member_configs,
+    over_preset,
     split_configs,
 )
 from system.errors import UserError
@@ -245,7 +246,7 @@ PRESET_VALUES = {
         decoder="svdpp", leave_one_out=True, optimizer_method="LBFGS", regularization="plain",
         lambda_value=450.0, initial_bias="mean", train_epoch=300,
     ),
-    "best": dict(members=("deep", "wide", "weighted", "user")),
+    "best": dict(members=("single", "deep", "user_one_hot")),
 }
 
 
@@ -712,6 +713,8 @@ def test_plain_lambdas_of_members_are_those_of_the_data():
     assert deep.lambda_encoder == 0.5 * MEMBERS["deep"]["lambda_encoder"]
     assert deep.lambda_decoder == 0.5 * MEMBERS["deep"]["lambda_decoder"]
     assert weighted.lambda_value == MEMBERS["weighted"]["lambda_value"]
+    (single,) = member_configs(Config(members=("single",), lambda_factor=0.5))
+    assert single == replace(over_preset({"preset": "single"}), preset="default", lambda_factor=0.5)
     (own,) = member_configs(Config(members=("item",), lambda_factor=0.5, lambda_value=7.0))
     assert own.lambda_value == 7.0
     coded = dict(MEMBERS["item"], input_encoding="one_hot")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import data_preprocessor
-from config import Config
+from config import Config, member_configs
 from data.ratings import RatingMatrix, Ratings, index_ratings
 from data_preprocessor import load_ratings, read_ml_1m, resolve, split_ratings
 from system.errors import UserError
@@ -608,6 +608,13 @@ def test_one_hot_inputs_are_chosen_where_values_are_few():
     few, many = (resolve(config, with_values(count)) for count in (20, 21))
     assert (few.input_encoding, few.lambda_one_hot) == ("one_hot", 0.3)
     assert (many.input_encoding, many.lambda_one_hot) == ("rating", None)
+
+
+def test_a_member_with_one_hot_inputs_does_without_where_values_are_many():
+    config = Config(members=("single", "user_one_hot"))
+    few, many = (resolve(config, with_values(count)) for count in (20, 21))
+    assert few.members == config.members and many.members == ("single", "user")
+    assert [each.input_encoding for each in member_configs(few)] == ["rating", "one_hot"]
 
 
 def test_the_values_of_a_part_are_those_of_the_whole_matrix():
