@@ -153,7 +153,8 @@ class Config:
     )
     members: tuple[str, ...] = flag(
         (), "experiment", "models (config.py) to blend with weights learned on validation "
-        "ratings: item, denoising, wide, deep, weighted, user, user_one_hot, single", choices=tuple(MEMBERS)
+        "ratings: item, denoising, wide, deep, weighted, user, user_one_hot, single",
+        choices=tuple(MEMBERS)
     )
     score_reconstruction: bool = flag(
         False, "experiment", "score the reconstruction of test ratings given as input, too: the "

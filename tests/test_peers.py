@@ -1,5 +1,7 @@
 """What the benchmark of peers is made of: splits, designs, records and the table."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -125,6 +127,23 @@ def test_the_time_to_an_rmse_counts_what_passed_before_the_first_epoch():
     blend = peers.time_to_rmse([], 0.0, {"rmse": 0.835, "seconds": 600.0})
     assert [line["seconds"] for line in blend] == [600.0, 600.0, ""]
     assert [line["below"] for line in blend] == ["0.850", "0.840", "0.830"]
+
+
+def test_a_split_that_was_run_for_the_tables_here_is_not_run_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers.paper_tables, "FOLDER", tmp_path)
+    monkeypatch.setattr(peers, "call", lambda *_: pytest.fail("it is run again"))
+    folder = tmp_path / "default" / "split_1994"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    lines = "epoch,test_rmse,elapsed_seconds\n1,,1.0\n2,0.839,2.0\n3,0.831,3.0\n"
+    (folder / "metrics.csv").write_text(lines)
+    summary = {"final_test_rmse": 0.831, "seconds": 20.0, "peak_memory_mb": 1500.0}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    os.utime(folder / "summary.json", (100, 100))  # it began at 80
+    os.utime(folder / "metrics.csv", (90, 90))  # 10 seconds later, of which 3 are of epochs
+    line, times = peers.measure_ours("default", 1994)
+    assert line == {"rmse": 0.831, "seconds": 20.0, "peak_gb": 1.5}
+    assert [each["seconds"] for each in times] == [9.0, 9.0, ""]
 
 
 def test_the_table_is_of_means_over_the_splits(tmp_path):
