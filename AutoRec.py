@@ -279,7 +279,7 @@ class AutoRec(tf.Module):
         if config.leave_one_out:
             weights = decoding.weights if decoding else self.Wt
             product -= kept * self.own_part(batch, coded, h, weights)
-            if self.svdpp:
+            if self.svdpp and decoding:
                 product -= self.svdpp.own_part(batch, decoding, h)
         prediction = self.output(product + tf.gather(self.b, batch.column))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))

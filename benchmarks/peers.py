@@ -10,7 +10,7 @@ A split is that of `python main.py --random_seed SEED`. Its rows follow one anot
 else should run meanwhile: it is time that is measured. A row of a split that is finished is not run
 again, so the script goes on where it was stopped. Peers run in an environment that is made for them
 of requirements-peers.txt, in .peers/ beside this file. Writes peers.csv, time_to_rmse.csv,
-machines.csv, table.md and peers.png into results/peers/, and renews docs/peers.md.
+machines.csv, table.md and peers.png into results/peers/, and renews docs/peers.md and README.md.
 """
 
 import argparse
@@ -45,13 +45,14 @@ from system.files import lock, read_csv, read_json, unlock, write_csv, write_tex
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "benchmarks" / ".peers"
 FOLDER = ROOT / "benchmarks" / "results" / "peers"
-PAGE = ROOT / "docs" / "peers.md"
+PAGE, README = ROOT / "docs" / "peers.md", ROOT / "README.md"
 REQUIREMENTS = ROOT / "requirements-peers.txt"
 BEGIN, END = "<!-- what benchmarks.peers wrote -->\n", "<!-- end -->"
 LEFT = "../benchmarks/results/peers"  # from the page
 RESULTS, TIMES, MACHINES = "peers.csv", "time_to_rmse.csv", "machines.csv"
 BELOW = (0.850, 0.840, 0.830)
 SPLITS = range(1994, 1999)
+FIRST = ("svd", "knn_baseline", "svdpp", "myfm_svdpp", "default", "paper", "single", "best")
 # Of paper_tables, those that it has.
 WANTED = ("default", "paper", "u_one_hot", "deep", "single", "best")
 OURS = {row.name: row for name in WANTED for row in paper_tables.ROWS if row.name == name}
@@ -71,7 +72,7 @@ def main() -> None:
         raise UserError(f"no row {', '.join(sorted(unknown))}: there are {', '.join(TEXTS)}")
     if not arguments.render:
         run(unfinished(FOLDER, arguments.rows or TEXTS, arguments.splits))
-    render(FOLDER, PAGE)
+    render(FOLDER, PAGE, README)
     print((FOLDER / "table.md").read_text(encoding="utf-8"))
 
 
@@ -245,8 +246,9 @@ def time_to_rmse(
 # Table and picture.
 
 
-def render(folder: Path, page: Path) -> None:
-    """Write the table and the picture of what is finished in `folder`, and put them into `page`."""
+def render(folder: Path, page: Path, readme: Path) -> None:
+    """Write the table and the picture of what is finished in `folder`, and put them into `page`,
+    and the rows that are shown first into `readme`."""
     found = read_csv(folder / RESULTS)
     if not found:
         raise UserError("nothing is finished yet: python -m benchmarks.peers measures all")
@@ -259,8 +261,28 @@ def render(folder: Path, page: Path) -> None:
     links = (f"![Test RMSE against seconds]({LEFT}/peers.png)\n\n"
              f"Every row of every split: [{RESULTS}]({LEFT}/{RESULTS}), "
              f"[{TIMES}]({LEFT}/{TIMES}), [{MACHINES}]({LEFT}/{MACHINES}).\n")
+    put(page, f"{table}\n{links}")
+    put(readme, first_table(rows))
+
+
+def put(page: Path, text: str) -> None:
+    """Put `text` into `page`, in the place for what is written here."""
     head, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    write_text(page, f"{head}{begin}{table}\n{links}{''.join(rest.partition(END)[1:])}")
+    write_text(page, f"{head}{begin}{text}{''.join(rest.partition(END)[1:])}")
+
+
+def first_table(rows: dict[str, list[dict[str, str]]]) -> str:
+    """Return README's table, of the splits that all its rows have."""
+    some = {name: rows[name] for name in FIRST if name in rows}
+    shared = set.intersection(*({line["split"] for line in lines} for lines in some.values()))
+    text = [f"| on the splits of seeds {' and '.join(sorted(shared))} | test RMSE | seconds |",
+            "| --- | --- | --- |"]
+    for name, lines in some.items():
+        lines = [line for line in lines if line["split"] in shared]
+        mean, seconds = means(lines, "rmse")[0], means(lines, "seconds")[0]
+        what = f"`python main.py --preset {name}`" if name in OURS else TEXTS[name]
+        text.append(f"| {what} | {mean:.4f} | {seconds:,.0f} |")
+    return "\n".join([*text, ""])
 
 
 def means(lines: Sequence[dict[str, str]], column: str) -> tuple[float, float]:

@@ -421,7 +421,6 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings):
         slow(members=("item", "user"), train_epoch=2),
         dict(input_encoding="one_hot", hidden_neuron=(6, 3, 6)),
         dict(input_encoding="auto", leave_one_out=True, orientation="user"),
-        dict(preset="single", hidden_neuron=(6,), train_epoch=3),
         dict(preset="single", input_encoding="one_hot", orientation="user", train_epoch=2),
         slow(members=("item", "user"), train_epoch=2, input_encoding="one_hot"),
         dict(rating_scale=(0, 10), engine="dense", cold_rating="paper", split="time"),

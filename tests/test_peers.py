@@ -147,11 +147,12 @@ def test_a_split_that_was_run_for_the_tables_here_is_not_run_again(tmp_path, mon
 
 
 def test_the_table_is_of_means_over_the_splits(tmp_path):
-    page = tmp_path / "peers.md"
-    page.write_text(PAGE, "utf-8")
+    page, readme = tmp_path / "peers.md", tmp_path / "README.md"
+    for each in (page, readme):
+        each.write_text(PAGE, "utf-8")
     with pytest.raises(UserError, match="nothing is finished yet"):
-        peers.render(tmp_path, page)
-    assert page.read_text("utf-8") == PAGE
+        peers.render(tmp_path, page, readme)
+    assert page.read_text("utf-8") == readme.read_text("utf-8") == PAGE
     for split, rmse in ((1994, 0.83), (1995, 0.84)):
         line = dict(rmse=rmse, seconds=1000.0 * (split - 1993), peak_gb=1.0)
         passed = [("0.850", 40.0), ("0.840", 60.0 if split == 1994 else ""), ("0.830", "")]
@@ -159,7 +160,13 @@ def test_the_table_is_of_means_over_the_splits(tmp_path):
         peers.record(tmp_path, "default", split, line, times)
     peers.record(tmp_path, "svd", 1994, PEER, [])
     for _ in range(2):  # what it wrote it renews
-        peers.render(tmp_path, page)
+        peers.render(tmp_path, page, readme)
+    # Of the one split that all have.
+    assert readme.read_text("utf-8") == PAGE.replace("Not measured yet.", "\n".join([
+        "| on the splits of seeds 1994 | test RMSE | seconds |", "| --- | --- | --- |",
+        f"| {MODELS['svd'][0]} | 0.8500 | 100 |",
+        "| `python main.py --preset default` | 0.8300 | 1,000 |",
+    ]))
     table = (tmp_path / "table.md").read_text("utf-8")
     # Student's t of two values: 12.706 standard errors, of 0.005.
     assert "| `default` | 0.8350 ± 0.0635 | 1,500 | 1.00 | 2 |" in table
@@ -178,6 +185,11 @@ def test_the_page_has_what_was_measured_and_names_every_peer():
     table = peers.FOLDER / "table.md"
     written = table.read_text("utf-8") if table.exists() else "Not measured yet.\n"
     assert f"{peers.BEGIN}{written}" in text
+    found = read_csv(peers.FOLDER / peers.RESULTS)
+    rows = {name: [r for r in found if r["row"] == name] for name in peers.TEXTS}
+    rows = {name: lines for name, lines in rows.items() if lines}
+    first = peers.first_table(rows) if rows else ""
+    assert f"{peers.BEGIN}{first}{peers.END}" in peers.README.read_text("utf-8")
 
 
 def test_an_environment_that_cannot_be_made_is_told_in_a_line_and_leaves_nothing(
