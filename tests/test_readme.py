@@ -167,7 +167,7 @@ def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
 
 
 def test_the_differences_between_runs_are_what_compare_prints(capsys):
-    rows = ("default", "paper", "hidden_500", "best")
+    rows = ("default", "paper", "hidden_500", "best", "single")
     assert compare.main([str(RESULTS / "paper_tables" / row) for row in rows]) == 0
     lines = capsys.readouterr().out.partition("\n\n")[2].splitlines()
     assert printed(NUMBERS, "compare.py").splitlines() == [f"    {line}" for line in lines]
