@@ -186,7 +186,8 @@ class Tracker:
             shutil.rmtree(folder, ignore_errors=True)
         if not self._closed:
             os.environ.update(SETTINGS)
-            self._start_worker()
+            with self._changed:
+                self._start_worker()
 
     def log_parameters(self, parameters: dict) -> None:
         """Logs hyper-parameters and facts about the data; nested names are joined by a bar."""
@@ -277,9 +278,11 @@ class Tracker:
             self._log_line(self._lines.get())
 
     def _start_worker(self) -> None:
+        """Start one, with the lock held: it may fail, and be followed, at once."""
         args = (self._online,)
-        self._worker = threading.Thread(target=self._work, args=args, name="comet", daemon=True)
-        self._worker.start()
+        worker = threading.Thread(target=self._work, args=args, name="comet", daemon=True)
+        worker.start()
+        self._worker = worker  # once it is alive: close() takes one that is not for done
 
     def _work(self, online: bool) -> None:
         """The life of one experiment, in a thread of its own."""
@@ -380,10 +383,10 @@ class Tracker:
         with self._changed:
             if online != self._online:
                 return  # a late cry of an experiment that is given up already
-            if online and rescue:
+            rescued = online and rescue
+            if rescued:
                 self._online = False
                 self._changed.notify_all()
-                self._start_worker()
                 remedy = f"and its record goes to {self._dir / ARCHIVE} instead"
             else:
                 remedy = "but it leaves no Comet record"
@@ -396,6 +399,8 @@ class Tracker:
             else:
                 self._lines.put(f"warning: Comet: {what}; training is not affected, {remedy}")
             self._warned = True
+            if rescued:  # last: what it says comes after the warning
+                self._start_worker()
 
 
 def renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

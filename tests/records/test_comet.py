@@ -817,3 +817,19 @@ def assert_worth_opening(folder, metrics, parameters, reports, images):
     assert not parameters.keys() & {"run_name", "comet", "members", "lbfgs_memory", "test_file"}
     assert reports == [(folder / "report.html").read_text("utf-8")]
     assert images == {n: (folder / n).read_bytes() for n in ("rmse.png", "slices.png")}
+
+
+SLOW_START = """
+start_thread = threading.Thread.start
+def late(thread):  # as on a machine that has much else to do
+    time.sleep(0.5 * (thread.name == "comet"))
+    start_thread(thread)
+threading.Thread.start = late
+"""
+
+
+def test_an_archive_whose_writer_starts_late_is_waited_for(tmp_path):
+    with CometServer("deny") as server:
+        run = track(tmp_path, server=server, before=SLOW_START)
+    assert tells_how_to_upload(run.lines[-1], run.archive)
+    assert archived_metrics(run.archive) == METRICS
