@@ -20,14 +20,13 @@ what the run predicted of such pairs.
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import Parser, add_places
 from system.errors import UserError, run_program
-from system.runtime import start_tensorflow
+from system.runtime import leave, start_tensorflow
 from system.terminal import open_streams, print_line
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
@@ -87,4 +86,4 @@ def refuse_existing(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -32,7 +32,7 @@ from system.distribution import read_cluster
 from system.errors import reported_errors
 from system.handshake import Handshake
 from system.interruption import Interrupted, Interruption, warn
-from system.runtime import share_freed_memory, start_tensorflow
+from system.runtime import leave, share_freed_memory, start_tensorflow
 from system.terminal import open_streams, print_line
 
 
@@ -158,4 +158,4 @@ def stop(number: int, _: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, stop)
-    sys.exit(main())
+    leave(main())

@@ -38,7 +38,7 @@ from serving.npz import NAME, npz_config, read_npz
 from serving.recommender import Recommender, predict, rated, recommend, similar, top
 from system.errors import UserError, print_answer, printable, run_program
 from system.files import as_utf8, atomic_write
-from system.runtime import start_tensorflow
+from system.runtime import leave, start_tensorflow
 from system.terminal import open_streams, print_line
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
@@ -264,4 +264,4 @@ def new_file(path: str) -> Iterator[TextIO]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
