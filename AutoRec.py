@@ -42,7 +42,7 @@ import tensorflow as tf
 
 from config import Config
 from data.ratings import RatingMatrix, Split
-from model.batch import Batch, SparseRows, pairs, places, sparse_rows
+from model.batch import Batch, SparseRows, in_turn, pairs, places, sparse_rows
 from model.dense_engine import weighted_norm
 from model.division import Division
 from model.engines import make_engine
@@ -360,20 +360,19 @@ class AutoRec(tf.Module):
         """Give all workers the first one's mu and inner layers, of which each has its own."""
         self.division.same([self.mu, *(x for layer in self.inner for x in layer)])
 
-    @tf.function
+    @tf.function(autograph=False)
     def _train_epoch(self, ratings, order, learning_rate):
-        total = tf.zeros(2, tf.float64)
-        num_rows = tf.size(order, tf.int64)
-        batch_size = tf.constant(self.config.batch_size, tf.int64)
-        for start in tf.range(0, num_rows, batch_size):
-            # Steps depend on each other; asking for more at once would only hold more memory.
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+        batch_size = self.config.batch_size
+
+        def step(start, total):
             rows = order[start : start + batch_size]
             sums = self.strategy.run(self._step, (ratings, rows, learning_rate))
             # All replicas have the same sums.
             sums = self.strategy.experimental_local_results(sums)[0]
-            total += tf.cast(sums, tf.float64)
-        return total[0], total[1]
+            return total + tf.cast(sums, tf.float64)
+
+        zero = tf.zeros(2, tf.float64)
+        return tf.unstack(in_turn(step, zero, tf.size(order, tf.int64), batch_size))
 
     def _step(self, ratings, rows, learning_rate):
         """Take one replica's share of a mini-batch's step: every so many-th of its rows, perhaps
@@ -394,7 +393,7 @@ class AutoRec(tf.Module):
         self.steps.assign_add(1)
         return sums
 
-    @tf.function
+    @tf.function(autograph=False)
     def _full_gradients(self, ratings):
         """Return the gradients over all rows, summed over blocks of them, with plain Ω counted
         once."""
@@ -403,16 +402,18 @@ class AutoRec(tf.Module):
             with tf.GradientTape() as tape:
                 weights = self.decoder_weights(ratings)
         sources = [*self.parameters, *([] if weights is None else [weights])]
-        total = tf.zeros(2, tf.float64)
-        sums = [tf.zeros_like(x) for x in sources]
-        num_rows = tf.size(ratings.indptr, tf.int64) - 1
-        for start in tf.range(0, num_rows, self.config.batch_size):
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-            rows = tf.range(start, tf.minimum(start + self.config.batch_size, num_rows))
+        num_rows, batch_size = tf.size(ratings.indptr, tf.int64) - 1, self.config.batch_size
+
+        def add(start, state):
+            sums, total = state
+            rows = tf.range(start, tf.minimum(start + batch_size, num_rows))
             share = tf.cast(tf.size(rows, tf.int64) / num_rows, tf.float32)
             gradients, cost, squared_error = self.gradients(ratings, rows, share, weights)
             sums = [x + gradient for x, gradient in zip(sums, gradients, strict=True)]
-            total += tf.cast(tf.stack([cost, squared_error]), tf.float64)
+            return sums, total + tf.cast(tf.stack([cost, squared_error]), tf.float64)
+
+        zeros = [tf.zeros_like(x) for x in sources], tf.zeros(2, tf.float64)
+        sums, total = in_turn(add, zeros, num_rows, batch_size)
         if tape:
             of_weights = sums.pop()
             led_back = tape.gradient(weights, self.parameters, of_weights)
@@ -435,14 +436,11 @@ class AutoRec(tf.Module):
         predictions[order] = self.predict(ratings, rows[order], columns[order])
         return predictions
 
-    @tf.function
+    @tf.function(autograph=False)
     def _predict(self, ratings, rows, columns):
-        blocks = tf.TensorArray(
-            tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None]
-        )
         num_rows, weights = tf.size(ratings.indptr, tf.int64) - 1, self.decoder_weights(ratings)
-        for start in tf.range(0, num_rows, PREDICTION_ROWS):
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+
+        def block(start, blocks):
             stop = tf.minimum(start + PREDICTION_ROWS, num_rows)
             first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
             wanted = pairs(rows[first:last] - start, columns[first:last], stop - start)
@@ -451,8 +449,10 @@ class AutoRec(tf.Module):
             if self.svdpp:
                 product += tf.gather(self.svdpp.c[start:stop], wanted.row)
             prediction = self.output(product + tf.gather(self.b, wanted.column))
-            blocks = blocks.write(blocks.size(), prediction)
-        return blocks.concat()
+            return blocks.write(blocks.size(), prediction)
+
+        blocks = tf.TensorArray(tf.float32, 0, True, infer_shape=False, element_shape=[None])
+        return in_turn(block, blocks, num_rows, PREDICTION_ROWS).concat()
 
     def encode(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
         """Return the last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B,
@@ -461,18 +461,19 @@ class AutoRec(tf.Module):
         z, _ = self.input_product(batch, self.one_hot(batch), tf.ones_like(batch.ratings))
         return self.hidden(self.division.sum_forward(z, PREDICTION_ROWS))
 
-    @tf.function
+    @tf.function(autograph=False)
     def encode_all(self, ratings: SparseRows) -> tf.Tensor:
         """Return `encode` of every row, in blocks: float32 [rows, l]."""
+        num_rows = tf.size(ratings.indptr, tf.int64) - 1
+
+        def block(start, blocks):
+            rows = tf.range(start, tf.minimum(start + PREDICTION_ROWS, num_rows))
+            return blocks.write(blocks.size(), self.division.run(self.encode, ratings, rows))
+
         blocks = tf.TensorArray(
             tf.float32, 0, True, infer_shape=False, element_shape=[None, self.Wt.shape[1]]
         )
-        num_rows = tf.size(ratings.indptr, tf.int64) - 1
-        for start in tf.range(0, num_rows, PREDICTION_ROWS):
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-            rows = tf.range(start, tf.minimum(start + PREDICTION_ROWS, num_rows))
-            blocks = blocks.write(blocks.size(), self.division.run(self.encode, ratings, rows))
-        return blocks.concat()
+        return in_turn(block, blocks, num_rows, PREDICTION_ROWS).concat()
 
     def predict_test(self, split: Split) -> np.ndarray:
         """Return `predict` of the test ratings, in their order, from the training ratings."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from config import Config
+from model.batch import in_turn
 
 # Gradients (one dense tensor a parameter, in its shape and dtype), cost and squared error
 # (scalars) of the whole objective, at the present values of the parameters.
@@ -112,25 +113,30 @@ class LBFGS(tf.Module):
             return self.descent()
         return direction, slope
 
-    @tf.function
+    @tf.function(autograph=False)
     def direction(self) -> list[tf.Tensor]:
         """Return H g: algorithm 7.4 of Nocedal and Wright's "Numerical optimization" (2006)."""
         result = [gradient.read_value() for gradient in self.gradients]
         last = self.num_pairs.read_value()
         first = tf.maximum(last - self.memory, 0)
-        alpha = tf.zeros(self.memory, tf.float64)
-        for slot in tf.range(last - 1, first - 1, -1) % self.memory:  # the newest pair first
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+
+        def newer(index, state):
+            result, alpha = state
+            slot = (last - 1 - index) % self.memory
             part = dot(entries(self.s, slot), result) / self.s_dot_y[slot]
-            result = plus(result, -part, entries(self.y, slot))
             alpha = tf.tensor_scatter_nd_update(alpha, [[slot]], [part])
-        if last > 0:
-            result = [tf.cast(self.scale, x.dtype) * x for x in result]
-        for slot in tf.range(first, last) % self.memory:
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            return plus(result, -part, entries(self.y, slot)), alpha
+
+        def older(index, result):
+            slot = (first + index) % self.memory
             part = dot(entries(self.y, slot), result) / self.s_dot_y[slot]
-            result = plus(result, alpha[slot] - part, entries(self.s, slot))
-        return result
+            return plus(result, alpha[slot] - part, entries(self.s, slot))
+
+        zeros = tf.zeros(self.memory, tf.float64)
+        result, alpha = in_turn(newer, (result, zeros), last - first, 1)
+        scale = tf.where(last > 0, self.scale, tf.ones_like(self.scale))
+        result = [tf.cast(scale, x.dtype) * x for x in result]
+        return in_turn(older, result, last - first, 1)
 
     def line_search(
         self, evaluate: Callable[[], Evaluation], direction: list[tf.Tensor], slope: float

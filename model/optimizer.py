@@ -115,7 +115,7 @@ class RProp(tf.Module):
         self._update(list(gradients))
         return tf.cast(cost, tf.float64), tf.cast(squared_error, tf.float64)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _update(self, gradients):
         for x, delta, last_sign, gradient in zip(
             self.parameters, self.delta, self.last_sign, gradients, strict=True

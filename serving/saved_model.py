@@ -39,7 +39,7 @@ class ServedModel(tf.Module):
         self.item_ratings = variable(recommender.item_ratings)
         self.factors = [ServedFactors(factors) for factors in recommender.factors]
 
-    @tf.function
+    @tf.function(autograph=False)
     def predict(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
         user, item = self.users.lookup(user), self.items.lookup(item)
         known = self.known(self.user_ratings, user) & self.known(self.item_ratings, item)
@@ -49,7 +49,7 @@ class ServedModel(tf.Module):
         rating = self.blended([factors.pairs(user, item) for factors in self.factors])
         return {"rating": self.to_file(tf.where(known, rating, cold)), "known": known}
 
-    @tf.function
+    @tf.function(autograph=False)
     def all_items(self, user: tf.Tensor) -> dict[str, tf.Tensor]:
         user = self.users.lookup(user)
         known = self.known(self.user_ratings, user)[:, None] & (self.item_ratings > 0)
