@@ -50,6 +50,8 @@ def start_tensorflow(log: Callable[[str], object] = warn, lean: bool = False) ->
     # It warns that functions are traced again, which every model's are, on purpose.
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_op_determinism()
+    # It makes one op of several additions, which begins with whichever summand is free first.
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     try:
         tf.config.threading.set_intra_op_parallelism_threads(num_threads())
     except RuntimeError:

@@ -13,10 +13,11 @@ START = "from system.runtime import num_threads, start_tensorflow; start_tensorf
 TOLD = "TensorFlow has been used in this process already: it keeps its {} threads.\n"
 
 
-def python(code, **changes):
+def python(code, *arguments, **changes):
     """The last line on stdout and all of stderr of a process of its own."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | quiet | changes,
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, env=os.environ | quiet | changes,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr
@@ -48,3 +49,22 @@ def test_the_same_bits_are_asked_for_where_tensorflow_was_used_before():
     asked = "import tensorflow as tf\ntry: tf.random.uniform([1])\n" \
             "except RuntimeError as error: print('seed' in str(error))"
     assert python(USED + START + "\n" + asked)[0] == "True"
+
+
+# As large as it is for: TensorFlow merges additions, and begins with the summand that is there.
+GRADIENTS = START + """
+import sys
+from AutoRec import AutoRec
+from config import over_preset
+from data_preprocessor import read_ml_1m, split_ratings
+train = split_ratings(read_ml_1m(sys.argv[1] + "/ratings.dat"), 0.9, 1994).train
+config = over_preset({"preset": "single", "engine": "sparse"})
+model = AutoRec(train.num_columns, config, num_rows=train.num_rows)
+rows = model.rows(train)
+print(len({tuple(x.numpy().tobytes() for x in model._full_gradients(rows)[0]) for _ in range(4)}))
+"""
+
+
+@pytest.mark.slow
+def test_gradients_are_the_same_bits_each_time(ml_1m):
+    assert python(GRADIENTS, str(ml_1m))[0] == "1"
