@@ -42,11 +42,12 @@ import tensorflow as tf
 
 from config import Config
 from data.ratings import RatingMatrix, Split
-from model.batch import Batch, SparseRows, in_turn, pairs, places, sparse_rows
+from model.batch import Batch, SparseRows, pairs, places, sparse_rows
 from model.dense_engine import weighted_norm
 from model.division import Division
 from model.engines import make_engine
 from model.factors import Factors
+from model.loop import in_turn
 from model.optimizer import OPTIMIZERS, counter
 from model.svdpp import Decoding, SvdppDecoder, shares
 from model.tensors import SUFFIX

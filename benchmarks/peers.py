@@ -327,7 +327,8 @@ def draw(rows: dict[str, list[dict[str, str]]]) -> Figure:
         axes = figure.add_subplot()
         for name, lines in rows.items():
             mean, seconds = means(lines, "rmse")[0], means(lines, "seconds")[0]
-            color, ours = (TEST_COLOR, True) if name in OURS else (TRAIN_COLOR, False)
+            ours = name in OURS
+            color = TEST_COLOR if ours else TRAIN_COLOR
             axes.plot(seconds, mean, "o", color=color, markersize=6)
             every = [float(line["rmse"]) for line in lines]
             axes.plot([seconds] * len(lines), every, "_", color=color, markersize=9)

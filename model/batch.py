@@ -1,7 +1,6 @@
 """A mini-batch of rows as tensors: what the two engines compute on."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -72,16 +71,3 @@ def pairs(row: tf.Tensor, column: tf.Tensor, num_rows: tf.Tensor) -> Pairs:
     must ascend."""
     starts = tf.searchsorted(row, tf.range(num_rows + 1), out_type=tf.int64)
     return Pairs(starts, tf.cast(row, tf.int32), tf.cast(column, tf.int32))
-
-
-def in_turn(
-    step: Callable[[tf.Tensor, Any], Any], state: Any, stop: tf.Tensor, size: int
-) -> Any:
-    """Return what is left of `state` (tensors) after `state = step(start, state)` for each `start`
-    of 0, size, 2 size, ... < stop (int64). A graph's loop, whose steps wait for each other: more at
-    once would only hold more memory."""
-    start = tf.constant(0, tf.int64)
-    return tf.while_loop(
-        lambda start, _: start < stop, lambda start, state: (start + size, step(start, state)),
-        (start, state), parallel_iterations=1,
-    )[1]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from config import Config
-from model.batch import in_turn
+from model.loop import in_turn
 
 # Gradients (one dense tensor a parameter, in its shape and dtype), cost and squared error
 # (scalars) of the whole objective, at the present values of the parameters.
