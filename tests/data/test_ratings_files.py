@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import shlex
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from config import Config
 from data import blocks
 from data.blocks import Ids
 from data.formats import open_file, read
+from data.layouts import SETTINGS
 from data_preprocessor import load_ratings
-from system.errors import UserError
 from tests.conftest import REPOSITORY, triples_of
+from tests.facts import assert_names, refused
 
 FILES = Path(__file__).resolve().parents[1] / "ratings_files"
 
@@ -32,9 +34,8 @@ def load(path, **settings):
 
 
 def refusal(path, **settings):
-    with pytest.raises(UserError) as error:
+    with refused() as error:
         load(path, **settings)
-    assert "\n" not in str(error.value)
     return str(error.value)
 
 
@@ -47,21 +48,19 @@ def write(tmp_path, content, name="a.csv"):
 @pytest.mark.parametrize(
     "name, settings, ids, told",
     [
-        ("sci.csv", {}, ("user", "item", "rating"), "a header, user from user"),
-        ("fivedot.csv", {}, ("user", "item", "rating"), "a header, user from user"),
-        ("kuai.csv", {}, ("user_id", "video_id", "watch_ratio"), "rating from watch_ratio"),
-        ("blanks.txt", {"header": None, "sep": r"\s+"}, (0, 1, 2), "separated by blanks, no"),
-        ("food.csv", {}, ("UserId", "ProductId", "Score"), "a header, quotes, user from UserId"),
+        ("sci.csv", {}, ("user", "item", "rating"), ["a header"]),
+        ("fivedot.csv", {}, ("user", "item", "rating"), ["a header"]),
+        ("kuai.csv", {}, ("user_id", "video_id", "watch_ratio"), ["a header"]),
+        ("blanks.txt", {"header": None, "sep": r"\s+"}, (0, 1, 2), ["blanks", "no header"]),
+        ("food.csv", {}, ("UserId", "ProductId", "Score"), ["a header", "quotes"]),
         ("us.tsv", {"sep": "\t", "quoting": 3}, ("customer_id", "product_id", "star_rating"),
-         "quotes as text"),
+         ["tab", "quotes", "text"]),
         ("decc.csv", {"sep": ";", "decimal": ","}, ("userId", "movieId", "rating"),
-         "semicolon-separated, a header, decimal commas"),
-        ("blank1.csv", {}, ("userId", "movieId", "rating"), "empty lines"),
-        ("hsp.csv", {"skipinitialspace": True}, ("userId", "movieId", "rating"),
-         "blanks after separators"),
-        ("excelsep.csv", {"sep": ";", "skiprows": 1}, ("userId", "movieId", "rating"),
-         "Excel's sep=;"),
-        ("r.csv.gz", {}, ("userId", "movieId", "rating"), "compressed"),
+         ["semicolon", "a header", "decimal"]),
+        ("blank1.csv", {}, ("userId", "movieId", "rating"), ["empty lines"]),
+        ("hsp.csv", {"skipinitialspace": True}, ("userId", "movieId", "rating"), ["blanks"]),
+        ("excelsep.csv", {"sep": ";", "skiprows": 1}, ("userId", "movieId", "rating"), ["sep=;"]),
+        ("r.csv.gz", {}, ("userId", "movieId", "rating"), ["compressed"]),
     ],
 )
 def test_a_file_of_each_kind_is_read_as_pandas_reads_it_and_what_was_detected_is_told(
@@ -73,7 +72,8 @@ def test_a_file_of_each_kind_is_read_as_pandas_reads_it_and_what_was_detected_is
     expected = zip(user, item, rating.astype(np.float32).tolist(), strict=True)
     read = [(*pair, float(np.float32(value))) for *pair, value in triples_of(ratings)]
     assert read == list(expected)
-    assert len(lines) == 1 and told in lines[0]
+    (line,) = lines
+    assert_names(line, name, *told, *(each for each in ids if each not in (0, 1, 2)))
 
 
 @pytest.mark.parametrize("name", ["food.csv", "us.tsv"])
@@ -87,10 +87,9 @@ def test_columns_may_be_named_with_blanks_around_them(name):
 
 
 def test_pairs_that_stand_twice_are_refused_with_their_number_and_what_decides():
-    assert refusal(FILES / "dup.csv") == (
-        f"{FILES / 'dup.csv'}, line 521: user 1 rates item 2 again (first on line 2; 2 pairs stand "
-        "more than once): remove one of the two lines, or choose which counts with --duplicates "
-        "first, last or mean"
+    assert_names(
+        refusal(FILES / "dup.csv"), f"{FILES / 'dup.csv'}, line 521", "user 1", "item 2", "line 2",
+        "2 pairs", "--duplicates", "first", "last", "mean",
     )
 
 
@@ -104,13 +103,13 @@ def test_a_flag_says_which_rating_of_a_pair_counts(by):
         expected = table.drop_duplicates(["user", "item"], keep=by)
     rows = zip(expected["user"], expected["item"], expected["rating"], strict=True)
     assert triples_of(ratings) == list(rows) and len(ratings) == 519
-    assert "2 ratings of a pair that has one: --duplicates " + by in told[-1]
+    assert_names(told[-1], "dup.csv", "2 ratings", f"--duplicates {by}")
 
 
 def test_a_line_that_stands_twice_is_read_once_and_counted():
     ratings, told = load(FILES / "dup2.csv")
     assert len(ratings) == 519
-    assert "1 rating stands twice, alike in all that is read: read once" in told[-1]
+    assert_names(told[-1], "dup2.csv", "1 rating ", "twice")
 
 
 def test_which_duplicate_counts_may_depend_on_the_time_and_the_split_does(tmp_path):
@@ -131,24 +130,23 @@ def test_ratings_that_mean_none_are_left_out_and_counted():
     assert load(FILES / "anime.csv")[0].scale == (-1, 10)
     ratings, told = load(FILES / "anime.csv", no_rating=("-1",))
     assert (len(ratings), ratings.scale) == (1595 - 565, (2, 10))
-    assert told[-1] == "Data file anime.csv: 565 of 1,595 ratings left out, by --no_rating"
+    assert_names(told[-1], "anime.csv", "565 of 1,595", "--no_rating")
     assert len(load(FILES / "anime.csv", no_rating=("-1",), rating_scale=(1.0, 10.0))[0]) == 1030
 
 
 @pytest.mark.parametrize("word", ["NaN", "empty", "NULL"])
 def test_a_missing_rating_is_refused_with_the_number_and_the_flag_that_leaves_them_out(word):
-    assert refusal(FILES / "nan1.csv") == (
-        f"{FILES / 'nan1.csv'}, line 7: the rating is missing (1 of 519 in all): --no_rating "
-        "NaN leaves them out"
-    )
+    message = refusal(FILES / "nan1.csv")
+    assert_names(message, f"{FILES / 'nan1.csv'}, line 7", "1 of 519", "--no_rating NaN")
     ratings, told = load(FILES / "nan1.csv", no_rating=(word,))
-    assert len(ratings) == 518 and "1 of 519 ratings left out" in told[-1]
+    assert len(ratings) == 518
+    assert_names(told[-1], "nan1.csv", "1 of 519", "--no_rating")
 
 
 def test_a_table_with_row_numbers_is_read_as_it_is_and_told():
     ratings, told = load(FILES / "idx2.csv")
     assert (ratings.num_users, len(ratings), ratings.scale) == (519, 519, (1, 25))
-    assert "user from column 1" in told[0]
+    assert re.search(r"\buser\b[^,]* 1,", told[0])
     assert load(FILES / "idx2.csv", columns="2,3,4")[0].num_users == 40
 
 
@@ -182,7 +180,7 @@ def test_utf_16_that_is_cut_short_is_refused(tmp_path):
     text = "1,1,3\n2,1,4\n".encode("utf-16")
     assert "utf-16" in refusal(write(tmp_path, text[:-1]))
     long = "".join(f"{n},1,{n % 5}\n" for n in range(200_000)).encode("utf-16")
-    assert "truncated data" in refusal(write(tmp_path, long[:-1]))
+    assert_names(refusal(write(tmp_path, long[:-1])), tmp_path / "a.csv", "utf-16", "truncated")
 
 
 def test_ids_in_braces_are_not_taken_for_json(tmp_path):
@@ -191,7 +189,7 @@ def test_ids_in_braces_are_not_taken_for_json(tmp_path):
 
 def test_utf_8_with_a_damaged_character_is_not_taken_for_latin_1(tmp_path):
     path = write(tmp_path, "1,é,3\n2,è,4\n".encode() + b"3,\xe9,4\n4,1,2\n")
-    assert "line 3: '3,\\\\xe9,4': is not UTF-8" in refusal(path)
+    assert_names(refusal(path), f"{path}, line 3: '3,\\\\xe9,4'", "UTF-8")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +227,8 @@ def test_a_lone_quote_far_into_a_tab_file_does_not_matter(tmp_path):
     lines = [f'{user}\t{item}\t{1 + item % 5}\t{"24" + chr(34) if user == 90 else "x"}\n'
              for user in range(100) for item in range(100)]
     ratings, told = load(write(tmp_path, "".join(lines), "a.tsv"))
-    assert len(ratings) == 10_000 and "quotes as text" in told[0]
+    assert len(ratings) == 10_000
+    assert_names(told[0], "quotes", "text")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +246,7 @@ def test_what_is_no_table_of_text_is_refused_with_the_remedy(tmp_path, name, con
 def test_the_remedy_for_json_works_in_a_shell(tmp_path):
     content = '{"user": 1, "item": 2, "rating": 3}\n{"user": 2, "item": 2, "rating": 4}\n'
     path = write(tmp_path, content, "it's \"mine\" $1.json")
-    command = refusal(path).partition("convert it by python ")[2]
+    command = refusal(path).partition(" python ")[2]
     subprocess.run(["sh", "-c", f"{shlex.quote(sys.executable)} {command}"], check=True)
     assert triples_of(load(path.with_suffix(".csv"))[0]) == [(1, 2, 3), (2, 2, 4)]
 
@@ -273,21 +272,22 @@ def test_timestamps_of_common_kinds_order_the_ratings(tmp_path, times, latest):
 
 
 @pytest.mark.parametrize(
-    "times, message",
+    "times, facts",
     [
-        (("978300760", "978300760000", "978300761", "1"), "line 2: '2,1,4,978300760000': the times"
-         "tamp 978300760000 is in milliseconds, unlike those before"),
-        (("2015-03-04", "2015-03-05", "03/04/2015", "1"), "line 3: '3,1,5,03/04/2015': the "
-         "timestamp '03/04/2015' is no date like those before"),
-        (("2015-03-04", "5", "2015-03-04", "1"), "line 2: '2,1,4,5': the timestamp '5' is no date, "
-         "as those before are"),
-        (("5", "", "7", "1"), "line 2: '2,1,4,': the timestamp '' is no number, as"),
-        (("soon", "", "7", "1"), "line 1: '1,1,3,soon': the timestamp 'soon' is neither a number "
-         "nor a date; 2 lines cannot be read"),
+        (("978300760", "978300760000", "978300761", "1"),
+         ["line 2: '2,1,4,978300760000'", "timestamp 978300760000", "milliseconds"]),
+        (("2015-03-04", "2015-03-05", "03/04/2015", "1"),
+         ["line 3: '3,1,5,03/04/2015'", "timestamp '03/04/2015'", "date", "2 lines"]),
+        (("2015-03-04", "5", "2015-03-04", "1"),
+         ["line 2: '2,1,4,5'", "timestamp '5'", "date", "2 lines"]),
+        (("5", "", "7", "1"), ["line 2: '2,1,4,'", "timestamp ''", "number"]),
+        (("soon", "", "7", "1"),
+         ["line 1: '1,1,3,soon'", "timestamp 'soon'", "number", "date", "2 lines"]),
     ],
 )
-def test_mixed_kinds_of_timestamps_are_refused_with_the_line(tmp_path, times, message):
-    assert message in refusal(write(tmp_path, TIMES.format(*times)), split="time")
+def test_mixed_kinds_of_timestamps_are_refused_with_the_line(tmp_path, times, facts):
+    path = write(tmp_path, TIMES.format(*times))
+    assert_names(refusal(path, split="time"), path, *facts)
 
 
 def test_a_test_file_may_have_a_header_of_its_own(tmp_path):
@@ -299,13 +299,12 @@ def test_a_test_file_may_have_a_header_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given, message",
-    [("nothing=1", "--read_csv nothing=1: is not KEY=VALUE with one of sep, decimal"),
-     ("decimal=ab", "--read_csv decimal=ab: 'ab' is no value for decimal"),
-     ("encoding=klingon", "'klingon' is no value for encoding")],
+    "given, facts",
+    [("nothing=1", ["KEY=VALUE", *SETTINGS]), ("decimal=ab", ["'ab'"]),
+     ("encoding=klingon", ["'klingon'"])],
 )
-def test_what_pandas_cannot_be_told_is_refused(given, message):
-    assert message in refusal(FILES / "decc.csv", read_csv=(given,))
+def test_what_pandas_cannot_be_told_is_refused(given, facts):
+    assert_names(refusal(FILES / "decc.csv", read_csv=(given,)), f"--read_csv {given}", *facts)
 
 
 def test_pairs_without_ratings_are_found_by_the_same_names(tmp_path):
@@ -325,47 +324,49 @@ def lines_of(count):
 
 @pytest.mark.parametrize("block", [50, 1 << 21])
 @pytest.mark.parametrize(
-    "wrong, settings, reason",
+    "wrong, settings, facts",
     [
-        ("{},{},9,978300760", {"rating_scale": (1.0, 5.0)}, "the rating 9 lies outside the scale"),
-        ("{},{},good,978300760", {}, "the rating 'good' is no number"),
-        ("{},{},3", {}, "expected 4 fields"),
-        ("{},{},3,978300760,7", {}, "expected 4 fields"),
-        ("{},,3,978300760", {}, "the id '' is empty"),
-        ("{},{},3,2005-01-01", {"split": "time"}, "the timestamp '2005-01-01' is no number"),
-        ("{},{},3,978300760000", {"split": "time"}, "is in milliseconds"),
+        ("{},{},9,978300760", {"rating_scale": (1.0, 5.0)}, ["rating 9", "1 to 5"]),
+        ("{},{},good,978300760", {}, ["rating 'good'"]),
+        ("{},{},3", {}, ["4 fields"]),
+        ("{},{},3,978300760,7", {}, ["4 fields"]),
+        ("{},,3,978300760", {}, ["id ''"]),
+        ("{},{},3,2005-01-01", {"split": "time"}, ["timestamp '2005-01-01'", "number"]),
+        ("{},{},3,978300760000", {"split": "time"}, ["timestamp 978300760000", "milliseconds"]),
     ],
 )
-def test_malformed_lines_are_counted(tmp_path, monkeypatch, block, wrong, settings, reason):
+def test_malformed_lines_are_counted(tmp_path, monkeypatch, block, wrong, settings, facts):
     monkeypatch.setattr(blocks, "READ_BYTES", block)
     lines = lines_of(400)
     for number in (7, 8, 9, 50, 51, 120, 399):
         lines[number] = wrong.format(number // 20, number % 20) + "\n"
     path = write(tmp_path, "".join(lines))
     message = refusal(path, **settings)
-    assert message.startswith(f"{path}, line 8: {lines[7].rstrip()!r}: ") and reason in message
-    assert message.endswith("; 7 lines cannot be read: correct or remove the line")
+    assert message.startswith(f"{path}, line 8: {lines[7].rstrip()!r}: ")
+    assert_names(message, *facts, " 7 lines")
 
 
 def test_lines_of_several_faults_are_counted_together_and_one_has_no_number(tmp_path):
     lines = lines_of(400)
     lines[5] = "x,y\n"
-    assert "cannot be read" not in refusal(write(tmp_path, "".join(lines)))
+    assert not re.search(r"\d lines", refusal(write(tmp_path, "".join(lines))))
     lines[300] = "0,0,good,1\n"
     message = refusal(write(tmp_path, "".join(lines)))
-    assert "line 6: 'x,y': expected 4 fields" in message and "; 2 lines cannot be read" in message
+    assert_names(message, "line 6: 'x,y'", "4 fields", " 2 lines")
 
 
 def test_the_count_of_malformed_lines_is_bounded(tmp_path):
     lines = [line.replace(",9783", ",x,9783") for line in lines_of(20_000)]
     message = refusal(write(tmp_path, "1,1,1,1\n" + "".join(lines)))
-    assert "line 2: " in message and "; more than 1,9" in message
+    (count,) = re.findall(r"([\d,]+) lines", message)
+    assert "line 2: " in message and 1900 <= int(count.replace(",", "")) < 2000
 
 
 def test_a_damaged_archive_does_not_hide_the_line_before_the_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "READ_BYTES", 1000)
     packed = gzip.compress("".join([*lines_of(400)[:5], "x\n", *lines_of(20_000)[5:]]).encode())
-    assert "line 6: 'x': expected 4 fields" in refusal(write(tmp_path, packed[:-2000], "a.csv.gz"))
+    path = write(tmp_path, packed[:-2000], "a.csv.gz")
+    assert_names(refusal(path), f"{path}, line 6: 'x'", "4 fields")
 
 
 # Comments at the end of a line, and in the middle of the file
@@ -395,25 +396,26 @@ def test_comments_are_no_part_of_a_line(tmp_path, content, settings, triples):
 
 
 @pytest.mark.parametrize(
-    "content, settings, message",
+    "content, settings, facts",
     [
-        ("# x\n1,1,3\n2,1,4# five?\n", {}, "line 3: '2,1,4# five?': the rating '4# five?' is no"),
-        ("1,1,3\n2,1,4 # five?\n", {}, "line 2: '2,1,4 # five?': the rating '4 # five?' is no"),
-        ("1,1,3\n# x\n2,1,4\n", {}, "line 2: '# x': expected 3 fields"),
-        ('# say "x\n1,1,3\n2,1,bad\n3,1,4\n', {}, "line 3: '2,1,bad': the rating 'bad' is no"),
-        ("# x\n1,1,3\n2,The #1,4\n", {}, "line 3: '2,The #1,4': expected 3 fields"),
-        ("1,1,3\n2,C#,4\n", {"read_csv": ("comment=#",)}, "line 2: '2,C#,4': expected 3 fields"),
+        ("# x\n1,1,3\n2,1,4# five?\n", {}, ["line 3: '2,1,4# five?'", "rating '4# five?'"]),
+        ("1,1,3\n2,1,4 # five?\n", {}, ["line 2: '2,1,4 # five?'", "rating '4 # five?'"]),
+        ("1,1,3\n# x\n2,1,4\n", {}, ["line 2: '# x'", "3 fields"]),
+        ('# say "x\n1,1,3\n2,1,bad\n3,1,4\n', {}, ["line 3: '2,1,bad'", "rating 'bad'"]),
+        ("# x\n1,1,3\n2,The #1,4\n", {}, ["line 3: '2,The #1,4'", "3 fields"]),
+        ("1,1,3\n2,C#,4\n", {"read_csv": ("comment=#",)}, ["line 2: '2,C#,4'", "3 fields"]),
     ],
 )
 def test_what_may_be_a_comment_is_never_taken_for_a_part_of_a_rating(
-    tmp_path, content, settings, message
+    tmp_path, content, settings, facts
 ):
-    assert message in refusal(write(tmp_path, content), **settings)
+    path = write(tmp_path, content)
+    assert_names(refusal(path, **settings), path, *facts)
 
 
 def test_a_pair_that_stands_twice_is_located_past_comments_and_empty_lines(tmp_path):
     path = write(tmp_path, '# x\n1,1,3 # a\n\n# y\n2,"1\n2",4\n\n1,1,5\n')
-    assert f"{path}, line 8: user 1 rates item 1 again (first on line 2)" in refusal(path)
+    assert_names(refusal(path), f"{path}, line 8", "user 1", "item 1", "line 2")
 
 
 # The whole program, with all defaults
