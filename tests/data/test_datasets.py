@@ -15,8 +15,8 @@ from config import Config
 from data import datasets
 from data.datasets import fetch
 from data_preprocessor import load_ratings
-from system.errors import UserError
 from tests.conftest import MANY_TRIPLES, PUBLISHED, files_below, triples_of, zipped
+from tests.facts import refused
 
 TRIPLES = [(7, 30, 5), (2, 3952, 1), (7, 4, 3)]
 
@@ -40,21 +40,19 @@ def test_the_downloaded_file_is_read_the_next_time(serve, tmp_path):
 def test_an_archive_with_another_checksum_is_refused_and_removed(serve, tmp_path):
     server = serve(published=b"something else")
     for dataset in ("ml-1m", None):  # never a reason for the stand-in
-        with pytest.raises(UserError, match="wrong checksum") as error:
+        with refused("checksum", server.url, "--data_dir"):
             load_ratings(Config(dataset=dataset, data_dir=str(tmp_path)))
-        assert server.url in str(error.value)
-        assert "--data_dir" in str(error.value)
         assert files_below(tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    "mood, reason",
+    "mood, reason",  # Python's own but for the first
     [
-        ("cut", rf"^retrieval incomplete: got only \d+ out of {len(PUBLISHED)} bytes$"),
+        ("cut", rf"\b\d+\b.*\b{len(PUBLISHED)}\b"),
         ("missing", "^Not Found$"),
-        ("close", "^Remote end closed connection without response$"),
+        ("close", "closed connection"),
         ("nonsense", "^nonsense"),
-        ("loop", "would lead to an infinite loop"),
+        ("loop", "infinite loop"),
     ],
 )
 def test_a_transfer_that_fails_leaves_nothing_but_a_short_reason(serve, tmp_path, mood, reason):
@@ -78,7 +76,7 @@ def test_a_checksum_of_either_kind_is_that_of_the_archive(serve, tmp_path, monke
     known = replace(datasets.DATASETS["ml-1m"], digest=hashlib.md5(PUBLISHED).hexdigest())
     fetch(known, tmp_path / "whole")
     assert files_below(tmp_path / "whole") == ["movies.dat", "ratings.dat"]
-    with pytest.raises(UserError, match="wrong checksum"):
+    with refused("checksum", "--data_dir"):
         fetch(replace(known, digest=hashlib.md5(b"").hexdigest()), tmp_path / "other")
     assert files_below(tmp_path / "other") == []
 
@@ -149,16 +147,15 @@ def test_folds_come_with_the_archive_and_replace_nothing_that_is_there(serve, tm
 
 def test_a_fold_that_cannot_be_fetched_is_one_line_with_the_remedy(no_network, tmp_path):
     config = Config(dataset="ml-100k", data_dir=str(tmp_path), folds=("u1",))
-    with pytest.raises(UserError, match="u1.base is not there and .* cannot be fetched") as error:
+    with refused("--folds u1", tmp_path / "u1.base", no_network, "--data_dir", "refused"):
         load_ratings(config)
-    assert no_network in str(error.value) and "--data_dir" in str(error.value)
     assert files_below(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(serve, tmp_path):
     serve()
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match=re.escape(f"cannot write to {tmp_path / 'file'}")):
+    with refused(tmp_path / "file", "write", "File exists"):
         load_ratings(Config(dataset="ml-1m", data_dir=str(tmp_path / "file")))
 
 
@@ -168,7 +165,7 @@ def test_a_server_that_trickles_is_given_up_after_the_time_a_download_may_take(
     monkeypatch.setattr(datasets, "PATIENCE", 0.5)
     monkeypatch.setattr(datasets, "LEAST_RATE", 1e9)
     serve(mood="trickle")
-    with pytest.raises(OSError, match="too slow"):
+    with pytest.raises(OSError, match="slow"):
         fetch(datasets.DATASETS["ml-1m"], tmp_path)
     assert files_below(tmp_path) == []
 
@@ -180,7 +177,7 @@ def test_a_server_that_sends_more_than_the_archive_is_given_up(
     serve(mood=mood)
     known = datasets.DATASETS["ml-1m"]
     monkeypatch.setitem(datasets.DATASETS, "ml-1m", replace(known, bytes=len(PUBLISHED) - 1))
-    with pytest.raises(UserError, match="larger than the published archive"):
+    with refused("larger", datasets.DATASETS["ml-1m"].url, "--data_dir"):
         fetch(datasets.DATASETS["ml-1m"], tmp_path)
     assert files_below(tmp_path) == []
 
@@ -196,8 +193,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(serve, tmp_path, monkeypatch, fi
 
     serve()
     monkeypatch.setattr(builtins, "open", full)
-    expected = f"cannot write to {tmp_path}: No space left on device"
-    with pytest.raises(OSError, match=f"^{re.escape(expected)}$"):
+    with refused(tmp_path, os.strerror(errno.ENOSPC), error=OSError):
         fetch(datasets.DATASETS["ml-1m"], tmp_path)
     assert files_below(tmp_path) == []
 
@@ -205,16 +201,16 @@ def test_a_full_disk_is_told_and_leaves_nothing(serve, tmp_path, monkeypatch, fi
 @pytest.mark.parametrize(
     "content, reason",
     [
-        (zipped({"ml-1m/movies.dat": b"1::A::B\n"}), "it has no ml-1m/ratings.dat"),
-        (b"no archive", "File is not a zip file"),
-        (PUBLISHED[:-30], "File is not a zip file"),
-        (PUBLISHED.replace(b"::4::", b"::5::", 1), "Bad CRC-32"),
+        (zipped({"ml-1m/movies.dat": b"1::A::B\n"}), "ml-1m/ratings.dat"),
+        (b"no archive", "zip file"),
+        (PUBLISHED[:-30], "zip file"),
+        (PUBLISHED.replace(b"::4::", b"::5::", 1), "CRC-32"),
     ],
     ids=["a member is missing", "no archive", "cut", "changed"],
 )
 def test_an_archive_that_cannot_be_unpacked_leaves_nothing(serve, tmp_path, content, reason):
-    serve(content)
-    with pytest.raises(UserError, match=re.escape(reason)):
+    server = serve(content)
+    with refused(reason, server.url, "--data_dir"):
         fetch(datasets.DATASETS["ml-1m"], tmp_path)
     assert files_below(tmp_path) == []
 
@@ -230,5 +226,5 @@ def test_every_archive_has_its_checksum_and_leaves_titles_and_ratings(serve, tmp
 
 
 def test_a_dataset_that_cannot_be_downloaded_says_where_its_files_go(tmp_path):
-    with pytest.raises(UserError, match="holds no combined_data_1.txt .* --data_dir"):
+    with refused(tmp_path, "combined_data_1.txt", "training_set/mv_*.txt", "--data_dir"):
         load_ratings(Config(dataset="netflix", data_dir=str(tmp_path)))

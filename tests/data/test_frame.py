@@ -10,8 +10,8 @@ from data.blocks import Ids, Rules
 from data.formats import open_file, read
 from data.frame import FrameFile
 from data_preprocessor import read_ratings
-from system.errors import UserError
 from tests.conftest import triples_of
+from tests.facts import assert_names, refused
 
 KINDS = {
     "whole numbers": ([3, 1, 20, 7], ["3", "1", "20", "7"]),
@@ -82,10 +82,11 @@ def test_the_first_malformed_row_is_named_also_after_ids_of_several_lines(row, m
     ratings = [str(1 + i % 5) for i in range(10)]
     frame = pd.DataFrame({"user": [f"a\n{i}" for i in range(10)], "item": 1, "rating": ratings})
     frame.loc[row, "rating"] = "much"
-    with pytest.raises(UserError) as error:
+    with refused() as error:
         read_ratings("made up", [FrameFile(frame)])
-    assert str(error.value).startswith(f"DataFrame, row {row}: ")
-    assert "the rating 'much' is no number" in str(error.value)
+    message = str(error.value)
+    assert message.startswith(f"DataFrame, row {row}: ")
+    assert_names(message, rf"a\n{row}", "rating 'much'")
 
 
 def test_a_frame_of_pairs_needs_no_ratings():
