@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from config import Config
-from data import blocks
+from data import blocks, delimited
 from data.blocks import Ids
 from data.formats import open_file, read
 from data.layouts import SETTINGS
@@ -337,8 +337,8 @@ def lines_of(count):
 )
 def test_malformed_lines_are_counted(tmp_path, monkeypatch, block, wrong, settings, facts):
     monkeypatch.setattr(blocks, "READ_BYTES", block)
-    lines = lines_of(400)
-    for number in (7, 8, 9, 50, 51, 120, 399):
+    lines = lines_of(200)
+    for number in (7, 8, 9, 50, 51, 120, 199):
         lines[number] = wrong.format(number // 20, number % 20) + "\n"
     path = write(tmp_path, "".join(lines))
     message = refusal(path, **settings)
@@ -355,17 +355,18 @@ def test_lines_of_several_faults_are_counted_together_and_one_has_no_number(tmp_
     assert_names(message, "line 6: 'x,y'", "4 fields", " 2 lines")
 
 
-def test_the_count_of_malformed_lines_is_bounded(tmp_path):
-    lines = [line.replace(",9783", ",x,9783") for line in lines_of(20_000)]
+def test_the_count_of_malformed_lines_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(delimited, "TRIES", 400)
+    lines = [line.replace(",9783", ",x,9783") for line in lines_of(2000)]
     message = refusal(write(tmp_path, "1,1,1,1\n" + "".join(lines)))
-    (count,) = re.findall(r"([\d,]+) lines", message)
-    assert "line 2: " in message and 1900 <= int(count.replace(",", "")) < 2000
+    (count,) = re.findall(r"(\d+) lines", message)
+    assert "line 2: " in message and 190 <= int(count) < 200
 
 
 def test_a_damaged_archive_does_not_hide_the_line_before_the_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "READ_BYTES", 1000)
-    packed = gzip.compress("".join([*lines_of(400)[:5], "x\n", *lines_of(20_000)[5:]]).encode())
-    path = write(tmp_path, packed[:-2000], "a.csv.gz")
+    packed = gzip.compress("".join([*lines_of(400)[:5], "x\n", *lines_of(4000)[5:]]).encode())
+    path = write(tmp_path, packed[:-500], "a.csv.gz")
     assert_names(refusal(path), f"{path}, line 6: 'x'", "4 fields")
 
 

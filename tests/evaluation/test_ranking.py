@@ -363,7 +363,7 @@ def test_memory_is_that_of_a_block_and_not_of_users_times_items(monkeypatch):
     monkeypatch.setattr(ranking, "BLOCK_USERS", 10)
     monkeypatch.setattr(ranking, "BLOCK_ITEMS", 500)
     monkeypatch.setattr(ranking, "SAMPLE", 100)
-    num_users, num_items = 2_000, 20_000  # of 10 users 800 kB of float32
+    num_users, num_items = 200, 20_000  # of 10 users 800 kB of float32
     pairs = np.arange(num_users, dtype=np.int32), np.arange(num_users, dtype=np.int32)
     values = np.full(num_users, 5, np.float32)
     train = RatingMatrix.from_triples(*pairs, values, (num_users, num_items))
