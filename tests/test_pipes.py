@@ -13,6 +13,8 @@ import sys
 import numpy as np
 import pytest
 
+import export as export_program
+import recommend as recommend_program
 from serving.finished_run import read_run
 from serving.npz import write_npz
 from tests.conftest import REPOSITORY
@@ -88,6 +90,27 @@ def into(stream, command, cwd):
     return done.returncode, b"", done.stderr.decode()
 
 
+def within(program, made, *arguments, capsys, stream=None):
+    """What a program on a run did in this process: into `stream`, a file, if that is given."""
+    command = [made.folder, "--data_dir", made.data, *arguments]
+    with pytest.MonkeyPatch.context() as patch:
+        if stream:
+            patch.setattr(sys, "stdout", stream)
+        code = program.main([*map(str, command)])
+    out, error = capsys.readouterr()
+    told = [line for line in error.splitlines(keepends=True) if "threads" not in line]
+    return code, out, "".join(told)
+
+
+def lost_stream(name):
+    """A file as standard output that loses what is written."""
+    if name == "> /dev/full":
+        return open("/dev/full", "w")
+    reader, writer = os.pipe()
+    os.close(reader)
+    return open(writer, "w")
+
+
 def recommend(made, *arguments):
     return line("recommend.py", made.folder, "--data_dir", made.data, *arguments)
 
@@ -100,29 +123,61 @@ def made(request):
 # The answer
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("made", ["named", "own"], indirect=True)
-def test_json_goes_through_a_pipe(made, tmp_path):
-    json_tool = f"{shlex.quote(sys.executable)} -m json.tool"
-    question = recommend(made, "--user", 1, "-n", 4, "--json")
-    code, out, error = shell(f"{question} | {json_tool}", tmp_path)
-    assert (code, error) == (0, "") and out.isascii()
-    records = json.loads(out)
-    assert [record["item"] for record in records] == made.ratings.item_ids[made.best(0, 4)].tolist()
+def are_the_best(out, made):
+    """Whether JSON is what a run recommends to its first user, with titles if there are any."""
+    records, best = json.loads(out), made.ratings.item_ids[made.best(0, 4)].tolist()
     titled = made.folder.name == "run"
-    assert all(record["title"] == TITLE for record in records) == titled
+    return out.isascii() and [record["item"] for record in records] == best and (
+        all(record["title"] == TITLE for record in records) == titled
+    )
+
+
+BEST = ("--user", 1, "-n", 4, "--json")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", ["named", "own"], indirect=True)
-def test_predictions_go_into_a_file(made, tmp_path):
+def test_json_goes_through_a_pipe(named, tmp_path):
+    json_tool = f"{shlex.quote(sys.executable)} -m json.tool"
+    code, out, error = shell(f"{recommend(named, *BEST)} | {json_tool}", tmp_path)
+    assert (code, error) == (0, "") and are_the_best(out, named)
+
+
+@pytest.mark.slow
+def test_a_run_on_an_odd_file_answers_in_json(own, capsys):
+    code, out, error = within(recommend_program, own, *BEST, capsys=capsys)
+    assert (code, error) == (0, "") and are_the_best(out, own)
+
+
+def ask_for_predictions(made, folder):
+    """Write the pairs that predictions are asked for; return their indices and what they are."""
     users, items = (x.ravel()[::7] for x in np.indices(made.R.shape))
     ids = zip(made.ratings.user_ids[users], made.ratings.item_ids[items], strict=True)
     pairs = [*(f"{user},{item}" for user, item in ids), "8,5", "8,999"]
-    (tmp_path / "pairs.csv").write_text("\n".join(["user,item", *pairs, ""]))
-    code, _, error = shell(recommend(made, "--predict", "pairs.csv") + " > out.csv", tmp_path)
-    rows = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
-    assert code == 0 and [f"{row['user']},{row['item']}" for row in rows] == pairs
+    (folder / "pairs.csv").write_text("\n".join(["user,item", *pairs, ""]))
+    return users, items, pairs
+
+
+@pytest.mark.slow
+def test_predictions_of_a_run_on_an_odd_file_go_into_a_file_in_a_plain_terminal(own, tmp_path):
+    command = recommend(own, "--predict", "pairs.csv") + " > out.csv"
+    asked = ask_for_predictions(own, tmp_path)
+    code, _, error = shell(command, tmp_path, **OTHER_TERMINALS["C"])
+    assert code == 0
+    check_predictions(own, *asked, (tmp_path / "out.csv").read_text(), error)
+
+
+@pytest.mark.slow
+def test_predictions_are_those_of_the_run(named, tmp_path, capsys):
+    asked = ask_for_predictions(named, tmp_path)
+    code, *found = within(
+        recommend_program, named, "--predict", tmp_path / "pairs.csv", capsys=capsys)
+    assert code == 0
+    check_predictions(named, *asked, *found)
+
+
+def check_predictions(made, users, items, pairs, out, error):
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [f"{row['user']},{row['item']}" for row in rows] == pairs
     found = [float(row["prediction"]) for row in rows]
     np.testing.assert_allclose(found[:-2], made.predictions()[users, items], atol=1e-4)
     cold = (made.M.sum(1) == 0)[[*users, 1]] | (made.M.sum(0) == 0)[[*items, 1]]
@@ -170,7 +225,7 @@ def test_an_answer_is_given_or_the_exit_code_says_that_it_is_lost(
     assert found == code
     if talks:
         notes = ["nowhere"] * (program == "compare.py")
-        lost = [os.strerror(LOST[stream])] * bool(code)
+        lost = [os.strerror(LOST[stream])] if code else []
         for told, fact in zip(lines, [*notes, *lost], strict=True):
             assert fact in told and told.startswith(f"{program}: error: ") == (fact in lost)
     else:
@@ -185,17 +240,24 @@ def test_a_mistake_has_its_exit_code_whoever_hears_of_it(stream, tmp_path):
         assert (code, out) == (2, b"") and ("error: " in error) == (stream == ">&-")
 
 
+@pytest.fixture(scope="module")
+def titled(named, tmp_path_factory):
+    """A question whose answer has titles, and the answer in a terminal that shows all."""
+    question = line("recommend.py", named.folder / "export", "--data_dir", named.data, "--item", 2)
+    _, answer, _ = shell(question, tmp_path_factory.mktemp("titled"))
+    assert TITLE in answer.decode()
+    return question, answer.decode()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("terminal", OTHER_TERMINALS)
-def test_what_a_terminal_cannot_show_is_escaped(terminal, named, tmp_path):
+def test_what_a_terminal_cannot_show_is_escaped(terminal, titled, tmp_path):
+    question, answer = titled
     changes = OTHER_TERMINALS[terminal]
-    question = line("recommend.py", named.folder / "export", "--data_dir", named.data, "--item", 2)
-    _, expected, _ = shell(question, tmp_path)
-    assert TITLE in expected.decode()
     code, out, error = shell(question, tmp_path, **changes)
     encoding = "latin-1" if terminal == "latin-1" else "ascii"
     assert (code, error) == (0, "")
-    assert out == expected.decode().encode(encoding, "backslashreplace")
+    assert out == answer.encode(encoding, "backslashreplace")
     code, out, _ = shell(f"{question} --json", tmp_path, **changes)
     assert code == 0 and json.loads(out)[0]["title"] == TITLE
 
@@ -203,36 +265,46 @@ def test_what_a_terminal_cannot_show_is_escaped(terminal, named, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("made, stream", [("named", "a closed pipe"), ("own", "> /dev/full")],
                          indirect=["made"])
-def test_a_run_answers_as_its_export_does(made, stream, tmp_path):
-    code, _, error = into(stream, recommend(made, "--item", 2), tmp_path)
+def test_a_run_answers_as_its_export_does(made, stream, capsys):
+    with lost_stream(stream) as lost:
+        code, _, error = within(recommend_program, made, "--item", 2, capsys=capsys, stream=lost)
     assert code == STREAMS[stream][0] and len(error.splitlines()) == (code > 0)
 
 
 @pytest.mark.slow
-def test_a_run_on_an_odd_file_answers_in_a_plain_terminal(own, tmp_path):
-    code, out, error = shell(recommend(own, "--user", 1, "-n", 2), tmp_path, **OTHER_TERMINALS["C"])
-    assert (code, error) == (0, "") and b"user 1" in out
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "made, stream", [("named", "a closed pipe"), ("own", "> /dev/full"), ("own", "<&- >&- 2>&-")],
-    indirect=["made"],
-)
-def test_an_export_is_whole_whoever_hears_of_it(made, stream, tmp_path):
-    command = line("export.py", made.folder, "--data_dir", made.data, "--output", "模型")
-    code, _, error = into(stream, command, tmp_path)
+@pytest.mark.parametrize("made, stream", [("named", "a closed pipe"), ("own", "> /dev/full")],
+                         indirect=["made"])
+def test_an_export_is_whole_whoever_hears_of_it(made, stream, tmp_path, capsys):
+    to = ("--output", tmp_path / "模型")
+    with lost_stream(stream) as lost:
+        code, _, error = within(export_program, made, *to, capsys=capsys, stream=lost)
     assert code == 0 and is_the_warning_of_a_full_disk(error, stream == "> /dev/full")
     assert sorted(os.listdir(tmp_path / "模型")) == ["autorec", "autorec.npz"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("terminal", ["ascii", "C"])
-def test_an_export_is_told_of_in_any_terminal(terminal, own, tmp_path):
+def test_an_export_is_whole_without_any_stream(own, tmp_path):
     command = line("export.py", own.folder, "--data_dir", own.data, "--output", "模型")
-    code, out, error = shell(command, tmp_path, **OTHER_TERMINALS[terminal])
+    code, _, error = into("<&- >&- 2>&-", command, tmp_path)
+    assert (code, error) == (0, "")
+    assert sorted(os.listdir(tmp_path / "模型")) == ["autorec", "autorec.npz"]
+
+
+@pytest.mark.slow
+def test_an_export_is_told_of_in_a_plain_terminal(own, tmp_path):
+    command = line("export.py", own.folder, "--data_dir", own.data, "--output", "模型")
+    code, out, error = shell(command, tmp_path, **OTHER_TERMINALS["C"])
     assert (code, error) == (0, "") and out.isascii()
     assert b"autorec.npz" in out and rb"\u" in out  # the folder, escaped
+    assert (tmp_path / "模型" / "autorec.npz").is_file()
+
+
+@pytest.mark.slow
+def test_an_export_is_told_of_in_ascii(own, tmp_path, capsys):
+    stream, to = io.TextIOWrapper(printed := io.BytesIO(), "ascii"), tmp_path / "模型"
+    code, _, error = within(export_program, own, "--output", to, capsys=capsys, stream=stream)
+    assert (code, error) == (0, "")
+    assert rb"\u6a21\u578b" in printed.getvalue() and printed.getvalue().isascii()
     assert (tmp_path / "模型" / "autorec.npz").is_file()
 
 
@@ -241,10 +313,12 @@ def test_an_export_is_told_of_in_any_terminal(terminal, own, tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(own, tmp_path_factory):
-    """The costs of a run whose output is read."""
+    """The costs of a run whose output is read, in a plain terminal."""
     folder = tmp_path_factory.mktemp("trained")
-    code, out, error = shell(training(own), folder)
-    assert (code, error) == (0, "") and b"results/run" in out
+    code, out, error = shell(training(own), folder, **OTHER_TERMINALS["C"])
+    assert (code, error) == (0, "") and b"results/run" in out and out.isascii()
+    record = read_json(folder / "results" / "run" / "config.json")
+    assert record["files"] == {"dataset": "#1 ratings&co 评分.csv"}  # in whatever locale
     return costs(folder)
 
 
@@ -271,15 +345,6 @@ def test_a_training_goes_on_without_its_output(made, stream, trained, tmp_path):
     code, _, error = into(stream, training(made), tmp_path)
     assert code == 0 and is_the_warning_of_a_full_disk(error, stream == "> /dev/full")
     assert costs(tmp_path) == trained  # and nothing of it went into its files
-
-
-@pytest.mark.slow
-def test_a_training_is_told_of_in_a_plain_terminal(own, trained, tmp_path):
-    code, out, error = shell(training(own), tmp_path, **OTHER_TERMINALS["C"])
-    assert (code, error) == (0, "") and out.isascii()
-    assert costs(tmp_path) == trained
-    record = read_json(tmp_path / "results" / "run" / "config.json")
-    assert record["files"] == {"dataset": "#1 ratings&co 评分.csv"}  # in whatever locale
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 import main
 from config import Config, split_configs
-from data import blocks, datasets
+from data import blocks, datasets, delimited
 from data_preprocessor import load_ratings, plain_name, split_ratings
 from tests.conftest import REPOSITORY, triples_of, zipped
 from tests.facts import assert_names, refused
@@ -503,7 +503,10 @@ def test_a_fold_of_ones_own_may_be_called_train_and_be_of_any_format(write, tmp_
         ("netflix", ("u1",), ["--folds u1: netflix "]),
     ],
 )
-def test_a_fold_that_is_not_there_is_refused_in_one_line(folds, name, names, facts):
+def test_a_fold_that_is_not_there_is_refused_in_one_line(
+    folds, monkeypatch, name, names, facts
+):
+    monkeypatch.setattr(delimited, "TRIES", 40)  # of 200 lines in another format
     (folds / "half.base").write_text("1\t1\t3\t1\n")
     message = refusal(name, data_dir=str(folds), folds=names)
     assert_names(message, *(str(fact).format(folds=folds) for fact in facts))

@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import main
 from config import Config
 from data import blocks, delimited
 from data.blocks import Ids
 from data.formats import open_file, read
 from data.layouts import SETTINGS
 from data_preprocessor import load_ratings
-from tests.conftest import REPOSITORY, triples_of
+from tests.conftest import triples_of
 from tests.facts import assert_names, refused
 
 FILES = Path(__file__).resolve().parents[1] / "ratings_files"
@@ -422,17 +423,24 @@ def test_a_pair_that_stands_twice_is_located_past_comments_and_empty_lines(tmp_p
 # The whole program, with all defaults
 
 
-def summary(folder, name, *flags):
-    """What a run on the ratings file `name` ends with."""
-    command = [sys.executable, REPOSITORY / "main.py", "--dataset", name, "--comet", "off",
-               "--run_name", "run", *flags]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads((folder / "results" / "run" / "summary.json").read_text())
+@pytest.fixture
+def summary(capsys, monkeypatch):
+    """A function that returns what a run on a ratings file ends with."""
+
+    def summary(folder, name, *flags):
+        monkeypatch.chdir(folder)
+        command = ["--dataset", name, "--comet", "off", "--run_name", "run", *flags]
+        assert main.main([*map(str, command)]) == 0
+        assert [x for x in capsys.readouterr().err.splitlines() if "threads" not in x] == []
+        return json.loads((folder / "results" / "run" / "summary.json").read_text())
+
+    return summary
 
 
 @pytest.mark.slow
-def test_s01_cold_pairs_on_a_scale_of_0_and_1_are_predicted_by_their_items_means(tmp_path):
+def test_s01_cold_pairs_on_a_scale_of_0_and_1_are_predicted_by_their_items_means(
+    summary, tmp_path
+):
     run = summary(tmp_path, FILES / "s01.csv", "--test_file", FILES / "t01.csv")
     train, test = (pd.read_csv(FILES / name, names=["user", "item", "rating"], header=0)
                    for name in ("s01.csv", "t01.csv"))
@@ -445,7 +453,7 @@ def test_s01_cold_pairs_on_a_scale_of_0_and_1_are_predicted_by_their_items_means
 
 
 @pytest.mark.slow
-def test_s100_ratings_from_0_to_100_are_trained_on_as_well_as_those_from_1_to_5(tmp_path):
+def test_s100_ratings_from_0_to_100_are_trained_on_as_well_as_those_from_1_to_5(summary, tmp_path):
     table = pd.read_csv(FILES / "s100.csv")
     stars = table.assign(rating=1 + table["rating"] / 25)
     (tmp_path / "stars").mkdir()
