@@ -12,6 +12,7 @@ import tensorflow as tf
 import export
 from serving.finished_run import read_run
 from serving.saved_model import save
+from tests.facts import assert_names
 from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, as_own, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="sigmoid")
@@ -123,7 +124,7 @@ def test_the_runs_own_file_may_be_named_wherever_it_lies(exporting, tmp_path, ca
     path = tmp_path / "far away" / "#1 ratings&co.csv"
     made = as_own(make_run(tmp_path), path, "own")
     assert exporting(made.folder) == 2
-    assert "name its folder with --data_dir, or the file with --dataset" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, path.name, "--data_dir", "--dataset")
     assert exporting(made.folder, "--dataset", path) == 0
     assert str(path.parent).encode() not in (made.folder / "export" / "autorec.npz").read_bytes()
 
@@ -131,7 +132,7 @@ def test_the_runs_own_file_may_be_named_wherever_it_lies(exporting, tmp_path, ca
 def test_an_existing_target_is_refused_before_anything_is_read(exporting, tmp_path, capsys):
     (tmp_path / "there").mkdir()
     assert exporting(tmp_path / "no run", "--output", tmp_path / "there") == 2
-    assert "already exists and is never overwritten" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, tmp_path / "there", "--output")
     assert list(tmp_path.iterdir()) == [tmp_path / "there"]
 
 
@@ -139,18 +140,18 @@ def test_a_failed_export_leaves_nothing(exporting, tmp_path, monkeypatch, capsys
     made = make_run(tmp_path)
 
     def fail(*_):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "full")
 
     before = sorted(made.folder.iterdir())
     monkeypatch.setattr("serving.saved_model.save", fail)
     assert exporting(made.folder, "--data_dir", made.data) == 2
-    assert "No space left on device" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, made.folder / "export", "(full)", "--output")
     assert sorted(made.folder.iterdir()) == before
 
 
 def test_a_run_that_cannot_be_read_is_not_exported(exporting, tmp_path, capsys):
     assert exporting(tmp_path, "--output", tmp_path / "new") == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"export.py: error: {tmp_path} is no run folder")
-    assert error.count("\n") == 1
+    assert error.startswith("export.py: error: ") and error.count("\n") == 1
+    assert_names(error, tmp_path / "config.json")
     assert not (tmp_path / "new").exists()

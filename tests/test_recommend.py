@@ -1,8 +1,10 @@
 """recommend.py as a user runs it: what it prints and writes, and what it refuses."""
 
 import csv
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import recommend
 from serving.finished_run import read_run
 from serving.npz import write_npz
+from tests.facts import assert_names
 from tests.finished import CONFIG, MEANS, as_own, make_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,11 +48,12 @@ def ask(made, monkeypatch, capsys, tmp_path):
     return ask
 
 
-def refused(answer):
+def assert_refused(answer, *facts):
+    """It ends with exit code 2 and one line on stderr that names each of the `facts`."""
     code, out, error = answer
     assert (code, out) == (2, "") and error.startswith("recommend.py: error: ")
     assert error.count("\n") == 1 and len(error) < 400
-    return error
+    assert_names(error, *facts)
 
 
 @pytest.mark.slow
@@ -70,7 +74,7 @@ def test_a_user_gets_a_table_of_titles_predictions_and_what_stands_behind_them(m
     code, out, error = ask("--user", 1, "-n", 4)
     assert (code, error) == (0, "")
     heading, names, *rows = out.splitlines()
-    assert heading == f"For user 1, from {made.M[0].sum():.0f} training ratings:"
+    assert_names(heading, "user 1,", f" {made.M[0].sum():.0f} training")
     assert names.split() == ["rank", "item", "title", "prediction", "ratings"]
     best = made.best(0, 4)
     for rank, (row, item) in enumerate(zip(rows, best, strict=True), 1):
@@ -83,8 +87,9 @@ def test_a_user_gets_a_table_of_titles_predictions_and_what_stands_behind_them(m
 
 def test_similar_items_are_told_by_title(ask):
     code, out, _ = ask("--item", 2, "-n", 40)
-    assert code == 0 and out.startswith("Like Alien (1979), by ")
-    assert "Heat (1995)" in out
+    heading, _, *rows = out.splitlines()
+    assert code == 0 and "Alien (1979)" in heading
+    assert "Heat (1995)" in "".join(rows) and "Alien" not in "".join(rows)
 
 
 def test_pairs_of_a_file_are_predicted_in_its_order(made, ask, tmp_path):
@@ -99,8 +104,8 @@ def test_pairs_of_a_file_are_predicted_in_its_order(made, ask, tmp_path):
     found = [float(row["prediction"]) for row in rows]
     np.testing.assert_allclose(found, [*made.predictions()[users, items], 3], atol=1e-4)
     cold = ((made.M.sum(1)[users] == 0) | (made.M.sum(0)[items] == 0)).sum() + 1
-    assert error == (f"{cold} of 51 pairs have a user or an item without training ratings: "
-                     "predicted as 3, the paper's rule.\n")
+    assert_names(error, f"{cold} of 51 pairs", " 3", "paper")
+    assert error.count("\n") == 1
     assert [int(row["user"]) for row in rows[:-1]] == list(ids.user_ids[users])
 
 
@@ -111,10 +116,8 @@ def test_the_rule_for_cold_pairs_is_told_of_a_run_and_of_its_export(ask, tmp_pat
     (tmp_path / "pairs.csv").write_text("user,item\n1,2\n1,999\n")
     for place in (made.folder, tmp_path / "run.npz"):
         code, _, error = ask("--data_dir", made.data, "--predict", "pairs.csv", run=place)
-        assert code == 0 and error == (
-            "1 of 2 pairs have a user or an item without training ratings: predicted by the means "
-            "that are known.\n"
-        )
+        assert code == 0 and error.count("\n") == 1 and "paper" not in error
+        assert_names(error, "1 of 2 pairs", "means")
 
 
 def test_the_runs_own_file_may_be_named_wherever_it_lies(made, ask, tmp_path):
@@ -126,13 +129,12 @@ def test_the_runs_own_file_may_be_named_wherever_it_lies(made, ask, tmp_path):
     assert (code, error) == (0, "")
     assert [x["item"] for x in found] == [x["item"] for x in expected]
     assert [x["prediction"] for x in found] == [x["prediction"] for x in expected]
-    error = refused(ask("--data_dir", tmp_path / "nowhere", "--user", 8, run=own.folder))
-    assert "ml-1m, of which the run is, is not in " in error and "--dataset" in error
+    nowhere = tmp_path / "nowhere"
+    assert_refused(ask("--data_dir", nowhere, "--user", 8, run=own.folder),
+                   "ml-1m", nowhere, "--data_dir", "--dataset")
     path.write_text("user,item,rating\n1,2,3\n1,5,4\n8,2,5\n")
-    error = refused(ask("--dataset", path, "--user", 8, run=own.folder))
-    assert f"the ratings in {path} are not those that" in error
-    error = refused(ask("--test_file", path, "--user", 8, run=own.folder))
-    assert "had none" in error
+    assert_refused(ask("--dataset", path, "--user", 8, run=own.folder), path, "fingerprints")
+    assert_refused(ask("--test_file", path, "--user", 8, run=own.folder), "--test_file", "none")
 
 
 def test_titles_are_those_of_the_runs_own_dataset(made, monkeypatch, capsys, tmp_path):
@@ -148,12 +150,13 @@ def test_titles_are_those_of_the_runs_own_dataset(made, monkeypatch, capsys, tmp
     (tmp_path / "ml-20m").mkdir()
     (tmp_path / "ml-20m" / "movies.csv").write_text("movieId,title,genres\n2,Ran,Drama\n")
     assert recommend.main([str(tmp_path / "other.npz"), "--item", "2"]) == 0
-    assert "Like Ran, " in capsys.readouterr().out
+    assert "Ran," in capsys.readouterr().out.splitlines()[0]
 
 
 def test_everybodys_best_are_written_whole(made, ask, tmp_path):
     code, out, error = ask("--all", "top.csv", "-n", 3)
-    assert (code, out) == (0, "") and "top.csv: the best 3 of 46 users." in error
+    assert (code, out) == (0, "")
+    assert_names(error.splitlines()[-1], "top.csv", " 3 ", "46 users")
     rows = list(csv.DictReader((tmp_path / "top.csv").open()))
     warm = np.flatnonzero(made.M.sum(1))
     assert len(rows) == 3 * len(warm) == 3 * 46
@@ -167,11 +170,11 @@ def test_everybodys_best_are_written_whole(made, ask, tmp_path):
 
 def test_a_failure_halfway_leaves_no_file(ask, tmp_path, monkeypatch):
     def half(*_):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "full")
         yield
 
     monkeypatch.setattr(recommend, "top", half)
-    assert "cannot write top.csv (No space left" in refused(ask("--all", "top.csv"))
+    assert_refused(ask("--all", "top.csv"), "top.csv", "(full)")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,13 +184,15 @@ def test_an_answer_can_be_kept_as_csv_or_json(ask, tmp_path):
     rows = list(csv.DictReader((tmp_path / "best.csv").open()))
     records = json.loads((tmp_path / "best.json").read_text())
     assert [row["item"] for row in rows] == [str(record["item"]) for record in records]
-    assert "already exists" in refused(ask("--user", 1, "--output", "best.csv"))
+    before = (tmp_path / "best.csv").read_bytes()
+    assert_refused(ask("--user", 1, "--output", "best.csv"), "best.csv")
+    assert (tmp_path / "best.csv").read_bytes() == before
 
 
 def test_an_export_answers_without_ratings_and_says_so(made, ask):
     export = made.folder / "export"
     code, out, error = ask("--user", 1, "-n", 50, run=export)
-    assert code == 0 and "what a user has rated is not left out" in error
+    assert code == 0 and error.count("\n") == 1 and "export" in error
     assert len(out.splitlines()) - 2 == (made.M.sum(0) > 0).sum()
     for question in (("--item", "2"), ("--item", "2", "--json")):
         assert ask(*question, run=export) == ask(*question)
@@ -214,58 +219,58 @@ def test_new_ratings_are_taken_in(made, ask, tmp_path):
     user = made.ratings.user_ids[0]
     (tmp_path / "new.csv").write_text(f"rating,item,user\n4.5,777,{user}\n2,777,8\n")
     code, out, _ = ask("--ratings", "new.csv", "--item", 777, "-n", 2)
-    assert code == 0 and out.startswith("Like item 777, by 2 ratings:")
-    error = refused(ask("--ratings", "new.csv", "--item", 2, run=made.folder / "export"))
-    assert "does not hold" in error
+    assert code == 0
+    assert_names(out.splitlines()[0], "item 777", "2 ratings")
+    export = made.folder / "export"
+    assert_refused(ask("--ratings", "new.csv", "--item", 2, run=export),
+                   "--ratings", export / "autorec.npz")
 
 
 @pytest.mark.parametrize(
-    "content, message",
+    "content, facts",
     [
-        ("", "holds no ratings"),
-        ("user,item,rating\n", "holds no ratings"),
-        ("user,rating\n1,2\n", "line 1: 'user,rating': expected user, item and rating"),
-        ("user,note,rating\n1,2,3\n", "does not say which columns are user, item and rating"),
-        ("user,item,rating\n1,2,3\nx,2,3\n", "line 3: ids are whole numbers here, and not 'x'"),
-        ("user,item,rating\n1,2.5,3\n", "line 2: ids are whole numbers here, and not '2.5'"),
-        ("user,item,rating\n1,2,3\n\n1,5,6\n", "line 4: '1,5,6': the rating 6 lies outside the "
-         "scale 1 to 5"),
-        ("user,item,rating\n1,2,nan\n", "line 2: the rating is missing"),
-        ("user,item,rating\n1,2,3\n1,2,4\n", "line 3: user 1 rates item 2 again"),
-        ("user,item,rating\n1,,3\n", "line 2: '1,,3': the id '' is empty"),
-        ("user,item,rating\n1,2\n", "line 2: '1,2': expected 3 fields, comma-separated"),
-        ("user,item,rating\n1,2,3\n1,2,3,4,5\n", "line 3: '1,2,3,4,5': expected 3 fields"),
-        ("user,item,rating\n1,2,3,4,5\n", "line 2: '1,2,3,4,5': expected 3 fields"),
-        ("user,item,rating\n1,2,\xff\n".encode("latin-1"), "the rating '\xff' is no number"),
+        ("", ["no ratings"]),
+        ("user,item,rating\n", ["no ratings"]),
+        ("user,rating\n1,2\n", ["line 1", "'user,rating'"]),
+        ("user,note,rating\n1,2,3\n", ["(user, note, rating)", "--columns"]),
+        ("user,item,rating\n1,2,3\nx,2,3\n", ["line 3", "ids", "'x'"]),
+        ("user,item,rating\n1,2.5,3\n", ["line 2", "ids", "'2.5'"]),
+        ("user,item,rating\n1,2,3\n\n1,5,6\n", ["line 4", "'1,5,6'", "rating 6", "1 to 5"]),
+        ("user,item,rating\n1,2,nan\n", ["line 2", "--no_rating"]),
+        ("user,item,rating\n1,2,3\n1,2,4\n", ["line 3", "user 1", "item 2", "--duplicates"]),
+        ("user,item,rating\n1,,3\n", ["line 2", "'1,,3'", "''"]),
+        ("user,item,rating\n1,2\n", ["line 2", "'1,2'", "3 fields", "comma"]),
+        ("user,item,rating\n1,2,3\n1,2,3,4,5\n", ["line 3", "'1,2,3,4,5'", "3 fields"]),
+        ("user,item,rating\n1,2,3,4,5\n", ["line 2", "'1,2,3,4,5'", "3 fields"]),
+        ("user,item,rating\n1,2,\xff\n".encode("latin-1"), ["line 2", "rating '\xff'"]),
     ],
 )
-def test_a_malformed_file_is_refused(ask, tmp_path, content, message):
+def test_a_malformed_file_is_refused(ask, tmp_path, content, facts):
     content = content if isinstance(content, bytes) else content.encode()
     (tmp_path / "new.csv").write_bytes(content)
-    error = refused(ask("--ratings", "new.csv", "--user", 1))
-    assert "new.csv" in error and message in error
+    assert_refused(ask("--ratings", "new.csv", "--user", 1), "new.csv", *facts)
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments, facts",
     [
-        (("--user", 3), "user 3 is not among the 50 users"),
-        (("--user", "anna"), "--user 'anna': ids are whole numbers here"),
-        (("--item", 1), "item 1 is not among the 40 items"),
-        (("--predict", "nowhere.csv"), "cannot read nowhere.csv"),
-        (("--user", 1, "-n", 0), "-n 0: must be at least 1"),
-        (("--user", 1, "--item", 2), "not allowed with"),
-        ((), "one of the arguments"),
-        (("--all", "top.csv", "--json"), "leave --json and --output out"),
-        (("--all", "nowhere/top.csv"), "cannot write nowhere/top.csv"),
+        (("--user", 3), ["user 3", "50 users"]),
+        (("--user", "anna"), ["--user 'anna'", "numbers"]),
+        (("--item", 1), ["item 1", "40 items"]),
+        (("--predict", "nowhere.csv"), ["nowhere.csv", os.strerror(errno.ENOENT)]),
+        (("--user", 1, "-n", 0), ["-n 0", "at least 1"]),
+        (("--user", 1, "--item", 2), ["--user", "--item"]),
+        ((), ["--user", "--item", "--predict", "--all"]),
+        (("--all", "top.csv", "--json"), ["--all", "--json", "--output"]),
+        (("--all", "nowhere/top.csv"), ["nowhere/top.csv", os.strerror(errno.ENOENT)]),
     ],
     ids=str,
 )
-def test_a_question_without_an_answer_is_refused(ask, arguments, message):
-    assert message in refused(ask(*arguments))
+def test_a_question_without_an_answer_is_refused(ask, arguments, facts):
+    assert_refused(ask(*arguments), *facts)
 
 
 def test_no_run_at_all_is_refused(ask, tmp_path):
-    assert "is no run folder" in refused(ask("--user", 1, run=tmp_path))
+    assert_refused(ask("--user", 1, run=tmp_path), tmp_path / "config.json")
     (tmp_path / "x.npz").write_text("x")
-    assert "damaged, or no export" in refused(ask("--user", 1, run=tmp_path / "x.npz"))
+    assert_refused(ask("--user", 1, run=tmp_path / "x.npz"), tmp_path / "x.npz", "export")

@@ -9,6 +9,7 @@ from serving.finished_run import read_run
 from serving.fold_in import fold_in, with_new
 from serving.recommender import predict, recommend, similar
 from tests import plain
+from tests.facts import refused
 from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, load, make_run
 from tests.reference import Reference, Svdpp
 
@@ -246,7 +247,7 @@ def test_ids_that_are_text_are_kept_whole(by_item, dtype):
 
 def test_a_rating_off_the_scale_is_refused(by_item):
     made, run = by_item
-    with pytest.raises(ValueError, match="outside the scale"):
+    with refused("scale", error=ValueError):
         fold_in(run, known_users(made, 1), np.array([NEW]), np.array([6]))
 
 
@@ -270,5 +271,5 @@ def test_on_another_scale_new_ratings_are_taken_and_told_in_the_files_unit(tmp_p
     triples = zip(users, items, plain.to_file(R[items, users], (0, 10)), strict=True)
     mean, _, b_i = plain.biases(triples, R.shape[1], R.shape[0])
     assert predict(movies, [3], [NEW])["prediction"][0] == pytest.approx(mean + b_i[-1], rel=1e-6)
-    with pytest.raises(ValueError, match="outside the scale"):
+    with refused("scale", error=ValueError):
         fold_in(run, known_users(made, 1), np.array([NEW]), np.array([11]))
