@@ -17,9 +17,10 @@ from data.ratings import RatingMatrix, Split
 from data_preprocessor import read_ml_1m, split_ratings
 from system.errors import UserError
 from system.files import read_csv
+from tests.facts import assert_names, refused
 
 PEER = dict(rmse=0.85, seconds=100.0, peak_gb=0.5)
-PAGE = f"# Peers\n\n{peers.BEGIN}Not measured yet.\n{peers.END}\n\nAfter.\n"
+PAGE = f"# Peers\n\n{peers.BEGIN}Before.\n{peers.END}\n\nAfter.\n"
 
 
 @pytest.fixture
@@ -146,11 +147,16 @@ def test_a_split_that_was_run_for_the_tables_here_is_not_run_again(tmp_path, mon
     assert [each["seconds"] for each in times] == [9.0, 9.0, ""]
 
 
+def blocks_of(page):
+    """The lines of the page's one generated block."""
+    return page.split(peers.BEGIN)[1].split(peers.END)[0].splitlines()
+
+
 def test_the_table_is_of_means_over_the_splits(tmp_path):
     page, readme = tmp_path / "peers.md", tmp_path / "README.md"
     for each in (page, readme):
         each.write_text(PAGE, "utf-8")
-    with pytest.raises(UserError, match="nothing is finished yet"):
+    with refused("python -m benchmarks.peers"):
         peers.render(tmp_path, page, readme)
     assert page.read_text("utf-8") == readme.read_text("utf-8") == PAGE
     for split, rmse in ((1994, 0.83), (1995, 0.84)):
@@ -162,16 +168,22 @@ def test_the_table_is_of_means_over_the_splits(tmp_path):
     for _ in range(2):  # what it wrote it renews
         peers.render(tmp_path, page, readme)
     # Of the one split that all have.
-    assert readme.read_text("utf-8") == PAGE.replace("Not measured yet.", "\n".join([
-        "| on the splits of seeds 1994 | test RMSE | seconds |", "| --- | --- | --- |",
+    head, rule, *lines = blocks_of(readme.read_text("utf-8"))
+    assert head.count("1994") == 1 and "1995" not in head and "RMSE" in head
+    assert rule == "| --- | --- | --- |" and lines == [
         f"| {MODELS['svd'][0]} | 0.8500 | 100 |",
         "| `python main.py --preset default` | 0.8300 | 1,000 |",
-    ]))
+    ]
+    assert PAGE.partition("Before.")[::2] == readme.read_text("utf-8").partition(
+        "\n".join([head, rule, *lines]))[::2]
     table = (tmp_path / "table.md").read_text("utf-8")
     # Student's t of two values: 12.706 standard errors, of 0.005.
     assert "| `default` | 0.8350 ± 0.0635 | 1,500 | 1.00 | 2 |" in table
     assert "| `svd` | 0.8500 | 100 | 0.50 | 1 |" in table
-    assert table.count(" | 40 | in 1 of 2 splits | – |") == 1 and "Measured on: " in table
+    (times,) = [line for line in table.splitlines() if "| 40 |" in line]
+    assert times.endswith(" | – |") and "1 of 2" in times.split("|")[-3]
+    machines = {line["processor"] for line in read_csv(tmp_path / peers.MACHINES)}
+    assert_names(table.splitlines()[-1], *machines)
     assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
     text = page.read_text("utf-8")
     assert text.startswith(f"# Peers\n\n{peers.BEGIN}{table}") and text.endswith("\n\nAfter.\n")
@@ -183,8 +195,10 @@ def test_the_page_has_what_was_measured_and_names_every_peer():
     assert text.count(peers.BEGIN) == 1
     assert re.findall(r"^\| `(\w+)` \| [^\d]", text.split("## The methods")[1], re.M) == [*MODELS]
     table = peers.FOLDER / "table.md"
-    written = table.read_text("utf-8") if table.exists() else "Not measured yet.\n"
-    assert f"{peers.BEGIN}{written}" in text
+    if table.exists():
+        assert f"{peers.BEGIN}{table.read_text('utf-8')}" in text
+    else:
+        assert "|" not in "".join(blocks_of(text))
     found = read_csv(peers.FOLDER / peers.RESULTS)
     rows = {name: [r for r in found if r["row"] == name] for name in peers.TEXTS}
     rows = {name: lines for name, lines in rows.items() if lines}
@@ -205,12 +219,12 @@ def test_an_environment_that_cannot_be_made_is_told_in_a_line_and_leaves_nothing
         commands.append(command)
         (tmp_path / "cache" / "environment").mkdir(parents=True, exist_ok=True)
         code = int("pip" in command)
-        return subprocess.CompletedProcess(command, code, "", "one\nERROR: no such thing\n" * code)
+        return subprocess.CompletedProcess(command, code, "", "one\nERROR: nothing\n" * code)
 
     monkeypatch.setattr(subprocess, "run", fail)
-    with pytest.raises(UserError, match="requirements-peers.txt: ERROR: no such thing") as told:
+    with refused("requirements-peers.txt", "ERROR: nothing"):
         peers.make_environment()
-    assert "\n" not in str(told.value) and len(commands) == 2
+    assert len(commands) == 2
     assert not (tmp_path / "cache" / "environment").exists()
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(
         command, (tmp_path / "cache" / "environment").mkdir(parents=True, exist_ok=True) or 0))
@@ -226,12 +240,12 @@ def test_a_row_that_does_not_exist_ends_with_a_line_and_2():
     done = subprocess.run([sys.executable, "-m", "benchmarks.peers", "svdp"], cwd=peers.ROOT,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("peers: error: no row svdp: there are baseline_only, ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("peers: error: ") and done.stderr.count("\n") == 1
+    assert_names(done.stderr, " svdp:", *peers.TEXTS)
 
 
 def test_a_peer_that_fails_ends_the_measuring_and_one_that_is_interrupted_interrupts():
-    with pytest.raises(UserError, match="svd on split 1994 ended with exit code 3"):
+    with refused("svd", "1994", "code 3"):
         peers.call([sys.executable, "-c", "raise SystemExit(3)"], "svd", 1994)
     with pytest.raises(KeyboardInterrupt):
         peers.call([sys.executable, "-c", "raise SystemExit(130)"], "default", 1994)

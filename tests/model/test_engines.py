@@ -1,12 +1,11 @@
 """Which engine serves."""
 
-import pytest
 import tensorflow as tf
 
 from config import Config
 from model import engines
 from model.engines import choose_engine
-from system.errors import UserError
+from tests.facts import refused
 
 
 def test_auto_takes_the_sparse_engine_where_most_is_missing(monkeypatch):
@@ -21,15 +20,15 @@ def test_auto_takes_the_sparse_engine_where_most_is_missing(monkeypatch):
 def test_without_numba_dense_serves_and_sparse_says_what_to_install(monkeypatch):
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     assert choose_engine(Config(engine="auto"), 0.04) == "dense"
-    with pytest.raises(UserError, match="pip install numba"):
+    with refused("--engine sparse", "pip install numba", "--engine dense"):
         choose_engine(Config(engine="sparse"), 0.04)
 
 
 def test_bfloat16_is_refused_where_it_is_emulated_and_for_the_sparse_engine(monkeypatch):
     monkeypatch.setattr(engines, "multiplies_bfloat16", lambda: False)
-    with pytest.raises(UserError, match="only emulates bfloat16"):
+    with refused("--precision bfloat16", "--precision float32", "AVX512_BF16"):
         choose_engine(Config(engine="auto", precision="bfloat16"), 0.04)
     monkeypatch.setattr(engines, "multiplies_bfloat16", lambda: True)
     assert choose_engine(Config(engine="auto", precision="bfloat16"), 0.04) == "dense"
-    with pytest.raises(UserError, match="the sparse engine is float32"):
+    with refused("--precision bfloat16", "--engine dense", "sparse"):
         choose_engine(Config(engine="sparse", precision="bfloat16"), 0.04)
