@@ -14,10 +14,11 @@ from command_line import parse_arguments
 from config import Config
 from data_preprocessor import load_again, load_ratings
 from records.run_folder import config_of, resume_flags
-from system.errors import UserError
+from system.errors import UserError, printable
 from system.files import as_utf8
 from system.terminal import shell
 from tests.conftest import rating_lines, triples_of
+from tests.facts import assert_names, refused
 from tests.finished import made_up_triples
 from tests.program import command, environment, read_json, read_metrics, wait_for
 
@@ -61,7 +62,7 @@ def test_a_file_of_any_name_is_found_by_its_folder_by_itself_and_from_its_folder
     for places in ({"data_dir": str(path.parent)}, {"dataset": str(path)}):
         found = again(record, **places)
         assert triples_of(found) == triples_of(ratings) and found.files == {"dataset": path}
-    with pytest.raises(UserError, match="name its folder with --data_dir, or the file with --dat"):
+    with refused(printable(name), "--data_dir", "--dataset"):
         again(record)
     monkeypatch.chdir(path.parent)
     again(record)
@@ -154,7 +155,7 @@ def test_columns_of_a_test_file_are_read_again(tmp_path):
     record, ratings = trained(Config(dataset=str(train), test_file=str(test), **settings), tmp_path)
     places = {"dataset": str(train), "test_file": str(test)}
     assert triples_of(again(record, **places)) == triples_of(ratings)
-    with pytest.raises(UserError, match="--columns|column"):
+    with refused(test, "who,what,how", "r, u, i"):
         again(record | {"test_columns": None}, **places)
 
 
@@ -214,16 +215,16 @@ def test_dataset_and_test_file_are_places_and_no_changes_of_a_run(unfinished, tm
     assert load_again(config, unfinished).fingerprint == unfinished["fingerprint"]
     capsys.readouterr()
     assert main.main("--resume run --dataset a/r.csv --test_file a/r.csv".split()) == 2
-    assert "as in a/r.csv" in capsys.readouterr().err  # a rating for training and for testing
+    error = capsys.readouterr().err  # a rating for training and for testing
+    assert error.count("a/r.csv, line 1") == 2
     write(tmp_path / "a" / "r.csv", made_up_triples()[1:500])
     assert main.main("--resume run --dataset a/r.csv --test_file b/t.csv".split()) == 2
-    error = capsys.readouterr().err
-    assert "run was begun with other ratings than these" in error and "--dataset" in error
+    assert_names(capsys.readouterr().err, " run ", "--dataset")
     del unfinished["test_file"]
     (tmp_path / "run" / "config.json").write_text(json.dumps(unfinished), encoding="utf-8")
     with pytest.raises(SystemExit):
         parse_arguments("--resume run --test_file b/t.csv".split())
-    assert "--test_file b/t.csv: the run in run has None" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, "--test_file b/t.csv", " run ", "None")
 
 
 @pytest.mark.slow
@@ -243,7 +244,7 @@ def test_the_command_that_an_interrupted_run_prints_goes_on_with_it(tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    (line,) = [x for x in output.splitlines() if x.startswith("To go on: ")]
+    (line,) = [x.partition(": ")[2] for x in output.splitlines() if " --resume " in x]
     # A training that ends.
     epochs = len(read_metrics(folder))
     for name in ("config.json", "checkpoint.json"):
@@ -252,10 +253,12 @@ def test_the_command_that_an_interrupted_run_prints_goes_on_with_it(tmp_path):
             text.replace('"train_epoch": 1000000', f'"train_epoch": {epochs + 1}'), "utf-8"
         )
     done = subprocess.run(
-        ["sh", "-c", line.removeprefix("To go on: ")], cwd=tmp_path, env=environment(),
+        ["sh", "-c", line], cwd=tmp_path, env=environment(),
         capture_output=True, text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"Going on after epoch {epochs}." in done.stdout
+    assert f" epoch {epochs}." in done.stdout
+    assert [row["epoch"] for row in read_metrics(folder)] == [
+        str(n) for n in range(1, epochs + 2)]
     assert read_json(folder / "summary.json")["status"] == "finished"
     assert str(tmp_path) not in (folder / "config.json").read_text("utf-8")
