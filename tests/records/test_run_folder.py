@@ -15,8 +15,8 @@ from evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from records.progress import Progress, clock
 from records.run_folder import RunFolder, default_name, results, tab_line
 from system.environment import git_commit, peak_memory_mb
-from system.errors import UserError
 from system.files import write_json
+from tests.facts import assert_names, refused
 
 
 def metrics(epoch, test_rmse=None, validation_rmse=None, leaking=None):
@@ -49,7 +49,7 @@ def test_rows_are_on_disk_as_soon_as_they_are_added(tmp_path):
 def test_a_run_folder_that_appears_meanwhile_is_not_taken(tmp_path):
     first, second = RunFolder(tmp_path, "run"), RunFolder(tmp_path, "run")
     first.create()
-    with pytest.raises(UserError, match="already exists"):
+    with refused(second.path, "--run_name"):
         second.create()
 
 
@@ -63,7 +63,7 @@ def test_a_default_name_that_is_taken_is_numbered(tmp_path):
 def test_a_folder_in_use_is_refused_until_it_is_let_go(tmp_path):
     first = RunFolder(tmp_path, "run")
     first.create()
-    with pytest.raises(UserError, match="run is in use by another run: wait for its end"):
+    with refused(first.path, "in use"):
         RunFolder(tmp_path, "run", resume=True)
     first.close()
     second = RunFolder(tmp_path, "run", resume=True)
@@ -109,7 +109,7 @@ def test_metrics_that_were_changed_are_refused_in_one_line(content, tmp_path):
         content = b"x" * position["bytes"]
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match="metrics.csv was changed since the last checkpoint"):
+    with refused(path, path.with_name("checkpoint.json")):
         RunFolder(tmp_path, "run", resume=True).truncate_to(position)
 
 
@@ -234,10 +234,9 @@ def test_plain_lines_are_printed_for_evaluated_epochs_only():
     progress = Progress("ml-1m", 10, screen)
     for row in (metrics(1), metrics(2, 0.95)):
         progress.log(row)
-    assert screen.text == (
-        "ml-1m  epoch  2/10  train RMSE 0.9000  test RMSE 0.9500  lr 0.001  "
-        "0:02 elapsed  0:08 left\n"
-    )
+    (line,) = screen.text.splitlines()
+    assert_names(line, "ml-1m", "2/10", "train RMSE 0.9000", "test RMSE 0.9500", "lr 0.001",
+                 "0:02 elapsed", "0:08 left")
 
 
 def test_another_training_of_the_same_run_has_a_name_and_a_count_of_its_own(monkeypatch):
@@ -251,8 +250,8 @@ def test_another_training_of_the_same_run_has_a_name_and_a_count_of_its_own(monk
     progress.begin("ml-1m, model 2", 3)
     progress.log(metrics(1))
     first, second = screen.text.split("\n")
-    assert "ml-1m  epoch  2/10" in first
-    assert "ml-1m, model 2  epoch 1/3" in second and "test RMSE    -  " in second
+    assert_names(first, "ml-1m ", "2/10")
+    assert_names(second, "ml-1m, model 2 ", "1/3", "test RMSE    -  ")
 
 
 def test_a_message_stands_above_the_live_line(monkeypatch):
