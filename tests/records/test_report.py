@@ -22,6 +22,7 @@ from evaluation.slices import by_value, calibration
 from records import report
 from records.plots import draw_rmse
 from records.report import Neighbours, ReportData, neighbours_with_titles, page
+from tests.facts import assert_names
 from tests.program import RECONSTRUCTION, interrupt_at
 
 VOID = ("meta",)
@@ -38,6 +39,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.elements, self.words, self.ids = [], [], [], set()
+        self.warnings = []  # the words of paragraphs of that class
         self.feed(text)
         self.close()
         assert self.open == []
@@ -62,6 +64,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if data.strip() and "style" not in self.open:
             self.words.append((self.open[-1], " ".join(data.split())))
+            if self.elements[-1] == ("p", {"class": "warning"}) and self.open[-1] == "p":
+                self.warnings.append(self.words[-1][1])
 
     @property
     def text(self):
@@ -69,6 +73,11 @@ class Page(HTMLParser):
 
     def texts(self, tag):
         return [data for where, data in self.words if where == tag]
+
+    def paragraph(self, *facts):
+        """The only paragraph that names `facts`."""
+        (found,) = [each for each in self.texts("p") if all(fact in each for fact in facts)]
+        return found
 
     def facts(self):
         """What stands beside what in the lists of facts."""
@@ -134,47 +143,52 @@ def test_the_facts_are_those_of_the_records():
 
 
 def test_it_says_what_kind_of_result_it_is():
-    def text_of(changed_summary=None, **changes):
+    def read(changed_summary=None, **changes):
         settings, summary, data = made_up(**changes)
-        return Page(page(settings, summary | (changed_summary or {}), data)).text
+        summary |= {"test_ratings": 211, "cold_test_ratings": 23, "final_test_epoch": 17}
+        return Page(page(settings, summary | (changed_summary or {}), data))
 
-    plain = text_of()
-    assert "After the last epoch, 3. Each of 200 test ratings was predicted from training" in plain
-    assert "(2 with a user or an item that has none, as 3)" in plain
-    assert "one split: random, 90 % of the ratings to train on, seed 3." in plain
-    assert "lowest test RMSE was 0.8123, of epoch 2." in plain and "it is no result" in plain
-    assert "synthetic" not in plain and "Interrupted" not in plain and "prediction." not in plain
-    chosen = text_of({"final_validation_rmse": 0.91, "final_test_epoch": 2}, validation_ratio=0.1)
-    assert "After epoch 2, which has the lowest RMSE of validation ratings, 0.9100." in chosen
-    assert "Validation ratings chose lambda_value, base_lr." in text_of(
-        tune=("lambda_value", "base_lr")
-    )
+    def result(*args, **changes):
+        """The paragraph below the numbers, which tells how they came about."""
+        return read(*args, **changes).paragraph("211 ")
+
+    plain = read()
+    assert re.findall(r"\d+", plain.paragraph("211 ")) == ["17", "211", "23", "3", "90", "3"]
+    assert_names(result(split_seed=41), "last epoch", "random", "90 %", "seed 41")
+    assert_names(plain.paragraph("0.8123"), "lowest", "epoch 2", "no result")
+    assert plain.warnings == [] and "prediction" not in plain.paragraph("0.8123")
+    assert not any("econstruction" in each for each in plain.texts("p"))
+    chosen = result({"final_validation_rmse": 0.91, "final_test_epoch": 19}, validation_ratio=0.1)
+    assert_names(chosen, "epoch 19", "validation", "0.9100")
+    assert "last epoch" not in chosen
+    assert_names(result(tune=("lambda_value", "base_lr")), "lambda_value", "base_lr")
     of_all = {"ranked_users_drawn_from": 1234}
-    assert plain == text_of(of_all) and "over 1,234 users; relevant is" in plain
-    drawn = text_of({"ranked_users_drawn_from": 5678}, random_seed=7)
-    assert "over 1,234 users, drawn by seed 7 from 5,678; relevant is" in drawn
-    assert "seed 3" in text_of() and "by time, the first 90 %" in text_of(split="time")
-    assert "test ratings from u1.test" in text_of(test_file="u1.test")
-    leaking = text_of({RECONSTRUCTION: 0.5123}, score_reconstruction=True)
-    assert "honest test RMSE 0.8765" in leaking
-    assert "Reconstruction RMSE (test ratings as input) 0.5123: the earlier program's" in leaking
-    assert "no prediction." in leaking
-    made = text_of(dataset="synthetic")
-    assert "AutoRec on synthetic ratings" in made and "says nothing about MovieLens" in made
-    interrupted = text_of({"status": "interrupted"})
-    assert "Interrupted after epoch 3: " in interrupted and "no result of these" in interrupted
+    assert plain.text == read(of_all).text and "seed" not in plain.paragraph("1,234")
+    drawn = read({"ranked_users_drawn_from": 5678}, random_seed=7).paragraph("1,234")
+    assert_names(drawn, "seed 7", "5,678")
+    by_time = result(split="time")
+    assert "by time" in by_time and "90 %" in by_time and "seed" not in by_time
+    assert "u1.test" in result(test_file="u1.test")
+    leaking = read({RECONSTRUCTION: 0.5123}, score_reconstruction=True)
+    assert leaking.facts()["honest test RMSE"] == "0.8765"
+    assert_names(leaking.paragraph("0.5123"), "Reconstruction RMSE", "as input", "no prediction")
+    made = read(dataset="synthetic")
+    (heading,), (warning,) = made.texts("h1"), made.warnings
+    assert "synthetic" in heading and "synthetic" not in plain.text
+    assert_names(warning, "synthetic", "MovieLens")
+    (warning,) = read({"status": "interrupted", "epochs": 29}).warnings
+    assert_names(warning, "Interrupted", "epoch 29", "no result")
 
 
 def test_a_run_without_a_result_has_a_report_that_says_so():
     settings, summary, _ = made_up()
     results = re.compile("final|best|by_|ndcg|recall|ranked|epochs")
     summary = {name: value for name, value in summary.items() if not results.match(name)}
-    for status, words in (
-        ("interrupted", "Interrupted before there was a result."),
-        ("diverged", "The training diverged: there is no result."),
-    ):
+    for status, word in (("interrupted", "Interrupted"), ("diverged", "diverged")):
         read = Page(page(settings, summary | {"status": status}, ReportData()))
-        assert words in read.text
+        (warning,) = read.warnings
+        assert_names(warning, word, "result")
+        assert not re.search(r"\d", warning)
         assert read.texts("h2") == ["Data", "Configuration", "Environment"]
 
 
@@ -302,18 +316,17 @@ def test_every_kind_of_run_has_a_report_with_its_numbers(flags, run_here, small_
     nearest = read.texts("span")[::2]
     assert (len(read.texts("h3")), len(nearest)) == (8, 40)
     assert {*read.texts("h3"), *nearest} <= {*titles.values()}
-    assert ("RMSE against epoch" in read.texts("h2")) == ("members" not in flags)
-    assert ("Models of the blend" in read.texts("h2")) == ("members" in flags)
-    assert any("Reconstruction RMSE (test" in each for each in read.texts("p")) == (
-        "seed" in flags
-    )
+    assert any("epoch" in each for each in read.texts("h2")) == ("members" not in flags)
+    assert any("blend" in each for each in read.texts("h2")) == ("members" in flags)
+    assert any("Reconstruction RMSE" in each for each in read.texts("p")) == ("seed" in flags)
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_has_a_report_of_what_it_was_worth(run_here, monkeypatch):
     interrupt_at(1, monkeypatch)
     read, _, summary = run_here("--train_epoch 9")
-    assert "Interrupted after epoch 1: " in read.text
+    (warning,) = read.warnings
+    assert_names(warning, "Interrupted", "epoch 1")
     assert read.facts()["test RMSE"] == f"{summary['final_test_rmse']:.4f}"
 
 
@@ -321,7 +334,8 @@ def test_an_interrupted_run_has_a_report_of_what_it_was_worth(run_here, monkeypa
 def test_a_run_that_diverged_has_a_report_without_a_result(run_here):
     read, _, summary = run_here("--optimizer_method RMSProp --base_lr 1e30")
     assert summary["status"] == "diverged" and "test RMSE" not in read.facts()
-    assert "The training diverged" in read.text
+    (warning,) = read.warnings
+    assert "diverged" in warning
 
 
 # In a browser
