@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from config import Config
 from evaluation.metrics import EpochMetrics
 from evaluation.similar_items import PopularItem
 from evaluation.slices import by_value, calibration
-from records import report
+from records import report, run_records
 from records.plots import draw_rmse
 from records.report import Neighbours, ReportData, neighbours_with_titles, page
 from tests.facts import assert_names
@@ -102,16 +103,20 @@ def made_up(**changes):
         "by_training_ratings_of_the_user": slices, "by_training_ratings_of_the_item": slices,
         "seconds": 12.345, "peak_memory_mb": 1059.9,
     }
+    return settings, summary, replace(made_up_data())
+
+
+@cache
+def made_up_data():
     rng = np.random.default_rng(1)
     ratings = rng.integers(1, 6, 200)
     pairs = np.clip(ratings + rng.normal(0, 1, 200), 1, 5), ratings, (1.0, 5.0)
     metrics = [EpochMetrics(e, 0.1, 1.0, 1.5 / e, 1.0, 1.2 / e, 0.5, None, None, 1.0, 1.0)
                for e in (1, 2, 3)]
-    data = ReportData(
+    return ReportData(
         draw_rmse(metrics, "ml-1m", "item"), by_value(*pairs), calibration(*pairs),
         [Neighbours("Alien (1979)", 400, [("Aliens (1986)", 0.987), ("item 7", -0.25)])],
     )
-    return settings, summary, data
 
 
 def test_the_facts_are_those_of_the_records():
@@ -144,9 +149,9 @@ def test_the_facts_are_those_of_the_records():
 
 def test_it_says_what_kind_of_result_it_is():
     def read(changed_summary=None, **changes):
-        settings, summary, data = made_up(**changes)
+        settings, summary, _ = made_up(**changes)
         summary |= {"test_ratings": 211, "cold_test_ratings": 23, "final_test_epoch": 17}
-        return Page(page(settings, summary | (changed_summary or {}), data))
+        return Page(page(settings, summary | (changed_summary or {}), ReportData()))
 
     def result(*args, **changes):
         """The paragraph below the numbers, which tells how they came about."""
@@ -221,10 +226,10 @@ def test_the_template_marks_only_our_own_pictures_as_safe():
 
 
 def test_what_the_records_lack_is_an_error_and_no_gap_on_the_page():
-    settings, summary, data = made_up()
+    settings, summary, _ = made_up()
     del settings["fingerprint"]
     with pytest.raises(UndefinedError, match="fingerprint"):
-        page(settings, summary, data)
+        page(settings, summary, ReportData())
 
 
 def test_it_needs_nothing_else():
@@ -249,6 +254,7 @@ def test_it_needs_nothing_else():
 @pytest.mark.parametrize("value", [math.nan, 3.0])
 def test_predictions_that_are_no_numbers_or_just_right_have_a_page(value):
     settings, summary, data = made_up()
+    data.curves = None
     pairs = np.full(9, value), np.full(9, 3), (1.0, 5.0)
     data.by_value, data.calibration = by_value(*pairs), calibration(*pairs)
     for axis in ("user", "item"):
@@ -273,6 +279,7 @@ def run_here(small_data, tmp_path, monkeypatch):
     """A function that runs flags within this process, and returns the report, read again, and the
     content of config.json and summary.json."""
     monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
+    monkeypatch.setattr(run_records, "write_png", lambda path, _: path.write_bytes(b"picture"))
 
     def run_flags(flags):
         small = "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 2"
