@@ -344,8 +344,8 @@ def test_every_member_is_trained_twice_and_each_training_can_end_it_all(monkeypa
     with pytest.raises(KeyboardInterrupt):
         blend(config, RATINGS, records)
     assert records.trainings == [
-        ("for the weights", 1, "item"), ("for the weights", 2, "user"),
-        ("for the result", 1, "item"), ("for the result", 2, "user"),
+        (Purpose.WEIGHTS.value, 1, "item"), (Purpose.WEIGHTS.value, 2, "user"),
+        (Purpose.RESULT.value, 1, "item"), (Purpose.RESULT.value, 2, "user"),
     ]
     assert trained_on == [729, 729, 810, 810]
     assert records.epochs == [1, 2, 1, 2, 1, 2, 1]

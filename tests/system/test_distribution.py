@@ -2,6 +2,7 @@
 
 import json
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from config import Config
-from system.distribution import Cluster, Workers, read_cluster
+from system.distribution import EXAMPLE, Cluster, Workers, read_cluster
 from system.errors import UserError
 from system.handshake import STEPS, Handshake
+from tests.facts import assert_names, refused
 from tests.program import (
     command,
     environment,
@@ -93,6 +95,16 @@ class Pair:
         return [p.returncode for p in self.processes], *zip(*texts, strict=True)
 
 
+def first_epoch(printed):
+    """The number of the first epoch that a run printed a line of."""
+    return int(re.search(rf"epoch +(\d+)/{EPOCHS}", printed)[1])
+
+
+def assert_one_line(errors, *facts):
+    assert errors.startswith("main.py: error: ") and errors.count("\n") == 1
+    assert_names(errors, *facts)
+
+
 def assert_same_epochs(folder, other, count):
     ours, theirs = read_metrics(folder), read_metrics(other)
     assert [row["epoch"] for row in ours] == [str(1 + i) for i in range(count)]
@@ -114,16 +126,17 @@ def test_two_workers_that_are_interrupted_and_go_on_equal_one_process(small_data
         two.processes[1].send_signal(signal.SIGTERM)
         codes, printed, errors = two.ends()
     assert codes == [143, 143]
-    assert errors[0] == "" and "Finishing this epoch" in errors[1]
+    assert errors[0] == "" and "Ctrl-C" in errors[1]
     done = len(read_metrics(results / "two"))
-    assert 3 < done < EPOCHS and f"Interrupted after epoch {done}" in printed[0]
-    assert f"Trained {done} of {EPOCHS} epochs." in printed[1]
+    assert 3 < done < EPOCHS
+    assert_names(printed[0], f"epoch {done}", f"--resume {Path('results') / 'two'}")
+    assert f"{done} of {EPOCHS}" in printed[1]
 
     resume = "--resume", results / "two", "--data_dir", small_data
     with Pair(*resume, cwd=tmp_path) as two:
         codes, printed, errors = two.ends()
     assert (codes, errors) == ([0, 0], ("", ""))
-    assert f"Going on after epoch {done}." in printed[0]
+    assert f"epoch {done}." in printed[0] and first_epoch(printed[0]) == done + 1
     assert_same_epochs(results / "two", results / "one", EPOCHS)
     records = [read_json(results / name / "config.json") for name in ("one", "two")]
     assert [(record["workers"], record["replicas"]) for record in records] == [(1, 1), (2, 2)]
@@ -138,10 +151,7 @@ def test_a_first_worker_that_dies_ends_the_other(small_data, tmp_path):
         two.processes[0].kill()
         codes, _, errors = two.ends()
     assert codes == [-signal.SIGKILL, 2]
-    assert errors[1] == (
-        "main.py: error: another worker is gone, or cannot be reached: start all workers again: "
-        "python main.py --resume <worker 0's run folder> --distribute workers\n"
-    )
+    assert_one_line(errors[1], "another worker", "main.py --resume", "--distribute workers")
 
 
 @pytest.mark.slow
@@ -153,8 +163,7 @@ def test_a_worker_that_dies_ends_the_other_and_one_process_goes_on(small_data, t
         codes, _, errors = two.ends()
     assert codes == [2, -signal.SIGKILL]
     again = f"--resume {Path('results') / 'two'} --data_dir {small_data} --distribute workers"
-    lost = "main.py: error: another worker is gone, or cannot be reached: start all workers again: "
-    assert errors[0].startswith(lost) and errors[0].endswith(f"main.py {again}\n")
+    assert_one_line(errors[0], "another worker", f"main.py {again}\n")
     assert not (results / "two" / "summary.json").exists()
 
     for name, start in (
@@ -162,7 +171,7 @@ def test_a_worker_that_dies_ends_the_other_and_one_process_goes_on(small_data, t
     ):
         done = run_main(*start, "--data_dir", small_data, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-        assert ("Going on after epoch" in done.stdout) == (name == "two")
+        assert (first_epoch(done.stdout) > 7) == (name == "two")
     assert_same_epochs(results / "two", results / "one", EPOCHS)
 
 
@@ -255,7 +264,7 @@ def test_a_worker_that_refuses_its_input_ends_the_other_at_once(
         codes, _, errors = two.ends()
     assert codes == [2, 2] and "ratings.dat" in errors[1]
     reason = errors[1].removeprefix("main.py: error: ")
-    assert errors[0] == f"main.py: error: worker 1 ({two.addresses[1]}) ended: {reason}"
+    assert_one_line(errors[0], f"worker 1 ({two.addresses[1]})", reason)
     assert not (tmp_path / "results").exists()
 
 
@@ -271,7 +280,7 @@ def test_a_signal_ends_the_waiting_and_the_other_workers(number, code, small_dat
         waiting.send_signal(number)
         _, errors = waiting.communicate(timeout=20)
         assert (waiting.returncode, errors.strip()) == (code, "main.py: interrupted")
-        assert reasons.get(timeout=20) == f"worker 0 ({here}) ended: it was interrupted"
+        assert_names(reasons.get(timeout=20), f"worker 0 ({here})", "interrupted")
     assert not (tmp_path / "results").exists()
 
 
@@ -283,8 +292,8 @@ def test_another_program_at_a_workers_address_is_told_at_once(small_data, tmp_pa
         worker = start_worker(0, addresses, *SMALL, 1, "--data_dir", small_data, cwd=tmp_path)
         _, errors = worker.communicate(timeout=60)
         server.shutdown()
-    assert worker.returncode == 2 and errors.count("\n") == 1
-    assert f"answers at worker 1 ({addresses[1]})'s address" in errors and "HTML" in errors
+    assert worker.returncode == 2
+    assert_one_line(errors, f"worker 1 ({addresses[1]})", "HTML")
 
 
 HURRIED = """
@@ -309,37 +318,36 @@ def test_a_worker_that_dies_while_tensorflow_starts_ends_the_other(index, small_
         dying.close_port()  # and TensorFlow never listens there
         _, errors = worker.communicate(timeout=90)
     assert worker.returncode == -signal.SIGKILL
-    assert errors.startswith("main.py: error: TensorFlow did not start on all workers: one of them")
-    assert errors.count("\n") == 1 and not (tmp_path / "results").exists()
+    assert_one_line(errors, "TensorFlow", "start")
+    assert not (tmp_path / "results").exists()
 
 
 # What is refused
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    "text, facts",
     [
-        (None, "--distribute workers needs TF_CONFIG in the environment, as TF_CONFIG='{"),
-        ("", "needs TF_CONFIG"),
-        ("{", "TF_CONFIG { cannot be read"),
-        ("[]", "cannot be read"),
-        ('{"cluster": {"worker": ["a:1"]}}', "cannot be read"),
-        ('{"cluster": {"worker": 5}, "task": {"type": "worker", "index": 0}}', "cannot be read"),
-        (tf_config(0, ["a"]), "cannot be read"),
-        (tf_config(2), "TF_CONFIG has no worker 2"),
-        (tf_config(-1), "TF_CONFIG has no worker -1"),
-        (tf_config(0, ["a:1"], "ps"), "TF_CONFIG has no ps 0"),
-        (tf_config(0, ["a:1", "a:1"]), "each must have an address of its own"),
-        (tf_config(0, ["a:70000"]), "each must have an address of its own"),
+        (None, ("--distribute workers", EXAMPLE)),
+        ("", ("--distribute workers", EXAMPLE)),
+        *((text, (f"TF_CONFIG {text} ", EXAMPLE)) for text in (
+            "{", "[]", '{"cluster": {"worker": ["a:1"]}}',
+            '{"cluster": {"worker": 5}, "task": {"type": "worker", "index": 0}}',
+            tf_config(0, ["a"]),
+        )),
+        (tf_config(2), ("worker 2", EXAMPLE)),
+        (tf_config(-1), ("worker -1", EXAMPLE)),
+        (tf_config(0, ["a:1"], "ps"), ("ps 0", EXAMPLE)),
+        (tf_config(0, ["a:1", "a:1"]), ("a:1, a:1", "host:port")),
+        (tf_config(0, ["a:70000"]), ("a:70000", "host:port")),
     ],
 )
-def test_a_tf_config_that_cannot_be_used_is_refused(text, message, monkeypatch):
+def test_a_tf_config_that_cannot_be_used_is_refused(text, facts, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if text is not None:
         monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(UserError) as error:
+    with refused("TF_CONFIG", *facts):
         read_cluster("workers")
-    assert message in str(error.value)
     assert read_cluster(None) == read_cluster("mirrored") == Cluster()
 
 
@@ -357,12 +365,12 @@ def test_workers_that_were_started_differently_are_told_so():
     team.assert_same_on_all_workers("settings", {"a": 2}, "mend it")
     assert seen[0] != seen[1]
     team.all_gather = lambda number: [number, number, number + 1]
-    with pytest.raises(UserError, match="worker 2 has other settings than worker 0: mend it"):
+    with refused("worker 2", "worker 0", "settings", "mend it"):
         team.assert_same_on_all_workers("settings", {"a": 1}, "mend it")
 
 
 def test_mirrored_needs_several_devices():
-    with pytest.raises(UserError, match="--distribute mirrored needs two GPUs or more"):
+    with refused("--distribute mirrored", "GPUs"):
         Workers("mirrored", Cluster())
 
 
@@ -390,10 +398,10 @@ def test_an_error_that_is_no_lost_worker_keeps_its_traceback():
     ],
 )
 def test_what_is_not_done_together_is_refused(settings, named, workers_too):
-    with pytest.raises(UserError, match=f"{named} does not go with --distribute mirrored"):
+    with refused(named, "--distribute mirrored"):
         Config(distribute="mirrored", **settings)
     if workers_too:
         assert Config(distribute="workers", **settings).distribute == "workers"
         return
-    with pytest.raises(UserError, match=f"{named} does not go with --distribute workers"):
+    with refused(named, "--distribute workers"):
         Config(distribute="workers", **settings)

@@ -35,7 +35,7 @@ def test_in_another_thread_no_handler_is_touched():
 
 def test_a_warning_is_shown_while_standard_error_is_held_back(capfd):
     with quiet_stderr():
-        os.write(2, b"what a library prints\n")
-        warn("what the user must know\n")
-    warn("and afterwards\n")
-    assert capfd.readouterr().err == "what the user must know\nand afterwards\n"
+        os.write(2, b"library\n")
+        warn("during\n")
+    warn("after\n")
+    assert capfd.readouterr().err == "during\nafter\n"
