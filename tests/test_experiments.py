@@ -12,6 +12,7 @@ from data.ratings import Ratings, index_ratings
 from data_preprocessor import split_ratings
 from evaluation.metrics import cold_pairs, score
 from experiments import (
+    STEPS_OUTWARDS,
     Purpose,
     blend,
     blend_weights,
@@ -113,12 +114,19 @@ class Records:
 
 @cache
 def blended(config, ratings=RATINGS):
-    """The blend, its predictions of the test ratings, and its split."""
-    found, split = blend(config, ratings, Records())
-    return found, found.predict_test(split), split
+    """The blend, its predictions of the test ratings, its split, and what was recorded."""
+    records = Records()
+    found, split = blend(config, ratings, records)
+    return found, found.predict_test(split), split, records
 
 
-def tuned(config, ratings=RATINGS):
+@cache
+def tuned(config):
+    """The RMSE of each point of a grid over `LAMBDAS`."""
+    return tuned_on(config, RATINGS)
+
+
+def tuned_on(config, ratings):
     records = Records()
     tune(config, ratings, records)
     return records.tuned()
@@ -163,28 +171,33 @@ def test_every_point_is_in_the_grid_once(names):
     assert grid(replace(CONFIG, tune=names)) == every
 
 
-@pytest.mark.parametrize("orientation", ["item", "user"])
-def test_a_point_is_scored_by_the_last_epochs_rmse_of_validation_ratings(orientation, monkeypatch):
-    monkeypatch.setitem(GRID, "lambda_value", (0.1, 30.0))
+LAMBDAS = (0.1, 30.0)
+
+
+@pytest.mark.parametrize("orientation, values", [("item", LAMBDAS), ("user", LAMBDAS[:1])])
+def test_a_point_is_scored_by_the_last_epochs_rmse_of_validation_ratings(
+    orientation, values, monkeypatch
+):
+    monkeypatch.setitem(GRID, "lambda_value", values)
     config = replace(CONFIG, tune=("lambda_value",), orientation=orientation)
     found = tuned(config)
     split = split_ratings(RATINGS, 0.9, 1, orientation, validation_ratio=0.1)
-    for value, rmse in zip((0.1, 30.0), found, strict=True):
+    for value, rmse in zip(values, found, strict=True):
         model = build(replace(config, lambda_value=value), split.train, SCALE)
         *_, last = train_epochs(TrainState(model, split), split)
         assert rmse == last.validation_rmse
-    assert found[0] != found[1]
+    assert len(set(found)) == len(values)
 
 
 def test_test_ratings_choose_no_setting(monkeypatch):
-    monkeypatch.setitem(GRID, "lambda_value", (0.1, 30.0))
+    monkeypatch.setitem(GRID, "lambda_value", LAMBDAS)
     config = replace(CONFIG, tune=("lambda_value",))
-    assert tuned(config) == tuned(config, with_other_test_ratings())
+    assert tuned(config) == tuned_on(config, with_other_test_ratings())
 
 
 def test_a_point_where_training_diverges_is_the_worst(monkeypatch):
     monkeypatch.setitem(GRID, "base_lr", (0.02, 1e30))
-    found = tuned(replace(CONFIG, tune=("base_lr",)))
+    found = tuned_on(replace(CONFIG, tune=("base_lr",)), RATINGS)
     assert np.isfinite(found[0]) and found[1] == np.inf
 
 
@@ -228,6 +241,16 @@ def test_tuning_goes_on_after_the_points_that_were_tried(monkeypatch):
         assert records.points == [(first, before), (second, 0.9)]
 
 
+def test_tuning_goes_outwards_a_few_steps_while_the_last_one_is_best(monkeypatch):
+    monkeypatch.setattr(experiments, "validation_rmse", lambda config, point, *rest: (
+        100 - point["lambda_value"]))
+    config, records = replace(CONFIG, tune=("lambda_value",), lambda_factor=0.5), Records()
+    found = tune(config, RATINGS, records)
+    lambdas = [point["lambda_value"] for point, _ in records.points]
+    assert len(lambdas) == 2 + STEPS_OUTWARDS and lambdas == sorted(lambdas)
+    assert found.lambda_value == lambdas[-1] > 100
+
+
 def test_without_settings_to_tune_nothing_is_tried_nor_recorded():
     records = Records()
     assert tune(CONFIG, RATINGS, records) == CONFIG
@@ -266,7 +289,7 @@ def test_weights_have_the_least_squared_error():
 @pytest.mark.parametrize("name", ["item", "user"])
 def test_a_blend_of_one_is_its_predictions_times_its_weight(name):
     config = replace(CONFIG, members=(name,))
-    found, predictions, split = blended(config)
+    found, predictions, split, _ = blended(config)
     (member,) = found.members
     own = split if name == "item" else split.transposed()
     alone = trained(as_member(name), own)
@@ -291,7 +314,7 @@ def test_a_weight_comes_from_a_model_that_has_not_seen_the_validation_ratings():
 @pytest.mark.usefixtures("small_members")
 def test_test_ratings_change_no_weight_and_no_prediction():
     config = replace(CONFIG, members=("item", "user"))
-    (found, predictions, split), (other, same_predictions, _) = (
+    (found, predictions, split, _), (other, same_predictions, *_) = (
         blended(config, ratings) for ratings in (RATINGS, with_other_test_ratings())
     )
     members, same = found.members, other.members
@@ -321,18 +344,28 @@ def test_members_share_the_split_and_nothing_that_is_drawn():
 
 @pytest.mark.usefixtures("small_members")
 def test_the_orientation_of_the_run_is_no_members():
-    config = replace(CONFIG, members=("item", "user"))
-    (found, predictions, _), (same, same_predictions, split) = (
-        blended(replace(config, orientation=orientation), RATINGS)
-        for orientation in ("item", "user")
-    )
+    config = replace(CONFIG, members=("item",))
+    found, predictions, *_ = blended(config)
+    same, same_predictions, split, _ = blended(replace(config, orientation="user"))
     assert [m.row() for m in found.members] == [m.row() for m in same.members]
     np.testing.assert_array_equal(predictions, same_predictions)
     assert split.test.num_rows == RATINGS.num_items
 
 
 @pytest.mark.usefixtures("small_members")
-def test_every_member_is_trained_twice_and_each_training_can_end_it_all(monkeypatch):
+def test_every_member_is_trained_twice_and_recorded_when_all_are_trained():
+    found, _, _, records = blended(replace(CONFIG, members=("item", "user")), RATINGS)
+    assert records.trainings == [
+        (Purpose.WEIGHTS.value, 1, "item"), (Purpose.WEIGHTS.value, 2, "user"),
+        (Purpose.RESULT.value, 1, "item"), (Purpose.RESULT.value, 2, "user"),
+    ]
+    assert records.epochs == [1, 2] * 4
+    assert records.members == [member.row() for member in found.members]
+    assert [row["orientation"] for row in records.members] == ["item", "user"]
+
+
+@pytest.mark.usefixtures("small_members")
+def test_each_training_of_a_blend_can_end_it_all(monkeypatch):
     trained_on = []
 
     def watched(state, split):
@@ -340,24 +373,15 @@ def test_every_member_is_trained_twice_and_each_training_can_end_it_all(monkeypa
         return train_epochs(state, split)
 
     monkeypatch.setattr(experiments, "train_epochs", watched)
-    config, records = replace(CONFIG, members=("item", "user")), Records(most=7)
+    config, records = replace(CONFIG, members=("item",)), Records(most=3)
     with pytest.raises(KeyboardInterrupt):
         blend(config, RATINGS, records)
+    assert trained_on == [729, 810]
     assert records.trainings == [
-        (Purpose.WEIGHTS.value, 1, "item"), (Purpose.WEIGHTS.value, 2, "user"),
-        (Purpose.RESULT.value, 1, "item"), (Purpose.RESULT.value, 2, "user"),
+        (Purpose.WEIGHTS.value, 1, "item"), (Purpose.RESULT.value, 1, "item")
     ]
-    assert trained_on == [729, 729, 810, 810]
-    assert records.epochs == [1, 2, 1, 2, 1, 2, 1]
+    assert records.epochs == [1, 2, 1]
     assert records.members is None
-
-
-@pytest.mark.usefixtures("small_members")
-def test_the_members_are_recorded_when_all_are_trained():
-    records = Records()
-    found, _ = blend(replace(CONFIG, members=("item", "user")), RATINGS, records)
-    assert records.members == [member.row() for member in found.members]
-    assert [row["orientation"] for row in records.members] == ["item", "user"]
 
 
 @pytest.mark.usefixtures("small_members")

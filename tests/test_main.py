@@ -14,10 +14,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import data_preprocessor
+import experiments
+import recommend
+from config import GRID
+from data import synthetic
 from experiments import Purpose
+from tests.conftest import rating_lines
 from tests.facts import assert_names
 from tests.program import (
-    MAIN,
     NO_NETWORK,
     RECONSTRUCTION,
     TIME_COLUMNS,
@@ -49,13 +54,52 @@ def the_line(text, *facts):
 SMALL = ("--comet", "off", "--hidden_neuron", 8, "--batch_size", 16, "--run_name", "run")
 
 
-def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run by a process that several tests read: what it said, its folder, and its data's."""
+    place = tmp_path_factory.mktemp("finished")
+    rng, data = np.random.default_rng(5), place / "data"
+    pairs = rng.permutation(60 * 40)[:900]
+    data.mkdir()
+    (data / "ratings.dat").write_bytes(rating_lines(
+        [(7 * (p // 40) + 1, 3 * (p % 40) + 2, rng.integers(1, 6)) for p in pairs]
+    ))
     done = run_main(
-        *SMALL, "--train_epoch", 5, "--display_step", 2, "--grad_clip", "false",
-        "--data_dir", small_data, cwd=tmp_path,
+        *SMALL, "--train_epoch", 5, "--display_step", 2, "--grad_clip", "false", "--base_lr", 0.05,
+        "--data_dir", data, cwd=place,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    folder = tmp_path / "results" / "run"
+    return done, place / "results" / "run", data
+
+
+@pytest.fixture
+def main_here(tmp_path, monkeypatch, capsys):
+    """A function that runs flags within this process, where TensorFlow runs already, as `run_main`
+    does in a process of its own."""
+    import main
+    from records import run_records
+
+    monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)
+    monkeypatch.setattr(run_records, "page", lambda *_: "report")  # it has a test
+    monkeypatch.setattr(run_records, "write_png", lambda *_: None)  # so has it
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    for name in [name for name in os.environ if name.startswith(("COMET", "AUTOREC"))]:
+        monkeypatch.delenv(name)
+
+    def run_flags(*flags):
+        capsys.readouterr()
+        try:
+            code = main.main([*map(str, flags)])
+        except SystemExit as exit:  # which argparse ends with
+            code = exit.code
+        return subprocess.CompletedProcess(flags, code, *capsys.readouterr())
+
+    return run_flags
+
+
+def test_a_run_leaves_every_record_and_they_agree(finished):
+    done, folder, data = finished
     assert {path.name for path in folder.iterdir()} == {
         "basic_info.txt", "train_record.txt", "test_record.txt", "metrics.csv", "config.json",
         "summary.json", "rmse.png", "slices.png", "report.html", "parameters.index",
@@ -74,13 +118,13 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
 
     config, summary = read_json(folder / "config.json"), read_json(folder / "summary.json")
     expected = {"hidden_neuron": [8], "train_epoch": 5, "grad_clip": False, "dataset": "ml-1m",
-                "num_ratings": 900, "train_ratings": 810, "test_ratings": 90, "base_lr": 0.001,
+                "num_ratings": 900, "train_ratings": 810, "test_ratings": 90, "base_lr": 0.05,
                 "split_seed": 1994, "adam_beta_1": 0.9, "run_name": "run"}
     assert {key: config[key] for key in expected} == expected
     assert config["engine"] in ("dense", "sparse") and config["threads"] >= 1
     assert config["packages"]["tensorflow"] == tf.__version__
     assert "hidden_neuron=(8,)" in (folder / "basic_info.txt").read_text(encoding="utf-8")
-    assert str(tmp_path) not in "".join(
+    assert str(data.parent) not in "".join(
         path.read_text(encoding="utf-8") for path in folder.glob("*.[tj]*") if path.is_file()
     )
     assert summary["status"] == "finished" and summary["epochs"] == 5
@@ -94,35 +138,30 @@ def test_a_run_leaves_every_record_and_they_agree(small_data, tmp_path):
     assert f"Test RMSE {summary['final_test_rmse']:.4f}" in done.stdout
 
 
-def test_the_recorded_test_rmse_is_that_of_the_saved_parameters(small_data, tmp_path):
+def test_the_recorded_test_rmse_is_that_of_the_saved_parameters(finished):
     """From the files alone: parameters, split and ratings give the summary's RMSE again."""
     from data_preprocessor import read_ml_1m, split_ratings
 
-    done = run_main(
-        *SMALL, "--train_epoch", 30, "--base_lr", 0.02, "--data_dir", small_data, cwd=tmp_path
-    )
-    assert done.returncode == 0
-    folder = tmp_path / "results" / "run"
+    _, folder, data = finished
     V, W, mu, b = (
         tf.train.load_variable(str(folder / "parameters"), f"{name}/.ATTRIBUTES/VARIABLE_VALUE")
         for name in ("V", "W", "mu", "b")
     )
-    split = split_ratings(read_ml_1m(small_data / "ratings.dat"), 0.9, 1994)
+    split = split_ratings(read_ml_1m(data / "ratings.dat"), 0.9, 1994)
     R = np.zeros((split.train.num_rows, split.train.num_columns))
     R[split.train.rows, split.train.indices] = split.train.values
     reconstruction = 1 / (1 + np.exp(-(R @ V + mu))) @ W + b
     predictions = np.clip(reconstruction[split.test.rows, split.test.indices], 1, 5)
+    assert np.unique(predictions).size > 80  # not all clipped
     rmse = np.sqrt(np.mean((predictions - split.test.values) ** 2))
     assert read_json(folder / "summary.json")["final_test_rmse"] == pytest.approx(rmse, abs=1e-5)
 
 
 def test_the_seed_preset_calls_its_reconstruction_by_its_name_beside_the_honest_rmse(
-    small_data, tmp_path
+    small_data, tmp_path, main_here
 ):
-    done = run_main(
-        *SMALL, "--preset", "seed", "--train_epoch", 8, "--base_lr", 0.05,
-        "--data_dir", small_data, cwd=tmp_path,
-    )
+    done = main_here(*SMALL, "--preset", "seed", "--train_epoch", 3, "--base_lr", 0.05,
+                     "--data_dir", small_data)
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "results" / "run"
     summary, rows = read_json(folder / "summary.json"), read_metrics(folder)
@@ -137,10 +176,11 @@ def test_the_seed_preset_calls_its_reconstruction_by_its_name_beside_the_honest_
 
 
 def test_the_paper_preset_chooses_lambda_and_learning_rate_and_keeps_the_table(
-    small_data, tmp_path
+    small_data, tmp_path, main_here, monkeypatch
 ):
-    done = run_main(*SMALL, "--preset", "paper", "--train_epoch", 2, "--data_dir", small_data,
-                    cwd=tmp_path)
+    monkeypatch.setitem(GRID, "decay_epoch_step", (1,))
+    monkeypatch.setattr(experiments, "STEPS_OUTWARDS", 1)
+    done = main_here(*SMALL, "--preset", "paper", "--train_epoch", 2, "--data_dir", small_data)
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "results" / "run"
     with open(folder / "tuning.csv", newline="", encoding="utf-8") as file:
@@ -158,9 +198,11 @@ def test_the_paper_preset_chooses_lambda_and_learning_rate_and_keeps_the_table(
     assert f"lambda_value={best['lambda_value']!r}" in (folder / "basic_info.txt").read_text()
 
 
-def test_several_splits_are_run_once_and_the_table_is_printed_again(small_data, tmp_path):
+def test_several_splits_are_run_once_and_the_table_is_printed_again(
+    small_data, tmp_path, main_here
+):
     arguments = (*SMALL, "--train_epoch", 2, "--num_splits", 2, "--data_dir", small_data)
-    first = run_main(*arguments, cwd=tmp_path)
+    first = main_here(*arguments)
     assert (first.returncode, first.stderr) == (0, "")
     folder = tmp_path / "results" / "run"
     files = {path: path.stat().st_mtime_ns for path in folder.glob("split_*/*")}
@@ -171,7 +213,7 @@ def test_several_splits_are_run_once_and_the_table_is_printed_again(small_data, 
     mean = read_json(folder / "summary.json")["final_test_rmse_mean"]
     assert mean == pytest.approx(np.mean(scores), rel=1e-12)
 
-    second = run_main(*arguments, cwd=tmp_path)
+    second = main_here(*arguments)
     assert (second.returncode, second.stderr) == (0, "")
     assert "epoch" in first.stdout and "epoch" not in second.stdout
     assert {path: path.stat().st_mtime_ns for path in folder.glob("split_*/*")} == files
@@ -179,12 +221,15 @@ def test_several_splits_are_run_once_and_the_table_is_printed_again(small_data, 
     assert first.stdout.endswith(second.stdout[second.stdout.index("| split_seed") :])
 
 
-def test_the_folds_of_a_run_test_every_rating_once(small_data, tmp_path):
+def test_the_folds_of_a_run_test_every_rating_once(
+    small_data, tmp_path, main_here, monkeypatch
+):
     """From the records alone: each fold's ratings are read again as recommend.py does."""
+    from records import report, run_records
     from serving.finished_run import read_run
 
-    done = run_main(*SMALL, "--train_epoch", 2, "--num_folds", 3, "--data_dir", small_data,
-                    cwd=tmp_path)
+    monkeypatch.setattr(run_records, "page", report.page)
+    done = main_here(*SMALL, "--train_epoch", 2, "--num_folds", 3, "--data_dir", small_data)
     assert (done.returncode, done.stderr) == (0, "")
     folder, trained = tmp_path / "results" / "run", []
     for number in (1, 2, 3):
@@ -203,14 +248,14 @@ def test_the_folds_of_a_run_test_every_rating_once(small_data, tmp_path):
     scores = [summary["final_test_rmse"] for summary in summaries]
     assert mean == pytest.approx(np.mean(scores), rel=1e-12)
 
-    alone = run_main(*SMALL[:-1], "alone", "--train_epoch", 2, "--num_folds", 3, "--fold", 2,
-                     "--data_dir", small_data, cwd=tmp_path)
+    alone = main_here(*SMALL[:-1], "alone", "--train_epoch", 2, "--num_folds", 3, "--fold", 2,
+                      "--data_dir", small_data)
     assert alone.returncode == 0
     summary = read_json(tmp_path / "results" / "alone" / "summary.json")
     assert summary["final_test_rmse"] == scores[1]
 
 
-def test_published_folds_are_trained_by_one_command_and_recommend(tmp_path):
+def test_published_folds_are_trained_by_one_command_and_recommend(tmp_path, main_here, capsys):
     rng, data = np.random.default_rng(3), tmp_path / "ml-100k"
     data.mkdir()
     pairs = rng.permutation(30 * 20)[:250]
@@ -221,7 +266,7 @@ def test_published_folds_are_trained_by_one_command_and_recommend(tmp_path):
         (data / f"{name}.test").write_text("".join(lines[part]))
         (data / f"{name}.base").write_text("".join(lines[: part.start] + lines[part.stop :]))
     flags = (*SMALL, "--train_epoch", 2, "--dataset", "ml-100k", "--folds", "u1", "u2", "u3")
-    first = run_main(*flags, cwd=tmp_path)
+    first = main_here(*flags)
     assert (first.returncode, first.stderr) == (0, "")
     folder = tmp_path / "results" / "run"
     with open(folder / "splits.csv", newline="", encoding="utf-8") as file:
@@ -233,32 +278,29 @@ def test_published_folds_are_trained_by_one_command_and_recommend(tmp_path):
         assert (config["folds"], config["dataset"]) == ([row["fold"]], "ml-100k")
         assert (config["train_ratings"], config["test_ratings"]) == (190, 60)
         assert float(row["final_test_rmse"]) == summary["final_test_rmse"]
-    second = run_main(*flags, cwd=tmp_path)
+    second = main_here(*flags)
     assert second.returncode == 0
     assert f"{float(rows[1]['final_test_rmse']):.4f}" in the_line(second.stdout, "fold_u2")
     assert first.stdout.endswith(second.stdout[second.stdout.index("| fold |") :])
 
-    command = [sys.executable, MAIN.with_name("recommend.py"), folder / "fold_u2", "--user", "7"]
-    asked = subprocess.run([*command, "--json"], cwd=tmp_path, env=environment(),
-                           capture_output=True, text=True)
-    assert asked.returncode == 0, asked.stderr
+    assert recommend.main([str(folder / "fold_u2"), "--user", "7", "--json"]) == 0
     rated = {1 + p % 20 for p in pairs if 1 + p // 20 == 7}
-    recommended = {row["item"] for row in json.loads(asked.stdout)}
+    recommended = {row["item"] for row in json.loads(capsys.readouterr().out)}
     assert recommended and not recommended & rated
 
     (data / "u3.test").write_text("".join(lines[100:160]))  # other ratings, of both files
-    changed = run_main(*flags, cwd=tmp_path)
+    changed = main_here(*flags)
     assert changed.returncode == 2
     assert_names(changed.stderr, "u3.test, line ", "u3.base, line ")
     (data / "u3.test").write_text("".join(lines[120:170]))
-    changed = run_main(*flags, cwd=tmp_path)
+    changed = main_here(*flags)
     assert changed.returncode == 2
     assert_names(changed.stderr, str(folder.relative_to(tmp_path)), "fingerprint", "--run_name")
 
 
-def test_a_blend_leaves_its_members_and_a_summary(small_data, tmp_path):
-    done = run_main(*SMALL, "--members", "item", "user", "--train_epoch", 2,
-                    "--data_dir", small_data, cwd=tmp_path)
+def test_a_blend_leaves_its_members_and_a_summary(small_data, tmp_path, main_here):
+    done = main_here(*SMALL, "--members", "item", "user", "--train_epoch", 2,
+                     "--data_dir", small_data)
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "results" / "run"
     with open(folder / "members.csv", newline="", encoding="utf-8") as file:
@@ -295,7 +337,7 @@ def test_the_same_command_gives_the_same_metrics_to_the_last_bit(ml_1m, tmp_path
     runs = []
     for name in ("first", "second"):
         done = run_main("--train_epoch", 2, "--comet", "off", "--run_name", name,
-                        "--data_dir", ml_1m, cwd=tmp_path)
+                        "--ranked_users", 100, "--data_dir", ml_1m, cwd=tmp_path)
         assert done.returncode == 0
         rows = read_metrics(tmp_path / "results" / name)
         runs.append([{k: v for k, v in row.items() if k not in TIME_COLUMNS} for row in rows])
@@ -344,6 +386,7 @@ def run_here(small_data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
     monkeypatch.setattr(run_records, "page", lambda *_: "report")  # it has a test
+    monkeypatch.setattr(run_records, "write_png", lambda *_: None)  # so has it
     names = itertools.count()
 
     def run_flags(flags):
@@ -462,9 +505,11 @@ def test_ctrl_c_finishes_the_epoch_and_writes_every_record(small_data, tmp_path)
         (("--train_ratio", 0.99999), ("--train_ratio 0.99999",)),
     ],
 )
-def test_a_users_mistake_is_one_line_and_leaves_nothing(arguments, facts, small_data, tmp_path):
+def test_a_users_mistake_is_one_line_and_leaves_nothing(
+    arguments, facts, small_data, tmp_path, main_here
+):
     (tmp_path / "results" / "taken").mkdir(parents=True)
-    done = run_main("--data_dir", small_data, *arguments, cwd=tmp_path)
+    done = main_here("--data_dir", small_data, *arguments)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert_names(done.stderr, *facts)
@@ -480,10 +525,18 @@ def test_a_bad_line_of_data_is_one_line_and_leaves_nothing(small_data, tmp_path)
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "results").exists()
 
 
-def test_without_data_and_network_it_trains_on_synthetic_ratings_and_says_so(tmp_path):
-    done = run_main(
-        "--train_epoch", 1, "--hidden_neuron", 4, "--comet", "off", cwd=tmp_path, **NO_NETWORK
-    )
+def test_without_data_and_network_it_trains_on_synthetic_ratings_and_says_so(
+    tmp_path, main_here, monkeypatch
+):
+    def few(seed):
+        users, items, values = synthetic.synthetic_ratings(seed)
+        part = (users <= 300) & (items <= 300)
+        return users[part], items[part], values[part]
+
+    monkeypatch.setattr(data_preprocessor, "synthetic_ratings", few)
+    for name, value in NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+    done = main_here("--train_epoch", 1, "--hidden_neuron", 4, "--comet", "off")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert the_line(done.stdout, "MovieLens-1M", "ml-1m", "synthetic")
@@ -497,34 +550,29 @@ def test_without_data_and_network_it_trains_on_synthetic_ratings_and_says_so(tmp
     assert [path.name for path in tmp_path.glob("ml-1m/*")] == []
 
 
-def test_ml_1m_asked_for_by_name_is_never_replaced(tmp_path):
-    done = run_main("--dataset", "ml-1m", cwd=tmp_path, **NO_NETWORK)
+def test_ml_1m_asked_for_by_name_is_never_replaced(tmp_path, main_here, monkeypatch):
+    for name, value in NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+    done = main_here("--dataset", "ml-1m")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     for remedy in ("network", "--data_dir", "--dataset synthetic"):
         assert remedy in done.stderr
     assert not (tmp_path / "results").exists()
 
 
-def test_a_broken_comet_package_warns_once_and_the_run_finishes(small_data, tmp_path):
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "comet_ml.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
-    done = run_main(
-        *SMALL[2:], "--train_epoch", 2, "--data_dir", small_data, cwd=tmp_path,
-        PYTHONPATH=str(tmp_path / "broken"),
-    )
-    assert done.returncode == 0
-    assert done.stdout.count("warning: Comet") + done.stderr.count("warning: Comet") == 1
-    assert read_json(tmp_path / "results" / "run" / "summary.json")["status"] == "finished"
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_on_a_terminal_one_line_is_renewed(small_data, tmp_path):
+def test_on_a_terminal_one_line_is_renewed_and_a_broken_comet_package_warns_once(
+    small_data, tmp_path
+):
     import pty
 
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "comet_ml.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        command(*SMALL, "--train_epoch", 4, "--data_dir", small_data),
-        cwd=tmp_path, env=environment(COLUMNS="70"), stdout=child, stderr=child,
+        command(*SMALL[2:], "--train_epoch", 4, "--data_dir", small_data), cwd=tmp_path,
+        env=environment(COLUMNS="70", PYTHONPATH=str(tmp_path / "broken")),
+        stdout=child, stderr=child,
     )
     os.close(child)
     output = b""
@@ -538,6 +586,8 @@ def test_on_a_terminal_one_line_is_renewed(small_data, tmp_path):
     states = live.split("\r\033[K")[1:]
     assert [re.search(r"epoch (\d)/4", state)[1] for state in states] == ["1", "2", "3", "4"]
     assert all(len(state) < 70 for state in states)
+    assert output.count(b"warning: Comet") == 1
+    assert read_json(tmp_path / "results" / "run" / "summary.json")["status"] == "finished"
 
 
 def test_help_answers_without_loading_tensorflow(tmp_path):
