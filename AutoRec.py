@@ -40,19 +40,19 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from config import Config
-from data.ratings import RatingMatrix, Split
-from model.batch import Batch, SparseRows, pairs, places, sparse_rows
-from model.dense_engine import weighted_norm
-from model.division import Division
-from model.engines import make_engine
-from model.factors import Factors
-from model.loop import in_turn
-from model.optimizer import OPTIMIZERS, counter
-from model.svdpp import Decoding, SvdppDecoder, shares
-from model.tensors import SUFFIX
-from system.files import as_utf8
-from system.random_streams import random_stream
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix, Split
+from autorec_tf.model.batch import Batch, SparseRows, pairs, places, sparse_rows
+from autorec_tf.model.dense_engine import weighted_norm
+from autorec_tf.model.division import Division
+from autorec_tf.model.engines import make_engine
+from autorec_tf.model.factors import Factors
+from autorec_tf.model.loop import in_turn
+from autorec_tf.model.optimizer import OPTIMIZERS, counter
+from autorec_tf.model.svdpp import Decoding, SvdppDecoder, shares
+from autorec_tf.model.tensors import SUFFIX
+from autorec_tf.system.files import as_utf8
+from autorec_tf.system.random_streams import random_stream
 
 PREDICTION_ROWS = 512  # rows predicted at a time
 ACTIVATIONS = {

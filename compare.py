@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from command_line import Parser
-from config import BEFORE, Config
-from evaluation.metrics import RECONSTRUCTION
-from records.repeated_runs import mean_and_interval
-from records.run_folder import SPLITS, SUMMARY, read_settings, read_summary
-from system.errors import UserError, print_answer, printable, run_program
-from system.files import read_csv, write_csv
-from system.terminal import open_streams, print_line
+from autorec_tf.command_line import Parser
+from autorec_tf.config import BEFORE, Config
+from autorec_tf.evaluation.metrics import RECONSTRUCTION
+from autorec_tf.records.repeated_runs import mean_and_interval
+from autorec_tf.records.run_folder import SPLITS, SUMMARY, read_settings, read_summary
+from autorec_tf.system.errors import UserError, print_answer, printable, run_program
+from autorec_tf.system.files import read_csv, write_csv
+from autorec_tf.system.terminal import open_streams, print_line
 
 # Column -> its name in summary.json; a run over several splits has `_mean` and `_ci95` of it.
 MEASURES = {

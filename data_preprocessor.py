@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from config import MOST_VALUES, WITHOUT_VALUES, Config, member_configs
-from data.blocks import ALL, Columns, Ids, Rules
-from data.datasets import DATASETS, Dataset, fetch
-from data.delimited import RatingsFile
-from data.formats import open_file, read
-from data.netflix import NetflixFile
-from data.ratings import RatingMatrix, Ratings, Split, index_ratings, rounded
-from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
-from system.errors import UserError, printable
-from system.files import from_utf8
-from system.random_streams import random_stream
+from autorec_tf.config import MOST_VALUES, WITHOUT_VALUES, Config, member_configs
+from autorec_tf.data.blocks import ALL, Columns, Ids, Rules
+from autorec_tf.data.datasets import DATASETS, Dataset, fetch
+from autorec_tf.data.delimited import RatingsFile
+from autorec_tf.data.formats import open_file, read
+from autorec_tf.data.netflix import NetflixFile
+from autorec_tf.data.ratings import RatingMatrix, Ratings, Split, index_ratings, rounded
+from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
+from autorec_tf.system.errors import UserError, printable
+from autorec_tf.system.files import from_utf8
+from autorec_tf.system.random_streams import random_stream
 
 
 def split_ratings(

@@ -24,10 +24,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import Parser, add_places
-from system.errors import UserError, run_program
-from system.runtime import leave, start_tensorflow
-from system.terminal import open_streams, print_line
+from autorec_tf.command_line import Parser, add_places
+from autorec_tf.system.errors import UserError, run_program
+from autorec_tf.system.runtime import leave, start_tensorflow
+from autorec_tf.system.terminal import open_streams, print_line
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
 
@@ -53,9 +53,9 @@ def export(given: argparse.Namespace) -> None:
     target = Path(given.output or Path(given.run) / "export")
     refuse_existing(target)
     start_tensorflow()
-    from serving.finished_run import read_run
-    from serving.npz import NAME, write_npz
-    from serving.saved_model import save
+    from autorec_tf.serving.finished_run import read_run
+    from autorec_tf.serving.npz import NAME, write_npz
+    from autorec_tf.serving.saved_model import save
 
     run = read_run(given.run, given.data_dir, given.dataset, given.test_file)
     recommender = run.recommender()

@@ -19,21 +19,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from command_line import parse_arguments
-from config import Config, split_configs
-from data.ratings import Ratings
-from data.titles import read_titles
+from autorec_tf.command_line import parse_arguments
+from autorec_tf.config import Config, split_configs
+from autorec_tf.data.ratings import Ratings
+from autorec_tf.data.titles import read_titles
+from autorec_tf.records.comet import require_key
+from autorec_tf.records.progress import headline
+from autorec_tf.records.repeated_runs import RepeatedRuns
+from autorec_tf.records.run_folder import RunFolder, default_name, read_record
+from autorec_tf.system.distribution import read_cluster
+from autorec_tf.system.errors import reported_errors
+from autorec_tf.system.handshake import Handshake
+from autorec_tf.system.interruption import Interrupted, Interruption, warn
+from autorec_tf.system.runtime import leave, share_freed_memory, start_tensorflow
+from autorec_tf.system.terminal import open_streams, print_line
 from data_preprocessor import load_again, load_ratings, resolve, split_of
-from records.comet import require_key
-from records.progress import headline
-from records.repeated_runs import RepeatedRuns
-from records.run_folder import RunFolder, default_name, read_record
-from system.distribution import read_cluster
-from system.errors import reported_errors
-from system.handshake import Handshake
-from system.interruption import Interrupted, Interruption, warn
-from system.runtime import leave, share_freed_memory, start_tensorflow
-from system.terminal import open_streams, print_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,12 +78,12 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
     start_tensorflow(lean=handshake.cluster.size > 1)
-    from evaluation.evaluate import evaluate
-    from experiments import blend, reconstruction, tune
-    from model.engines import choose_engine
-    from records.run_records import open_records
-    from serving.npz import run_content
-    from training import TrainState, build, pretrain, train_epochs
+    from autorec_tf.evaluation.evaluate import evaluate
+    from autorec_tf.experiments import blend, reconstruction, tune
+    from autorec_tf.model.engines import choose_engine
+    from autorec_tf.records.run_records import open_records
+    from autorec_tf.serving.npz import run_content
+    from autorec_tf.training.epochs import TrainState, build, pretrain, train_epochs
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)

@@ -26,20 +26,20 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-from command_line import Parser, add_places
-from config import Config
-from data.blocks import Ids, Rules
-from data.formats import open_file, read
-from data.titles import read_titles
+from autorec_tf.command_line import Parser, add_places
+from autorec_tf.config import Config
+from autorec_tf.data.blocks import Ids, Rules
+from autorec_tf.data.formats import open_file, read
+from autorec_tf.data.titles import read_titles
+from autorec_tf.records.progress import Progress
+from autorec_tf.records.run_folder import PREDICTIONS, config_of, read_record
+from autorec_tf.serving.npz import NAME, npz_config, read_npz
+from autorec_tf.serving.recommender import Recommender, predict, rated, recommend, similar, top
+from autorec_tf.system.errors import UserError, print_answer, printable, run_program
+from autorec_tf.system.files import as_utf8, atomic_write
+from autorec_tf.system.runtime import leave, start_tensorflow
+from autorec_tf.system.terminal import open_streams, print_line
 from data_preprocessor import ids_like, ratings_of_run, single
-from records.progress import Progress
-from records.run_folder import PREDICTIONS, config_of, read_record
-from serving.npz import NAME, npz_config, read_npz
-from serving.recommender import Recommender, predict, rated, recommend, similar, top
-from system.errors import UserError, print_answer, printable, run_program
-from system.files import as_utf8, atomic_write
-from system.runtime import leave, start_tensorflow
-from system.terminal import open_streams, print_line
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
 
@@ -140,8 +140,8 @@ def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
     if (run / PREDICTIONS).is_file() and not given.ratings:  # TensorFlow is not needed
         return open_predictions(run, given)
     start_tensorflow()
-    from serving.finished_run import read_run
-    from serving.fold_in import fold_in
+    from autorec_tf.serving.finished_run import read_run
+    from autorec_tf.serving.fold_in import fold_in
 
     finished = read_run(run, given.data_dir, given.dataset, given.test_file)
     if given.ratings:

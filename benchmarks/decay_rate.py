@@ -13,12 +13,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from config import Config
-from data.ratings import Split
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import Split
+from autorec_tf.records.run_folder import results
+from autorec_tf.system.errors import run_program
+from autorec_tf.system.runtime import start_tensorflow
 from data_preprocessor import load_ratings, split_ratings
-from records.run_folder import results
-from system.errors import run_program
-from system.runtime import start_tensorflow
 
 GRID = (0.96, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 HEAD = """| `--decay_rate` | validation RMSE, last epoch | lowest on the way | training RMSE |
@@ -52,7 +52,7 @@ def line(rate: float, validation: float, train: float, lowest: float) -> str:
 def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[float]:
     """RMSE of the last epoch on the held-out ratings, on the training ones, and the lowest
     held-out RMSE of the epochs 10, 20, ..."""
-    from training import TrainState, build, train_epochs
+    from autorec_tf.training.epochs import TrainState, build, train_epochs
 
     model = build(config, split.train, scale)
     found = results(list(train_epochs(TrainState(model, split), split)))

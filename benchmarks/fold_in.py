@@ -21,13 +21,13 @@ from statistics import fmean
 
 import numpy as np
 
-from config import Config
-from data.ratings import Ratings, index_ratings
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import Ratings, index_ratings
+from autorec_tf.serving.recommender import predict
+from autorec_tf.system.errors import run_program
+from autorec_tf.system.random_streams import random_stream
+from autorec_tf.system.runtime import start_tensorflow
 from data_preprocessor import load_ratings, split_ratings
-from serving.recommender import predict
-from system.errors import run_program
-from system.random_streams import random_stream
-from system.runtime import start_tensorflow
 
 SUMMARY = Path(__file__).parent / "results" / "fold_in" / "summary.csv"
 SHARE = 0.05  # of the items, or users, that are new
@@ -67,7 +67,7 @@ def main() -> None:
 
 def measure(config: Config, ratings: Ratings) -> list[dict]:
     """A row for new items and one for new users."""
-    from serving.fold_in import fold_in
+    from autorec_tf.serving.fold_in import fold_in
 
     split = split_ratings(ratings, config.train_ratio, config.random_seed)
     train, test = (
@@ -106,10 +106,10 @@ def measure(config: Config, ratings: Ratings) -> list[dict]:
 
 def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float]):
     """A finished run on nothing but these (user id, item id, rating) triples, all trained on."""
-    from data.ratings import RatingMatrix
-    from model.batch import sparse_rows
-    from serving.finished_run import FinishedRun, Member, oriented
-    from training import build
+    from autorec_tf.data.ratings import RatingMatrix
+    from autorec_tf.model.batch import sparse_rows
+    from autorec_tf.serving.finished_run import FinishedRun, Member, oriented
+    from autorec_tf.training.epochs import build
 
     ratings = index_ratings("ml-1m", *triples, scale)
     shape = ratings.num_items, ratings.num_users

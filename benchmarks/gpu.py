@@ -34,13 +34,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from autorec_tf.config import Config
+from autorec_tf.system.environment import peak_memory_mb
+from autorec_tf.system.errors import UserError, run_program
+from autorec_tf.system.files import read_csv, read_json, write_json
+from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
 from benchmarks.speed import BareProducts, Ours, timed
-from config import Config
 from data_preprocessor import load_ratings, split_ratings
-from system.environment import peak_memory_mb
-from system.errors import UserError, run_program
-from system.files import read_csv, read_json, write_json
-from system.runtime import import_tensorflow, start_tensorflow
 
 STEPS = ("tests", "once", "again", "float32", "bfloat16", "float32_products", "bfloat16_products",
          "mirrored", "float32_without_tf32", "tests_without_tf32")

@@ -25,15 +25,15 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from config import Config
+from autorec_tf.config import Config
+from autorec_tf.evaluation.baseline import cold_baseline
+from autorec_tf.evaluation.metrics import RECONSTRUCTION
+from autorec_tf.evaluation.ranking import rank
+from autorec_tf.records.plots import TEST_COLOR
+from autorec_tf.records.repeated_runs import mean_and_interval
+from autorec_tf.system.errors import UserError, run_program
+from autorec_tf.system.files import write_csv
 from data_preprocessor import load_ratings, split_ratings
-from evaluation.baseline import cold_baseline
-from evaluation.metrics import RECONSTRUCTION
-from evaluation.ranking import rank
-from records.plots import TEST_COLOR
-from records.repeated_runs import mean_and_interval
-from system.errors import UserError, run_program
-from system.files import write_csv
 
 FOLDER = Path(__file__).parent / "results" / "paper_tables"
 MAIN = Path(__file__).parents[1] / "main.py"

@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 import scipy.sparse as sp
 
-from system.environment import peak_memory_mb
+from autorec_tf.system.environment import peak_memory_mb
 
 Split = Mapping[str, np.ndarray]  # users, items, ratings; test_users, test_items; shape, seed
 RANK, SWEEPS = 32, 250

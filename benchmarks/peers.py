@@ -29,18 +29,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import Ratings, Split
+from autorec_tf.evaluation.baseline import Finish
+from autorec_tf.evaluation.metrics import score
+from autorec_tf.records.plots import TEST_COLOR, TRAIN_COLOR, style, write_png
+from autorec_tf.records.repeated_runs import mean_and_interval
+from autorec_tf.system.errors import UserError, run_program
+from autorec_tf.system.files import lock, read_csv, read_json, unlock, write_csv, write_text
 from benchmarks import paper_tables
 from benchmarks.paper_tables import MAIN
 from benchmarks.peer_models import MODELS
-from config import Config
-from data.ratings import Ratings, Split
 from data_preprocessor import load_ratings, split_ratings
-from evaluation.baseline import Finish
-from evaluation.metrics import score
-from records.plots import TEST_COLOR, TRAIN_COLOR, style, write_png
-from records.repeated_runs import mean_and_interval
-from system.errors import UserError, run_program
-from system.files import lock, read_csv, read_json, unlock, write_csv, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "benchmarks" / ".peers"

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from config import Config
-from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
+from autorec_tf.config import Config
+from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
+from autorec_tf.system.environment import peak_memory_mb
+from autorec_tf.system.errors import run_program
+from autorec_tf.system.runtime import start_tensorflow
 from data_preprocessor import read_ml_1m, split_ratings
-from system.environment import peak_memory_mb
-from system.errors import run_program
-from system.runtime import start_tensorflow
 
 SIZES = {  # users, items, ratings
     "ml-1m": (ML_1M_USERS, ML_1M_ITEMS, sum(ML_1M_COUNTS)),
@@ -84,11 +84,11 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
 def measure(path: Path, config: Config) -> dict[str, float]:
     """Seconds of parsing, splitting, the last training epoch and the test, and peak GB."""
     from AutoRec import AutoRec
-    from evaluation.baseline import Finish
-    from evaluation.metrics import score
-    from model.batch import sparse_rows
-    from model.engines import choose_engine
-    from system.random_streams import random_stream
+    from autorec_tf.evaluation.baseline import Finish
+    from autorec_tf.evaluation.metrics import score
+    from autorec_tf.model.batch import sparse_rows
+    from autorec_tf.model.engines import choose_engine
+    from autorec_tf.system.random_streams import random_stream
 
     seconds, started = {}, time.perf_counter()
 

@@ -25,15 +25,15 @@ from statistics import median
 
 import numpy as np
 
-from config import Config
-from data.ratings import RatingMatrix, Split
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix, Split
+from autorec_tf.evaluation.baseline import Finish
+from autorec_tf.evaluation.metrics import score
+from autorec_tf.system.errors import run_program
+from autorec_tf.system.files import read_csv
+from autorec_tf.system.random_streams import random_stream
+from autorec_tf.system.runtime import num_threads, start_tensorflow
 from data_preprocessor import load_ratings, split_ratings
-from evaluation.baseline import Finish
-from evaluation.metrics import score
-from system.errors import run_program
-from system.files import read_csv
-from system.random_streams import random_stream
-from system.runtime import num_threads, start_tensorflow
 
 ROOT = Path(__file__).parents[1]
 GROWTH = (1, 3, 10, 30)  # times MovieLens-1M's ratings
@@ -71,7 +71,7 @@ def movielens_1m(rounds: int) -> dict[str, float]:
         "dense_float32": Ours(split, replace(config, engine="dense")),
         "sparse": Ours(split, replace(config, engine="sparse")),
     }
-    from model.engines import multiplies_bfloat16
+    from autorec_tf.model.engines import multiplies_bfloat16
 
     if multiplies_bfloat16():
         dense_bfloat16 = replace(config, engine="dense", precision="bfloat16")
@@ -126,7 +126,7 @@ class Ours:
 
     def __init__(self, split: Split, config: Config) -> None:
         from AutoRec import AutoRec
-        from model.batch import sparse_rows
+        from autorec_tf.model.batch import sparse_rows
 
         self.label = f"{config.engine} {config.precision}"
         self.model = AutoRec(split.train.num_columns, config)
@@ -282,8 +282,8 @@ def epoch_seconds(cores: int) -> float:
 def agreement(_: int) -> dict[str, float]:
     """Test RMSE of every engine and precision after some epochs from the same seed."""
     from AutoRec import AutoRec
-    from model.engines import multiplies_bfloat16
-    from training import TrainState, train_epochs
+    from autorec_tf.model.engines import multiplies_bfloat16
+    from autorec_tf.training.epochs import TrainState, train_epochs
 
     config = Config(train_epoch=RMSE_EPOCHS, display_step=RMSE_EPOCHS)
     ratings = load_ratings(replace(config, dataset="ml-1m"))

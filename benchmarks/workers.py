@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autorec_tf.system.errors import UserError, run_program
+from autorec_tf.system.files import write_json
 from benchmarks.scale import SIZES, write_ratings
-from system.errors import UserError, run_program
-from system.files import write_json
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 EPOCHS = {"ml-1m": 12, "ml-20m": 3, "netflix": 2}

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from config import DATA_DIR_VARIABLE
-from data import datasets
+from autorec_tf.config import DATA_DIR_VARIABLE
+from autorec_tf.data import datasets
 from data_preprocessor import read_ml_1m
 from tests.faults.archive_server import ArchiveServer
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from system.errors import UserError
+from autorec_tf.system.errors import UserError
 
 
 @contextmanager

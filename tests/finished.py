@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from AutoRec import AutoRec
-from config import Config
+from autorec_tf.config import Config
+from autorec_tf.system.files import as_utf8
 from data_preprocessor import plain_name, read_ml_1m, split_ratings
-from system.files import as_utf8
 from tests import plain
 from tests.conftest import rating_lines, triples_of
 from tests.reference import Reference, Svdpp

@@ -58,7 +58,7 @@ def wait_for(condition, process, seconds=60):
 
 def interrupt_at(epoch, monkeypatch):
     """Have the runs of this process interrupted as soon as `epoch` is recorded."""
-    from records.run_records import RunRecords
+    from autorec_tf.records.run_records import RunRecords
 
     record = RunRecords.record
 

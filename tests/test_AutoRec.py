@@ -8,10 +8,10 @@ import tensorflow as tf
 
 import AutoRec as module
 from AutoRec import AutoRec
-from config import Config
-from data.ratings import RatingMatrix
-from model.batch import sparse_rows
-from model.sparse_engine import SparseEngine
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix
+from autorec_tf.model.batch import sparse_rows
+from autorec_tf.model.sparse_engine import SparseEngine
 from tests.reference import (
     LeaveOneOut,
     Reference,

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autorec_tf.config import Config
+from autorec_tf.system.files import write_csv
 from benchmarks import decay_rate, fold_in, gpu, paper_tables
 from benchmarks.scale import SIZES, measure, size_of, write_ratings
 from benchmarks.speed import BareProducts, FeedDict, Ours, dense
-from config import Config
 from data_preprocessor import read_ml_1m, split_ratings
-from system.files import write_csv
 from tests.facts import assert_names, refused
 from tests.faults.comet import KEY, archived_epochs, leaking_files
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 import compare
-from config import Config
+from autorec_tf.config import Config
 from tests.facts import assert_names
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -6,8 +6,8 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
-from command_line import parse_arguments
-from config import (
+from autorec_tf.command_line import parse_arguments
+from autorec_tf.config import (
     DATA_DIR_VARIABLE,
     GRID,
     MEMBERS,

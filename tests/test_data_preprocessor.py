@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import data_preprocessor
-from config import Config, member_configs
-from data.ratings import RatingMatrix, Ratings, index_ratings
+from autorec_tf.config import Config, member_configs
+from autorec_tf.data.ratings import RatingMatrix, Ratings, index_ratings
+from autorec_tf.system.random_streams import STREAMS, random_stream
 from data_preprocessor import load_ratings, read_ml_1m, resolve, split_ratings
-from system.random_streams import STREAMS, random_stream
 from tests.conftest import files_below, rating_lines, triples_of
 from tests.facts import assert_names, refused
 

@@ -16,12 +16,12 @@ import compare
 import export
 import main
 import recommend
-from estimator import Estimator, load, read_given, train
-from records.console import Console
-from serving.finished_run import read_run
-from serving.recommender import predict, similar
-from serving.recommender import recommend as recommend_from
-from system.errors import Diverged, UserError
+from autorec_tf.estimator import Estimator, load, read_given, train
+from autorec_tf.records.console import Console
+from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.recommender import predict, similar
+from autorec_tf.serving.recommender import recommend as recommend_from
+from autorec_tf.system.errors import Diverged, UserError
 from tests.conftest import files_below
 from tests.facts import assert_names
 from tests.facts import refused as told_refused
@@ -287,7 +287,7 @@ def test_what_cannot_be_read_is_refused_in_one_line_that_says_where(change, name
 
 
 def test_a_row_far_down_is_named_by_its_position_and_label(monkeypatch, ratings):
-    monkeypatch.setattr("data.frame.ROWS", 50)
+    monkeypatch.setattr("autorec_tf.data.frame.ROWS", 50)
     far = ratings.assign(rating=ratings["rating"].where(ratings.index != 333, 9.5))
     far.index = [f"row of {i}" for i in far.index]
     names = "DataFrame, row 333", f"(index {far.index[333]!r})", "9.5", "0.5 to 5"
@@ -453,7 +453,7 @@ def test_what_is_loaded_answers_as_before_to_the_last_bit(settings, ratings, tmp
 @pytest.mark.slow
 def test_another_process_answers_as_before(model, tmp_path):
     model.save(tmp_path / "model.npz")
-    code = "import sys; from estimator import load; m = load(sys.argv[1]);" \
+    code = "import sys; from autorec_tf.estimator import load; m = load(sys.argv[1]);" \
            "print(m.recommend(8).to_json(double_precision=15), m.predict([8], [sys.argv[2]])[0])"
     item = model.recommender.item_ids[1]
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.npz"), item],
@@ -578,7 +578,7 @@ import pandas as pd, sys
 if sys.argv[1] == "used":
     import tensorflow as tf
     tf.zeros(1) + 1
-from estimator import train
+from autorec_tf.estimator import train
 ratings = pd.read_csv("ratings.csv")
 model = train(ratings, hidden_neuron=6, train_epoch=3, batch_size=8, base_lr=0.02)
 print(model.test_rmse)

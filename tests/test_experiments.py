@@ -6,12 +6,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-import experiments
-from config import GRID, MEMBERS, Config, flag_fields, grid, member_configs
-from data.ratings import Ratings, index_ratings
-from data_preprocessor import split_ratings
-from evaluation.metrics import cold_pairs, score
-from experiments import (
+from autorec_tf import experiments
+from autorec_tf.config import GRID, MEMBERS, Config, flag_fields, grid, member_configs
+from autorec_tf.data.ratings import Ratings, index_ratings
+from autorec_tf.evaluation.metrics import cold_pairs, score
+from autorec_tf.experiments import (
     STEPS_OUTWARDS,
     Purpose,
     blend,
@@ -22,10 +21,11 @@ from experiments import (
     validation_rmse,
     validation_split,
 )
-from model.batch import sparse_rows
+from autorec_tf.model.batch import sparse_rows
+from autorec_tf.training.epochs import TrainState, build, pretrain, train_epochs
+from data_preprocessor import split_ratings
 from tests.plain import final_predictions
 from tests.reference import Reference
-from training import TrainState, build, pretrain, train_epochs
 
 NAMED = ("tune", "members")
 SCALE = (1.0, 5.0)
@@ -68,7 +68,7 @@ SMALL_MEMBERS = {
 @pytest.fixture
 def small_members(monkeypatch):
     """Members as small as `CONFIG`, whatever the program's are."""
-    monkeypatch.setattr("config.MEMBERS", SMALL_MEMBERS)
+    monkeypatch.setattr("autorec_tf.config.MEMBERS", SMALL_MEMBERS)
 
 
 def as_member(name):

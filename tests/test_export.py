@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 import export
-from serving.finished_run import read_run
-from serving.saved_model import save
+from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.saved_model import save
 from tests.facts import assert_names
 from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, as_own, make_run
 
@@ -143,7 +143,7 @@ def test_a_failed_export_leaves_nothing(exporting, tmp_path, monkeypatch, capsys
         raise OSError(28, "full")
 
     before = sorted(made.folder.iterdir())
-    monkeypatch.setattr("serving.saved_model.save", fail)
+    monkeypatch.setattr("autorec_tf.serving.saved_model.save", fail)
     assert exporting(made.folder, "--data_dir", made.data) == 2
     assert_names(capsys.readouterr().err, made.folder / "export", "(full)", "--output")
     assert sorted(made.folder.iterdir()) == before

@@ -15,11 +15,11 @@ import pytest
 import tensorflow as tf
 
 import data_preprocessor
-import experiments
 import recommend
-from config import GRID
-from data import synthetic
-from experiments import Purpose
+from autorec_tf import experiments
+from autorec_tf.config import GRID
+from autorec_tf.data import synthetic
+from autorec_tf.experiments import Purpose
 from tests.conftest import rating_lines
 from tests.facts import assert_names
 from tests.program import (
@@ -77,7 +77,7 @@ def main_here(tmp_path, monkeypatch, capsys):
     """A function that runs flags within this process, where TensorFlow runs already, as `run_main`
     does in a process of its own."""
     import main
-    from records import run_records
+    from autorec_tf.records import run_records
 
     monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)
     monkeypatch.setattr(run_records, "page", lambda *_: "report")  # it has a test
@@ -225,8 +225,8 @@ def test_the_folds_of_a_run_test_every_rating_once(
     small_data, tmp_path, main_here, monkeypatch
 ):
     """From the records alone: each fold's ratings are read again as recommend.py does."""
-    from records import report, run_records
-    from serving.finished_run import read_run
+    from autorec_tf.records import report, run_records
+    from autorec_tf.serving.finished_run import read_run
 
     monkeypatch.setattr(run_records, "page", report.page)
     done = main_here(*SMALL, "--train_epoch", 2, "--num_folds", 3, "--data_dir", small_data)
@@ -382,7 +382,7 @@ def test_every_hyper_parameter_changes_the_result(given, changed, run_here):
 def run_here(small_data, tmp_path, monkeypatch):
     """A function that runs flags within this process, on small data, and returns the summary."""
     import main
-    from records import run_records
+    from autorec_tf.records import run_records
 
     monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
     monkeypatch.setattr(run_records, "page", lambda *_: "report")  # it has a test
@@ -438,8 +438,8 @@ def test_that_users_were_drawn_to_be_ranked_is_told(run_here, capsys):
 def test_a_ranking_that_takes_long_is_shown_on_the_live_line(
     terminal, patience, shown, run_here, monkeypatch, capsys
 ):
-    from evaluation import ranking
-    from records import run_records
+    from autorec_tf.evaluation import ranking
+    from autorec_tf.records import run_records
 
     monkeypatch.setattr(run_records, "SHOWN_AFTER", patience)
     monkeypatch.setattr(ranking, "BLOCK_USERS", 8)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from system.errors import OutOfMemory, UserError, memory_ran_out, reported_errors
+from autorec_tf.system.errors import OutOfMemory, UserError, memory_ran_out, reported_errors
 from tests.facts import assert_names
 from tests.program import MAIN, command, environment
 
@@ -120,7 +120,7 @@ def test_what_was_recorded_is_kept_and_gone_on_with(
     with_checkpoint, small_data, tmp_path, monkeypatch, capsys
 ):
     import main
-    from evaluation import evaluate as module
+    from autorec_tf.evaluation import evaluate as module
 
     def fail(*_, **__):
         raise MemoryError
@@ -129,7 +129,8 @@ def test_what_was_recorded_is_kept_and_gone_on_with(
     flags = ["--comet", "off", "--hidden_neuron", "4", "--train_epoch", "2", "--data_dir",
              str(small_data), "--results_dir", str(tmp_path), "--run_name", "run"]
     with monkeypatch.context() as broken:
-        where = (module, "evaluate") if with_checkpoint else ("training.AutoRec.train_epoch",)
+        epoch = "autorec_tf.training.epochs.AutoRec.train_epoch"
+        where = (module, "evaluate") if with_checkpoint else (epoch,)
         broken.setattr(*where, fail)
         assert main.main(flags) == 2
     error, folder = capsys.readouterr().err, tmp_path / "run"

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from config import Config
-from data.ratings import index_ratings
-from data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import index_ratings
+from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
+from autorec_tf.records.progress import headline
 from data_preprocessor import ratings_of_a_column, split_ratings
-from records.progress import headline
 from tests.facts import assert_names
 
 

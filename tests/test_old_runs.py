@@ -15,13 +15,13 @@ import pytest
 import tensorflow as tf
 
 import compare
-import estimator
 import main
-from records import run_records
-from serving.finished_run import read_run
-from serving.fold_in import fold_in
-from serving.npz import NAME, read_npz, write_npz
-from serving.recommender import predict, recommend
+from autorec_tf import estimator
+from autorec_tf.records import run_records
+from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.fold_in import fold_in
+from autorec_tf.serving.npz import NAME, read_npz, write_npz
+from autorec_tf.serving.recommender import predict, recommend
 from tests.conftest import REPOSITORY
 from tests.facts import assert_names
 from tests.program import read_json

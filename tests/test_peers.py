@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix, Split
+from autorec_tf.system.errors import UserError
+from autorec_tf.system.files import read_csv
 from benchmarks import peers
 from benchmarks.peer_models import MODELS, one_hot_and_implicit
-from config import Config
-from data.ratings import RatingMatrix, Split
 from data_preprocessor import read_ml_1m, split_ratings
-from system.errors import UserError
-from system.files import read_csv
 from tests.facts import assert_names, refused
 
 PEER = dict(rmse=0.85, seconds=100.0, peak_gb=0.5)

@@ -15,8 +15,8 @@ import pytest
 
 import export as export_program
 import recommend as recommend_program
-from serving.finished_run import read_run
-from serving.npz import write_npz
+from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.npz import write_npz
 from tests.conftest import REPOSITORY
 from tests.facts import assert_names
 from tests.finished import CONFIG, as_own, make_run

@@ -15,14 +15,14 @@ import pytest
 import compare
 import export
 import recommend
+from autorec_tf.command_line import parse_arguments
+from autorec_tf.config import Config, flag_fields
+from autorec_tf.data.datasets import DATASETS
+from autorec_tf.data.synthetic import ML_1M_COUNTS
+from autorec_tf.system.distribution import Cluster, read_cluster
 from benchmarks import decay_rate, fold_in
 from benchmarks.workers import on_paper
-from command_line import parse_arguments
-from config import Config, flag_fields
-from data.datasets import DATASETS
-from data.synthetic import ML_1M_COUNTS
 from data_preprocessor import load_ratings
-from system.distribution import Cluster, read_cluster
 from tests.facts import assert_names
 from tests.faults.__main__ import line
 from tests.faults.fault import Fault

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import recommend
-from serving.finished_run import read_run
-from serving.npz import write_npz
+from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.npz import write_npz
 from tests.facts import assert_names
 from tests.finished import CONFIG, MEANS, as_own, make_run
 

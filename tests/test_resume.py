@@ -16,10 +16,10 @@ import pytest
 import tensorflow as tf
 
 import main
-from records import run_records
-from records.run_folder import RunFolder
-from records.run_records import RunRecords
-from system import files
+from autorec_tf.records import run_records
+from autorec_tf.records.run_folder import RunFolder
+from autorec_tf.records.run_records import RunRecords
+from autorec_tf.system import files
 from tests.archives import events_of, metrics_of, scalars
 from tests.facts import assert_names
 from tests.program import TIME_COLUMNS, command, environment, read_metrics, run_main, wait_for
@@ -263,7 +263,7 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stopped(
 
 
 def test_tuning_goes_on_with_the_points_that_are_left(here, tmp_path, monkeypatch, capsys):
-    import experiments
+    from autorec_tf import experiments
 
     tried, true = [], experiments.validation_rmse
 

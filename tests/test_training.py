@@ -10,17 +10,14 @@ from itertools import islice
 import numpy as np
 import pytest
 
-import training
 from AutoRec import AutoRec
-from config import Config
-from data.ratings import RatingMatrix, Split, index_ratings
-from data_preprocessor import split_ratings
-from evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs, score
-from model.batch import sparse_rows
-from records.run_folder import results
-from tests.plain import final_predictions
-from tests.reference import Reference
-from training import (
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix, Split, index_ratings
+from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs, score
+from autorec_tf.model.batch import sparse_rows
+from autorec_tf.records.run_folder import results
+from autorec_tf.training import epochs as training
+from autorec_tf.training.epochs import (
     Evaluator,
     TrainState,
     as_ratings,
@@ -29,6 +26,9 @@ from training import (
     train_epochs,
     train_shallow,
 )
+from data_preprocessor import split_ratings
+from tests.plain import final_predictions
+from tests.reference import Reference
 
 SCALE = (1.0, 5.0)
 CONFIG = Config(hidden_neuron=8, batch_size=16, base_lr=0.02, train_epoch=3, engine="dense")

@@ -6,13 +6,13 @@ from functools import cache
 import numpy as np
 import pytest
 
-from config import Config
-from data.ratings import RatingUnit, index_ratings
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingUnit, index_ratings
+from autorec_tf.evaluation.evaluate import evaluate
+from autorec_tf.experiments import blend, validation_rmse
+from autorec_tf.records.run_folder import results
+from autorec_tf.training.epochs import TrainState, build, train_epochs
 from data_preprocessor import split_ratings
-from evaluation.evaluate import evaluate
-from experiments import blend, validation_rmse
-from records.run_folder import results
-from training import TrainState, build, train_epochs
 
 STARS = (1.0, 5.0)
 CONFIG = Config(
@@ -121,7 +121,7 @@ def test_the_weights_of_a_blend_do_not_depend_on_the_unit(monkeypatch):
         name: {"orientation": name, "lambda_value": 0.5, "regularization": "plain"}
         for name in ("item", "user")
     }
-    monkeypatch.setattr("config.MEMBERS", members)
+    monkeypatch.setattr("autorec_tf.config.MEMBERS", members)
     scale = (0.0, 100.0)
     config = replace(CONFIG, members=("item", "user"))
     (ours, split), (theirs, _) = (

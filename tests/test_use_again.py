@@ -10,13 +10,13 @@ import sys
 import pytest
 
 import main
-from command_line import parse_arguments
-from config import Config
+from autorec_tf.command_line import parse_arguments
+from autorec_tf.config import Config
+from autorec_tf.records.run_folder import config_of, resume_flags
+from autorec_tf.system.errors import UserError, printable
+from autorec_tf.system.files import as_utf8
+from autorec_tf.system.terminal import shell
 from data_preprocessor import load_again, load_ratings
-from records.run_folder import config_of, resume_flags
-from system.errors import UserError, printable
-from system.files import as_utf8
-from system.terminal import shell
 from tests.conftest import rating_lines, triples_of
 from tests.facts import assert_names, refused
 from tests.finished import made_up_triples

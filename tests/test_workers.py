@@ -16,14 +16,14 @@ import json, os, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from system.distribution import Workers, read_cluster
+from autorec_tf.system.distribution import Workers, read_cluster
 cluster = read_cluster("workers")
 workers = Workers("workers", cluster)
 import tensorflow as tf
-from config import Config
-from data.ratings import RatingMatrix, Split
-from evaluation.baseline import cold_baseline
-from training import Evaluator, TrainState, build, pretrain, train_epochs
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix, Split
+from autorec_tf.evaluation.baseline import cold_baseline
+from autorec_tf.training.epochs import Evaluator, TrainState, build, pretrain, train_epochs
 
 rng = np.random.default_rng(7)
 ROWS, COLUMNS = 23, 37

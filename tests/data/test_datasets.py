@@ -11,9 +11,9 @@ from http.client import HTTPResponse
 
 import pytest
 
-from config import Config
-from data import datasets
-from data.datasets import fetch
+from autorec_tf.config import Config
+from autorec_tf.data import datasets
+from autorec_tf.data.datasets import fetch
 from data_preprocessor import load_ratings
 from tests.conftest import MANY_TRIPLES, PUBLISHED, files_below, triples_of, zipped
 from tests.facts import refused

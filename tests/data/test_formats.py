@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import main
-from config import Config, split_configs
-from data import blocks, datasets, delimited
+from autorec_tf.config import Config, split_configs
+from autorec_tf.data import blocks, datasets, delimited
 from data_preprocessor import load_ratings, plain_name, split_ratings
 from tests.conftest import REPOSITORY, triples_of, zipped
 from tests.facts import assert_names, refused

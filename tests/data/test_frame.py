@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.blocks import Ids, Rules
-from data.formats import open_file, read
-from data.frame import FrameFile
+from autorec_tf.data.blocks import Ids, Rules
+from autorec_tf.data.formats import open_file, read
+from autorec_tf.data.frame import FrameFile
 from data_preprocessor import read_ratings
 from tests.conftest import triples_of
 from tests.facts import assert_names, refused
@@ -39,7 +39,7 @@ def same(one, other):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [1, 3, 100])
 def test_ids_and_ratings_are_those_of_the_csv_file(kind, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("data.frame.ROWS", rows)
+    monkeypatch.setattr("autorec_tf.data.frame.ROWS", rows)
     ids, texts = KINDS[kind]
     values = [0.1, 4, 2.5, 1e-3]
     items = [5, 6, 7, 8]  # so that no pair stands twice
@@ -61,7 +61,7 @@ def test_ids_and_ratings_are_those_of_the_csv_file(kind, rows, tmp_path, monkeyp
 )
 @pytest.mark.parametrize("rows", [1, 100])
 def test_timestamps_of_any_kind_order_the_ratings(times, rows, monkeypatch):
-    monkeypatch.setattr("data.frame.ROWS", rows)
+    monkeypatch.setattr("autorec_tf.data.frame.ROWS", rows)
     frame = pd.DataFrame({"user": 1, "item": range(4), "rating": [1, 2, 3, 4], "time": times})
     ratings = read_ratings("made up", [FrameFile(frame)], Rules(with_times=True), 0.5)
     assert ratings.held_out.tolist() == [True, False, True, False]
@@ -78,7 +78,7 @@ def test_a_row_is_located_by_position_and_by_its_label_if_that_is_another():
 
 @pytest.mark.parametrize("row", [0, 4, 9])
 def test_the_first_malformed_row_is_named_also_after_ids_of_several_lines(row, monkeypatch):
-    monkeypatch.setattr("data.frame.ROWS", 4)
+    monkeypatch.setattr("autorec_tf.data.frame.ROWS", 4)
     ratings = [str(1 + i % 5) for i in range(10)]
     frame = pd.DataFrame({"user": [f"a\n{i}" for i in range(10)], "item": 1, "rating": ratings})
     frame.loc[row, "rating"] = "much"

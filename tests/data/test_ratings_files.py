@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 
 import main
-from config import Config
-from data import blocks, delimited
-from data.blocks import Ids
-from data.formats import open_file, read
-from data.layouts import SETTINGS
+from autorec_tf.config import Config
+from autorec_tf.data import blocks, delimited
+from autorec_tf.data.blocks import Ids
+from autorec_tf.data.formats import open_file, read
+from autorec_tf.data.layouts import SETTINGS
 from data_preprocessor import load_ratings
 from tests.conftest import triples_of
 from tests.facts import assert_names, refused

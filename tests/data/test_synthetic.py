@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data import synthetic
-from data.synthetic import synthetic_ratings
+from autorec_tf.data import synthetic
+from autorec_tf.data.synthetic import synthetic_ratings
 
 
 @pytest.fixture(scope="module")

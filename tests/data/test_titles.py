@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.titles import read_titles
+from autorec_tf.data.titles import read_titles
 
 ML_1M = "1::Toy Story (1995)::Animation|Comedy\n2::Misérables, Les (1995)::Drama|Musical\n"
 EXPECTED = {"1": "Toy Story (1995)", "2": "Misérables, Les (1995)"}

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from data.ratings import RatingMatrix, Ratings, RatingUnit, Split, index_ratings
+from autorec_tf.data.ratings import RatingMatrix, Ratings, RatingUnit, Split, index_ratings
+from autorec_tf.evaluation.baseline import Baseline, Finish, cold_baseline, fit_baseline
+from autorec_tf.evaluation.metrics import score
 from data_preprocessor import split_ratings
-from evaluation.baseline import Baseline, Finish, cold_baseline, fit_baseline
-from evaluation.metrics import score
 from tests import plain
 
 STARS = (1.0, 5.0)

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from AutoRec import AutoRec
-from config import Config
-from data.ratings import index_ratings
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import index_ratings
+from autorec_tf.evaluation.baseline import Baseline
+from autorec_tf.evaluation.evaluate import evaluate
+from autorec_tf.evaluation.metrics import cold_pairs, score
+from autorec_tf.evaluation.ranking import rank
+from autorec_tf.evaluation.similar_items import popular_items
+from autorec_tf.evaluation.slices import by_value, calibration
+from autorec_tf.model.batch import sparse_rows
+from autorec_tf.model.factors import Factors
 from data_preprocessor import split_ratings
-from evaluation.baseline import Baseline
-from evaluation.evaluate import evaluate
-from evaluation.metrics import cold_pairs, score
-from evaluation.ranking import rank
-from evaluation.similar_items import popular_items
-from evaluation.slices import by_value, calibration
-from model.batch import sparse_rows
-from model.factors import Factors
 from tests import plain
 from tests.plain import final_predictions
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from data.ratings import RatingMatrix
-from evaluation.metrics import cold_pairs, score
+from autorec_tf.data.ratings import RatingMatrix
+from autorec_tf.evaluation.metrics import cold_pairs, score
 
 
 def test_scores_equal_hand_arithmetic():

@@ -6,11 +6,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data.ratings import RatingMatrix
+from autorec_tf.data.ratings import RatingMatrix
+from autorec_tf.evaluation import ranking
+from autorec_tf.evaluation.baseline import Baseline
+from autorec_tf.evaluation.ranking import best_items, rank
 from data_preprocessor import split_ratings
-from evaluation import ranking
-from evaluation.baseline import Baseline
-from evaluation.ranking import best_items, rank
 
 PLACE_1, PLACE_2, PLACE_3 = 1.0, 1 / math.log2(3), 0.5  # the discounts
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evaluation import similar_items
-from evaluation.similar_items import PopularItem, nearest, popular_items
+from autorec_tf.evaluation import similar_items
+from autorec_tf.evaluation.similar_items import PopularItem, nearest, popular_items
 
 NUM_ITEMS = 23
 TRAINED = np.arange(NUM_ITEMS) % 6 != 5

@@ -6,9 +6,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from autorec_tf.evaluation.metrics import cold_pairs, score
+from autorec_tf.evaluation.slices import (
+    SLICE_EDGES,
+    Slice,
+    by_value,
+    calibration,
+    even_edges,
+    slices,
+)
 from data_preprocessor import split_ratings
-from evaluation.metrics import cold_pairs, score
-from evaluation.slices import SLICE_EDGES, Slice, by_value, calibration, even_edges, slices
 from tests.plain import final_predictions
 
 SCALE = (1.0, 5.0)

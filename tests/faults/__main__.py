@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from system.errors import UserError, run_program
-from system.files import write_text
+from autorec_tf.system.errors import UserError, run_program
+from autorec_tf.system.files import write_text
 from tests.faults import comet, deaths, inputs
 from tests.faults.fault import Fault
 

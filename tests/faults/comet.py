@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from config import DATA_DIR_VARIABLE
-from records.comet import CURVES
-from system.errors import UserError, run_program
+from autorec_tf.config import DATA_DIR_VARIABLE
+from autorec_tf.records.comet import CURVES
+from autorec_tf.system.errors import UserError, run_program
 from tests.faults.comet_server import CometServer
 from tests.faults.fault import Fault
 

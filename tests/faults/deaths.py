@@ -163,7 +163,7 @@ DOWNLOADING = """
 import sys
 from dataclasses import replace
 
-from data import datasets
+from autorec_tf.data import datasets
 import main
 
 datasets.Dataset.url, digest, size = sys.argv[1:4]

@@ -28,16 +28,16 @@ from unittest import mock
 
 import numpy as np
 
-from config import Config
-from data import datasets
-from data.ratings import RatingMatrix, Ratings, Split, index_ratings
+from autorec_tf.config import Config
+from autorec_tf.data import datasets
+from autorec_tf.data.ratings import RatingMatrix, Ratings, Split, index_ratings
+from autorec_tf.records.checkpoint import Checkpoint
+from autorec_tf.records.repeated_runs import RepeatedRuns
+from autorec_tf.records.run_folder import RunFolder
+from autorec_tf.system.environment import peak_memory_mb
+from autorec_tf.system.errors import UserError, run_program
+from autorec_tf.system.runtime import import_tensorflow
 from data_preprocessor import load_ratings
-from records.checkpoint import Checkpoint
-from records.repeated_runs import RepeatedRuns
-from records.run_folder import RunFolder
-from system.environment import peak_memory_mb
-from system.errors import UserError, run_program
-from system.runtime import import_tensorflow
 from tests.faults.fault import Fault
 from tests.faults.kinds import KINDS, Made, agrees, damaged
 
@@ -595,7 +595,7 @@ def checkpoints(folder: Path, rng: random.Random) -> Iterator[Fault]:
     """A checkpoint's files: none that was damaged is taken for what was kept."""
     import_tensorflow()
     from AutoRec import AutoRec
-    from training import TrainState
+    from autorec_tf.training.epochs import TrainState
 
     matrix = RatingMatrix.from_triples(*np.ones((3, 1), int), (2, 40))
     model = AutoRec(40, Config(hidden_neuron=(5,), engine="dense"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from config import Config
+from autorec_tf.config import Config
 from tests.faults import inputs
 from tests.faults.inputs import DAMAGES, FORMATS, slow, valid
 from tests.faults.kinds import KINDS

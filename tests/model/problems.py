@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from config import Config
+from autorec_tf.config import Config
 
 RATE = 0.1
 

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from config import Config
-from model import engines
-from model.engines import choose_engine
+from autorec_tf.config import Config
+from autorec_tf.model import engines
+from autorec_tf.model.engines import choose_engine
 from tests.facts import refused
 
 

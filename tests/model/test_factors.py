@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model import factors as module
-from model.factors import Factors, blended
+from autorec_tf.model import factors as module
+from autorec_tf.model.factors import Factors, blended
 
 SCALE = (0.5, 4.0)
 USERS, ITEMS, UNITS = 11, 7, 5

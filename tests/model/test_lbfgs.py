@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from scipy.optimize import minimize
 
-from config import Config
-from model.lbfgs import LBFGS, dot
+from autorec_tf.config import Config
+from autorec_tf.model.lbfgs import LBFGS, dot
 from tests.model.problems import RATE, Problem, quadratic, rosenbrock, run, slope
 from tests.reference import inverse_bfgs
 

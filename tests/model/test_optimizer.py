@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from config import Config
-from model.lbfgs import LBFGS
-from model.optimizer import OPTIMIZERS, Adam, RMSProp, RProp
+from autorec_tf.config import Config
+from autorec_tf.model.lbfgs import LBFGS
+from autorec_tf.model.optimizer import OPTIMIZERS, Adam, RMSProp, RProp
 from tests.model.problems import RATE, kink, quadratic, rosenbrock, run, slope
 from tests.reference import ReferenceRProp
 

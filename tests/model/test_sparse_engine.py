@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model import sparse_engine
-from model.sparse_engine import ALIGNMENT, SparseEngine, aligned
+from autorec_tf.model import sparse_engine
+from autorec_tf.model.sparse_engine import ALIGNMENT, SparseEngine, aligned
 
 SHAPE = 300, 50
 

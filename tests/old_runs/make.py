@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import pandas as pd
 
-import estimator
 import export
+from autorec_tf import estimator
+from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.npz import read_npz
+from autorec_tf.serving.recommender import recommend
 from data_preprocessor import read_ml_1m
-from serving.finished_run import read_run
-from serving.npz import read_npz
-from serving.recommender import recommend
 from tests.conftest import REPOSITORY, triples_of
 from tests.program import command, environment
 from tests.system.test_distribution import local_addresses, start_worker
@@ -44,7 +44,7 @@ MODELS = {
 KILLING = """
 import itertools, os, signal, sys
 import main
-from records.progress import Progress
+from autorec_tf.records.progress import Progress
 log, numbers = Progress.log, itertools.count(1)
 
 def log_and_die(*arguments):

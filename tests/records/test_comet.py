@@ -18,8 +18,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from evaluation.metrics import EpochMetrics
-from records import comet
+from autorec_tf.evaluation.metrics import EpochMetrics
+from autorec_tf.records import comet
 from tests.conftest import REPOSITORY
 from tests.facts import assert_names, refused
 from tests.faults.comet_server import CometServer
@@ -39,7 +39,7 @@ from pathlib import Path
 mode, run_dir, timeout = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
 streams, hook, finders = (sys.stdout, sys.stderr), sys.excepthook, list(sys.meta_path)
 {before}
-from records.comet import Tracker
+from autorec_tf.records.comet import Tracker
 
 lines, slowest, asked = [], 0.0, []
 def say(line):
@@ -472,7 +472,7 @@ def test_server_that_is_unwell_at_first_is_asked_again(tmp_path):
         assert server.wait_for(lambda server: server.requests)
         server.mood = "ok"
 
-    soon = "from records import comet; comet.PAUSES = (0.1,) * 99"
+    soon = "from autorec_tf.records import comet; comet.PAUSES = (0.1,) * 99"
     until_then = "while epoch == 4 and tracker._experiment is None: time.sleep(0.1)"
     with CometServer("error") as server:
         thread = threading.Thread(target=recover)
@@ -500,8 +500,8 @@ def test_slow_server_is_waited_for(tmp_path):
 
 def test_silent_server_is_not_waited_for(tmp_path):
     with CometServer("hang") as server:
-        run = track(tmp_path, server=server, before="from records import comet; comet.SILENCE = 1",
-                    timeout=90)
+        impatient = "from autorec_tf.records import comet; comet.SILENCE = 1"
+        run = track(tmp_path, server=server, before=impatient, timeout=90)
     assert "not answer" in run.lines[0]
     assert archived_metrics(run.archive) == METRICS
     assert run.close < 30
@@ -510,7 +510,7 @@ def test_silent_server_is_not_waited_for(tmp_path):
 def test_ctrl_c_ends_the_wait_for_a_hanging_server(tmp_path):
     before = """
 import signal
-from records.comet import Tracker
+from autorec_tf.records.comet import Tracker
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background lacks
 wait = Tracker._wait
@@ -677,7 +677,7 @@ PLACES = {
 FIND = """
 import json, os, sys
 import comet_ml
-from records import comet
+from autorec_tf.records import comet
 for folder, variables in json.loads(sys.argv[1]):
     os.chdir(os.path.join(folder, "here"))
     os.environ.update(variables, HOME=os.path.join(folder, "home"))

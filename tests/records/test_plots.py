@@ -7,9 +7,9 @@ from itertools import combinations
 import pytest
 from matplotlib.text import Text
 
-from evaluation.metrics import EpochMetrics, Scores
-from evaluation.slices import SLICE_EDGES, Bin, Slice
-from records.plots import draw_calibration, draw_rmse, draw_slices, svg, write_png
+from autorec_tf.evaluation.metrics import EpochMetrics, Scores
+from autorec_tf.evaluation.slices import SLICE_EDGES, Bin, Slice
+from autorec_tf.records.plots import draw_calibration, draw_rmse, draw_slices, svg, write_png
 from tests.facts import assert_names
 
 

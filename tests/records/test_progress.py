@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from records.progress import Progress
+from autorec_tf.records.progress import Progress
 from tests.facts import assert_names
 
 

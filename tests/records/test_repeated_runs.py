@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import main
-from config import Config
-from data.ratings import index_ratings
-from evaluation.metrics import RECONSTRUCTION
-from records.repeated_runs import RepeatedRuns, mean_and_interval
-from records.run_folder import RunFolder
-from system.distribution import Cluster
-from system.handshake import Handshake
-from system.interruption import Interruption
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import index_ratings
+from autorec_tf.evaluation.metrics import RECONSTRUCTION
+from autorec_tf.records.repeated_runs import RepeatedRuns, mean_and_interval
+from autorec_tf.records.run_folder import RunFolder
+from autorec_tf.system.distribution import Cluster
+from autorec_tf.system.handshake import Handshake
+from autorec_tf.system.interruption import Interruption
 from tests.facts import refused
 
 RATINGS = index_ratings("made up", np.arange(4), np.arange(4), np.ones(4), (1.0, 5.0))

@@ -16,13 +16,13 @@ import pytest
 from jinja2 import UndefinedError
 
 import main
-from config import Config
-from evaluation.metrics import EpochMetrics
-from evaluation.similar_items import PopularItem
-from evaluation.slices import by_value, calibration
-from records import report, run_records
-from records.plots import draw_rmse
-from records.report import Neighbours, ReportData, neighbours_with_titles, page
+from autorec_tf.config import Config
+from autorec_tf.evaluation.metrics import EpochMetrics
+from autorec_tf.evaluation.similar_items import PopularItem
+from autorec_tf.evaluation.slices import by_value, calibration
+from autorec_tf.records import report, run_records
+from autorec_tf.records.plots import draw_rmse
+from autorec_tf.records.report import Neighbours, ReportData, neighbours_with_titles, page
 from tests.facts import assert_names
 from tests.program import RECONSTRUCTION, interrupt_at
 

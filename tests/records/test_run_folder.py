@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from config import Config
-from evaluation.metrics import RECONSTRUCTION, EpochMetrics
-from records.progress import Progress, clock
-from records.run_folder import RunFolder, default_name, results, tab_line
-from system.environment import git_commit, peak_memory_mb
-from system.files import write_json
+from autorec_tf.config import Config
+from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
+from autorec_tf.records.progress import Progress, clock
+from autorec_tf.records.run_folder import RunFolder, default_name, results, tab_line
+from autorec_tf.system.environment import git_commit, peak_memory_mb
+from autorec_tf.system.files import write_json
 from tests.facts import assert_names, refused
 
 
@@ -273,7 +273,7 @@ def test_durations_read_as_a_clock():
 @pytest.mark.slow
 def test_peak_memory_is_this_process_own_and_not_its_parents():
     ballast = np.ones(300_000_000, np.uint8)
-    code = "from system.environment import peak_memory_mb; print(peak_memory_mb())"
+    code = "from autorec_tf.system.environment import peak_memory_mb; print(peak_memory_mb())"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         cwd=Path(__file__).parents[2],

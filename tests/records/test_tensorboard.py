@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 import main
-from records import run_records, tensorboard
-from records.tensorboard import Summaries
+from autorec_tf.records import run_records, tensorboard
+from autorec_tf.records.tensorboard import Summaries
 from tests.archives import events_of, metrics_of, scalars
 from tests.facts import assert_names
 

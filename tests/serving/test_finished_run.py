@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from config import Config
+from autorec_tf.config import Config
+from autorec_tf.serving.finished_run import read_run
 from data_preprocessor import split_ratings
-from serving.finished_run import read_run
 from tests.facts import refused
 from tests.finished import BLEND, CONFIG, make_run, save_random
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serving.finished_run import read_run
-from serving.fold_in import fold_in, with_new
-from serving.recommender import predict, recommend, similar
+from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.fold_in import fold_in, with_new
+from autorec_tf.serving.recommender import predict, recommend, similar
 from tests import plain
 from tests.facts import refused
 from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, load, make_run
@@ -111,7 +111,7 @@ def test_new_columns_are_where_the_objective_is_least_and_all_else_is_as_it_was(
     tmp_path, regularization, orientation, encoding, monkeypatch
 ):
     """The gradient over the new columns, by NumPy in float64, is nearly 0; it was not."""
-    monkeypatch.setattr("serving.fold_in.MAX_STEPS", 40)
+    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 40)
     settings = dict(encoding, regularization=regularization, orientation=orientation, batch_size=10)
     config = replace(CONFIG, lambda_value=0.3, lambda_encoder=0.5, input_dropout=0.3, **settings)
     made = make_run(tmp_path, config)
@@ -210,7 +210,7 @@ def test_a_new_user_of_a_user_model_needs_no_training(tmp_path):
 
 
 def test_a_blend_takes_new_users_and_new_items_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.fold_in.MAX_STEPS", 5)
+    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 5)
     made = make_run(tmp_path, BLEND)
     run = read_run(made.folder, str(made.data))
     users, items = known_users(made, 5), made.ratings.item_ids[:5]

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.finished_run import read_run
-from serving.npz import read_npz, split_fingerprint, write_npz
-from serving.recommender import predict, recommend, similar
+from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.npz import read_npz, split_fingerprint, write_npz
+from autorec_tf.serving.recommender import predict, recommend, similar
 from tests.facts import refused
 from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, load, make_run
 
@@ -116,7 +116,8 @@ def test_ids_that_are_text_stay_text(tmp_path):
 @pytest.mark.slow
 def test_it_is_read_without_tensorflow(exported):
     script = (
-        "import sys; from serving.npz import read_npz; from serving.recommender import similar; "
+        "import sys; from autorec_tf.serving.npz import read_npz; "
+        "from autorec_tf.serving.recommender import similar; "
         f"print(len(similar(read_npz({str(exported[2])!r}), 2, 3))); "
         "assert 'tensorflow' not in sys.modules"
     )

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.ratings import RatingUnit
-from evaluation.baseline import Baseline
-from model.factors import Factors
-from serving.finished_run import read_run
-from serving.recommender import Recommender, predict, recommend, similar, top
+from autorec_tf.data.ratings import RatingUnit
+from autorec_tf.evaluation.baseline import Baseline
+from autorec_tf.model.factors import Factors
+from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.recommender import Recommender, predict, recommend, similar, top
 from tests.facts import refused
 from tests.finished import BLEND, CONFIG, MEANS, WEIGHTS, load, made_up_triples, make_run
 
@@ -76,7 +76,7 @@ def test_nothing_that_was_rated_is_recommended_test_ratings_included(simple):
 
 def test_everybodys_best_are_each_ones_recommendations(case, monkeypatch):
     made, movies, _ = case
-    monkeypatch.setattr("serving.recommender.BLOCK_USERS", 7)
+    monkeypatch.setattr("autorec_tf.serving.recommender.BLOCK_USERS", 7)
     blocks = list(top(movies, 4))
     assert len(blocks) == -(-len(made.R) // 7)
     found = pd.concat(blocks)
@@ -102,8 +102,8 @@ def test_everybodys_best_are_the_same_to_the_last_bit_whatever_the_block(case, n
     ])
     found = []
     for block_users, block_items in ((512, 8192), (7, 5), (64, 39), (1, 1)):
-        monkeypatch.setattr("serving.recommender.BLOCK_USERS", block_users)
-        monkeypatch.setattr("serving.recommender.BLOCK_ITEMS", block_items)
+        monkeypatch.setattr("autorec_tf.serving.recommender.BLOCK_USERS", block_users)
+        monkeypatch.setattr("autorec_tf.serving.recommender.BLOCK_ITEMS", block_items)
         found.append(pd.concat(top(movies, n), ignore_index=True))
     assert len(found[0]) >= 46 * min(n, 20)
     for other in found[1:]:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from config import Config
-from system.distribution import EXAMPLE, Cluster, Workers, read_cluster
-from system.errors import UserError
-from system.handshake import STEPS, Handshake
+from autorec_tf.config import Config
+from autorec_tf.system.distribution import EXAMPLE, Cluster, Workers, read_cluster
+from autorec_tf.system.errors import UserError
+from autorec_tf.system.handshake import STEPS, Handshake
 from tests.facts import assert_names, refused
 from tests.program import (
     command,
@@ -182,10 +182,10 @@ tf.config.experimental.enable_op_determinism()
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
 from AutoRec import AutoRec
-from model.batch import sparse_rows
-from config import Config
-from data.ratings import RatingMatrix
-from system.distribution import Cluster, Workers
+from autorec_tf.model.batch import sparse_rows
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix
+from autorec_tf.system.distribution import Cluster, Workers
 
 replicas = Workers("mirrored", Cluster())
 assert replicas.num_replicas == 3 and replicas.all_gather(7) == [7]
@@ -298,7 +298,7 @@ def test_another_program_at_a_workers_address_is_told_at_once(small_data, tmp_pa
 
 HURRIED = """
 import sys
-from system import handshake
+from autorec_tf.system import handshake
 handshake.START = 3
 import main
 sys.exit(main.main())

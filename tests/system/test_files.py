@@ -2,7 +2,7 @@
 
 import pytest
 
-from system.files import atomic_write, read_csv, read_json, write_csv, write_json
+from autorec_tf.system.files import atomic_write, read_csv, read_json, write_csv, write_json
 from tests.facts import refused
 
 

@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager, nullcontext
 
 import pytest
 
-from system import handshake
-from system.distribution import Cluster
-from system.errors import UserError
-from system.handshake import STEPS, Handshake
+from autorec_tf.system import handshake
+from autorec_tf.system.distribution import Cluster
+from autorec_tf.system.errors import UserError
+from autorec_tf.system.handshake import STEPS, Handshake
 from tests.conftest import REPOSITORY
 from tests.facts import assert_names, refused
 from tests.program import environment, free_ports
@@ -278,7 +278,7 @@ def test_a_worker_that_fails_while_tensorflow_starts_ends_the_others_and_later_d
 def test_a_block_that_takes_too_long_is_ended_even_if_no_thread_may_run():
     program = """
 import ctypes, sys
-from system.handshake import killed_after
+from autorec_tf.system.handshake import killed_after
 with killed_after(30, "not so"):
     pass
 with killed_after(0.2, "too long\\n"):

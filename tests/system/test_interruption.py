@@ -4,8 +4,8 @@ import os
 import signal
 import threading
 
-from system.interruption import SIGNALS, Interruption, warn
-from system.runtime import quiet_stderr
+from autorec_tf.system.interruption import SIGNALS, Interruption, warn
+from autorec_tf.system.runtime import quiet_stderr
 
 
 def handlers():

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 USED = "import tensorflow as tf; tf.zeros(1) + 1;"
-START = "from system.runtime import num_threads, start_tensorflow; start_tensorflow();"
+START = "from autorec_tf.system.runtime import num_threads, start_tensorflow; start_tensorflow();"
 
 
 def python(code, *arguments, **changes):
@@ -55,7 +55,7 @@ def test_the_same_bits_are_asked_for_where_tensorflow_was_used_before():
 GRADIENTS = START + """
 import sys
 from AutoRec import AutoRec
-from config import over_preset
+from autorec_tf.config import over_preset
 from data_preprocessor import read_ml_1m, split_ratings
 train = split_ratings(read_ml_1m(sys.argv[1] + "/ratings.dat"), 0.9, 1994).train
 config = over_preset({"preset": "single", "engine": "sparse"})

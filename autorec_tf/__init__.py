@@ -1,0 +1,1 @@
+"""AutoRec for TensorFlow: everything but the model and the preprocessor, which are beside it."""

@@ -1,0 +1,292 @@
+"""Files of ratings to columns, block by block, so that memory grows with the ratings and not with
+the text.
+
+    file = RatingsFile(sniff(path, start), path)
+    users, items, values = next(file.blocks())    # pandas parses some lines at a time
+
+Where a rating stands, and which lines are malformed, is found by halving what is parsed.
+"""
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.tseries.api import guess_datetime_format
+
+from autorec_tf.data.blocks import DAMAGED, Rules, open_text, text_blocks
+from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted
+from autorec_tf.system.errors import UserError
+
+MAX_ID = 200  # characters
+WHOLE_ID = re.compile(r"-?[1-9]\d{0,18}|0", re.ASCII)  # an id that is a number, and no "007"
+DECIMAL_TIME = re.compile(r"-?\d{1,18}(\.\d*)?(e\+?\d{1,2})?", re.ASCII | re.IGNORECASE)
+UNITS = {9: "seconds", 10: "seconds", 12: "milliseconds", 13: "milliseconds"}  # by their digits
+LARGEST_RATING = float(np.finfo(np.float32).max)
+MISSING = {"", "nan", "null", "none", "na", "n/a", "<na>", "nil", r"\n", "empty"}
+UNIT = "\x1f"  # stands for a separator of several characters, which pandas' C engine lacks
+NONE = "\x1e"  # a decimal point that no number has: an id of 1.0 is not read as 1
+UNUSED = "S1"  # the type of a column that is not needed: its first byte
+TRIES = 4000  # attempts to find malformed lines
+Column = tuple[np.ndarray, Any]  # which of some ids or texts each rating has, and these
+Block = list[Any]  # columns of users and items; ratings (float64, nan for none), times if asked
+
+
+class RatingsFile:
+    """Text with a rating a line; one file, or several that are read as one."""
+
+    noun = "line"
+
+    def __init__(self, layout: Layout, *paths: Path) -> None:
+        self.layout, self.paths, self.path, self.rules = layout, paths, paths[0], Rules()
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: {self.layout}"
+
+    def read(self) -> Iterator[str]:
+        """Yield the lines after the header, many at a time."""
+        with open_text(self.path, self.layout.encoding) as file:
+            line, header = "", self.layout.separator.join(self.layout.header)
+            for _ in range(self.layout.skipped):
+                line = file.readline(MAX_LINE)
+            if self.layout.published and line.rstrip("\r\n") != header:
+                raise UserError(f"{self.path}, line 1: {line[:80]!r}: expected the header {header}")
+            yield from text_blocks(file, self.layout.quotechar)
+
+    def parse(self, text: str, state: dict[str, Any]) -> Block:
+        """Return the ratings of some lines; ValueError if one is malformed. `state`: of a file."""
+        layout, text = self.layout, check_text(text)
+        text = bare = layout.comment.sub(r"\1", text) if layout.comment else text
+        if layout.quotechar and layout.quotechar in text:
+            if layout.separator == "::":
+                raise ValueError("a quote, which this format does not have")
+            bare = quoted(layout.separator, layout.quotechar).sub(r"\1_", text)
+            if layout.quotechar in bare:
+                raise ValueError(
+                    "a quote that is not closed, or stands within a field (--read_csv quoting=3?)"
+                )
+        if not layout.published and not bare.strip():
+            return []
+        plain = is_plain(bare, layout.separator)
+        try:
+            table = self.table(text, bare, "int64" if plain else object)
+        except (ValueError, OverflowError):
+            table = self.table(text, bare, object)
+        block = self.block(table, state)
+        if layout.published and not plain:
+            raise ValueError("a field that is no number")
+        return block
+
+    def records(self, text: str) -> list[str]:
+        """Return lines one by one, those together that a quoted field spans."""
+        records, quote, comment = [""], self.layout.quotechar, self.layout.comment
+        for line in io.StringIO(text, newline="\n"):
+            bare = comment.sub(r"\1", records[-1]) if comment else records[-1]
+            if quote and bare.count(quote) % 2:
+                records[-1] += line
+            else:
+                records.append(line)
+        return records[1:]
+
+    def count(self, text: str) -> int:
+        """Return how many lines, as messages count them, a text has."""
+        return text.count("\n")
+
+    def place(self, number: int) -> str:
+        """Return what messages call a line, of which the first is 1."""
+        return f"{self.path}, {self.noun} {number}"
+
+    def table(self, text: str, bare: str, ids: Any) -> list[Column]:
+        """Return the columns that are needed, of ids as the type `ids`. Raise ValueError if a line
+        has another number of fields, or an id is not of that type."""
+        layout, separator = self.layout, self.layout.separator
+        blanks = separator == BLANKS
+        if len(separator) > 1 and not blanks:
+            text, separator = text.replace(separator, UNIT), UNIT
+        positions = layout.positions[: 4 if self.rules.with_times or layout.time else 3]
+        types: dict[int, Any] = dict.fromkeys(range(layout.width), UNUSED)
+        types |= dict.fromkeys(positions, object) | dict.fromkeys(positions[:2], ids)
+        # A line of our own says first how many fields there are: pandas raises an error where one
+        # has more, and fills up one that has fewer, so that the sum of all shows it.
+        line = (" " if blanks else separator).join("0" * layout.width)
+        wrong = ValueError(f"expected {layout.width} fields, {layout.described}")
+        try:
+            table = pd.read_csv(
+                io.StringIO(f"{line}\n{text}"), sep=separator, header=None, engine="c",
+                names=range(layout.width), index_col=False, dtype=types, na_filter=False,
+                quotechar=layout.quotechar or '"', decimal=NONE,
+                quoting=csv.QUOTE_MINIMAL if layout.quotechar else csv.QUOTE_NONE,
+                skipinitialspace=layout.skipinitialspace, skip_blank_lines=not layout.published,
+            )
+        except pd.errors.ParserError:
+            raise wrong from None
+        rows = len(table) - 1
+        fields = len(bare.split()) if blanks else rows + bare.count(layout.separator)
+        if fields != rows * layout.width:
+            raise wrong
+        return [pd.factorize(table[position].to_numpy()[1:]) for position in positions]
+
+    def block(self, table: Sequence[Column], state: dict[str, Any]) -> Block:
+        """Return what the columns of a table mean. Raise ValueError if one has what it may not."""
+        layout, whole = self.layout, bool(self.layout.published)
+        block: Block = []
+        for codes, ids in table[:2]:
+            known = not isinstance(ids[0], str)
+            block.append((codes, ids if known else [parse_id(text, whole) for text in ids]))
+        codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])
+        missing = MISSING | self.rules.words
+        values = np.array([self.parse_rating(text, missing) for text in texts])
+        self.rules.check(values)
+        block.append(values[codes])
+        if len(table) > 3:
+            codes, texts = table[3]
+            if layout.time and not all(map(layout.time.fullmatch, texts)):
+                raise ValueError("a date of another format")
+            block.append(parse_times(texts, state)[codes])
+        return block[: 4 if self.rules.with_times else 3]
+
+    def parse_rating(self, text: str, missing: set[str]) -> float:
+        """Return a rating, nan if it is missing; ValueError if it is no number of the format."""
+        layout, value = self.layout, np.nan
+        if not layout.rating and text.strip().lower() in missing:
+            return value
+        if not layout.rating or layout.rating.fullmatch(text):
+            plain = text.replace(layout.thousands, "") if layout.thousands else text
+            with suppress(ValueError):
+                value = float(plain.replace(layout.decimal, "."))
+        if not abs(value) <= LARGEST_RATING:
+            raise ValueError(f"the rating {text[:20]!r} is no number of the format")
+        return value
+
+    def chunks(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """Yield what is parsed at a time, the number of its first line, and what a file's parts so
+        far have shown, of what kind its timestamps are, say."""
+        for path in self.paths:
+            self.path, number, state = path, self.layout.skipped + 1, dict[str, Any]()
+            for chunk in self.read():
+                yield number, chunk, state
+                number += self.count(chunk)
+
+    def search(self, wanted: Callable[[Any], bool]) -> Iterator[tuple[str, str, Any] | None]:
+        """Yield the lines whose outcome is `wanted`: where each stands, as text and as it is, and
+        its outcome. What holds such a line is halved; None stands for every other attempt."""
+        for number, chunk, state in self.chunks():
+            parts = [chunk]  # the first one last
+            while parts:
+                part, trial = parts.pop(), dict(state)
+                try:
+                    outcome: Any = self.parse(part, trial)
+                except ValueError as error:
+                    outcome = error
+                found = wanted(outcome)
+                if found and len(records := self.records(part)) > 1:
+                    middle = len(records) // 2
+                    parts += ["".join(records[middle:]), "".join(records[:middle])]
+                    yield None
+                    continue
+                yield (self.place(number), part, outcome) if found else None
+                state.update({} if isinstance(outcome, ValueError) else trial)
+                number += self.count(part)
+
+    def locate(self, row: int) -> str:
+        """Return where a rating stands; slow: the file is parsed again."""
+
+        def holds(block: Block) -> bool:
+            nonlocal row
+            rows = len(block[2]) if block else 0
+            if row < rows:
+                return True
+            row -= rows
+            return False
+
+        return next(line[0] for line in self.search(holds) if line)
+
+    def malformed(self, error: Exception) -> UserError:
+        """Return the error that names the first malformed line and counts them; slow."""
+        tries, found = 0, list[tuple[str, str, Any]]()
+        with suppress(OSError, UnicodeDecodeError, *DAMAGED):  # after the first one, or in UTF-16
+            lines = self.search(lambda outcome: isinstance(outcome, ValueError))
+            for line in islice(lines, TRIES):
+                tries += 1
+                found += [line] if line else []
+        if not found:
+            return UserError(f"{self.path} is not {self.layout}: {error}"[:500])
+        place, text, reason = found[0]
+        start = text.rstrip("\r\n")[:80].encode("utf-8", "surrogateescape")
+        text = start.decode("utf-8", "backslashreplace")
+        number = f"{'more than ' if tries == TRIES else ''}{len(found):,} {self.noun}s"
+        total = f"; {number} cannot be read" if len(found) > 1 else ""
+        remedy = self.layout.published or f"correct or remove the {self.noun}"
+        return UserError(f"{place}: {text!r}: {reason}{total}: {remedy}")
+
+
+def is_plain(bare: str, separator: str) -> bool:
+    """Return whether no id loses anything when it is read as a number: digits alone stand between
+    the separators, and none of them begins with a minus, or a 0 before another one."""
+    if separator == "::" and bare.count(":") != 2 * bare.count("::"):
+        return False
+    alike = bytes.maketrans(b",23456789\n" + separator.encode()[-1:], b"x11111111,,")
+    text = b"," + bare.encode().translate(alike)
+    return not (text.translate(None, b"01,.-") or any(x in text for x in (b",00", b",01", b",-")))
+
+
+def check_text(text: str) -> str:
+    r"""Return `text` with line ends \n. Raise ValueError for a line that is too long, or what is
+    not in the file's encoding."""
+    if len(text) - text.rfind("\n") > MAX_LINE:
+        raise ValueError(f"more than {MAX_LINE} bytes")
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8 (--read_csv encoding=latin-1?)") from None
+    text = text.replace("\r\n", "\n") if "\r" in text else text
+    if "\0" in text or "\r" in text:
+        raise ValueError("a control character")
+    return text
+
+
+def parse_id(text: str, whole: bool) -> int | str:
+    """Return an id as a number if it is one, so that "1" in one file is 1 in another."""
+    if WHOLE_ID.fullmatch(text) and not (whole and text.startswith("-")) and (
+        abs(number := int(text)) < 2**63
+    ):
+        return number
+    if not text or text != text.strip():
+        raise ValueError(f"the id {text[:20]!r} is empty, or has blanks around it")
+    if len(text) > MAX_ID:
+        raise ValueError(f"an id of more than {MAX_ID} characters")
+    if whole:
+        raise ValueError(f"the id {text[:20]!r} is no whole number")
+    return text
+
+
+def parse_times(texts: Sequence[str], state: dict[str, Any]) -> np.ndarray:
+    """Return numbers, or dates with or without a time of day, as numbers that order alike. `state`
+    keeps their kind, and how they are written. Raise ValueError for another kind, or none."""
+    numbers = [bool(DECIMAL_TIME.fullmatch(text)) for text in texts]
+    if (dates := state.setdefault("dates", not any(numbers))) in numbers:
+        kind = "date" if dates else "number"
+        raise ValueError(f"the timestamp {texts[-1][:30]!r} is no {kind}, as those before are")
+    if not dates:
+        for text in texts:
+            unit = UNITS.get(len(text.lstrip("-").partition(".")[0]))
+            if unit and state.setdefault("unit", unit) != unit:
+                raise ValueError(f"the timestamp {text} is in {unit}, unlike those before")
+        return np.array([float(text) for text in texts])
+    with warnings.catch_warnings(action="ignore"):  # of pandas' guesses, which are tried here
+        guesses = [guess_datetime_format(texts[0], dayfirst=first) for first in (False, True)]
+        for format in filter(None, state.get("formats", ["ISO8601", *guesses])):
+            with suppress(ValueError, OverflowError):
+                moments = pd.to_datetime(list(texts), format=format, utc=True).as_unit("us")
+                if not moments.hasnans:
+                    state["formats"] = [format]
+                    return moments.asi8
+    wrong = "no date like those before" if "formats" in state else "neither a number nor a date"
+    raise ValueError(f"the timestamp {texts[-1][:30]!r} is {wrong}")

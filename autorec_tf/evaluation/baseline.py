@@ -1,0 +1,112 @@
+"""What a rating is without a model: the mean, and how users and items differ from it.
+
+Biases are fitted by alternating least squares with damping (Koren, "Factor in the neighbors", 2010,
+section 2.1, as in Surprise's `BaselineOnly`):
+
+    b_i = sum_u (r_ui - mu - b_u) / (10 + n_i);  b_u = sum_i (r_ui - mu - b_i) / (15 + n_u)
+
+It is the result that a model must beat, and what is predicted of a pair of which the model knows
+nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autorec_tf.data.ratings import RatingMatrix, Split
+from autorec_tf.evaluation.metrics import COLD_RATING
+
+ITEM_DAMPING, USER_DAMPING = 10, 15  # in ratings
+ROUNDS = 10
+CHUNK = 1 << 20  # ratings whose residuals are held at a time
+Total = Callable[[Any], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """mean + row_bias + column_bias, float64, clipped to `scale`; a bias is 0 where nothing is
+    known."""
+
+    mean: float
+    row_bias: np.ndarray
+    column_bias: np.ndarray
+    scale: tuple[float, float] = (-np.inf, np.inf)
+
+    def predict(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return what is predicted of (row, column) index pairs: float64 [pairs]. An index below 0
+        is one of which nothing is known."""
+        biases = bias_at(self.row_bias, rows) + bias_at(self.column_bias, columns)
+        return np.clip(self.mean + biases, *self.scale)
+
+    def transposed(self) -> "Baseline":
+        """Return the same with rows and columns exchanged."""
+        return Baseline(self.mean, self.column_bias, self.row_bias, self.scale)
+
+
+def bias_at(bias: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return np.where(index < 0, 0.0, bias[index])
+
+
+def fit_baseline(split: Split, total: Total = np.asarray) -> Baseline:
+    """Return the biases of the training ratings, in their unit. `total` returns the sum of what all
+    workers pass to it, where each has a part of the split's columns."""
+    train = split.train
+    row, column = train.rows, train.indices
+    count, mean = total([len(train), train.values.sum(dtype=np.float64)])
+    mean = float(mean / count)
+    dampings = ITEM_DAMPING, USER_DAMPING
+    row_damping, column_damping = dampings if split.orientation == "item" else dampings[::-1]
+    row_damped = row_damping + total(train.row_counts)
+    column_damped = column_damping + train.column_counts
+    row_bias, column_bias = np.zeros(train.num_rows), np.zeros(train.num_columns)
+
+    def sums(index: np.ndarray, bias: np.ndarray, other: np.ndarray, size: int) -> np.ndarray:
+        """Return what the `bias` of the `other` axis leaves, summed by `index`."""
+        total = np.zeros(size)
+        for start in range(0, len(index), CHUNK):
+            part = slice(start, start + CHUNK)
+            left = train.values[part].astype(np.float64) - mean - bias[other[part]]
+            total += np.bincount(index[part], left, size)
+        return total
+
+    for turn in range(2 * ROUNDS):
+        if (turn % 2 == 0) == (split.orientation == "item"):  # items first
+            row_bias = total(sums(row, column_bias, column, train.num_rows)) / row_damped
+        else:
+            column_bias = sums(column, row_bias, row, train.num_columns) / column_damped
+    return Baseline(mean, row_bias, column_bias, split.unit.inner)
+
+
+def cold_baseline(split: Split, rule: str | None, total: Total = np.asarray) -> Baseline:
+    """Return what predicts cold pairs, in the unit of training: by the rule "paper" 3 as the file
+    has it, by "mean" the biases of what is known, else the mean."""
+    if rule == "mean":
+        return fit_baseline(split, total)
+    rows, columns = np.zeros(split.train.num_rows), np.zeros(split.train.num_columns)
+    return Baseline(float(split.unit.to_model(COLD_RATING)), rows, columns)
+
+
+class Finish:
+    """Makes raw predictions of the `held_out` pairs of a split final: clips them to the scale,
+    applies the cold rule, and brings them to the file's unit. `total` as in `fit_baseline`."""
+
+    def __init__(
+        self, split: Split, held_out: RatingMatrix, cold_rating: str | None,
+        total: Total = np.asarray,
+    ) -> None:
+        self.unit, rows, columns = split.unit, held_out.rows, held_out.indices
+        row_counts, column_counts = total(split.train.row_counts), split.train.column_counts
+        self.cold = np.flatnonzero((row_counts[rows] == 0) | (column_counts[columns] == 0))
+        self.cold_ratings = np.zeros(0)
+        if total(len(self.cold)):
+            baseline = cold_baseline(split, cold_rating, total)
+            self.cold_ratings = baseline.predict(rows[self.cold], columns[self.cold])
+
+    def __call__(self, predictions: np.ndarray) -> np.ndarray:
+        """Return raw `predictions` [pairs], in the unit of training, as final ones: float64
+        [pairs], in the file's unit."""
+        final = np.clip(predictions.astype(np.float64), *self.unit.inner)
+        final[self.cold] = self.cold_ratings
+        return self.unit.to_file(final)

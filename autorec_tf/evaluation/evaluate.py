@@ -1,0 +1,102 @@
+"""A trained model and a split to everything that a summary and a report show of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from autorec_tf.data.ratings import RatingMatrix, Split
+from autorec_tf.evaluation.baseline import Baseline, Finish, cold_baseline, fit_baseline
+from autorec_tf.evaluation.metrics import Scores, score
+from autorec_tf.evaluation.ranking import RANKED_USERS, RELEVANT, RankingScores, rank
+from autorec_tf.evaluation.similar_items import PopularItem, popular_items
+from autorec_tf.evaluation.slices import Bin, Slice, by_value, calibration, slices
+from autorec_tf.model.factors import Factors, blended
+
+
+class Trained(Protocol):
+    """A model, or a blend of several."""
+
+    def predict_test(self, split: Split) -> np.ndarray:
+        """Return raw predictions of `split.test` from `split.train`: float [pairs]."""
+        ...
+
+    def factors(self, train: RatingMatrix) -> Sequence[Factors]:
+        """Return the model, or each of the blend, as it predicts from `train`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of the test ratings, in the file's unit: of the model, all in all, by training ratings
+    of their user and of their item, by true and by predicted rating, and of two predictions
+    without a model; the ranking of all items; the items with the most training ratings, and what is
+    like them; and what predicted all this."""
+
+    scores: Scores
+    biases: Scores
+    global_mean: Scores
+    by_user: Sequence[Slice]
+    by_item: Sequence[Slice]
+    by_value: Sequence[Bin]
+    calibration: Sequence[Bin]
+    ranking: RankingScores
+    relevant: float  # the lowest rating of a relevant item
+    popular_items: Sequence[PopularItem]
+    factors: Sequence[Factors]
+
+
+def evaluate(
+    model: Trained, split: Split, cold_rating: str | None = "paper", relevant: float | None = None,
+    most_users: int = RANKED_USERS, seed: int = 0,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Evaluation:
+    """Return what `model`, trained on `split.train`, is worth on `split.test`, in the file's unit.
+    `cold_rating` is the rule of evaluation/baseline.py; `relevant` the lowest rating of a relevant
+    item in the file's unit, by default 4 of 1..5, and the same share of another scale; the
+    rest as in ranking.py."""
+    train, test, unit = split.train, split.test, split.unit
+    raw, factors = model.predict_test(split), model.factors(train)
+    predictions, ratings = Finish(split, test, cold_rating)(raw), unit.to_file(test.values)
+    counts = [(train.row_counts, test.rows), (train.column_counts, test.indices)]
+    of_user, of_item = counts if split.orientation == "user" else counts[::-1]
+    biases = fit_baseline(split)
+    by_biases = unit.to_file(biases.predict(test.rows, test.indices))
+    by_mean = unit.to_file(np.full(len(test), biases.mean))
+    low, high = unit.inner
+    least = low + RELEVANT * (high - low) if relevant is None else float(unit.to_model(relevant))
+    return Evaluation(
+        scores=score(predictions, ratings),
+        biases=score(by_biases, ratings),
+        global_mean=score(by_mean, ratings),
+        by_user=slices(predictions, ratings, of_user[0][of_user[1]]),
+        by_item=slices(predictions, ratings, of_item[0][of_item[1]]),
+        by_value=by_value(predictions, ratings, unit.outer),
+        calibration=calibration(predictions, ratings, unit.outer),
+        ranking=ranking(
+            factors, split, cold_baseline(split, cold_rating), least, most_users, seed, progress,
+        ),
+        relevant=float(unit.to_file(np.float64(least))),
+        popular_items=popular_items(
+            of_item[0], [(f.weight, f.item_embeddings) for f in factors]
+        ),
+        factors=factors,
+    )
+
+
+def ranking(
+    factors: Sequence[Factors], split: Split, cold: Baseline, relevant: float, most_users: int,
+    seed: int, progress: Callable[[int, int], object],
+) -> RankingScores:
+    """Return NDCG@10 and Recall@10 of a split."""
+    if split.orientation == "item":
+        split, cold = split.transposed(), cold.transposed()
+
+    def predict_block(users: np.ndarray, items: slice) -> np.ndarray:
+        return blended(factors, [f.block(users, items) for f in factors])
+
+    return rank(
+        predict_block, split.train, split.test, cold, relevant=relevant, most_users=most_users,
+        seed=seed, progress=progress,
+    )

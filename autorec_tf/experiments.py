@@ -1,0 +1,210 @@
+"""What goes beyond training one model: settings chosen by validation ratings, several models
+blended, and the earlier program's leaking measure.
+
+Test ratings are seen here by `reconstruction` alone, which exists to show what that does; the
+others are given training and validation ratings. What is recorded goes through the `records` that
+the functions are handed: records/run_records.py has them.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from AutoRec import AutoRec
+from autorec_tf.config import Config, beyond, grid, member_configs
+from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
+from autorec_tf.evaluation.baseline import Finish
+from autorec_tf.evaluation.metrics import Scores, score
+from autorec_tf.model.factors import Factors
+from autorec_tf.system.errors import Diverged
+from autorec_tf.training.epochs import Evaluator, TrainState, build, pretrain, train_epochs
+from data_preprocessor import split_of
+
+STEPS_OUTWARDS = 8  # of --tune at most, where its best lambda is the lowest or highest tried
+VALIDATION_RATIO = 0.1  # of the training ratings, to choose settings or learn weights by
+
+
+class Purpose(Enum):
+    """What a model of a blend is trained for."""
+
+    WEIGHTS = "for the weights"
+    RESULT = "for the result"
+
+
+def tune(config: Config, ratings: Ratings, records: Any) -> Config:
+    """Return `config` with the settings in `config.tune` as validation ratings choose them."""
+    if not config.tune:
+        return config
+    points, rmses, last = grid(config), records.tuned(), len(grid(config)) + STEPS_OUTWARDS
+    while True:
+        if len(points) > len(rmses):
+            point = points[len(rmses)]
+            records.log_point(point, validation_rmse(config, point, ratings, records.stop_if_asked))
+            rmses = records.tuned()
+            continue
+        further = beyond(config, points, rmses[: len(points)])
+        if further is None or len(points) == last:
+            break
+        points.append(further)
+    config = replace(config, **points[rmses.index(min(rmses))])
+    records.log_settings(config)
+    return config
+
+
+def validation_rmse(
+    config: Config, point: dict[str, Any], ratings: Ratings, after_epoch: Callable[[], object]
+) -> float:
+    """Return what the settings of `point` are worth: the last epoch's RMSE of validation ratings, a
+    tenth of the training ratings of `config`'s split; infinite if training diverges. The test
+    ratings are not looked at."""
+    split = validation_split(config, ratings)
+    trial = replace(config, **point, display_step=config.train_epoch)
+    model = build(trial, split.train, ratings.unit.inner)
+    pretrain(model, split.train, after_epoch)
+    try:
+        for _ in train_epochs(TrainState(model, split), split):
+            after_epoch()
+    except Diverged:
+        return math.inf
+    return Evaluator(model, split, split.test)(model.rows(split.train)).rmse
+
+
+def validation_split(config: Config, ratings: Ratings) -> Split:
+    """Return the training ratings of `config`'s split, parted again: a tenth of them is the test
+    side."""
+    split = split_of(config, ratings, VALIDATION_RATIO)
+    assert split.validation
+    return replace(split, test=split.validation, validation=None)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a blend: its settings, weight and lone scores, and what it predicts."""
+
+    config: Config
+    weight: float
+    validation_rmse: float
+    test_rmse: float
+    model: AutoRec
+    predictions: np.ndarray  # raw, of the test ratings
+
+    def row(self) -> dict[str, Any]:
+        """Return the member's line in members.csv."""
+        settings = ("orientation", "hidden_neuron", "input_encoding", "decoder", "regularization",
+                    "lambda_value", "dropout", "base_lr", "train_epoch", "random_seed")
+        scores = ("weight", "validation_rmse", "test_rmse")
+        return {name: getattr(self, name) for name in scores} | {
+            name: getattr(self.config, name) for name in settings
+        }
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Several models: their predictions, clipped to the scale, are summed by weight."""
+
+    members: list[Member]
+    scale: tuple[float, float]
+
+    def predict_test(self, split: Split) -> np.ndarray:
+        """Return what was predicted of the test ratings: float64 [pairs]."""
+        weights = np.array([member.weight for member in self.members])
+        return weights @ np.clip([member.predictions for member in self.members], *self.scale)
+
+    def factors(self, train: RatingMatrix) -> list[Factors]:
+        """Return each member as it predicts from `train`, whose rows are items."""
+        sides = {"item": train, "user": train.transposed()}
+        return [
+            replace(factors, weight=member.weight)
+            for member in self.members
+            for factors in member.model.factors(sides[member.config.orientation])
+        ]
+
+    def save(self, prefix: Path) -> None:
+        """Write each member's parameters, as `AutoRec.save`, under `prefix`_1 and so on."""
+        for number, member in enumerate(self.members, 1):
+            member.model.save(f"{prefix}_{number}")
+
+
+def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]:
+    """Train `config.members`, blend them with weights learned on validation ratings, and return the
+    blend and its split, whose rows are items.
+
+    Every member is trained twice: without a tenth of the training ratings, which then choose the
+    weights, and with all of them, for the result.
+    """
+    config = replace(config, orientation="item")
+    split = split_of(config, ratings)
+    part = validation_split(config, ratings)
+    scale, rule = ratings.unit.inner, config.cold_rating or "paper"
+    _, held_out = train_members(config, part, scale, Purpose.WEIGHTS, records)
+    models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
+    weights = blend_weights(np.clip(held_out, *scale), part.test.values)
+    members = [
+        Member(
+            member, weight=float(weight),
+            validation_rmse=score_test(part, validation, rule).rmse,
+            test_rmse=score_test(split, predicted, rule).rmse, model=model,
+            predictions=predicted,
+        )
+        for member, weight, validation, predicted, model in zip(
+            member_configs(config), weights, held_out, predictions, models, strict=True
+        )
+    ]
+    records.log_members([member.row() for member in members])
+    return Blend(members, scale), split
+
+
+def train_members(
+    config: Config, split: Split, scale: tuple[float, float], purpose: Purpose, records: Any,
+) -> tuple[list[AutoRec], list[np.ndarray]]:
+    """Train every member on `split`, whose rows are items; return the models and their raw
+    predictions of its test ratings, in its order."""
+    models, predictions = [], []
+    for number, member in enumerate(member_configs(config), 1):
+        own, kept = oriented(split, member), records.of_member(member, purpose.value, number)
+        model = build(member, own.train, scale)
+        state = kept.restore(TrainState(model, own))
+        if state.is_new:
+            pretrain(model, own.train, records.stop_if_asked)
+        with closing(train_epochs(state, own)) as epochs:
+            for metrics in epochs:
+                kept.log_epoch(metrics, state)
+        pairs = split.test.rows, split.test.indices
+        pairs = pairs if member.orientation == "item" else pairs[::-1]
+        models.append(model)
+        predictions.append(model.predict(model.rows(own.train), *pairs))
+    return models, predictions
+
+
+def oriented(split: Split, config: Config) -> Split:
+    """Return `split` with its rows as `config` wants them."""
+    return split if split.orientation == config.orientation else split.transposed()
+
+
+def score_test(split: Split, predictions: np.ndarray, cold_rating: str) -> Scores:
+    """Return the scores of raw `predictions` of the test ratings, in their order."""
+    final = Finish(split, split.test, cold_rating)(predictions)
+    return score(final, split.unit.to_file(split.test.values))
+
+
+def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    """Return the weights, none negative, with the least squared error of the weighted sum of
+    `predictions` [members, pairs] against validation `ratings` [pairs]: float64 [members]."""
+    from scipy.optimize import nnls  # 30 MB, and few runs blend
+
+    weights, _ = nnls(predictions.T.astype(np.float64), ratings.astype(np.float64))
+    return weights
+
+
+def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
+    """Return the earlier program's measure: the network is given the *test* ratings and the same
+    test ratings are compared with what comes out. Not a prediction, and never to be quoted as
+    one."""
+    evaluate, inputs = Evaluator(model, split, split.test), model.rows(split.test)
+    return lambda: evaluate(inputs)

@@ -1,0 +1,108 @@
+"""The model's two products with a rating matrix as dense products, for the GPU and for any device.
+
+A dense block exists for one mini-batch only. Shapes: B rows of it, n columns, k hidden units, e
+ratings.
+"""
+
+import tensorflow as tf
+
+from autorec_tf.model.batch import Batch, Pairs, SparseRows
+
+
+class DenseEngine:
+    """Gathers and multiplies mini-batches; `precision` is that of the products' factors:
+    "float32" or "bfloat16". All results are float32."""
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+
+    def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
+        """Return the observed ratings of `rows` (int64 [B])."""
+        first, end = tf.gather(ratings.indptr, rows), tf.gather(ratings.indptr, rows + 1)
+        starts = tf.concat([[0], tf.cumsum(end - first)], 0)
+        row = tf.repeat(tf.range(tf.size(rows)), end - first)
+        entry = tf.ragged.range(first, end).flat_values
+        column, values = (tf.gather(x, entry) for x in (ratings.indices, ratings.values))
+        return self.batch(starts, row, column, values, num_columns)
+
+    def batch(
+        self, starts: tf.Tensor, row: tf.Tensor, column: tf.Tensor, ratings: tf.Tensor,
+        num_columns: int,
+    ) -> Batch:
+        """Return these ratings as a `Batch` over so many columns."""
+        with tf.device("CPU:0"):  # the GPU's kernel is not deterministic, and refuses to run
+            count = tf.raw_ops.DenseBincount(
+                input=column, size=num_columns, weights=tf.zeros([0])
+            )
+        return Batch(starts, row, column, ratings, tf.ensure_shape(count, [num_columns]))
+
+    def input_product(
+        self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's pairs, and
+        sum_u count_u ||V_u||^2, with `count` float32 [n]; 0 without."""
+        inputs, factor = self.factors(inputs, V)
+        index = flat_index(batch, V.shape[0])
+        R = to_dense(index, inputs, block_shape(batch, V.shape[0]))
+        return tf.cast(R @ factor, tf.float32), weighted_norm(V, count)
+
+    def output_product(
+        self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2, as above."""
+        product = tf.matmul(*self.factors(h, Wt), transpose_b=True)  # (B, n)
+        taken = take(product, flat_index(pairs, Wt.shape[0]))
+        return tf.cast(taken, tf.float32), weighted_norm(Wt, count)
+
+    def rest(self) -> None:
+        """There is no memory to give back, as there is in a SparseEngine."""
+
+    def factors(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
+        """Return `tensors` in the precision of the products; sums and updates stay float32."""
+        return [tf.cast(tensor, self.precision) for tensor in tensors]
+
+
+def weighted_norm(X: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
+    """Return sum_u count_u ||X_u||^2; 0 without `count`. The gradient takes one pass over X."""
+    if count is None:
+        return tf.zeros([])
+
+    @tf.custom_gradient
+    def norm(X: tf.Tensor) -> tuple[tf.Tensor, object]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return (2 * upstream * count)[:, None] * X
+
+        return tf.reduce_sum(count * tf.reduce_sum(tf.square(X), 1)), gradient
+
+    return norm(X)
+
+
+def block_shape(pairs: Batch | Pairs, num_columns: int) -> tf.Tensor:
+    """Return (B, n), int64."""
+    return tf.stack([tf.size(pairs.starts, tf.int64) - 1, num_columns])
+
+
+def flat_index(pairs: Batch | Pairs, num_columns: int) -> tf.Tensor:
+    """Return each pair's index in the batch's dense block, row by row: int64 [e]."""
+    return tf.cast(pairs.row, tf.int64) * num_columns + tf.cast(pairs.column, tf.int64)
+
+
+def to_dense(index: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Return a dense `shape` (B, n), `values` [e] at the distinct flat `index` [e], else 0."""
+    # Half the time of tf.scatter_nd, which also has to care for repeated indices.
+    dense = tf.raw_ops.SparseToDense(
+        sparse_indices=index, output_shape=tf.reduce_prod(shape, keepdims=True),
+        sparse_values=values, default_value=tf.zeros([], values.dtype), validate_indices=False,
+    )
+    return tf.reshape(dense, shape)
+
+
+@tf.custom_gradient
+def take(dense: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, object]:
+    """Return `dense` (B, n) at the distinct flat `index` [e]; the gradient is `to_dense`, which is
+    fast."""
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        return to_dense(index, upstream, tf.shape(dense, tf.int64)), None
+
+    return tf.gather(tf.reshape(dense, [-1]), index), gradient

@@ -1,0 +1,185 @@
+"""A model whose columns are divided among workers, and what these add up.
+
+z = R V is a sum over columns, and so over workers: each multiplies its own, and B x k floats are
+added. From z on, all compute the same hidden layers, and each predicts the ratings of its own
+columns. On the way back the gradient of the last hidden layer, B x l floats, is a sum over columns
+again. V, W, b, D and what an optimiser keeps of them never leave their worker.
+
+Shapes as in AutoRec.py. Without workers all columns are here, and every sum is what it is of.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from autorec_tf.data.ratings import RatingMatrix
+from autorec_tf.model.tensors import SUFFIX, Slice, read_slice, write_slices
+from autorec_tf.system.distribution import Workers
+from autorec_tf.system.files import as_utf8
+
+CHUNK_BYTES = 1 << 25  # sent at a time, of what does not ride on a step
+
+
+class Division:
+    """The columns `first`..`last` - 1, of `total`, that are this process's; the others are those of
+    `workers`, which all call the same methods in the same order."""
+
+    def __init__(
+        self, num_columns: int, matrix: RatingMatrix | None = None, workers: Workers | None = None
+    ) -> None:
+        self.workers: Workers | None = None
+        self.first, self.total, self.num_rows = 0, num_columns, 0
+        if matrix and matrix.part and workers:
+            self.workers, self.num_rows = workers, matrix.num_rows
+            self.first, self.total = matrix.part.first, matrix.part.total
+        self.last = self.first + num_columns
+
+    @property
+    def own(self) -> slice:
+        return slice(self.first, self.last)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this worker is the one that counts what all have alike."""
+        return self.first == 0
+
+    def run(self, function: Callable, *arguments: Any) -> Any:
+        """Call `function` of tensors, in which there are sums."""
+        if not self.workers:
+            return function(*arguments)
+        return self.workers.strategy.run(function, arguments)
+
+    def sum_forward(self, x: tf.Tensor, most: int) -> tf.Tensor:
+        """Return the sum of all workers' `x` (B, k), of at most so many rows. Who uses it does so
+        alike at all workers, so its gradient is that of each."""
+        if not self.workers:
+            return x
+
+        @tf.custom_gradient
+        def summed(x: tf.Tensor) -> tuple[tf.Tensor, object]:
+            return self.all_reduce(x, most), lambda upstream: upstream
+
+        return summed(x)
+
+    def sum_backward(self, x: tf.Tensor, most: int) -> tf.Tensor:
+        """Return `x` (B, l), which all workers have alike, and each uses for its own columns: its
+        gradient is the sum of all workers'."""
+        if not self.workers:
+            return x
+
+        @tf.custom_gradient
+        def used(x: tf.Tensor) -> tuple[tf.Tensor, object]:
+            return tf.identity(x), lambda upstream: self.all_reduce(upstream, most)
+
+        return used(x)
+
+    def all_reduce(self, x: tf.Tensor, most: int) -> tf.Tensor:
+        """Return the sum of all workers' `x` (B, k). A collective op has one shape, so a batch that
+        is not full is filled up."""
+        size, most = tf.shape(x)[0], min(most, self.num_rows)
+        filled = tf.ensure_shape(tf.pad(x, [[0, most - size], [0, 0]]), [most, x.shape[1]])
+        return tf.distribute.get_replica_context().all_reduce("SUM", filled)[:size]
+
+    def once(self, x: tf.Tensor) -> tf.Tensor:
+        """Return what all workers have alike so that their sum is `x`; the gradient is that of
+        each."""
+        return x if self.is_first else x - tf.stop_gradient(x)
+
+    def sum(self, values: Any) -> np.ndarray:
+        """Return the sum of all workers' `values`: float64, in their shape."""
+        values = np.asarray(values, np.float64)
+        return self.workers.sum(values) if self.workers else values
+
+    def same(self, variables: Sequence[tf.Variable]) -> None:
+        """Set what all workers have alike to what the first one has: processors of different kinds
+        round differently."""
+        if self.workers:
+            for x in variables:
+                x.assign(self.workers.sum(x.numpy() * self.is_first))
+
+    def part(self, matrix: RatingMatrix) -> RatingMatrix:
+        """Return what is here of a matrix of all columns."""
+        return matrix.columns(self.first, self.last) if self.workers else matrix
+
+    def together(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return all workers' `values`, which are one a rating, where the ratings of all are of
+        `columns`, in their order."""
+        if not self.workers:
+            return values
+        together = np.zeros(len(columns), values.dtype)
+        together[(columns >= self.first) & (columns < self.last)] = values
+        return self.workers.sum(together)
+
+    def divides(self, name: str, x: tf.Variable) -> bool:
+        """Return whether of the variable `x` of this name in a checkpoint, other workers have a
+        part: it has a row for each column."""
+        path = name.removesuffix(SUFFIX).split("/")
+        of_parameter = "inner" not in path and path[-1] in ("0", "1", "3")  # V, Wt, b
+        # Nothing but D has three axes, under whatever name.
+        of_column = path[-1] in ("V", "W", "Wt", "b") or of_parameter or x.shape.rank == 3
+        return bool(self.workers) and of_column
+
+    def slices(self, variables: Mapping[str, tf.Variable]) -> Iterator[Slice]:
+        """Yield the `variables` of all workers, by name, to be written; W stands transposed."""
+        for name, x in variables.items():
+            if not self.divides(name, x):
+                yield Slice(name, tuple(x.shape), 0, x.numpy())
+                continue
+            for start, chunk in self.chunks(x):
+                shape = (self.total, *chunk.shape[1:])
+                if name == f"W{SUFFIX}":
+                    yield Slice(name, shape[::-1], start, chunk.T, axis=1)
+                else:
+                    yield Slice(name, shape, start, chunk)
+
+    def write(self, prefix: str | Path | None, variables: Mapping[str, tf.Variable]) -> None:
+        """Write `slices` as the checkpoint `prefix`, or only send them, without one. Raise
+        tf.errors.OpError if that fails."""
+        slices = self.slices(variables)
+        if prefix is None:
+            deque(slices, 0)
+        else:
+            write_slices(Path(prefix), slices)
+
+    def read(self, prefix: Path, variables: Mapping[str, tf.Variable]) -> None:
+        """Set `variables` to what is here of those in the checkpoint `prefix`. Raise ValueError, or
+        tf.errors.OpError, if it does not hold just these, or cannot be read."""
+        shapes = tf.train.load_checkpoint(as_utf8(prefix)).get_variable_to_shape_map()
+        wanted = {
+            name: (self.total, *x.shape[1:]) if self.divides(name, x) else tuple(x.shape)
+            for name, x in variables.items()
+        }
+        if {n: tuple(shape) for n, shape in shapes.items() if n.endswith(SUFFIX)} != wanted:
+            raise ValueError("other variables")
+        for name, x in variables.items():
+            start = self.first if self.divides(name, x) else 0
+            x.assign(read_slice(prefix, name, wanted[name], start, x))
+
+    def chunks(self, x: tf.Variable | tf.Tensor) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the rows of all workers' `x` (own columns, ...), some at a time, and the number of
+        the first; none needs memory for all of them."""
+        if not self.workers:
+            yield 0, x.numpy()
+            return
+        rows = max(1, CHUNK_BYTES // (x.dtype.size * math.prod(x.shape[1:])))
+        for start in range(0, self.total, rows):
+            stop = min(start + rows, self.total)
+            chunk = np.zeros((stop - start, *x.shape[1:]), x.dtype.as_numpy_dtype)
+            first, last = max(start, self.first), min(stop, self.last)
+            if first < last:
+                chunk[first - start : last - start] = x[first - self.first : last - self.first]
+            yield start, self.workers.sum(chunk)
+
+    def whole(self, x: tf.Variable | tf.Tensor) -> np.ndarray:
+        """Return all workers' `x` (own columns, ...), one after the other."""
+        if not self.workers:
+            return x.numpy()
+        whole = np.empty((self.total, *x.shape[1:]), x.dtype.as_numpy_dtype)
+        for start, chunk in self.chunks(x):
+            whole[start : start + len(chunk)] = chunk
+        return whole

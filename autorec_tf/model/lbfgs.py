@@ -1,0 +1,208 @@
+"""L-BFGS, and the little algebra of lists of tensors that it needs: one tensor a parameter."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from autorec_tf.config import Config
+from autorec_tf.model.loop import in_turn
+
+# Gradients (one dense tensor a parameter, in its shape and dtype), cost and squared error
+# (scalars) of the whole objective, at the present values of the parameters.
+Evaluation = tuple[Sequence[tf.Tensor], tf.Tensor, tf.Tensor]
+
+
+class LBFGS(tf.Module):
+    """Limited-memory BFGS (Liu and Nocedal, 1989), full-batch:
+
+    x <- x - t H g, with H g by the two-loop recursion over the last `lbfgs_memory` pairs of
+    s = x - x_last and y = g - g_last, from H = (s'y / y'y) I of the newest pair.
+
+    t meets the weak Wolfe conditions, found by doubling and bisection (Lewis and Overton,
+    "Nonsmooth optimization via quasi-Newton methods", 2013). The learning rate has no effect.
+
+    Why not SciPy's: its `minimize` owns the loop, so a run could neither evaluate, record, stop
+    nor resume between two iterations, and it works on float64 copies of everything.
+
+    `evaluate` must be the same function at every step. Its result at the accepted point serves the
+    next step. If the parameters were changed from outside meanwhile, the step evaluates anew and
+    starts with no history.
+    """
+
+    full_batch = True
+
+    def __init__(self, parameters: Sequence[tf.Variable], config: Config) -> None:
+        super().__init__(name="lbfgs")
+        self.parameters = list(parameters)
+        self.memory, self.max_trials = config.lbfgs_memory, config.lbfgs_max_trials
+        self.armijo, self.wolfe = config.lbfgs_armijo, config.lbfgs_wolfe
+        self.min_cosine = config.lbfgs_min_cosine
+        # A ring: pair i, counted from the last time that the history was forgotten, is in slot
+        # i mod memory. One variable of shape (memory, *shape) a parameter.
+        self.s, self.y = (zeros_like(parameters, self.memory) for _ in range(2))
+        self.s_dot_y, self.scale = variable([0.0] * self.memory), variable(1.0)
+        self.num_pairs = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # Where the last step ended, and the objective there.
+        self.evaluated = tf.Variable(False, trainable=False)
+        self.point, self.gradients = zeros_like(parameters), zeros_like(parameters)
+        self.cost, self.squared_error = variable(0.0), variable(0.0)
+
+    def step(
+        self, evaluate: Callable[[], Evaluation], learning_rate: float
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Go to a point of lower cost, or stay if none is found or the gradient is 0 or NaN.
+
+        Return cost and squared error of where the step began: float64 scalars.
+        """
+        if not self.is_evaluated():
+            self.num_pairs.assign(0)
+            self.save(*evaluate())
+        before = self.cost.read_value(), self.squared_error.read_value()
+        direction, slope = self.descent()
+        if slope < 0:
+            evaluation = self.line_search(evaluate, direction, slope)
+            if evaluation is None:
+                self.num_pairs.assign(0)
+            else:
+                self.remember(evaluation[0])
+                self.save(*evaluation)
+        return before
+
+    def is_evaluated(self) -> bool:
+        """Return whether `gradients`, `cost` and `squared_error` are those of the present
+        parameters."""
+        return bool(self.evaluated.numpy()) and all(
+            bool(tf.reduce_all(x == point))
+            for x, point in zip(self.parameters, self.point, strict=True)
+        )
+
+    def save(
+        self, gradients: Sequence[tf.Tensor], cost: tf.Tensor, squared_error: tf.Tensor
+    ) -> None:
+        """Save the present parameters and the objective there."""
+        assign(self.point, self.parameters)
+        assign(self.gradients, gradients)
+        self.cost.assign(tf.cast(cost, tf.float64))
+        self.squared_error.assign(tf.cast(squared_error, tf.float64))
+        self.evaluated.assign(True)
+
+    def remember(self, gradients: Sequence[tf.Tensor]) -> None:
+        """Add the pair of the step just taken; `gradients` are those of where it ended.
+
+        With s'y > 0 H stays positive definite. Below `lbfgs_min_cosine` times |s| |y| it would be
+        rounding, and the pair is left out.
+        """
+        s, y = plus(self.parameters, -1.0, self.point), plus(gradients, -1.0, self.gradients)
+        s_dot_s, s_dot_y, y_dot_y = dot(s, s), dot(s, y), dot(y, y)
+        if not s_dot_y > self.min_cosine * tf.sqrt(s_dot_s * y_dot_y):
+            return
+        slot = int(self.num_pairs.numpy()) % self.memory
+        for ring, value in zip([*self.s, *self.y, self.s_dot_y], [*s, *y, s_dot_y], strict=True):
+            ring.scatter_nd_update([[slot]], [value])
+        self.scale.assign(s_dot_y / y_dot_y)
+        self.num_pairs.assign_add(1)
+
+    def descent(self) -> tuple[list[tf.Tensor], float]:
+        """Return H g, and the slope of the objective along -H g, which is negative but where g is 0
+        or NaN. If rounding has made it otherwise, the history is forgotten, and H g is g."""
+        direction = self.direction()
+        slope = -float(dot(self.gradients, direction))
+        if self.num_pairs.numpy() and not slope < 0:
+            self.num_pairs.assign(0)
+            return self.descent()
+        return direction, slope
+
+    @tf.function(autograph=False)
+    def direction(self) -> list[tf.Tensor]:
+        """Return H g: algorithm 7.4 of Nocedal and Wright's "Numerical optimization" (2006)."""
+        result = [gradient.read_value() for gradient in self.gradients]
+        last = self.num_pairs.read_value()
+        first = tf.maximum(last - self.memory, 0)
+
+        def newer(index, state):
+            result, alpha = state
+            slot = (last - 1 - index) % self.memory
+            part = dot(entries(self.s, slot), result) / self.s_dot_y[slot]
+            alpha = tf.tensor_scatter_nd_update(alpha, [[slot]], [part])
+            return plus(result, -part, entries(self.y, slot)), alpha
+
+        def older(index, result):
+            slot = (first + index) % self.memory
+            part = dot(entries(self.y, slot), result) / self.s_dot_y[slot]
+            return plus(result, alpha[slot] - part, entries(self.s, slot))
+
+        zeros = tf.zeros(self.memory, tf.float64)
+        result, alpha = in_turn(newer, (result, zeros), last - first, 1)
+        scale = tf.where(last > 0, self.scale, tf.ones_like(self.scale))
+        result = [tf.cast(scale, x.dtype) * x for x in result]
+        return in_turn(older, result, last - first, 1)
+
+    def line_search(
+        self, evaluate: Callable[[], Evaluation], direction: list[tf.Tensor], slope: float
+    ) -> Evaluation | None:
+        """Move to `point` - t `direction`, and return the evaluation there.
+
+        A t is too long if the cost does not fall enough (or is NaN), too short if the slope is
+        still nearly what it was. After `lbfgs_max_trials` of them: the lowest cost of those not
+        too long, or else back to `point`, exactly, and None.
+        """
+        # Without history H has no scale of its own: the first trial is a step of length 1.
+        t = 1.0 if self.num_pairs.numpy() else 1 / math.sqrt(-slope)
+        start, best, best_t = float(self.cost.numpy()), float(self.cost.numpy()), 0.0
+        low, high = 0.0, math.inf
+        for _ in range(self.max_trials):
+            self.move(direction, t)
+            evaluation = evaluate()
+            cost, new_slope = float(evaluation[1]), -float(dot(evaluation[0], direction))
+            if not cost <= start + self.armijo * t * slope or math.isnan(new_slope):
+                high = t
+            elif new_slope >= self.wolfe * slope:
+                return evaluation
+            else:
+                low = t
+                if cost < best:
+                    best, best_t = cost, t
+            t = (low + high) / 2 if high < math.inf else 2 * low
+        self.move(direction, best_t)
+        return evaluate() if best_t else None
+
+    def move(self, direction: Sequence[tf.Tensor], t: float) -> None:
+        """Set the parameters to `point` - t `direction`; to exactly `point` if t is 0, even where
+        the direction is infinite."""
+        assign(self.parameters, plus(self.point, -t, direction) if t else self.point)
+
+
+def zeros_like(parameters: Sequence[tf.Variable], *leading: int) -> list[tf.Variable]:
+    """Return one variable of zeros a parameter, of shape (*leading, *shape)."""
+    return [
+        tf.Variable(tf.zeros([*leading, *x.shape], x.dtype), trainable=False) for x in parameters
+    ]
+
+
+def variable(value: float | list[float]) -> tf.Variable:
+    return tf.Variable(value, dtype=tf.float64, trainable=False)
+
+
+def entries(rings: Sequence[tf.Variable], slot: int) -> list[tf.Tensor]:
+    """Return one entry of each ring. Not ring[slot]: once written to in place, a variable is copied
+    whole to be sliced."""
+    return [tf.gather(ring, slot) for ring in rings]
+
+
+def assign(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def plus(a: Sequence[tf.Tensor], factor: object, b: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Return a + factor b, factor being of float64 or Python's."""
+    factor = tf.convert_to_tensor(factor, tf.float64)  # tf.cast alone would make it float32 first
+    return [x + tf.cast(factor, x.dtype) * y for x, y in zip(a, b, strict=True)]
+
+
+def dot(a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the sum of all products, over all parameters: a float64 scalar. Rows are summed in
+    the parameters' own precision and their sums in float64: accurate, at a quarter of the time."""
+    rows = [tf.reduce_sum(x * y, -1) for x, y in zip(a, b, strict=True)]
+    return tf.add_n([tf.reduce_sum(tf.cast(row, tf.float64)) for row in rows])

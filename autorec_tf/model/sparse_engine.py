@@ -1,0 +1,371 @@
+"""The model's two products with a rating matrix, from observed ratings alone, for the CPU.
+
+A dense step multiplies B x n matrices that are mostly missing entries: at MovieLens-1M's density
+of 4 %, 24 of 25 products are with nothing. Here every product belongs to a rating, so an epoch
+costs O(ratings x k), and the values and gradients are those of dense_engine.py up to the order
+of float32 sums.
+
+Why Numba: TensorFlow's sparse ops do not reach this. `sparse_dense_matmul` runs on one thread,
+and gather-and-reduce writes every gathered row to memory first. Numba installs with pip, needs
+no compiler, and its kernels release the interpreter lock, so plain threads share the work. Each
+result row is made by one thread in a fixed order: the threads' number changes no bit.
+
+Called through `tf.numpy_function`: inputs are TensorFlow's own buffers and are never written to.
+
+Shapes: B rows of a mini-batch, n columns, k hidden units, e ratings of the mini-batch.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numba
+import numpy as np
+import tensorflow as tf
+
+from autorec_tf.model.batch import Batch, Pairs, SparseRows
+from autorec_tf.system.runtime import num_threads
+
+BLOCK_BYTES = 1 << 20  # of a factor's rows that are used by all rows in turn: half a core's L2
+ALIGNMENT = 64  # bytes; what TensorFlow takes over without a copy
+COLUMN_COST = 4  # what a column costs before its first rating, in ratings: for even shares
+
+compiled = numba.njit(
+    nogil=True,
+    cache=os.access(os.path.dirname(os.path.abspath(__file__)), os.W_OK),
+    fastmath={"reassoc", "contract", "nsz"},  # sums may be vectorised; NaN stays NaN
+    error_model="numpy",
+)
+
+
+@compiled
+def add_rows(out, weights, index, X):
+    """out (k) += sum_e weights[e] X[index[e]], eight rows at a time to spare loads of `out`."""
+    e = 0
+    while e + 8 <= len(index):
+        x0, x1, x2, x3 = X[index[e]], X[index[e + 1]], X[index[e + 2]], X[index[e + 3]]
+        x4, x5, x6, x7 = X[index[e + 4]], X[index[e + 5]], X[index[e + 6]], X[index[e + 7]]
+        w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+        w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
+        for j in range(len(out)):
+            out[j] += (
+                w0 * x0[j] + w1 * x1[j] + w2 * x2[j] + w3 * x3[j]
+                + w4 * x4[j] + w5 * x5[j] + w6 * x6[j] + w7 * x7[j]
+            )
+        e += 8
+    if e + 4 <= len(index):
+        x0, x1, x2, x3 = X[index[e]], X[index[e + 1]], X[index[e + 2]], X[index[e + 3]]
+        w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+        for j in range(len(out)):
+            out[j] += w0 * x0[j] + w1 * x1[j] + w2 * x2[j] + w3 * x3[j]
+        e += 4
+    while e < len(index):
+        x0, w0 = X[index[e]], weights[e]
+        for j in range(len(out)):
+            out[j] += w0 * x0[j]
+        e += 1
+
+
+@compiled
+def dot_rows(out, h, index, X):
+    """out[e] = h . X[index[e]], four at a time to spare loads of `h`."""
+    zero = np.float32(0)
+    e = 0
+    while e + 4 <= len(index):
+        x0, x1, x2, x3 = X[index[e]], X[index[e + 1]], X[index[e + 2]], X[index[e + 3]]
+        s0, s1, s2, s3 = zero, zero, zero, zero
+        for j in range(len(h)):
+            s0 += h[j] * x0[j]
+            s1 += h[j] * x1[j]
+            s2 += h[j] * x2[j]
+            s3 += h[j] * x3[j]
+        out[e], out[e + 1], out[e + 2], out[e + 3] = s0, s1, s2, s3
+        e += 4
+    while e < len(index):
+        x0, s0 = X[index[e]], zero
+        for j in range(len(h)):
+            s0 += h[j] * x0[j]
+        out[e] = s0
+        e += 1
+
+
+@compiled
+def block_end(column, start, end, limit):
+    """Return the first position of start..end-1 at which `column`, which ascends, is `limit` or
+    beyond; `end` if there is none."""
+    while start < end and column[start] < limit:
+        start += 1
+    return start
+
+
+@compiled
+def share_of_norms(first, last, rows, start, end, X, norms):
+    """norms (n) = ||X_u||^2 for the share of u in start..end-1 that first..last-1 have of `rows`;
+    norms (0): nothing."""
+    if len(norms) == 0:
+        return
+    size = min(end, len(X)) - start
+    for u in range(start + size * first // max(rows, 1), start + size * last // max(rows, 1)):
+        total = np.float32(0)
+        for j in range(X.shape[1]):
+            total += X[u, j] * X[u, j]
+        norms[u] = total
+
+
+@compiled
+def multiply(first, last, starts, column, weights, X, block, out, norms):
+    """out (B, k) = S X for rows first..last-1, with S (B, n) the `weights` at `column`, and their
+    `share_of_norms`.
+
+    Every `block` rows of X are used by all rows of S before the next ones are read.
+    """
+    at = starts[first:last].copy()
+    out[first:last] = 0
+    for limit in range(block, len(X) + block, block):
+        share_of_norms(first, last, len(starts) - 1, limit - block, limit, X, norms)
+        for i in range(first, last):
+            start = at[i - first]
+            end = block_end(column, start, starts[i + 1], limit)
+            add_rows(out[i], weights[start:end], column[start:end], X)
+            at[i - first] = end
+
+
+@compiled
+def multiply_at(first, last, starts, column, h, X, block, out, norms):
+    """out (e) = the entries of h X' at each row's `column`, for rows first..last-1, and their
+    `share_of_norms`."""
+    at = starts[first:last].copy()
+    for limit in range(block, len(X) + block, block):
+        share_of_norms(first, last, len(starts) - 1, limit - block, limit, X, norms)
+        for i in range(first, last):
+            start = at[i - first]
+            end = block_end(column, start, starts[i + 1], limit)
+            dot_rows(out[start:end], h[i], column[start:end], X)
+            at[i - first] = end
+
+
+@compiled
+def multiply_transposed(first, last, starts, row, position, weights, h, decay, X, out):
+    """out (n, k) = S' h + decay X for columns first..last-1, S (B, n) given by its columns."""
+    of_column = weights[position[starts[first] : starts[last]]]
+    for u in range(first, last):
+        start, end = starts[u], starts[u + 1]
+        x, out_u = X[u], out[u]
+        for j in range(len(x)):
+            out_u[j] = decay[u] * x[j]
+        own = of_column[start - starts[first] : end - starts[first]]
+        add_rows(out_u, own, row[start:end], h)
+
+
+@compiled
+def copy_rows(first, last, indptr, indices, values, rows, starts, row, column, ratings):
+    """Copy the ratings of the batch's rows first..last-1 to `row`, `column` and `ratings`, as they
+    are in a Batch."""
+    for i in range(first, last):
+        begin, end = indptr[rows[i]], indptr[rows[i] + 1]
+        row[starts[i] : starts[i + 1]] = i
+        column[starts[i] : starts[i + 1]] = indices[begin:end]
+        ratings[starts[i] : starts[i + 1]] = values[begin:end]
+
+
+@compiled
+def count_columns(first, last, starts, column, count):
+    """count (n) += the number of ratings of each of columns first..last-1."""
+    for i in range(len(starts) - 1):
+        begin, end = starts[i], starts[i + 1]
+        e = begin + np.searchsorted(column[begin:end], first)
+        while e < end and column[e] < last:
+            count[column[e]] += 1
+            e += 1
+
+
+@compiled
+def transpose_columns(first, last, starts, column, following, row, position):
+    """Write the ratings of columns first..last-1, column by column: their rows in the batch, and
+    their positions in row order. `following` (n) is where each column's next rating goes."""
+    for i in range(len(starts) - 1):
+        begin, end = starts[i], starts[i + 1]
+        e = begin + np.searchsorted(column[begin:end], first)
+        while e < end and column[e] < last:
+            at = following[column[e]]
+            following[column[e]] += 1
+            row[at], position[at] = i, e
+            e += 1
+
+
+class SparseEngine:
+    """Gathers, encodes and decodes mini-batches, in float32, with `threads` threads, or as many as
+    TensorFlow has (system/runtime.py)."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.num_threads = threads or num_threads()
+        self.pool = ThreadPoolExecutor(self.num_threads)
+        self.lock = threading.Lock()
+        self.results = [np.empty(0, np.uint8)]  # the first is never handed out: see `result`
+
+    def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
+        """Return the observed ratings of `rows` (int64 [B])."""
+        starts, row, column, values = call(
+            self._gather, [*ratings[:3], rows], tf.int64, tf.int32, tf.int32, tf.float32
+        )
+        return self.batch(starts, row, column, values, num_columns)
+
+    def batch(
+        self, starts: tf.Tensor, row: tf.Tensor, column: tf.Tensor, ratings: tf.Tensor,
+        num_columns: int,
+    ) -> Batch:
+        """Return these ratings as a `Batch` over so many columns."""
+        by_column = tuple(
+            call(self._transpose, [starts, column, num_columns], tf.int64, tf.int32, tf.int32)
+        )
+        count = tf.cast(by_column[0][1:] - by_column[0][:-1], tf.float32)
+        count = tf.ensure_shape(count, [num_columns])
+        return Batch(starts, row, column, ratings, count, by_column)
+
+    def input_product(
+        self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's pairs, and
+        sum_u count_u ||V_u||^2, with `count` float32 [n]; 0 without."""
+
+        @tf.custom_gradient
+        def product(V):
+            def gradient(dz, d_omega):
+                return self.transposed(batch, inputs, dz, decay(V, count, d_omega), V)
+
+            arguments = [batch.starts, batch.column, inputs, V, count is not None]
+            z, norms = call(self._multiply, arguments, tf.float32, tf.float32)
+            z = tf.ensure_shape(z, [None, V.shape[1]])
+            return (z, weighted_sum(norms, count)), gradient
+
+        return product(V)
+
+    def output_product(
+        self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2, as above.
+        Gradients need the pairs of a whole `Batch`."""
+
+        @tf.custom_gradient
+        def product(h, Wt):
+            def gradient(d, d_omega):
+                dh, _ = self.input_product(pairs, d, Wt)
+                return dh, self.transposed(pairs, d, h, decay(Wt, count, d_omega), Wt)
+
+            arguments = [pairs.starts, pairs.column, h, Wt, count is not None]
+            at_pairs, norms = call(self._multiply_at, arguments, tf.float32, tf.float32)
+            return (tf.ensure_shape(at_pairs, [None]), weighted_sum(norms, count)), gradient
+
+        return product(h, Wt)
+
+    def transposed(
+        self, batch: Batch, weights: tf.Tensor, h: tf.Tensor, decay: tf.Tensor, X: tf.Tensor
+    ) -> tf.Tensor:
+        """Return S' h + decay X (n, k), with S (B, n) the `weights` at the batch's pairs."""
+        inputs = [*batch.by_column, weights, h, decay, X]
+        out = call(self._multiply_transposed, inputs, tf.float32)
+        return tf.ensure_shape(out, X.shape)
+
+    def _gather(self, indptr, indices, values, rows):
+        starts = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(indptr[rows + 1] - indptr[rows], out=starts[1:])
+        row, column = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+        ratings = np.empty(starts[-1], np.float32)
+        arguments = indptr, indices, values, rows, starts, row, column, ratings
+        self.share(copy_rows, starts, *arguments)
+        return starts, row, column, ratings
+
+    def _transpose(self, starts, column, num_columns):
+        by_column = np.zeros(num_columns + 1, np.int64)
+        every = np.arange(num_columns + 1)
+        self.share(count_columns, every, starts, column, by_column[1:])
+        np.cumsum(by_column, out=by_column)
+        row, position = np.empty(len(column), np.int32), np.empty(len(column), np.int32)
+        arguments = starts, column, by_column[:-1].copy(), row, position
+        self.share(transpose_columns, every, *arguments)
+        return by_column, row, position
+
+    def _multiply(self, starts, column, weights, X, with_norms):
+        out = self.result((len(starts) - 1, X.shape[1]))
+        norms = np.zeros(len(X) * with_norms, np.float32)
+        self.share(multiply, starts, starts, column, weights, X, block_rows(X), out, norms)
+        return out, norms
+
+    def _multiply_at(self, starts, column, h, X, with_norms):
+        out, norms = np.empty(len(column), np.float32), np.zeros(len(X) * with_norms, np.float32)
+        self.share(multiply_at, starts, starts, column, h, X, block_rows(X), out, norms)
+        return out, norms
+
+    def _multiply_transposed(self, starts, row, position, weights, h, decay, X):
+        out = self.result(X.shape)
+        work = starts + COLUMN_COST * np.arange(len(starts))
+        arguments = starts, row, position, weights, h, decay, X, out
+        self.share(multiply_transposed, work, *arguments)
+        return out
+
+    def result(self, shape: tuple[int, int]) -> np.ndarray:
+        """Return a float32 array to give to TensorFlow, in memory of an earlier call that is free
+        again, or in new memory.
+
+        TensorFlow takes it without a copy, and holds a reference to it for as long as it uses it.
+        Fresh memory costs as much as filling it.
+        """
+        num_bytes = 4 * shape[0] * shape[1] + ALIGNMENT
+        with self.lock:  # of two threads, the second sees what the first has taken
+            # How many references a count takes in beside those of others depends on Python's
+            # version. The first of the results has no others, so its count is that of a free one.
+            counts = [sys.getrefcount(memory) for memory in self.results]
+            for number in range(1, len(counts)):
+                if counts[number] == counts[0] and len(self.results[number]) == num_bytes:
+                    return aligned(self.results[number], shape)
+            self.results.append(np.empty(num_bytes, np.uint8))
+            return aligned(self.results[-1], shape)
+
+    def rest(self) -> None:
+        """Give back the memory that is kept for results; for when there is no step to come soon."""
+        with self.lock:
+            del self.results[1:]
+
+    def share(self, kernel: Callable, work: np.ndarray, *arguments: Any) -> None:
+        """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
+        that are alike in cumulated `work`."""
+        target = work[-1] * np.arange(1, self.num_threads) // self.num_threads
+        cuts = [0, *np.searchsorted(work, target), len(work) - 1]
+        pieces = [self.pool.submit(kernel, *ends, *arguments) for ends in pairwise(cuts)]
+        for piece in pieces:
+            piece.result()
+
+
+def weighted_sum(norms: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
+    """Return sum_u count_u norms_u; 0 without `count`."""
+    if count is None:
+        return tf.zeros([])
+    return tf.reduce_sum(count * tf.ensure_shape(norms, count.shape))
+
+
+def decay(X: tf.Tensor, count: tf.Tensor | None, d_omega: tf.Tensor) -> tf.Tensor:
+    """Return what X_u is to be multiplied by, for the gradient of `weighted_sum`: float32 [n]."""
+    return tf.zeros([X.shape[0]]) if count is None else 2 * d_omega * count
+
+
+def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list[tf.Tensor]:
+    """Call `function`, which only reads its NumPy arguments and depends on nothing else, as an
+    op."""
+    returned = list(types) if len(types) > 1 else types[0]
+    return tf.numpy_function(function, inputs, returned, stateful=False)
+
+
+def aligned(memory: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return a float32 array of `shape` in `memory` (uint8, `ALIGNMENT` bytes too long). NumPy has
+    it, and every view of it, hold `memory` itself."""
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + len(memory) - ALIGNMENT].view(np.float32).reshape(shape)
+
+
+def block_rows(X: np.ndarray) -> int:
+    """Return how many rows of `X` to keep in cache at a time."""
+    return max(1, BLOCK_BYTES // (X.itemsize * X.shape[1]))

@@ -1,0 +1,67 @@
+"""TensorFlow checkpoints that are written, and read, a slice of a tensor at a time."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from autorec_tf.system.files import as_utf8
+
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's name, as tf.train.Checkpoint has it
+FILE_BYTES = 1 << 26
+
+
+class Slice(NamedTuple):
+    """Some rows of a tensor, or columns if `axis` is 1, from `start` on; `shape` is the whole's."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    values: np.ndarray
+    axis: int = 0
+
+    @property
+    def specification(self) -> str:
+        """What TensorFlow calls shape and slice: "6 4 3,2:0,4" for rows 3 and 4 of a 6 x 4."""
+        return specification(self.shape, self.start, self.values.shape, self.axis)
+
+
+def specification(
+    shape: tuple[int, ...], start: int, part: tuple[int, ...], axis: int = 0
+) -> str:
+    ranges = [f"{start},{part[i]}" if i == axis else "-" for i in range(len(shape))]
+    return f"{' '.join(map(str, shape))} {':'.join(ranges)}" if shape else ""
+
+
+def write_slices(prefix: Path, slices: Iterable[Slice]) -> None:
+    """Write the tensors that `slices` make up as the checkpoint `prefix`. Raise tf.errors.OpError
+    if that fails."""
+    files: list[str] = []
+    held: list[Slice] = []
+
+    def write() -> None:
+        files.append(f"{as_utf8(prefix)}_temp/part-{len(files):05}")
+        tf.raw_ops.SaveV2(
+            prefix=files[-1], tensor_names=[each.name for each in held],
+            tensors=[each.values for each in held],
+            shape_and_slices=[each.specification for each in held],
+        )
+        held.clear()
+
+    for each in slices:
+        if held and sum(one.values.nbytes for one in [*held, each]) > FILE_BYTES:
+            write()
+        held.append(each)
+    write()
+    tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=files, destination_prefix=as_utf8(prefix))
+
+
+def read_slice(prefix: Path, name: str, shape: tuple[int, ...], start: int, like: Any) -> Any:
+    """Return rows from `start` on of a tensor of `shape`, as many as `like` has, in its type. Raise
+    tf.errors.OpError if they cannot be read."""
+    return tf.raw_ops.RestoreV2(
+        prefix=as_utf8(prefix), tensor_names=[name], dtypes=[like.dtype],
+        shape_and_slices=[specification(shape, start, tuple(like.shape))],
+    )[0]

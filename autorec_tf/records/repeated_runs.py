@@ -1,0 +1,174 @@
+"""The folder of a run over several splits or folds, and the table over them."""
+
+import json
+import reprlib
+import shutil
+import statistics
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from autorec_tf.config import NO_FOLDS, Config, split_configs
+from autorec_tf.evaluation.metrics import RECONSTRUCTION
+from autorec_tf.records.run_folder import (
+    CONFIG,
+    SETTINGS,
+    SPLITS,
+    SUMMARY,
+    read_summary,
+    resumed_config,
+)
+from autorec_tf.system.distribution import Workers
+from autorec_tf.system.errors import UserError
+from autorec_tf.system.files import lock, make_folder, read_json, unlock, write_csv, write_json
+
+# What a table over several splits gives a mean of.
+MEASURES = ("final_test_rmse", "final_test_mae", "ndcg_at_10", "recall_at_10",
+            "biases_test_rmse", RECONSTRUCTION)
+
+
+class RepeatedRuns:
+    """The folder `results_dir/run_name` of a run over several splits or folds: a run folder for
+    each, and the table over them. It may exist, if it holds the same settings. Of several
+    `workers` the first one has it; the others hear from that what is done.
+
+    Raise UserError if it holds other ones, or cannot be made.
+    """
+
+    def __init__(self, config: Config, fingerprint: str, workers: Workers | None = None) -> None:
+        assert config.run_name
+        self.path = Path(config.results_dir) / config.run_name
+        self.workers, self.lock = workers, None
+        self.is_first = not workers or workers.cluster.index == 0
+        self.num_splits = len(split_configs(config))
+        self.rows: list[dict[str, Any]] = []
+        settings = config.to_dict() | {"fingerprint": fingerprint}
+        for name in ("num_splits", "display_step", "checkpoint_every", "comet", "tensorboard"):
+            del settings[name]  # which may change
+        # As JSON reads them again: tuples are lists there.
+        settings = json.loads(json.dumps(settings))
+        if not self.is_first:
+            return
+        with suppress(FileExistsError):
+            make_folder(self.path)
+        self.lock = lock(self.path)
+        try:
+            self.check(settings)
+        except UserError:
+            self.close()
+            raise
+
+    def check(self, settings: dict[str, Any]) -> None:
+        """Keep the settings in a new folder; raise UserError if an old one has others, or none."""
+        path = self.path / SETTINGS
+        if path.exists():
+            before = read_json(path)
+            for name in settings:
+                saved = before.get(name, NO_FOLDS.get(name, settings[name]))
+                if saved != settings[name]:
+                    other = reprlib.repr(saved)
+                    raise UserError(
+                        f"{self.path} holds splits of another {name} ({other}, not "
+                        f"{settings[name]}): choose another --run_name"
+                    )
+        elif any(path.name != ".lock" for path in self.path.iterdir()):
+            raise UserError(
+                f"{self.path} already exists and holds no splits: choose another --run_name"
+            )
+        else:
+            write_json(path, settings)
+
+    def close(self) -> None:
+        """Let other processes in."""
+        if self.lock:
+            unlock(self.lock)
+
+    def as_the_first(self, number: float) -> float:
+        """Return the `number` of the first worker."""
+        return float(self.workers.sum(number * self.is_first)) if self.workers else number
+
+    def unfinished(self, config: Config) -> Config:
+        """Return how to go on with a split: with its run, if it has begun, or anew."""
+        assert config.run_name
+        folder = self.path / config.run_name
+        if self.as_the_first((folder / CONFIG).exists()):
+            return resumed_config(folder, data_dir=config.data_dir, comet=config.comet,
+                                  tensorboard=config.tensorboard, distribute=config.distribute)
+        if self.is_first and folder.exists():
+            shutil.rmtree(folder)
+        return config
+
+    def finished(self, config: Config) -> dict[str, Any] | None:
+        """Return the summary of a split, if it is finished, or what another worker needs of it."""
+        summary = self.read(config) if self.is_first else None
+        rmse = self.as_the_first(summary["final_test_rmse"] if summary else -1.0)
+        return None if rmse < 0 else summary or {"final_test_rmse": rmse}
+
+    def read(self, config: Config) -> dict[str, Any] | None:
+        """Return the summary of a split, if it is finished. Raise UserError if it was changed into
+        one without the numbers that the table needs."""
+        assert config.run_name
+        folder = self.path / config.run_name
+        summary = read_summary(folder)
+        if summary.get("status") != "finished":
+            return None
+        for name in ("final_test_rmse", "seconds", *MEASURES):
+            value: Any = summary.get(name, 0.0 if name in MEASURES[1:] else None)
+            unranked = value is None and name in summary and name.endswith("_at_10")
+            if not unranked and not (type(value) in (int, float) and abs(value) < 1e300):
+                raise UserError(
+                    f"{folder / SUMMARY} holds no number as {name}: remove {folder}, and the split "
+                    "is run again"
+                )
+        return summary
+
+    def add(self, config: Config, summary: dict[str, Any]) -> None:
+        """Add a finished split, and renew the table and its summary."""
+        if not self.is_first:
+            return
+        measures = {name: summary[name] for name in MEASURES if summary.get(name) is not None}
+        fold = config.fold or "".join(config.folds)
+        which = {"fold": fold} if fold else {"split_seed": config.split_seed}
+        row = which | measures | {"seconds": summary["seconds"]}
+        names = [name for name in row if all(name in other for other in self.rows)]
+        self.rows = [{name: other[name] for name in names} for other in (*self.rows, row)]
+        write_csv(self.path / SPLITS, self.rows)
+        write_json(self.path / SUMMARY, self.summary())
+
+    def summary(self) -> dict[str, Any]:
+        summary: dict[str, Any] = {
+            "status": "finished" if len(self.rows) == self.num_splits else "interrupted",
+            "num_splits": len(self.rows),
+        }
+        for name in list(self.rows[0])[1:]:
+            mean, half = mean_and_interval([row[name] for row in self.rows])
+            summary[f"{name}_mean"] = mean
+            if len(self.rows) > 1:  # JSON knows no nan
+                summary[f"{name}_ci95"] = half
+        return summary
+
+    def table(self) -> str:
+        """Return every split and the mean with its 95 % interval, as Markdown."""
+        if not self.is_first:
+            return "The first worker has the table."
+        names = list(self.rows[0])
+        summary = self.summary()
+        lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+        for row in self.rows:
+            cells = (f"{x:.4f}" if isinstance(x, float) else str(x) for x in row.values())
+            lines.append(f"| {' | '.join(cells)} |")
+        means = (f"{summary[f'{n}_mean']:.4f} ± {summary[f'{n}_ci95']:.4f}" for n in names[1:])
+        lines.append(f"| mean ± 95 % | {' | '.join(means)} |")
+        return "\n".join([*lines, f"Results: {self.path}"])
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean, and half the width of its 95 % interval by Student's t; nan for one
+    value."""
+    if len(values) < 2:
+        return values[0], float("nan")
+    from scipy.special import stdtrit  # memory that most runs need not spend
+
+    quantile = stdtrit(len(values) - 1, 0.975)
+    return statistics.fmean(values), quantile * statistics.stdev(values) / len(values) ** 0.5

@@ -1,0 +1,378 @@
+"""The run folder, and the one owner of its files: their names, writing, reading and the lock."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
+from datetime import UTC, datetime
+from itertools import count
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from filelock import FileLock
+
+from autorec_tf.config import NO_FOLDS, Config
+from autorec_tf.evaluation.evaluate import Evaluation
+from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
+from autorec_tf.evaluation.slices import Slice
+from autorec_tf.system.errors import UserError
+from autorec_tf.system.files import (
+    atomic_write,
+    lock,
+    make_folder,
+    read_csv,
+    read_json,
+    unlock,
+    write_csv,
+    write_json,
+    write_text,
+)
+from autorec_tf.system.terminal import file_argument, shell
+
+CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.csv"
+TUNING, MEMBERS = "tuning.csv", "members.csv"
+PARAMETERS, CHECKPOINT = "parameters", "checkpoint"  # begin the names of TensorFlow's files
+PREDICTIONS = "predictions.npz"
+REPORT, CURVES, SLICES = "report.html", "rmse.png", "slices.png"
+SETTINGS, SPLITS = "settings.json", "splits.csv"  # of the folder of several splits
+
+
+class RunFolder:
+    """The folder `results_dir/name` of one run, which nobody else may use meanwhile.
+
+    It must be new, and `create` makes it, under another name if it is taken and `name` is not the
+    user's; or, with `resume`, it is that of a run that did not finish. Raise UserError, here or
+    in `create`, if the folder is taken, in use, or cannot be made.
+    """
+
+    def __init__(
+        self, results_dir: str | Path, name: str, resume: bool = False, named_by_user: bool = True
+    ) -> None:
+        self.path, self.resume = Path(results_dir) / name, resume
+        self.named_by_user = named_by_user
+        self.metrics: list[EpochMetrics] = []
+        self.lock: FileLock | None = None
+        if resume:
+            self.lock = lock(self.path)
+        elif named_by_user and self.path.exists():
+            raise self.taken()
+
+    @classmethod
+    def of(cls, config: Config, fingerprint: str) -> "RunFolder":
+        """Return the folder that `config` names. Raise UserError as the constructor does, and if
+        the run in it cannot go on, or not with ratings of this `fingerprint`."""
+        name, named_by_user = config.run_name or default_name(config), bool(config.run_name)
+        folder = cls(config.results_dir, name, bool(config.resume), named_by_user)
+        try:
+            if config.resume:
+                folder.check_resumable(config, fingerprint)
+        except UserError:
+            folder.close()
+            raise
+        return folder
+
+    def check_resumable(self, config: Config, fingerprint: str) -> None:
+        """Raise UserError if the run cannot go on, or not with ratings of this `fingerprint`."""
+        record = self.record()
+        if record.get("fingerprint") != fingerprint:
+            raise UserError(
+                f"{self.path} was begun with other ratings than these: name the folder of its own "
+                "with --data_dir, or their file with --dataset"
+            )
+        if self.is_finished() and record["train_epoch"] >= config.train_epoch:
+            raise UserError(
+                f"{self.path} is finished, with {config.train_epoch} epochs: only a larger "
+                "--train_epoch makes it go on"
+            )
+
+    def record(self) -> dict[str, Any]:
+        """Return what config.json holds; nothing in a new folder."""
+        return read_json(self.path / CONFIG) if self.resume else {}
+
+    def create(self) -> None:
+        """Make the folder, if it is to be a new one. A finished run that is to go on is finished
+        no more; its result stays."""
+        first, number = self.path, count(2)
+        while not self.resume:
+            try:
+                make_folder(self.path)
+                self.lock = lock(self.path)
+                return
+            except FileExistsError as error:
+                if self.named_by_user:
+                    raise self.taken() from error
+                self.path = first.with_name(f"{first.name}_{next(number)}")
+        if self.is_finished():
+            self.write_summary(read_json(self.path / SUMMARY) | {"status": "interrupted"})
+
+    def taken(self) -> UserError:
+        unfinished = (self.path / CONFIG).exists() and not self.is_finished()
+        go_on = f", or go on with it: {shell(['--resume', self.path])}" if unfinished else ""
+        return UserError(
+            f"{self.path} already exists and is never overwritten: choose another --run_name{go_on}"
+        )
+
+    def is_finished(self) -> bool:
+        return read_summary(self.path).get("status") == "finished"
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self.lock:
+            unlock(self.lock)
+
+    def add(self, metrics: EpochMetrics) -> None:
+        """Append one epoch to metrics.csv, at once."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        if not self.metrics:
+            writer.writerow([f.name for f in fields(EpochMetrics)])
+        writer.writerow(astuple(metrics))
+        with open(self.path / METRICS, "a", newline="", encoding="utf-8") as file:
+            file.write(text.getvalue())
+        self.metrics.append(metrics)
+
+    def position(self) -> dict[str, Any]:
+        """Return how far metrics.csv goes now, for `truncate_to`."""
+        content = (self.path / METRICS).read_bytes() if self.metrics else b""
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    def truncate_to(self, position: Mapping[str, Any] | None) -> None:
+        """Go back to a `position` in metrics.csv, or to its beginning; raise UserError if what lies
+        before was changed since."""
+        path = self.path / METRICS
+        if position is None:
+            path.unlink(missing_ok=True)
+            self.metrics = []
+            return
+        content = path.read_bytes() if path.exists() else b""
+        content = content[: position.get("bytes")]
+        if hashlib.sha256(content).hexdigest() != position.get("sha256"):
+            raise UserError(
+                f"{path} was changed since the last checkpoint: put it back, or remove "
+                f"{self.path / CHECKPOINT}.json, and the run begins again"
+            )
+        with atomic_write(path) as unfinished:
+            unfinished.write_bytes(content)
+        hints = get_type_hints(EpochMetrics)
+        self.metrics = [
+            EpochMetrics(**{name: cell(text, hints[name]) for name, text in row.items()})
+            for row in csv.DictReader(io.StringIO(content.decode()))
+        ]
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        write_json(self.path / CONFIG, settings)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        write_json(self.path / SUMMARY, summary)
+
+    def tuning(self) -> list[dict[str, str]]:
+        """Return the rows of tuning.csv, as text; none if there is no file."""
+        return read_csv(self.path / TUNING)
+
+    def tuned(self) -> list[float]:
+        """Return the validation RMSE of each point that was tried."""
+        try:
+            return [float(row["validation_rmse"]) for row in self.tuning()]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.path / TUNING} was changed: remove it, and tuning begins again"
+            ) from error
+
+    def add_point(self, point: Mapping[str, Any], validation_rmse: float) -> None:
+        """Add a point that was tried to tuning.csv."""
+        row = {**point, "validation_rmse": round(validation_rmse, 5)}
+        write_csv(self.path / TUNING, [*self.tuning(), row])
+
+    def write_text_records(self, config: Config) -> None:
+        """Write the three files of the earlier program: the settings as its `Namespace(...)` line,
+        and costs and RMSEs as tab-separated lines; test_record.txt has evaluated epochs only."""
+        settings = ", ".join(f"{name}={value!r}" for name, value in config.to_dict().items())
+        evaluated = [m for m in self.metrics if m.test_rmse is not None]
+        texts = {
+            "basic_info.txt": f"Namespace({settings})\n",
+            "train_record.txt": tab_line("Cost:", [m.train_cost for m in self.metrics])
+            + tab_line("RMSE:", [m.train_rmse for m in self.metrics]),
+            "test_record.txt": tab_line("Cost:", [m.test_cost for m in evaluated])
+            + tab_line("RMSE:", [m.test_rmse for m in evaluated]),
+        }
+        for name, text in texts.items():
+            write_text(self.path / name, text)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what the config.json of a run holds; UserError if `folder` is none of a run, or it was
+    damaged."""
+    path = folder / CONFIG
+    if (folder / SETTINGS).exists() and not path.exists():
+        runs = (one.parent.name for one in sorted(folder.glob(f"*/{CONFIG}")))
+        raise UserError(
+            f"{folder} holds several splits: name one of them, as "
+            f"{folder / next(runs, 'split_1994')}"
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{folder} is no run folder: cannot read {path} ({error.strerror})"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object")
+    return record
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what summary.json holds; nothing if there is none."""
+    return read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
+
+
+def read_settings(folder: Path) -> tuple[bool, dict[str, Any]]:
+    """Return whether `folder` is that of several splits, and its settings; nothing if it has
+    none."""
+    several = (folder / SETTINGS).exists()
+    path = folder / (SETTINGS if several else CONFIG)
+    return several, read_json(path) if path.is_file() else {}
+
+
+def config_of(folder: Path, record: dict[str, Any], **others: Any) -> Config:
+    """Return the settings in the `record` of `folder`, with `others` over them; UserError if they
+    cannot be used."""
+    try:
+        return Config.from_dict(record, **others)
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG}: {error}") from error
+
+
+def resumed_config(folder: str | Path, **others: Any) -> Config:
+    """Return the settings of the run in `folder`, to go on with it, with `others` over them."""
+    folder = Path(folder) if Path(folder).name.strip(".") else Path(folder).resolve()
+    if (folder / SETTINGS).exists():
+        raise UserError(
+            f"{folder} holds several splits: repeat the command that made it, and it goes on"
+        )
+    if not (folder / CONFIG).exists():
+        raise UserError(f"{folder} holds no {CONFIG} of a run: nothing to go on with")
+    where = dict(results_dir=str(folder.parent), run_name=folder.name, resume=str(folder))
+    return config_of(folder, read_json(folder / CONFIG), **where, **others)
+
+
+def resume_flags(config: Config, files: Mapping[str, Path], folder: Path) -> list[str]:
+    """Return what main.py needs to be told, from here, to go on with the run of `config` in
+    `folder`, whose ratings are from `files` of the user's own, by flag."""
+    flags = ["--resume", file_argument(folder)]
+    if config.data_dir:
+        flags += ["--data_dir", file_argument(config.data_dir)]
+    found = Path("."), Path(config.data_dir or ".")  # by their names
+    for flag, path in files.items():
+        flags += [f"--{flag}", file_argument(path)] if path.parent not in found else []
+    return [*flags, "--distribute", config.distribute] if config.distribute else flags
+
+
+def read_member_weights(folder: Path, orientations: Sequence[str]) -> list[float]:
+    """Return the weight of each model of a blend; UserError if members.csv was damaged, or does not
+    go with models of these `orientations`."""
+    path = folder / MEMBERS
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        weights = [float(row["weight"]) for row in rows]
+        same = [row["orientation"] for row in rows] == list(orientations)
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): the blend was not made") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: no weight or orientation in it") from error
+    if not same or not all(0 <= x < float("inf") for x in weights) or not any(weights):
+        raise UserError(f"{path} does not go with the members in {folder / CONFIG}")
+    return weights
+
+
+def cell(text: str, hint: Any) -> Any:
+    """Return a value of metrics.csv, read again; nothing is None."""
+    if not text:
+        return None
+    return int(text) if hint is int else float(text)
+
+
+def tab_line(name: str, values: Sequence[float | None]) -> str:
+    """Return `name` and each value, every one followed by a tab, as the earlier program wrote
+    them."""
+    return "\t".join([name, *map(str, values), "\n"])
+
+
+def default_name(config: Config) -> str:
+    """Return a run's name made of dataset, preset, seed, optimiser, learning rate and UTC time.
+
+    A run over several splits or folds has a digest of its settings for the time: the same command
+    goes on in the same folder, also in one that a version without folds began.
+    """
+    if not config.is_repeated:
+        last = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    else:
+        settings = config.to_dict() | {"num_splits": None}
+        settings = {k: v for k, v in settings.items() if v or k not in NO_FOLDS}
+        digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+        last = f"{'splits' if config.num_splits > 1 else 'folds'}_{digest}"
+    preset = "" if config.preset == "default" else f"{config.preset}_"
+    return (
+        f"{config.dataset}_{preset}seed{config.random_seed}_{config.optimizer_method.lower()}"
+        f"_lr{config.base_lr:g}_{last}"
+    )
+
+
+def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
+    """Return final and best results. The final ones are the result, of the last evaluated epoch or
+    of the one that validation ratings chose; the best epoch is chosen by looking at the test
+    ratings, so it says how flat the end is and is never to be quoted as a score."""
+    evaluated = [m for m in metrics if m.test_rmse is not None]
+    summary: dict[str, Any] = {"final_train_rmse": metrics[-1].train_rmse}
+    if evaluated:
+        final, best = evaluated[-1], min(evaluated, key=attrgetter("test_rmse"))
+        if final.validation_rmse is not None:
+            final = min(evaluated, key=attrgetter("validation_rmse"))
+            summary["final_validation_rmse"] = final.validation_rmse
+        if (leaking := getattr(final, RECONSTRUCTION)) is not None:
+            summary[RECONSTRUCTION] = leaking
+        summary |= {
+            "final_test_epoch": final.epoch,
+            "final_test_rmse": final.test_rmse,
+            "final_test_mae": final.test_mae,
+            "best_test_epoch": best.epoch,
+            "best_test_rmse": best.test_rmse,
+            "best_test_mae": best.test_mae,
+        }
+    return summary
+
+
+def scores_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as summary.json holds it."""
+    ranking = evaluation.ranking
+    return {
+        "final_test_rmse": evaluation.scores.rmse,
+        "final_test_mae": evaluation.scores.mae,
+        "biases_test_rmse": evaluation.biases.rmse,
+        "global_mean_test_rmse": evaluation.global_mean.rmse,
+        "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
+        "recall_at_10": ranking.recall if ranking.num_users else None,
+        "ranked_users": ranking.num_users,
+        "ranked_users_drawn_from": ranking.drawn_from,
+        "relevant_rating": evaluation.relevant,
+        "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
+        "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
+    }
+
+
+def slice_rows(slices: Sequence[Slice]) -> list[dict[str, Any]]:
+    """Return slices as summary.json holds them."""
+    return [
+        {
+            "training_ratings": part.label,
+            "test_ratings": part.scores.num_ratings,
+            "rmse": part.scores.rmse,
+            "mae": part.scores.mae,
+        }
+        for part in slices
+    ]

@@ -1,0 +1,418 @@
+"""The records of a run behind one object: folder, live line, checkpoint, Comet and TensorBoard.
+
+    with open_records(config, ratings, split, folder, workers, interruption, started) as records:
+        state = records.restore(TrainState(model, split))
+        for metrics in train_epochs(state, split):
+            records.log_epoch(metrics, state)
+        records.finish(model, evaluate(model, split), titles)
+
+Of several workers the first one has a folder; the others go through the same steps, and write
+nothing.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autorec_tf.config import Config, flag_fields
+from autorec_tf.data.ratings import Ratings, Split
+from autorec_tf.evaluation.evaluate import Evaluation
+from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
+from autorec_tf.records.checkpoint import Checkpoint
+from autorec_tf.records.comet import Tracker
+from autorec_tf.records.plots import draw_rmse, draw_slices, write_png
+from autorec_tf.records.progress import Progress, closing_lines
+from autorec_tf.records.report import ReportData, neighbours_with_titles, page
+from autorec_tf.records.run_folder import (
+    CHECKPOINT,
+    CURVES,
+    MEMBERS,
+    PARAMETERS,
+    PREDICTIONS,
+    REPORT,
+    SLICES,
+    RunFolder,
+    results,
+    resume_flags,
+    scores_of,
+)
+from autorec_tf.records.tensorboard import Summaries, warn_if_missing
+from autorec_tf.system.distribution import Workers
+from autorec_tf.system.environment import environment, peak_memory_mb
+from autorec_tf.system.errors import Diverged, OutOfMemory, UserError, memory_ran_out
+from autorec_tf.system.files import as_utf8, atomic_write, write_csv, write_text
+from autorec_tf.system.interruption import Interrupted, Interruption
+from autorec_tf.system.runtime import num_threads
+from autorec_tf.system.terminal import print_line, program, shell
+
+SHOWN_AFTER = 1  # second of ranking
+# What says how a run is recorded, and changes no result.
+HOW_RECORDED = {"num_splits", "run_name", "display_step", "checkpoint_every", "comet",
+                "tensorboard"}
+
+
+class WorkerRecords:
+    """What a worker that is not the first has for records: it goes on from the same checkpoint, and
+    ends after the same epoch, but writes nothing."""
+
+    def __init__(
+        self, config: Config, ratings: Ratings, workers: Workers, interruption: Interruption
+    ) -> None:
+        self.config, self.ratings, self.workers = config, ratings, workers
+        self.interruption = interruption
+        self.state: Any = None  # of the training
+        self.summary: dict[str, Any] = {}
+        self.path = Path(config.resume or "")
+
+    def checkpoint(self, name: str = CHECKPOINT) -> Checkpoint:
+        """Return what is kept of a training; it is for these settings and ratings alone."""
+        settings = self.config.to_dict() | {"fingerprint": self.ratings.fingerprint}
+        for free in ("train_epoch", "comet", "tensorboard", "run_name"):  # which may change
+            del settings[free]
+        return Checkpoint(self.path, name, json.loads(json.dumps(settings)))
+
+    def restore(self, state: Any) -> Any:
+        """Return `state`, set to what the run's checkpoint holds, if there is one. Raise UserError
+        unless all workers go on after the same epoch."""
+        if self.config.resume:
+            self.checkpoint().restore(state)
+        self.assert_same_epoch(state)
+        self.state = state
+        return state
+
+    def assert_same_epoch(self, state: Any) -> None:
+        self.workers.assert_same_on_all_workers(
+            "checkpoints", int(state.epoch.numpy()),
+            "--resume needs worker 0's run folder, as it is now, at every worker",
+        )
+
+    def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
+        """Send the first worker what it keeps of this one. Raise Interrupted if the run is to
+        end."""
+        asked = self.is_asked_to_stop()
+        if self.keeps(metrics.epoch, state, asked):
+            state.write(None)
+        if asked:
+            raise Interrupted
+
+    def keeps(self, epoch: int, state: Any, asked: bool) -> bool:
+        """Return whether `state` is kept after this epoch: every so many, after the last one, and
+        before the end that somebody asked for."""
+        return asked or state.is_done or epoch % self.config.checkpoint_every == 0
+
+    def is_asked_to_stop(self) -> bool:
+        """Return whether any worker was; if so, all are, with the same exit code. A signal that
+        comes after the workers have asked each other counts at the next epoch."""
+        number = max(self.workers.all_gather(self.interruption.number))
+        self.interruption.number = number or self.interruption.number
+        return bool(number)
+
+    def stop_if_asked(self) -> None:
+        """Raise Interrupted if the run is to end."""
+        if self.is_asked_to_stop():
+            raise Interrupted
+
+    def log_ranked(self, done: int, total: int) -> None:
+        """Who does not show progress has nothing to do."""
+
+    def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
+               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
+        """Send the first worker this one's part of `model`, and tell how far it came."""
+        model.save(None)
+        done = int(self.state.epoch.numpy())
+        print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
+
+
+class MemberRecords:
+    """One training of a blend: its live line, and a checkpoint of its own."""
+
+    def __init__(self, run: "RunRecords", checkpoint: Checkpoint) -> None:
+        self.run, self.checkpoint = run, checkpoint
+
+    def restore(self, state: Any) -> Any:
+        """Return `state`, set to what is kept of this training, if anything is."""
+        return self.run.restore_from(self.checkpoint, state)
+
+    def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
+        """Show an epoch. Raise Interrupted if the run is to end."""
+        self.run.progress.log(metrics)
+        self.run.save_or_stop(self.checkpoint, metrics.epoch, state)
+
+
+class RunRecords(WorkerRecords):
+    """The records of a run; `started` is when the user's waiting began (time.perf_counter)."""
+
+    def __init__(
+        self, config: Config, ratings: Ratings, split: Split, folder: RunFolder, workers: Workers,
+        interruption: Interruption, started: float,
+    ) -> None:
+        super().__init__(replace(config, run_name=folder.path.name), ratings, workers, interruption)
+        self.split, self.folder, self.path, self.started = split, folder, folder.path, started
+        self.seconds_before = 0.0  # of what is resumed
+        self.report = ReportData()
+        self.tensorboard: Summaries | None = None
+        self.progress = Progress(ratings.name, config.train_epoch)
+        self.progress.print_line(f"Run folder: {folder.path}")
+        key = folder.record().get("comet_experiment")
+        self.comet = Tracker(
+            config.comet, folder.path.name, folder.path, self.progress.print_line, key
+        )
+        self.experiment_key = self.comet.experiment_key or key
+        self.summary = {"status": "interrupted", "dataset": ratings.name, "preset": config.preset}
+        self.log_settings(self.config)
+        if config.members:
+            self.comet.log_parameters(self.parameters)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The facts about data and machine that every record repeats."""
+        train, test = self.split.train, self.split.test
+        return {
+            "num_users": self.ratings.num_users,
+            "num_items": self.ratings.num_items,
+            "num_ratings": len(self.ratings),
+            "train_ratings": len(train),
+            "test_ratings": len(test),
+            "cold_test_ratings": int(cold_pairs(train, test.rows, test.indices).sum()),
+            "fingerprint": self.ratings.fingerprint,
+            "threads": num_threads(),
+            "workers": self.workers.cluster.size,
+            "replicas": self.workers.num_replicas,
+        }
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The facts, and the settings in which runs differ, as far as they are made."""
+        settings = self.config.to_dict()
+        names = {f.name for f in flag_fields()} - HOW_RECORDED
+        made = {n: v for n, v in settings.items() if n in names and v not in (None, ())}
+        single = {n: v[0] for n, v in made.items() if isinstance(v, tuple) and len(v) == 1}
+        return made | single | self.facts
+
+    def log_settings(self, config: Config) -> None:
+        """Keep the settings: `config` is the run's from now on."""
+        self.config = config
+        self.settings = config.to_dict() | self.facts | environment()
+        self.settings["comet_experiment"] = self.experiment_key
+        files = {flag: as_utf8(path.name) for flag, path in self.ratings.files.items()}
+        self.folder.write_config(self.settings | {"files": files})
+
+    def restore(self, state: Any) -> Any:
+        """Return `state`, set to what the run's checkpoint holds, if there is one, and log the
+        epochs before it again."""
+        checkpoint = self.checkpoint()
+        content = checkpoint.load()
+        self.folder.truncate_to(content and content["metrics"])
+        if self.config.tensorboard:
+            before = self.folder.metrics
+            self.tensorboard = Summaries(self.path, before[-1].elapsed_seconds if before else 0.0)
+            self.tensorboard.log_parameters(self.config.to_dict() | self.facts)
+        self.comet.log_parameters(self.parameters)
+        for metrics in self.folder.metrics:
+            self.log(metrics)
+        self.state = self.restore_from(checkpoint, state)
+        self.assert_same_epoch(state)
+        return state
+
+    def restore_from(self, checkpoint: Checkpoint, state: Any) -> Any:
+        if content := checkpoint.restore(state):
+            self.seconds_before = max(self.seconds_before, content["seconds"])
+            self.progress.print_line(f"Going on after epoch {content['epoch']}.")
+        return state
+
+    def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
+        """Record an epoch everywhere, and keep a checkpoint when it is time. Raise Interrupted if
+        the run is to end."""
+        self.record(metrics)
+        self.save_or_stop(self.checkpoint(), metrics.epoch, state)
+
+    def record(self, metrics: EpochMetrics) -> None:
+        """Record an epoch in metrics.csv, Comet and TensorBoard, and show it."""
+        self.folder.add(metrics)
+        self.log(metrics)
+        self.progress.log(metrics)
+
+    def log(self, metrics: EpochMetrics) -> None:
+        """Send metrics to Comet and TensorBoard."""
+        for log in (self.comet, self.tensorboard):
+            if log:
+                log.log_metrics(asdict(metrics), metrics.epoch)
+
+    def save_or_stop(self, checkpoint: Checkpoint, epoch: int, state: Any) -> None:
+        """Save `state` if it is time, and before Interrupted is raised."""
+        asked = self.is_asked_to_stop()
+        if self.keeps(epoch, state, asked):
+            checkpoint.save(state, epoch, self.seconds, self.folder.position())
+        if asked:
+            raise Interrupted
+
+    def tuned(self) -> list[float]:
+        """Return the validation RMSE of each point that --tune has tried."""
+        return self.folder.tuned()
+
+    def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
+        """Keep what a point of the grid is worth."""
+        self.folder.add_point(point, validation_rmse)
+        values = ", ".join(f"{name} {value:g}" for name, value in point.items())
+        self.progress.print_line(f"{values}: validation RMSE {validation_rmse:.4f}")
+
+    def of_member(self, config: Config, purpose: str, number: int) -> MemberRecords:
+        """Return the records of the training of a blend's model for a `purpose`, in words."""
+        self.stop_if_asked()
+        held_out = "validation" if purpose == "for the weights" else "test"
+        name = f"{self.ratings.name}, {purpose}, model {number}"
+        self.progress.begin(name, config.train_epoch, held_out)
+        name = f"{CHECKPOINT} {purpose} model {number}".replace(" ", "_")
+        return MemberRecords(self, self.checkpoint(name))
+
+    def log_members(self, rows: list[dict[str, Any]]) -> None:
+        """Keep the settings, weights and scores of a blend's models."""
+        self.report.members = rows
+        write_csv(self.path / MEMBERS, rows)
+
+    def log_ranked(self, done: int, total: int) -> None:
+        """Show how many of `total` users are ranked, from 0 on, if that takes long."""
+        if not done:
+            self.progress.begin(f"{self.ratings.name}, users ranked", 0)
+            self.ranking_since = time.perf_counter()
+        seconds = time.perf_counter() - self.ranking_since
+        if seconds > SHOWN_AFTER:
+            self.progress.count(done, total, seconds)
+
+    def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
+               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
+        """Keep the parameters of `model`, what predicts, its pictures and its result; `titles` are
+        those of items by id, as text."""
+        self.progress.close()
+        if self.tensorboard:
+            self.tensorboard.close()
+        metrics, orientation = self.folder.metrics, self.config.orientation
+        (self.path / PREDICTIONS).unlink(missing_ok=True)  # of other parameters
+        model.save(self.path / PARAMETERS)
+        with atomic_write(self.path / PREDICTIONS) as unfinished, open(unfinished, "wb") as file:
+            np.savez(file, allow_pickle=False, **predictions)
+        done = self.state is None or self.state.is_done  # a blend that was not done has no result
+        self.summary["status"] = "finished" if done else "interrupted"
+        if metrics:
+            self.folder.write_text_records(self.config)
+            self.report.curves = draw_rmse(metrics, self.ratings.name, orientation)
+            self.log_picture(CURVES, self.report.curves)
+            self.summary |= results(metrics) | {"epochs": len(metrics)}
+            if "final_validation_rmse" not in self.summary:  # which chose an epoch
+                self.summary["final_test_epoch"] = len(metrics)
+        if reconstruction:
+            self.summary[RECONSTRUCTION] = reconstruction.rmse
+        by_user, by_item = evaluation.by_user, evaluation.by_item
+        self.log_picture(SLICES, draw_slices(by_user, by_item, self.ratings.name, orientation))
+        self.report.by_value, self.report.calibration = evaluation.by_value, evaluation.calibration
+        self.report.neighbours = neighbours_with_titles(
+            evaluation.popular_items, self.ratings.item_ids, titles
+        )
+        self.write_summary(self.summary | scores_of(evaluation))
+
+    def log_picture(self, name: str, figure: Any) -> None:
+        write_png(self.path / name, figure)
+        self.comet.log_figure(self.path / name)
+
+    def end_early(self, status: str) -> None:
+        """Write a summary without a result."""
+        self.progress.close()
+        self.write_summary(self.summary | {"status": status})
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Add what every summary has, and write it, after the report of it."""
+        self.summary = summary | {
+            "test_ratings": len(self.split.test),
+            "cold_test_ratings": self.facts["cold_test_ratings"],
+            "seconds": round(self.seconds, 3),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        report = page(self.settings, self.summary, self.report)
+        write_text(self.path / REPORT, report)
+        self.comet.log_report(report)
+        self.comet.log_summary(self.summary)
+        # First Comet's record: a run that dies while it closes is not finished, and is resumed.
+        self.comet.close(hurry=lambda: self.interruption.requested)
+        self.folder.write_summary(self.summary)
+
+
+@contextmanager
+def open_records(
+    config: Config, ratings: Ratings, split: Split, folder: RunFolder | None, workers: Workers,
+    interruption: Interruption, started: float,
+) -> Iterator[Any]:
+    """Open the records of a run, those of a worker that is not the first if there is no `folder`.
+
+    Interrupted ends the block without a result, and is recorded; so is Diverged, which is raised
+    again. Raise UserError if a record cannot be written, or another worker is lost.
+    """
+    settings = replace(config, comet="off", run_name=None).to_dict()
+    workers.assert_same_on_all_workers(
+        "settings or ratings", (settings, ratings.fingerprint, workers.num_replicas),
+        "start all workers with the same flags, on the same data",
+    )
+    if folder is None:
+        print_line(f"Worker {workers.cluster.index} of {workers.cluster.size}: the first one, "
+                   "worker 0, keeps the records.")
+        with workers.report_lost_workers(
+            "start all workers again: python main.py --resume <worker 0's run folder> "
+            "--distribute workers"
+        ):
+            yield WorkerRecords(config, ratings, workers, interruption)
+            workers.all_gather(0)
+        return
+    with ExitStack() as stack:
+        stack.callback(folder.close)
+        if config.tensorboard:
+            warn_if_missing(print_line)
+        folder.create()
+        flags = resume_flags(config, ratings.files, folder.path)
+        go_on = shell([*program("main.py"), *flags])
+        try:
+            with workers.report_lost_workers(f"start all workers again: {go_on}"):
+                records = RunRecords(
+                    config, ratings, split, folder, workers, interruption, started
+                )
+                # Also after an error, for the sake of its archive.
+                stack.callback(records.comet.close, hurry=lambda: interruption.requested)
+                stack.callback(records.progress.close)
+                try:
+                    yield records
+                except Interrupted:
+                    records.end_early("interrupted")
+                except Diverged:
+                    records.end_early("diverged")
+                    raise
+                workers.all_gather(0)  # who else is there waits for this one's records
+        except Exception as error:
+            if memory_ran_out(error):
+                raise OutOfMemory(kept(folder, shell(flags))) from error
+            if isinstance(error, OSError):
+                raise UserError(unwritable(folder, error, shell(flags))) from error
+            raise
+    print_line(closing_lines(records.summary, folder.path, go_on))
+
+
+def kept(folder: RunFolder, flags: str) -> str:
+    """Return how to go on where memory ran out, if there is a checkpoint."""
+    if not (folder.path / f"{CHECKPOINT}.json").exists():
+        return ""
+    return f". What was recorded is kept: where there is more memory, go on with {flags}"
+
+
+def unwritable(folder: RunFolder, error: OSError, flags: str) -> str:
+    path = error.filename or folder.path
+    if not folder.path.exists():
+        return f"{folder.path} is gone: it was removed while the run went on"
+    return f"cannot write {path} ({error.strerror or error}): mend that, and go on with {flags}"

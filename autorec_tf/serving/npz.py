@@ -1,0 +1,316 @@
+"""A trained model in one file without its ratings: `autorec.npz`, format version 2.
+
+NumPy's own format, written and read without pickle. It holds (members are the models of a blend,
+numbered from 1; a lone model is member 1):
+
+    format, version           "autorec", 2
+    config                    the run's settings as JSON
+    fingerprint               of the ratings, as in config.json
+    split_fingerprint         SHA-256 of the training ratings: indptr (int64), indices (int32) and
+                              values (float32) of the items x users matrix
+    user_ids, item_ids        the id of each index: int64, or text
+    user_ratings, item_ratings    int64, the training ratings of each: how far to trust it
+    scale                     float64 [2], the lowest and highest rating
+    inner_scale               float64 [2], what they become in the models
+    cold_mean, cold_user_bias, cold_item_bias, cold_scale    float64: what is predicted of a pair
+                              of which the models know nothing, their sum, clipped
+    weights, orientations, hidden_activations, output_activations    one a member
+    V_i (n, k), W_i (l, n), mu_i (k), b_i (n)    float32, as in the paper; n columns
+    codes_i (rows, l)         float32, the hidden codes of the rows, from their training ratings
+    inner_i_j, inner_bias_i_j    of a deep model: (inputs, outputs) and (outputs), j from 1
+    Y_i (m, l), c_i (m), own_W_i (l, n)    float32, of a model with the decoder of SVD++
+                              (model/svdpp.py), m being its rows: W_i is the sum that it predicts
+                              by, own_W_i its own part, and c_i the last unit of codes_i, which is 1
+                              in W_i
+    D_i (n, values, k), values_i (values)    float32, with one-hot inputs: the first hidden layer of
+                              a row is g(the sum of r V_i[u] + D_i[u, j], over its ratings r of
+                              columns u, + mu_i), values_i[j] being r, or the nearest to it
+
+What estimator.py saves is such a file with more in it: "estimator", the version 1 of this; all
+known ratings (name; users, items: indices; values; held_out, if that was given; mapped) and those
+trained on (train_indptr, train_indices, train_values: items x users); titles and summary as JSON.
+
+A finished run's folder holds one that can predict, and no more: `predictions.npz`.
+
+A prediction of row r and column c is f(codes_i[r] . W_i[:, c] + b_i[c]), clipped to the inner scale
+and summed over members by weight; the sum for cold pairs if user or item has no training rating;
+and then mapped to the scale. Version 1 has no inner scale, which is the scale there, and predicts 3
+for cold pairs.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix, Ratings, RatingUnit, Split
+from autorec_tf.evaluation.baseline import Baseline
+from autorec_tf.evaluation.metrics import COLD_RATING
+from autorec_tf.model.factors import ACTIVATIONS, Factors
+from autorec_tf.serving.recommender import Recommender, recommender_of
+from autorec_tf.system.errors import UserError
+
+if TYPE_CHECKING:  # it imports TensorFlow, which reading an artefact does not need
+    from autorec_tf.serving.finished_run import FinishedRun
+
+NAME, FORMAT, VERSION = "autorec.npz", "autorec", 2
+MODEL_VERSION = 1  # of what `model_content` adds
+
+
+def write_npz(path: Path, run: "FinishedRun", recommender: Recommender) -> None:
+    """Write `run` to the file `path`; `recommender` is the run's own, which has the codes."""
+    np.savez(path, allow_pickle=False, **content_of(run, recommender))
+
+
+def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.ndarray]:
+    """Return what the file of `run` holds."""
+    models = [member.model for member in run.members]
+    content = prediction_content(run.config, run.fingerprint, recommender)
+    content |= {
+        "split_fingerprint": np.asarray(split_fingerprint(run.train)),
+        "hidden_activations": np.array([model.config.hidden_activation for model in models]),
+    }
+    for i, model in enumerate(models, 1):
+        layers = {f"V_{i}": model.V, f"mu_{i}": model.mu}
+        if model.D is not None:
+            layers |= {f"D_{i}": model.D, f"values_{i}": model.values}
+        if model.svdpp:
+            layers |= {f"Y_{i}": model.svdpp.Y, f"c_{i}": model.svdpp.c, f"own_W_{i}": model.W}
+        for j, (weights, biases) in enumerate(model.inner, 1):
+            layers |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
+        content |= {name: np.asarray(x) for name, x in layers.items()}
+    return content
+
+
+def run_content(
+    config: Config, ratings: Ratings, split: Split, factors: Sequence[Factors]
+) -> dict[str, np.ndarray]:
+    """Return what the run folder of a model holds of it, trained on `split`."""
+    recommender = recommender_of(config, ratings, split.by_item().train, factors)
+    return prediction_content(config, ratings.fingerprint, recommender)
+
+
+def prediction_content(
+    config: Config, fingerprint: str, recommender: Recommender
+) -> dict[str, np.ndarray]:
+    """Return what of a file is needed to predict, which a run folder holds: all but V, D, mu, inner
+    layers and the fingerprint of the split."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": json.dumps(config.to_dict()),
+        "fingerprint": fingerprint,
+        "user_ids": plain_ids(recommender.user_ids),
+        "item_ids": plain_ids(recommender.item_ids),
+        "user_ratings": recommender.user_ratings,
+        "item_ratings": recommender.item_ratings,
+        "scale": np.array(recommender.unit.outer, np.float64),
+        "inner_scale": np.array(recommender.unit.inner, np.float64),
+        "cold_mean": np.float64(recommender.cold.mean),
+        "cold_scale": np.array(recommender.cold.scale, np.float64),
+        "cold_user_bias": recommender.cold.row_bias,
+        "cold_item_bias": recommender.cold.column_bias,
+        "weights": np.array([f.weight for f in recommender.factors], np.float64),
+        "orientations": [f.orientation for f in recommender.factors],
+        "output_activations": [f.output_activation for f in recommender.factors],
+    }
+    for i, f in enumerate(recommender.factors, 1):
+        content |= {f"W_{i}": f.Wt.T, f"b_{i}": f.b, f"codes_{i}": f.codes}
+    return {name: np.asarray(x) for name, x in content.items()}
+
+
+class SavedModel(NamedTuple):
+    """What `model_content` was given: all but the models is as it was, and these are their
+    `AutoRec.parameters` and `AutoRec.values`."""
+
+    config: Config
+    ratings: Ratings
+    train: RatingMatrix
+    parameters: list[list[np.ndarray]]
+    values: list[np.ndarray | None]
+    recommender: Recommender
+    summary: dict[str, Any]
+
+
+def model_content(
+    run: "FinishedRun", recommender: Recommender, summary: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Return what a file of `run` holds that has its ratings, too, and its summary."""
+    ratings, train = run.ratings, run.train
+    more = {
+        "estimator": MODEL_VERSION,
+        "name": ratings.name,
+        "users": ratings.users,
+        "items": ratings.items,
+        "values": ratings.values,
+        "mapped": ratings.mapped,
+        "train_indptr": train.indptr,
+        "train_indices": train.indices,
+        "train_values": train.values,
+        "titles": json.dumps(dict(recommender.titles)),
+        "summary": json.dumps(dict(summary)),
+    }
+    if ratings.held_out is not None:
+        more["held_out"] = ratings.held_out
+    return content_of(run, recommender) | {name: np.asarray(x) for name, x in more.items()}
+
+
+def read_model(path: str | os.PathLike) -> SavedModel:
+    """Return what is in a file of `model_content`. Raises UserError as `open_npz`, and for an
+    export without ratings."""
+    with open_npz(path) as file:
+        if "estimator" not in file:
+            raise UserError(f"{path} is an export without ratings: recommend.py reads it")
+        if int(file["estimator"]) != MODEL_VERSION:
+            raise UserError(
+                f"{path} is of version {file['estimator']}, and {MODEL_VERSION} is read here"
+            )
+        content = {name: file[name] for name in file}
+        recommender = checked(from_content(content))
+        ratings = Ratings(
+            str(content["name"]), content["users"], content["items"], content["values"],
+            recommender.user_ids, recommender.item_ids, recommender.unit.outer,
+            content.get("held_out"), bool(content["mapped"]),
+        )
+        train = RatingMatrix(
+            content["train_indptr"], content["train_indices"], content["train_values"],
+            ratings.num_users,
+        )
+        numbers = range(1, len(recommender.factors) + 1)
+        return SavedModel(
+            Config.from_dict(json.loads(str(content["config"]))), ratings, train,
+            [parameters_in(content, i) for i in numbers],
+            [content.get(f"values_{i}") for i in numbers],
+            recommender, json.loads(str(content["summary"])),
+        )
+
+
+def read_npz(path: str | Path) -> Recommender:
+    """The recommender in a file that `write_npz` wrote; it knows no ratings to leave out.
+
+    Raises UserError if the file is damaged, of another version or no artefact at all.
+    """
+    with open_npz(path) as file:
+        return checked(from_content(file))
+
+
+@contextmanager
+def open_npz(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
+    """Open a file that `write_npz` wrote. Raises UserError, here or where it is read, if it is
+    damaged, of another version or no artefact at all."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["format"]) != FORMAT or int(file["version"]) not in (1, VERSION):
+                raise UserError(
+                    f"{path} is of format {file['format']} {file['version']}, and {FORMAT} "
+                    f"{VERSION} is read here: export the run again"
+                )
+            yield file
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror or error})") from error
+    except UserError:
+        raise
+    except Exception as error:  # damaged archives make zipfile and NumPy raise of every kind
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path} is damaged, or no export: {reason}") from error
+
+
+def npz_config(path: str | Path) -> Config:
+    """The settings of the run in an artefact that `read_npz` accepts. Raise UserError if they
+    cannot be used."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Config.from_dict(dict(json.loads(str(file["config"]))))
+    except (KeyError, ValueError, TypeError, UserError) as error:
+        raise UserError(f"{path} is damaged, or no export: {error}") from error
+
+
+def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
+    names = "user_ids", "item_ids", "user_ratings", "item_ratings"
+    arrays: dict[str, Any] = {name: file[name] for name in names}
+    for name in names[:2]:
+        if arrays[name].dtype.kind == "U":
+            arrays[name] = arrays[name].astype(object)
+    outer = inner = as_pair(file["scale"])
+    users, items = (np.zeros(len(arrays[name])) for name in names[:2])
+    cold = Baseline(COLD_RATING, users, items)
+    if int(file["version"]) > 1:
+        inner = as_pair(file["inner_scale"])
+        biases = file["cold_user_bias"], file["cold_item_bias"]
+        cold = Baseline(float(file["cold_mean"]), *biases, as_pair(file["cold_scale"]))
+    settings = file["weights"], file["orientations"], file["output_activations"]
+    factors = [
+        Factors(
+            orientation=str(orientation),
+            codes=file[f"codes_{i}"],
+            Wt=np.ascontiguousarray(file[f"W_{i}"].T),
+            b=file[f"b_{i}"],
+            output_activation=str(activation),
+            scale=inner,
+            weight=float(weight),
+        )
+        for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
+    ]
+    if "users" in file:  # the ratings are there, too
+        shape = len(users), len(items)
+        triples = file["users"], file["items"], file["values"]
+        arrays["rated"] = RatingMatrix.from_triples(*triples, shape)
+        arrays["titles"] = json.loads(str(file["titles"]))
+    return Recommender(**arrays, unit=RatingUnit(outer, inner), cold=cold, factors=factors)
+
+
+def parameters_in(content: dict[str, np.ndarray], number: int) -> list[np.ndarray]:
+    """Return the parameters of a model in a file, in the order of `AutoRec.parameters`."""
+    names = [f"V_{number}", f"W_{number}", f"mu_{number}", f"b_{number}"]
+    while f"inner_{number}_{len(names) // 2 - 1}" in content:
+        layer = len(names) // 2 - 1
+        names += [f"inner_{number}_{layer}", f"inner_bias_{number}_{layer}"]
+    if f"D_{number}" in content:
+        names.insert(4, f"D_{number}")
+    if f"Y_{number}" in content:
+        names[1] = f"own_W_{number}"
+        names += [f"Y_{number}", f"c_{number}"]
+    values = [content[name] for name in names]
+    values[1] = values[1].T
+    return values
+
+
+def as_pair(array: np.ndarray) -> tuple[float, float]:
+    low, high = array
+    return float(low), float(high)
+
+
+def checked(recommender: Recommender) -> Recommender:
+    """`recommender`, or ValueError if its arrays do not fit each other."""
+    users, items = len(recommender.user_ids), len(recommender.item_ids)
+    counts = recommender.user_ratings.shape, recommender.item_ratings.shape
+    biases = recommender.cold.row_bias.shape, recommender.cold.column_bias.shape
+    fit = counts == biases == ((users,), (items,)) and len(recommender.factors) > 0
+    for f in recommender.factors:
+        rows, columns = (items, users) if f.orientation == "item" else (users, items)
+        units = f.b.ndim and f.codes.shape[-1]
+        fit &= f.codes.shape == (rows, units) and f.Wt.shape == (columns, units)
+        fit &= f.b.shape == (columns,) and f.output_activation in ACTIVATIONS
+        fit &= f.orientation in ("item", "user")
+    if not fit:
+        raise ValueError("its arrays do not fit each other")
+    return recommender
+
+
+def split_fingerprint(train: RatingMatrix) -> str:
+    """SHA-256 of the training ratings, items x users."""
+    digest = hashlib.sha256()
+    for array, dtype in ((train.indptr, "<i8"), (train.indices, "<i4"), (train.values, "<f4")):
+        digest.update(np.ascontiguousarray(array, dtype=dtype).data)
+    return digest.hexdigest()
+
+
+def plain_ids(ids: np.ndarray) -> np.ndarray:
+    """`ids` as int64, or as text of a fixed width, which needs no pickle."""
+    return ids.astype(np.int64) if np.asarray(ids).dtype.kind in "iu" else np.asarray(ids, str)

@@ -1,0 +1,122 @@
+"""A recommender as a TensorFlow SavedModel, which needs nothing of ours to be loaded."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from AutoRec import output
+from autorec_tf.model.factors import Factors
+from autorec_tf.serving.recommender import Recommender
+from autorec_tf.system.files import as_utf8
+
+
+def save(recommender: Recommender, path: Path) -> None:
+    """Write `recommender` as a SavedModel to the folder `path`, with the signatures that export.py
+    tells."""
+    model = ServedModel(recommender)
+    user = tf.TensorSpec([None], model.user_ids.dtype, "user")
+    item = tf.TensorSpec([None], model.item_ids.dtype, "item")
+    predict = model.predict.get_concrete_function(user, item)
+    all_items = model.all_items.get_concrete_function(user)
+    signatures = {"serving_default": predict, "predict": predict, "all_items": all_items}
+    tf.saved_model.save(model, as_utf8(path), signatures)
+
+
+class ServedModel(tf.Module):
+    """The graphs of the signatures, their variables and id tables."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        super().__init__(name="autorec")
+        self.unit, cold = recommender.unit, recommender.cold
+        self.cold_mean, self.cold_scale = cold.mean, cold.scale
+        self.user_bias = variable(cold.row_bias.astype(np.float32))
+        self.item_bias = variable(cold.column_bias.astype(np.float32))
+        self.user_ids = variable(recommender.user_ids)
+        self.item_ids = variable(recommender.item_ids)
+        self.users, self.items = table(self.user_ids), table(self.item_ids)
+        self.user_ratings = variable(recommender.user_ratings)
+        self.item_ratings = variable(recommender.item_ratings)
+        self.factors = [ServedFactors(factors) for factors in recommender.factors]
+
+    @tf.function(autograph=False)
+    def predict(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
+        user, item = self.users.lookup(user), self.items.lookup(item)
+        known = self.known(self.user_ratings, user) & self.known(self.item_ratings, item)
+        cold = self.cold_mean + bias_at(self.user_bias, user) + bias_at(self.item_bias, item)
+        cold = tf.clip_by_value(cold, *self.cold_scale)
+        user, item = tf.maximum(user, 0), tf.maximum(item, 0)
+        rating = self.blended([factors.pairs(user, item) for factors in self.factors])
+        return {"rating": self.to_file(tf.where(known, rating, cold)), "known": known}
+
+    @tf.function(autograph=False)
+    def all_items(self, user: tf.Tensor) -> dict[str, tf.Tensor]:
+        user = self.users.lookup(user)
+        known = self.known(self.user_ratings, user)[:, None] & (self.item_ratings > 0)
+        cold = self.cold_mean + bias_at(self.user_bias, user)[:, None] + self.item_bias
+        cold = tf.clip_by_value(cold, *self.cold_scale)
+        user = tf.maximum(user, 0)
+        rating = self.blended([factors.block(user) for factors in self.factors])
+        rating = self.to_file(tf.where(known, rating, cold))
+        return {"rating": rating, "item": self.item_ids.read_value()}
+
+    def known(self, ratings: tf.Variable, index: tf.Tensor) -> tf.Tensor:
+        """Whether there is such an index, with training ratings."""
+        return (index >= 0) & (tf.gather(ratings, tf.maximum(index, 0)) > 0)
+
+    def blended(self, predictions: list[tf.Tensor]) -> tf.Tensor:
+        """The clipped predictions of each member, summed by weight."""
+        clipped = [tf.clip_by_value(x, *self.unit.inner) for x in predictions]
+        weighted = [f.weight * x for f, x in zip(self.factors, clipped, strict=True)]
+        return tf.clip_by_value(tf.add_n(weighted), *self.unit.inner)
+
+    def to_file(self, rating: tf.Tensor) -> tf.Tensor:
+        """Return ratings in the file's unit."""
+        if self.unit.outer == self.unit.inner:
+            return rating
+        return self.unit.outer[0] + (rating - self.unit.inner[0]) * self.unit.factor
+
+
+class ServedFactors(tf.Module):
+    """`Factors` in TensorFlow: raw predictions by user and item index."""
+
+    def __init__(self, factors: Factors) -> None:
+        super().__init__(name="factors")
+        self.weight, self.scale = factors.weight, factors.scale
+        self.by_item, self.activation = factors.orientation == "item", factors.output_activation
+        self.codes, self.Wt, self.b = map(variable, (factors.codes, factors.Wt, factors.b))
+
+    def pairs(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+        row, column = (item, user) if self.by_item else (user, item)
+        product = tf.gather(self.codes, row) * tf.gather(self.Wt, column)
+        return self.output(tf.reduce_sum(product, 1) + tf.gather(self.b, column))
+
+    def block(self, user: tf.Tensor) -> tf.Tensor:
+        if self.by_item:
+            product = tf.matmul(tf.gather(self.Wt, user), self.codes, transpose_b=True)
+            return self.output(product + tf.gather(self.b, user)[:, None])
+        product = tf.matmul(tf.gather(self.codes, user), self.Wt, transpose_b=True)
+        return self.output(product + self.b)
+
+    def output(self, x: tf.Tensor) -> tf.Tensor:
+        return output(self.activation, x, self.scale)
+
+
+def bias_at(bias: tf.Variable, index: tf.Tensor) -> tf.Tensor:
+    """Return the bias at each index, 0 at -1."""
+    return tf.where(index < 0, 0.0, tf.gather(bias, tf.maximum(index, 0)))
+
+
+def variable(values: np.ndarray) -> tf.Variable:
+    """A variable that is not trained: int64, float32 or string."""
+    values = np.asarray(values)
+    content = values if values.dtype.kind in "iuf" else [str(value) for value in values]
+    return tf.Variable(tf.constant(content), trainable=False)
+
+
+def table(ids: tf.Variable) -> tf.lookup.StaticHashTable:
+    """From an id to its index, and -1 for an unknown one."""
+    content = tf.lookup.KeyValueTensorInitializer(
+        ids.read_value(), tf.range(ids.shape[0], dtype=tf.int64)
+    )
+    return tf.lookup.StaticHashTable(content, -1)
