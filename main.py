@@ -78,24 +78,27 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
     start_tensorflow(lean=handshake.cluster.size > 1)
-    from autorec_tf.evaluation.evaluate import evaluate
+    from autorec_tf.evaluation.evaluate import Trained, evaluate
     from autorec_tf.experiments import blend, reconstruction, tune
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.records.run_records import open_records
     from autorec_tf.serving.npz import run_content
-    from autorec_tf.training.epochs import TrainState, build, pretrain, train_epochs
+    from autorec_tf.training.epochs import TrainState, train_epochs
+    from autorec_tf.training.pretraining import pretrain
+    from autorec_tf.training.trainer import build
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
     part = split.part(workers.cluster.index, workers.cluster.size)
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
+        trained: Trained
         measure = None
         if config.members:
-            model, split = blend(config, ratings, records)
+            trained, split = blend(config, ratings, records)
         else:
             config = tune(config, ratings, records)
             with workers.scope():
-                model = build(config, part.train, ratings.unit.inner, workers)
+                trained = model = build(config, part.train, ratings.unit.inner, workers)
             state = records.restore(TrainState(model, part))
             if state.is_new:
                 pretrain(model, part.train, records.stop_if_asked)
@@ -104,15 +107,15 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
             with closing(train_epochs(state, part, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:
                     records.log_epoch(metrics, state)
-            model.end_training()
+            state.trainer.release()
         del part  # memory that evaluation needs
         titles = read_titles(ratings.name, config.ratings_folder())
         evaluation = evaluate(
-            model, split, config.cold_rating, config.relevant_rating, config.ranked_users,
+            trained, split, config.cold_rating, config.relevant_rating, config.ranked_users,
             config.random_seed, records.log_ranked,
         )
         predictions = run_content(config, ratings, split, evaluation.factors)
-        records.finish(model, evaluation, titles, predictions, measure and measure())
+        records.finish(trained, evaluation, titles, predictions, measure and measure())
     return records.summary
 
 

@@ -666,6 +666,14 @@ def member_configs(config: Config) -> list[Config]:
     ]
 
 
+def model_configs(config: Config) -> list[Config]:
+    """Return the settings of each model that `config` trains: of a blend's members, which share a
+    split whose rows are items, or its own."""
+    if not config.members:
+        return [config]
+    return member_configs(replace(config, orientation="item"))
+
+
 def fitted(member: dict[str, Any], factor: float) -> dict[str, Any]:
     """Return the settings of a member with its plain lambdas of V, D and W times `factor`; a deep
     model's inner lambda, `lambda_value` beside those of V and W, stays, and so does that of all

@@ -28,7 +28,7 @@ from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
 
 import_tensorflow()  # silently, before a module below does
 
-from autorec_tf.config import Config, as_setting, member_configs, over_preset
+from autorec_tf.config import Config, as_setting, model_configs, over_preset
 from autorec_tf.data.blocks import Ids, Rules
 from autorec_tf.data.formats import read
 from autorec_tf.data.frame import FrameFile
@@ -55,7 +55,9 @@ from autorec_tf.serving.recommender import (
 from autorec_tf.system.environment import peak_memory_mb
 from autorec_tf.system.errors import UserError, without_dashes
 from autorec_tf.system.files import atomic_write
-from autorec_tf.training.epochs import TrainState, build, pretrain, train_epochs
+from autorec_tf.training.epochs import TrainState, train_epochs
+from autorec_tf.training.pretraining import pretrain
+from autorec_tf.training.trainer import build
 from data_preprocessor import (
     ids_like,
     load_ratings,
@@ -201,9 +203,8 @@ def load(path: str | os.PathLike) -> Estimator:
     start_tensorflow(lambda _: None)
     saved = read_model(path)
     config, recommender = saved.config, saved.recommender
-    alone = replace(config, orientation="item")
     models = zip([f.weight for f in recommender.factors], saved.parameters,
-                 member_configs(alone) if config.members else [config], saved.values, strict=True)
+                 model_configs(config), saved.values, strict=True)
     run = finished_run(models, config, saved.ratings, saved.train, f"the parameters in {path}")
     return Estimator(run, recommender, saved.summary)
 

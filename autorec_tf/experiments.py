@@ -23,7 +23,9 @@ from autorec_tf.evaluation.baseline import Finish
 from autorec_tf.evaluation.metrics import Scores, score
 from autorec_tf.model.factors import Factors
 from autorec_tf.system.errors import Diverged
-from autorec_tf.training.epochs import Evaluator, TrainState, build, pretrain, train_epochs
+from autorec_tf.training.epochs import Evaluator, TrainState, train_epochs
+from autorec_tf.training.pretraining import pretrain
+from autorec_tf.training.trainer import build
 from data_preprocessor import split_of
 
 STEPS_OUTWARDS = 8  # of --tune at most, where its best lambda is the lowest or highest tried

@@ -52,7 +52,8 @@ def line(rate: float, validation: float, train: float, lowest: float) -> str:
 def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[float]:
     """RMSE of the last epoch on the held-out ratings, on the training ones, and the lowest
     held-out RMSE of the epochs 10, 20, ..."""
-    from autorec_tf.training.epochs import TrainState, build, train_epochs
+    from autorec_tf.training.epochs import TrainState, train_epochs
+    from autorec_tf.training.trainer import build
 
     model = build(config, split.train, scale)
     found = results(list(train_epochs(TrainState(model, split), split)))

@@ -109,16 +109,17 @@ def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float
     from autorec_tf.data.ratings import RatingMatrix
     from autorec_tf.model.batch import sparse_rows
     from autorec_tf.serving.finished_run import FinishedRun, Member, oriented
-    from autorec_tf.training.epochs import build
+    from autorec_tf.training.trainer import Trainer, build
 
     ratings = index_ratings("ml-1m", *triples, scale)
     shape = ratings.num_items, ratings.num_users
     train = RatingMatrix.from_triples(ratings.items, ratings.users, ratings.values, shape)
     matrix = oriented(train, config)
     model, rows = build(config, matrix, scale), sparse_rows(matrix)
+    trainer = Trainer(model)
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(config.random_seed, "shuffle", epoch).permutation(matrix.num_rows)
-        model.train_epoch(rows, order, config.learning_rate(epoch))
+        trainer.train_epoch(rows, order, config.learning_rate(epoch))
     return FinishedRun(config, ratings.fingerprint, ratings, train, (Member(1.0, model),))
 
 

@@ -89,6 +89,7 @@ def measure(path: Path, config: Config) -> dict[str, float]:
     from autorec_tf.model.batch import sparse_rows
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.system.random_streams import random_stream
+    from autorec_tf.training.trainer import Trainer
 
     seconds, started = {}, time.perf_counter()
 
@@ -104,11 +105,12 @@ def measure(path: Path, config: Config) -> dict[str, float]:
     lap("split_s")
     config = replace(config, engine=choose_engine(config, split.train.density))
     model = AutoRec(split.train.num_columns, config)
+    trainer = Trainer(model)
     train, test = sparse_rows(split.train), split.test
     lap("build_s")
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(0, "shuffle", epoch).permutation(test.num_rows)
-        model.train_epoch(train, order, config.learning_rate(epoch))
+        trainer.train_epoch(train, order, config.learning_rate(epoch))
         lap("epoch_s")
     predictions = model.predict(train, test.rows, test.indices)
     rmse = score(Finish(split, test, "paper")(predictions), test.values).rmse

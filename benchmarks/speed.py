@@ -127,9 +127,11 @@ class Ours:
     def __init__(self, split: Split, config: Config) -> None:
         from AutoRec import AutoRec
         from autorec_tf.model.batch import sparse_rows
+        from autorec_tf.training.trainer import Trainer
 
         self.label = f"{config.engine} {config.precision}"
         self.model = AutoRec(split.train.num_columns, config)
+        self.trainer = Trainer(self.model)
         self.ratings, self.pairs = sparse_rows(split.train), split.test
         self.finish = Finish(split, split.test, "paper")
         self.order = random_stream(config.random_seed, "shuffle", 1).permutation(
@@ -137,7 +139,7 @@ class Ours:
         )
 
     def train(self) -> None:
-        self.model.train_epoch(self.ratings, self.order, 0.001)
+        self.trainer.train_epoch(self.ratings, self.order, 0.001)
 
     def test(self) -> None:
         predictions = self.model.predict(self.ratings, self.pairs.rows, self.pairs.indices)

@@ -59,8 +59,9 @@ class Reference:
             config.lambda_value if own is None else own
             for own in (config.lambda_encoder, config.lambda_decoder)
         )
-        coded = {} if model.D is None else {
-            "D": np.array(model.D, np.float64), "values": model.values.astype(np.float64),
+        D = model.encoder.D
+        coded = {} if D is None else {
+            "D": np.array(D, np.float64), "values": model.values.astype(np.float64),
             "one_hot_strength": encoder if config.lambda_one_hot is None
             else config.lambda_one_hot,
         }
@@ -177,7 +178,8 @@ class Svdpp(Reference):
     def of(cls, model) -> "Svdpp":
         reference = super().of(model)
         reference.leave_one_out = model.config.leave_one_out
-        reference.Y, reference.c = (np.array(x, np.float64) for x in (model.svdpp.Y, model.svdpp.c))
+        own = model.decoder.Y, model.decoder.c
+        reference.Y, reference.c = (np.array(x, np.float64) for x in own)
         return reference
 
     def parameters(self) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix
 from autorec_tf.model.batch import sparse_rows
 from autorec_tf.model.sparse_engine import SparseEngine
+from autorec_tf.training.trainer import Objective, Trainer
 from tests.reference import (
     LeaveOneOut,
     Reference,
@@ -59,9 +60,10 @@ def build(engine="dense", columns=COLUMNS, spread=0.3, **settings):
     return model
 
 
-def gradients_of(model, matrix, rows):
+def gradients_of(model, matrix, rows, trainer=None):
     """(dV, dW, dmu, db, inner...), J and the squared error of a batch, W as in the paper."""
-    (dV, dWt, *others), cost, squared_error = model.gradients(
+    objective = (trainer or Trainer(model)).objective
+    (dV, dWt, *others), cost, squared_error = objective.gradients(
         sparse_rows(matrix), tf.constant(rows, tf.int64)
     )
     gradients = [dV.numpy(), dWt.numpy().T, *(x.numpy() for x in others)]
@@ -141,8 +143,9 @@ def test_the_decoder_of_svdpp_equals_the_reference(engine, regularization, leave
                   **variant)
     reference, rows = Svdpp.of(model), model.rows(matrix)
     numerical = finite_differences(reference, R, M)
-    at_once = model.gradients(rows, tf.range(ROWS, dtype=tf.int64))
-    for gradients, cost, _ in (at_once, model._full_gradients(rows)):
+    objective = Objective(model)
+    at_once = objective.gradients(rows, tf.range(ROWS, dtype=tf.int64))
+    for gradients, cost, _ in (at_once, objective.full_gradients(rows)):
         assert float(cost) == pytest.approx(reference.objective(R, M), rel=1e-5)
         for x, (actual, expected) in enumerate(zip(gradients, numerical, strict=True)):
             assert_close(actual.numpy().T if x == 1 else actual.numpy(), expected)
@@ -214,10 +217,10 @@ def test_training_follows_the_reference_for_20_steps(
 ):
     matrix, R, M = random_matrix()
     model = build(engine, regularization=regularization, optimizer_method=method, **encoding)
-    reference, steps = Reference.of(model), optimizer()
+    trainer, reference, steps = Trainer(model), Reference.of(model), optimizer()
     for epoch in range(4):  # 5 steps each: rows in batches of 5, 5, 5, 5 and 3
         order = np.random.default_rng(epoch).permutation(ROWS)
-        cost, rmse = model.train_epoch(sparse_rows(matrix), order, 0.01)
+        cost, rmse = trainer.train_epoch(sparse_rows(matrix), order, 0.01)
         expected_cost = expected_error = 0.0
         for rows in np.split(order, range(5, ROWS, 5)):
             expected_cost += reference.objective(R[rows], M[rows])
@@ -234,14 +237,14 @@ def test_training_follows_the_reference_for_20_steps(
 def test_clipping_bounds_every_component_and_changes_no_other(engine):
     matrix, _, _ = random_matrix()
     free, _, _ = gradients_of(build(engine), matrix, range(ROWS))
-    clipped = build(engine, grad_clip=True).clip([tf.constant(g) for g in free])
+    clipped = Trainer(build(engine, grad_clip=True)).clip([tf.constant(g) for g in free])
     assert max(np.abs(g).max() for g in free) > 5
     for actual, unbounded in zip(clipped, free, strict=True):
         np.testing.assert_array_equal(actual, np.clip(unbounded, -5, 5))
     taken = []
-    model = build(engine, grad_clip=True, batch_size=ROWS)
-    model.optimizer.apply = lambda gradients, rate: taken.extend(gradients)
-    model._train_epoch.python_function(
+    trainer = Trainer(build(engine, grad_clip=True, batch_size=ROWS))
+    trainer.optimizer.apply = lambda gradients, rate: taken.extend(gradients)
+    trainer._train_epoch.python_function(
         sparse_rows(matrix), tf.range(ROWS, dtype=tf.int64), tf.constant(0.1)
     )
     assert max(np.abs(g).max() for g in taken) == 5
@@ -336,9 +339,10 @@ def test_a_prediction_depends_on_its_own_rows_given_ratings_only(engine):
 def test_the_engines_train_to_the_same_parameters():
     matrix, _, _ = random_matrix(300, 200)
     models = [build(engine, columns=200, hidden_neuron=33, batch_size=64) for engine in ENGINES]
+    trainers = [Trainer(model) for model in models]
     for epoch in range(3):
         order = np.random.default_rng(epoch).permutation(300)
-        results = [model.train_epoch(sparse_rows(matrix), order, 0.01) for model in models]
+        results = [each.train_epoch(sparse_rows(matrix), order, 0.01) for each in trainers]
         assert results[0] == pytest.approx(results[1], rel=1e-5)
     for dense, sparse in zip(models[0].parameters, models[1].parameters, strict=True):
         np.testing.assert_allclose(dense, sparse, rtol=0, atol=1e-4)
@@ -431,7 +435,7 @@ def test_a_rating_of_another_value_takes_the_vector_of_the_nearest(engine, value
     config = Config(engine=engine, hidden_neuron=HIDDEN, **ONE_HOT)
     model = AutoRec(COLUMNS, config, SCALE, values=np.array(values, np.float32))
     rng = np.random.default_rng(2)
-    model.D.assign(rng.normal(0, 1, model.D.shape))
+    model.encoder.D.assign(rng.normal(0, 1, model.encoder.D.shape))
     predictions = model.predict(sparse_rows(matrix), *np.nonzero(R + 1))
     assert_close(predictions, Reference.of(model).predict(R).ravel())
 
@@ -456,7 +460,7 @@ def test_values_own_vectors_are_saved_by_the_name_of_the_equation(tmp_path):
     model = build(hidden_neuron=(6, 4), **ONE_HOT)
     model.save(tmp_path / "parameters")
     saved = tf.train.load_variable(str(tmp_path / "parameters"), "D/.ATTRIBUTES/VARIABLE_VALUE")
-    np.testing.assert_array_equal(saved, model.D)
+    np.testing.assert_array_equal(saved, model.encoder.D)
 
 
 # Full batches
@@ -471,10 +475,10 @@ METHODS = ("Adam", "RMSProp", "RProp", "LBFGS")
 def test_every_optimiser_lowers_the_objective(engine, regularization, encoding, method):
     matrix, R, M = random_matrix()
     model = build(engine, regularization=regularization, optimizer_method=method, **encoding)
-    costs = [Reference.of(model).objective(R, M)]
+    trainer, costs = Trainer(model), [Reference.of(model).objective(R, M)]
     for epoch in range(4):
         order = np.random.default_rng(epoch).permutation(ROWS)
-        model.train_epoch(sparse_rows(matrix), order, 0.01)
+        trainer.train_epoch(sparse_rows(matrix), order, 0.01)
         costs.append(Reference.of(model).objective(R, M))
     assert np.all(np.diff(costs) < 0)
     assert costs[-1] < 0.9 * costs[0]
@@ -495,7 +499,9 @@ def test_gradients_summed_over_blocks_are_those_of_all_rows(
         lambda_encoder=2.0, lambda_decoder=0.3, optimizer_method="RProp", **encoding,
     )
     reference = Reference.of(model)
-    (dV, dWt, *others), cost, squared_error = model._full_gradients(sparse_rows(matrix))
+    (dV, dWt, *others), cost, squared_error = Objective(model).full_gradients(
+        sparse_rows(matrix)
+    )
     assert float(cost) == pytest.approx(reference.objective(R, M), rel=1e-5)
     assert float(squared_error) == pytest.approx(reference.squared_error(R, M), rel=1e-5)
     for actual, expected in zip(
@@ -513,12 +519,12 @@ def test_a_full_batch_epoch_is_one_step_whatever_the_order_and_reports_where_it_
     results = []
     for order in (np.arange(ROWS), np.arange(ROWS)[::-1]):
         model = build(engine, optimizer_method=method)
-        reference = Reference.of(model)
-        cost, rmse = model.train_epoch(sparse_rows(matrix), order, 0.01)
+        trainer, reference = Trainer(model), Reference.of(model)
+        cost, rmse = trainer.train_epoch(sparse_rows(matrix), order, 0.01)
         assert cost == pytest.approx(reference.objective(R, M), rel=1e-5)
         expected = np.sqrt(reference.squared_error(R, M) / len(matrix))
         assert rmse == pytest.approx(expected, rel=1e-5)
-        assert int(model.steps) == 1
+        assert int(trainer.steps) == 1
         results.append([x.numpy() for x in model.parameters])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -535,8 +541,9 @@ def trained(seed=1, method="Adam", num_epochs=2, engine="dense", **rates):
     """The parameters after training; the seed changes nothing in them but what is left out."""
     matrix, _, _ = random_matrix()
     model = build(engine, random_seed=seed, optimizer_method=method, **rates)
+    trainer = Trainer(model)
     for _ in range(num_epochs):
-        model.train_epoch(sparse_rows(matrix), np.arange(ROWS), 0.01)
+        trainer.train_epoch(sparse_rows(matrix), np.arange(ROWS), 0.01)
     return [x.numpy() for x in model.parameters]
 
 
@@ -552,7 +559,6 @@ def test_nothing_is_left_out_of_a_prediction(engine, rates):
     everywhere = np.nonzero(R + 1)
     predictions = model.predict(sparse_rows(matrix), *everywhere)
     assert_close(predictions, Reference.of(model).predict(R).ravel())
-    model.steps.assign_add(1)
     np.testing.assert_array_equal(predictions, model.predict(sparse_rows(matrix), *everywhere))
     assert_close(model.encode_all(sparse_rows(matrix)), Reference.of(model).hidden(R))
 
@@ -581,24 +587,25 @@ def test_a_rate_of_0_is_no_dropout_to_the_last_bit(rates, method):
 def test_every_step_leaves_out_something_else(engine, rates):
     matrix, _, _ = random_matrix()
     model, rows = build(engine, **rates), list(range(ROWS))
-    first, again = (gradients_of(model, matrix, rows)[0] for _ in range(2))
+    trainer = Trainer(model)
+    first, again = (gradients_of(model, matrix, rows, trainer)[0] for _ in range(2))
     assert all_equal(first, again)
-    model.steps.assign_add(1)
-    assert not all_equal(first, gradients_of(model, matrix, rows)[0])
+    trainer.steps.assign_add(1)
+    assert not all_equal(first, gradients_of(model, matrix, rows, trainer)[0])
 
 
 def test_every_mini_batch_is_a_step():
     matrix, _, _ = random_matrix()
-    model = build(dropout=0.5)
+    trainer = Trainer(build(dropout=0.5))
     for epoch in (1, 2):
-        model.train_epoch(sparse_rows(matrix), np.arange(ROWS), 0.01)
-        assert int(model.steps) == 5 * epoch
+        trainer.train_epoch(sparse_rows(matrix), np.arange(ROWS), 0.01)
+        assert int(trainer.steps) == 5 * epoch
 
 
 def test_every_layer_leaves_out_its_own_share_and_the_rest_makes_up_for_it():
-    model = build(hidden_neuron=(6, 6, 6))
+    dropout = Trainer(build(hidden_neuron=(6, 6, 6))).dropout()
     x = tf.ones([1000, 6])
-    layers = [model.dropout(x, 0.25, layer).numpy() for layer in range(4)]
+    layers = [dropout(x, 0.25, layer).numpy() for layer in range(4)]
     for layer in layers:
         assert set(np.unique(layer)) == {0, np.float32(1 / 0.75)}
         assert layer.mean() == pytest.approx(1, abs=0.03)

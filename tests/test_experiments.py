@@ -22,7 +22,9 @@ from autorec_tf.experiments import (
     validation_split,
 )
 from autorec_tf.model.batch import sparse_rows
-from autorec_tf.training.epochs import TrainState, build, pretrain, train_epochs
+from autorec_tf.training.epochs import TrainState, train_epochs
+from autorec_tf.training.pretraining import pretrain
+from autorec_tf.training.trainer import build
 from data_preprocessor import split_ratings
 from tests.plain import final_predictions
 from tests.reference import Reference

@@ -44,7 +44,8 @@ FLOORS = {
                   "data_preprocessor", "records.run_folder", "records.progress", "records.console",
                   "config", "system"},
 }
-WITH_TENSORFLOW = {"AutoRec", "training.epochs", "experiments", "estimator", "records.checkpoint",
+WITH_TENSORFLOW = {"AutoRec", "training.epochs", "training.pretraining",
+                   "training.trainer", "experiments", "estimator", "records.checkpoint",
                    "records.tensorboard", "records.run_records"}
 OPTIONAL = {"numba", "pyarrow", "scipy", "comet_ml", "everett", "resource"}  # or heavy and rare
 NUMBA = {"model.sparse_engine"}  # which imports it at its top

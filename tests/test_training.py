@@ -20,12 +20,10 @@ from autorec_tf.training import epochs as training
 from autorec_tf.training.epochs import (
     Evaluator,
     TrainState,
-    as_ratings,
-    build,
-    pretrain,
     train_epochs,
-    train_shallow,
 )
+from autorec_tf.training.pretraining import as_ratings, pretrain, train_shallow
+from autorec_tf.training.trainer import Trainer, build
 from data_preprocessor import split_ratings
 from tests.plain import final_predictions
 from tests.reference import Reference
@@ -316,9 +314,9 @@ def test_a_pretrained_model_knows_the_training_ratings_before_its_first_epoch(si
 
 
 def test_pretraining_leaves_the_optimiser_as_new():
-    model = pretrained(deep(pretrain_epoch=2))
-    assert float(model.optimizer.t) == 0 and int(model.steps) == 0
-    assert not any(m.numpy().any() for m in model.optimizer.m)
+    trainer = Trainer(pretrained(deep(pretrain_epoch=2)))
+    assert float(trainer.optimizer.t) == 0 and int(trainer.steps) == 0
+    assert not any(m.numpy().any() for m in trainer.optimizer.m)
 
 
 def test_a_built_model_is_pretrained_if_that_is_asked_for():

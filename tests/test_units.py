@@ -11,7 +11,8 @@ from autorec_tf.data.ratings import RatingUnit, index_ratings
 from autorec_tf.evaluation.evaluate import evaluate
 from autorec_tf.experiments import blend, validation_rmse
 from autorec_tf.records.run_folder import results
-from autorec_tf.training.epochs import TrainState, build, train_epochs
+from autorec_tf.training.epochs import TrainState, train_epochs
+from autorec_tf.training.trainer import build
 from data_preprocessor import split_ratings
 
 STARS = (1.0, 5.0)

@@ -23,7 +23,9 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.evaluation.baseline import cold_baseline
-from autorec_tf.training.epochs import Evaluator, TrainState, build, pretrain, train_epochs
+from autorec_tf.training.epochs import TrainState, train_epochs
+from autorec_tf.training.pretraining import pretrain
+from autorec_tf.training.trainer import build
 
 rng = np.random.default_rng(7)
 ROWS, COLUMNS = 23, 37
@@ -95,9 +97,11 @@ for name, settings in SETTINGS[cluster.size].items():
     assert_equal(predicted(state), predicted(alone))
     if config.input_encoding == "one_hot":  # of a part, too, where a value may not occur
         assert state.model.values.tolist() == [1, 2, 3, 4, 5]
-        assert_equal([state.model.division.whole(state.model.D)], [alone.model.D.numpy()])
+        D = state.model.shards.full_matrix(state.model.encoder.D)
+        assert_equal([D], [alone.model.encoder.D.numpy()])
     own = state.model.V.shape[0]
-    assert own == part.train.num_columns < COLUMNS and state.model.optimizer.v[1].shape[0] == own
+    assert own == part.train.num_columns < COLUMNS
+    assert state.trainer.optimizer.v[1].shape[0] == own
 
     prefix = folder / name
     state.write(None if cluster.index else prefix)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix
 
 
@@ -15,7 +16,7 @@ class SparseRows(NamedTuple):
     indptr: tf.Tensor
     indices: tf.Tensor
     values: tf.Tensor
-    whole: tuple[tf.Tensor, ...] = ()
+    full_matrix: tuple[tf.Tensor, ...] = ()
     by_column: tuple[tf.Tensor, ...] = ()
 
 
@@ -24,8 +25,8 @@ class Batch(NamedTuple):
 
     starts: int64 [B + 1], where each row begins; row, column: int32 [e], both ascending;
     ratings: float32 [e]; count: float32 [n], the ratings of each column; by_column: the same
-    ratings by column, for the engine that wants them so; whole: of some columns of a matrix, what
-    `places` returns.
+    ratings by column, for the engine that wants them so; full_matrix: of some columns of a matrix,
+    what `positions_in_full_matrix` returns.
     """
 
     starts: tf.Tensor
@@ -34,7 +35,7 @@ class Batch(NamedTuple):
     ratings: tf.Tensor
     count: tf.Tensor
     by_column: tuple[tf.Tensor, ...] = ()
-    whole: tuple[tf.Tensor, ...] = ()
+    full_matrix: tuple[tf.Tensor, ...] = ()
 
 
 class Pairs(NamedTuple):
@@ -49,21 +50,37 @@ def sparse_rows(matrix: RatingMatrix, by_column: bool = False) -> SparseRows:
     """Copy `matrix` to the device once, to be trained on and predicted from many times; perhaps
     `by_column`, too."""
     part = matrix.part
-    whole = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
+    full_matrix = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
     indptr, indices, values = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
     turned = matrix.transposed() if by_column else None
     columns = (tf.constant(turned.indptr), tf.constant(turned.indices)) if turned else ()
-    return SparseRows(indptr, indices, values, whole, columns)
+    return SparseRows(indptr, indices, values, full_matrix, columns)
 
 
-def places(ratings: SparseRows, rows: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return where each rating of the batch of `rows` (int64 [B]) stands in the batch of the whole
-    matrix, int64 [e], and how many ratings that has."""
-    indptr, before = ratings.whole
+def positions_in_full_matrix(
+    ratings: SparseRows, rows: tf.Tensor, batch: Batch
+) -> tuple[tf.Tensor, ...]:
+    """Return the position of each rating, int64 [e], in the batch of the same `rows` (int64 [B]) of
+    the full matrix, and the number of ratings of that batch; nothing where all columns are here."""
+    if not ratings.full_matrix:
+        return ()
+    indptr, before = ratings.full_matrix
     counts = tf.gather(indptr, rows + 1) - tf.gather(indptr, rows)
     first = tf.cumsum(counts, exclusive=True) + tf.gather(before, rows) - batch.starts[:-1]
-    place = tf.gather(first, batch.row) + tf.range(tf.size(batch.row, tf.int64))
-    return place, tf.reduce_sum(counts)
+    position = tf.gather(first, batch.row) + tf.range(tf.size(batch.row, tf.int64))
+    return position, tf.reduce_sum(counts)
+
+
+def penalty_weights(
+    batch: "Batch | Pairs", config: Config, scale: tf.Tensor | float | None
+) -> tf.Tensor | None:
+    """Return how often Omega counts each column's weights, float32 [columns]: once per rating under
+    "weighted" regularisation, `scale` times under "plain"; None without `scale`."""
+    if scale is None or not isinstance(batch, Batch):
+        return None
+    if config.regularization == "weighted":
+        return batch.count
+    return tf.fill(batch.count.shape, tf.cast(scale, tf.float32))
 
 
 def pairs(row: tf.Tensor, column: tf.Tensor, num_rows: tf.Tensor) -> Pairs:

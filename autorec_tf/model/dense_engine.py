@@ -54,7 +54,7 @@ class DenseEngine:
         taken = take(product, flat_index(pairs, Wt.shape[0]))
         return tf.cast(taken, tf.float32), weighted_norm(Wt, count)
 
-    def rest(self) -> None:
+    def release_buffers(self) -> None:
         """There is no memory to give back, as there is in a SparseEngine."""
 
     def factors(self, *tensors: tf.Tensor) -> list[tf.Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from autorec_tf.config import Config
-from autorec_tf.model.loop import in_turn
+from autorec_tf.model.loop import serial_loop
 
 # Gradients (one dense tensor a parameter, in its shape and dtype), cost and squared error
 # (scalars) of the whole objective, at the present values of the parameters.
@@ -133,10 +133,10 @@ class LBFGS(tf.Module):
             return plus(result, alpha[slot] - part, entries(self.s, slot))
 
         zeros = tf.zeros(self.memory, tf.float64)
-        result, alpha = in_turn(newer, (result, zeros), last - first, 1)
+        result, alpha = serial_loop(newer, (result, zeros), last - first, 1)
         scale = tf.where(last > 0, self.scale, tf.ones_like(self.scale))
         result = [tf.cast(scale, x.dtype) * x for x in result]
-        return in_turn(older, result, last - first, 1)
+        return serial_loop(older, result, last - first, 1)
 
     def line_search(
         self, evaluate: Callable[[], Evaluation], direction: list[tf.Tensor], slope: float

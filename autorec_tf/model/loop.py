@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 
-def in_turn(
+def serial_loop(
     step: Callable[[tf.Tensor, Any], Any], state: Any, stop: tf.Tensor, size: int
 ) -> Any:
     """Return what is left of `state` (tensors) after `state = step(start, state)` for each `start`

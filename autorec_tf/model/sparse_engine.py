@@ -325,7 +325,7 @@ class SparseEngine:
             self.results.append(np.empty(num_bytes, np.uint8))
             return aligned(self.results[-1], shape)
 
-    def rest(self) -> None:
+    def release_buffers(self) -> None:
         """Give back the memory that is kept for results; for when there is no step to come soon."""
         with self.lock:
             del self.results[1:]

@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from AutoRec import AutoRec
-from autorec_tf.config import Config, member_configs
+from autorec_tf.config import Config, model_configs
 from autorec_tf.data.ratings import RatingMatrix, Ratings
+from autorec_tf.model.column_shards import SUFFIX
+from autorec_tf.model.parameters import parameters_of
 from autorec_tf.records.run_folder import (
     CONFIG,
     PARAMETERS,
@@ -82,7 +84,7 @@ def read_run(
         raise UserError(f"{path / CONFIG} is of several runs, and does not say of which this is")
     settings = [(1.0, PARAMETERS, config)]
     if config.members:
-        models = member_configs(replace(config, orientation="item"))
+        models = model_configs(config)
         weights = read_member_weights(path, [each.orientation for each in models])
         settings = [
             (weight, f"{PARAMETERS}_{number}", each)
@@ -107,27 +109,15 @@ def read_model(
 
     Raise UserError if they cannot be read, do not fit, or are no numbers.
     """
-    inner = [f"inner/{i}/{j}" for i in range(len(config.hidden_neuron) - 1) for j in range(2)]
-    if config.decoder == "svdpp":
-        inner = ["Y", "c", *inner]
-    if config.input_encoding == "one_hot":
-        inner = ["D", *inner]
     try:
         reader = tf.train.load_checkpoint(as_utf8(prefix))
         values = [
-            reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE")
-            for name in ["V", "W", "mu", "b", *inner]
+            parameter.oriented(reader.get_tensor(f"{parameter.saved_name()}{SUFFIX}"))
+            for parameter in parameters_of(config)
         ]
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         raise UserError(f"the parameters {prefix}.* are damaged, or of another model") from error
-    values[1] = values[1].T
     return with_parameters(values, config, train, scale, f"the parameters {prefix}.*")
-
-
-def untrained(config: Config) -> Config:
-    """Return `config` for a model that is not trained any more: L-BFGS keeps the most memory."""
-    lbfgs = config.optimizer_method == "LBFGS"
-    return replace(config, optimizer_method="RProp") if lbfgs else config
 
 
 def with_parameters(
@@ -143,10 +133,9 @@ def with_parameters(
         rating_values = train.distinct
     own = oriented(train, config)
     model = AutoRec(
-        own.num_columns, untrained(config), scale, train.density, values=rating_values,
+        own.num_columns, config, scale, train.density, values=rating_values,
         num_rows=own.num_rows,
     )
-    model.config = config
     if len(values) != len(model.parameters):
         raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
     for variable, value in zip(model.parameters, values, strict=True):

@@ -24,7 +24,8 @@ from autorec_tf.config import FULL_BATCH, Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.model.batch import SparseRows
 from autorec_tf.model.lbfgs import LBFGS, Evaluation
-from autorec_tf.serving.finished_run import FinishedRun, Member, oriented, untrained
+from autorec_tf.serving.finished_run import FinishedRun, Member, oriented
+from autorec_tf.training.trainer import Objective
 
 MAX_STEPS = 100  # of L-BFGS
 TOLERANCE = 1e-5  # of the objective: the least relative gain of a step to go on
@@ -77,38 +78,36 @@ def renewed(
 
 
 def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
-    """`model`, or, if `matrix` (its training ratings and new ones) has more columns, or rows that
-    have something of their own, a wider model with these fitted and all else the same."""
-    known = model.V.shape[0], model.svdpp.Y.shape[0] if model.svdpp else matrix.num_rows
-    if known == (matrix.num_columns, matrix.num_rows):
+    """Return `model`, or, if `matrix` (its training ratings and new ones) has more columns, or more
+    rows that have parameters, a wider model: what is new is fitted, all else is the same."""
+    shape = matrix.num_columns, matrix.num_rows
+    if all(p.shape(*shape) == tuple(x.shape)
+           for p, x in zip(model.declared, model.parameters, strict=True)):
         return model
     wider = AutoRec(
-        matrix.num_columns, fitting_config(model, matrix), model.scale, matrix.density,
-        values=model.values, num_rows=matrix.num_rows,
+        matrix.num_columns, model.config, model.scale, matrix.density, values=model.values,
+        num_rows=matrix.num_rows,
     )
-    grown = {}
+    new: dict[int, int] = {}  # where the new entries begin, of the parameters that are fitted
     for i, (ours, theirs) in enumerate(zip(wider.parameters, model.parameters, strict=True)):
+        first = theirs.shape[0]
         if ours.shape == theirs.shape:
             ours.assign(theirs)
             continue
-        # A new column, or row, starts as the mean of the known ones.
-        first = theirs.shape[0]
-        if not (wider.svdpp and ours is wider.svdpp.Y):
-            grown[i] = first
-        new = tf.repeat(tf.reduce_mean(theirs, 0, True), ours.shape[0] - first, 0)
-        ours.assign(tf.concat([theirs, new], 0))
+        if wider.declared[i].fitted:
+            new[i] = first
+        mean = tf.repeat(tf.reduce_mean(theirs, 0, True), ours.shape[0] - first, 0)
+        ours.assign(tf.concat([theirs, mean], 0))
+    known = model.V.shape[0], model.num_rows if model.decoder.by_column else matrix.num_rows
     ratings = wider.rows(matrix)._replace(**of_new(matrix, *known))
-    fit_new(wider, grown, ratings)
-    wider.config = model.config
+    fit_new(wider.with_config(fitting_config(wider.config, matrix)), new, ratings)
     return wider
 
 
-def fitting_config(model: AutoRec, matrix: RatingMatrix) -> Config:
-    """`model`'s settings for `fit_new`, which computes the objective of a whole epoch at once,
+def fitting_config(config: Config, matrix: RatingMatrix) -> Config:
+    """A model's settings for `fit_new`, which computes the objective of a whole epoch at once,
     and without the noise of dropout."""
-    config = model.config
-    config = replace(config, dropout=0.0, input_dropout=0.0, grad_clip=False, engine="auto")
-    config = untrained(config)
+    config = replace(config, dropout=0.0, input_dropout=0.0)
     if config.regularization == "plain" and config.optimizer_method not in FULL_BATCH:
         # Plain Omega counts once in each mini-batch of an epoch.
         times = math.ceil(matrix.num_rows / config.batch_size)
@@ -134,14 +133,14 @@ def of_new(matrix: RatingMatrix, first_column: int, first_row: int) -> dict[str,
 def fit_new(model: AutoRec, grown: dict[int, int], ratings: SparseRows) -> None:
     """Minimise the objective over `ratings` in what is new, by L-BFGS: of the parameters that have
     `grown`, the entries from a number on."""
-    whole = [(model.parameters[i], first) for i, first in grown.items()]
-    new = [tf.Variable(x[first:]) for x, first in whole]
-    optimizer = LBFGS(new, model.config)
+    parameters = [(model.parameters[i], first) for i, first in grown.items()]
+    new = [tf.Variable(x[first:]) for x, first in parameters]
+    optimizer, objective = LBFGS(new, model.config), Objective(model)
 
     def evaluate() -> Evaluation:
-        for (x, first), part in zip(whole, new, strict=True):
+        for (x, first), part in zip(parameters, new, strict=True):
             x[first:].assign(part)
-        gradients, cost, squared_error = model._full_gradients(ratings)
+        gradients, cost, squared_error = objective.full_gradients(ratings)
         return [gradients[i][first:] for i, first in grown.items()], cost, squared_error
 
     last = math.inf
@@ -150,5 +149,5 @@ def fit_new(model: AutoRec, grown: dict[int, int], ratings: SparseRows) -> None:
         if not last - cost > TOLERANCE * cost:
             break
         last = cost
-    for (x, first), part in zip(whole, new, strict=True):
+    for (x, first), part in zip(parameters, new, strict=True):
         x[first:].assign(part)

@@ -48,11 +48,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from autorec_tf.config import Config
+from autorec_tf.config import Config, model_configs
 from autorec_tf.data.ratings import RatingMatrix, Ratings, RatingUnit, Split
 from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.evaluation.metrics import COLD_RATING
 from autorec_tf.model.factors import ACTIVATIONS, Factors
+from autorec_tf.model.parameters import parameters_of
 from autorec_tf.serving.recommender import Recommender, recommender_of
 from autorec_tf.system.errors import UserError
 
@@ -77,14 +78,10 @@ def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.nda
         "hidden_activations": np.array([model.config.hidden_activation for model in models]),
     }
     for i, model in enumerate(models, 1):
-        layers = {f"V_{i}": model.V, f"mu_{i}": model.mu}
-        if model.D is not None:
-            layers |= {f"D_{i}": model.D, f"values_{i}": model.values}
-        if model.svdpp:
-            layers |= {f"Y_{i}": model.svdpp.Y, f"c_{i}": model.svdpp.c, f"own_W_{i}": model.W}
-        for j, (weights, biases) in enumerate(model.inner, 1):
-            layers |= {f"inner_{i}_{j}": weights, f"inner_bias_{i}_{j}": biases}
-        content |= {name: np.asarray(x) for name, x in layers.items()}
+        for parameter, x in zip(model.declared, model.parameters, strict=True):
+            content[parameter.npz_name(i)] = parameter.oriented(x.numpy())
+        if model.values is not None:
+            content[f"values_{i}"] = model.values
     return content
 
 
@@ -182,11 +179,13 @@ def read_model(path: str | os.PathLike) -> SavedModel:
             content["train_indptr"], content["train_indices"], content["train_values"],
             ratings.num_users,
         )
-        numbers = range(1, len(recommender.factors) + 1)
+        config = Config.from_dict(json.loads(str(content["config"])))
+        models = list(enumerate(model_configs(config), 1))
         return SavedModel(
-            Config.from_dict(json.loads(str(content["config"]))), ratings, train,
-            [parameters_in(content, i) for i in numbers],
-            [content.get(f"values_{i}") for i in numbers],
+            config, ratings, train,
+            [[p.oriented(content[p.npz_name(i)]) for p in parameters_of(each)]
+             for i, each in models],
+            [content.get(f"values_{i}") for i, _ in models],
             recommender, json.loads(str(content["summary"])),
         )
 
@@ -263,22 +262,6 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
         arrays["rated"] = RatingMatrix.from_triples(*triples, shape)
         arrays["titles"] = json.loads(str(file["titles"]))
     return Recommender(**arrays, unit=RatingUnit(outer, inner), cold=cold, factors=factors)
-
-
-def parameters_in(content: dict[str, np.ndarray], number: int) -> list[np.ndarray]:
-    """Return the parameters of a model in a file, in the order of `AutoRec.parameters`."""
-    names = [f"V_{number}", f"W_{number}", f"mu_{number}", f"b_{number}"]
-    while f"inner_{number}_{len(names) // 2 - 1}" in content:
-        layer = len(names) // 2 - 1
-        names += [f"inner_{number}_{layer}", f"inner_bias_{number}_{layer}"]
-    if f"D_{number}" in content:
-        names.insert(4, f"D_{number}")
-    if f"Y_{number}" in content:
-        names[1] = f"own_W_{number}"
-        names += [f"Y_{number}", f"c_{number}"]
-    values = [content[name] for name in names]
-    values[1] = values[1].T
-    return values
 
 
 def as_pair(array: np.ndarray) -> tuple[float, float]:

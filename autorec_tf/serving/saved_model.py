@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from AutoRec import output
+from autorec_tf.model.activations import output
 from autorec_tf.model.factors import Factors
 from autorec_tf.serving.recommender import Recommender
 from autorec_tf.system.files import as_utf8

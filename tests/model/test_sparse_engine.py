@@ -129,7 +129,7 @@ def test_what_marks_a_free_result_is_never_handed_out(engine):
 def test_rest_gives_back_memory_and_leaves_what_is_held(engine):
     held = filled(engine, 1.0)
     engine.result((9, 9))
-    engine.rest()
+    engine.release_buffers()
     assert len(engine.results) == 1
     assert address(filled(engine, 2.0)) != address(held)
     np.testing.assert_array_equal(held, np.ones(SHAPE))

@@ -164,7 +164,7 @@ def test_with_the_decoder_of_svdpp_new_rows_and_columns_are_fitted_together(tmp_
     before, model = run.members[0].model, folded.members[0].model
     grown = [(x.shape[0], y.shape[0])
              for x, y in zip(before.parameters, model.parameters, strict=True)]
-    n, m = before.V.shape[0], before.svdpp.Y.shape[0]
+    n, m = before.V.shape[0], before.num_rows
     assert grown == [(n, n + 1), (n, n + 1), (6, 6), (n, n + 1), (m, m + 1), (m, m + 1)]
     for ours, theirs in zip(model.parameters, before.parameters, strict=True):
         assert np.array_equal(ours[: theirs.shape[0]], theirs)

@@ -56,12 +56,14 @@ GRADIENTS = START + """
 import sys
 from AutoRec import AutoRec
 from autorec_tf.config import over_preset
+from autorec_tf.training.trainer import Objective
 from data_preprocessor import read_ml_1m, split_ratings
 train = split_ratings(read_ml_1m(sys.argv[1] + "/ratings.dat"), 0.9, 1994).train
 config = over_preset({"preset": "single", "engine": "sparse"})
 model = AutoRec(train.num_columns, config, num_rows=train.num_rows)
-rows = model.rows(train)
-print(len({tuple(x.numpy().tobytes() for x in model._full_gradients(rows)[0]) for _ in range(4)}))
+rows, objective = model.rows(train), Objective(model)
+gradients = [objective.full_gradients(rows)[0] for _ in range(4)]
+print(len({tuple(x.numpy().tobytes() for x in each) for each in gradients}))
 """
 
 

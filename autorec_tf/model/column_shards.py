@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +25,16 @@ from autorec_tf.system.files import as_utf8
 CHUNK_BYTES = 1 << 25  # sent at a time, of what does not ride on a step
 
 
-class Division:
+class Stored(NamedTuple):
+    """A variable in a checkpoint: whether each column has its own entries in it, and whether the
+    checkpoint has it transposed."""
+
+    variable: tf.Variable
+    is_per_column: bool = False
+    transposed: bool = False
+
+
+class ColumnShards:
     """The columns `first`..`last` - 1, of `total`, that are this process's; the others are those of
     `workers`, which all call the same methods in the same order."""
 
@@ -37,7 +46,7 @@ class Division:
         if matrix and matrix.part and workers:
             self.workers, self.num_rows = workers, matrix.num_rows
             self.first, self.total = matrix.part.first, matrix.part.total
-        self.last = self.first + num_columns
+        self.num_columns, self.last = num_columns, self.first + num_columns
 
     @property
     def own(self) -> slice:
@@ -95,7 +104,7 @@ class Division:
         values = np.asarray(values, np.float64)
         return self.workers.sum(values) if self.workers else values
 
-    def same(self, variables: Sequence[tf.Variable]) -> None:
+    def broadcast(self, variables: Sequence[tf.Variable]) -> None:
         """Set what all workers have alike to what the first one has: processors of different kinds
         round differently."""
         if self.workers:
@@ -106,59 +115,52 @@ class Division:
         """Return what is here of a matrix of all columns."""
         return matrix.columns(self.first, self.last) if self.workers else matrix
 
-    def together(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    def gather(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return all workers' `values`, which are one a rating, where the ratings of all are of
         `columns`, in their order."""
         if not self.workers:
             return values
-        together = np.zeros(len(columns), values.dtype)
-        together[(columns >= self.first) & (columns < self.last)] = values
-        return self.workers.sum(together)
+        gathered = np.zeros(len(columns), values.dtype)
+        gathered[(columns >= self.first) & (columns < self.last)] = values
+        return self.workers.sum(gathered)
 
-    def divides(self, name: str, x: tf.Variable) -> bool:
-        """Return whether of the variable `x` of this name in a checkpoint, other workers have a
-        part: it has a row for each column."""
-        path = name.removesuffix(SUFFIX).split("/")
-        of_parameter = "inner" not in path and path[-1] in ("0", "1", "3")  # V, Wt, b
-        # Nothing but D has three axes, under whatever name.
-        of_column = path[-1] in ("V", "W", "Wt", "b") or of_parameter or x.shape.rank == 3
-        return bool(self.workers) and of_column
-
-    def slices(self, variables: Mapping[str, tf.Variable]) -> Iterator[Slice]:
-        """Yield the `variables` of all workers, by name, to be written; W stands transposed."""
-        for name, x in variables.items():
-            if not self.divides(name, x):
-                yield Slice(name, tuple(x.shape), 0, x.numpy())
+    def slices(self, variables: Mapping[str, Stored]) -> Iterator[Slice]:
+        """Yield the `variables` of all workers, by name, to be written."""
+        for name, (x, is_per_column, transposed) in variables.items():
+            if not (self.workers and is_per_column):
+                values = x.numpy()
+                values = values.T if transposed else values
+                yield Slice(name, values.shape, 0, values)
                 continue
             for start, chunk in self.chunks(x):
                 shape = (self.total, *chunk.shape[1:])
-                if name == f"W{SUFFIX}":
+                if transposed:
                     yield Slice(name, shape[::-1], start, chunk.T, axis=1)
                 else:
                     yield Slice(name, shape, start, chunk)
 
-    def write(self, prefix: str | Path | None, variables: Mapping[str, tf.Variable]) -> None:
-        """Write `slices` as the checkpoint `prefix`, or only send them, without one. Raise
-        tf.errors.OpError if that fails."""
+    def write(self, prefix: str | Path | None, variables: Mapping[str, Stored]) -> None:
+        """Write `variables` as the TensorFlow checkpoint `prefix`; without one, only send the first
+        worker what is here. Raise tf.errors.OpError if that fails."""
         slices = self.slices(variables)
         if prefix is None:
             deque(slices, 0)
         else:
             write_slices(Path(prefix), slices)
 
-    def read(self, prefix: Path, variables: Mapping[str, tf.Variable]) -> None:
+    def read(self, prefix: str | Path, variables: Mapping[str, Stored]) -> None:
         """Set `variables` to what is here of those in the checkpoint `prefix`. Raise ValueError, or
         tf.errors.OpError, if it does not hold just these, or cannot be read."""
         shapes = tf.train.load_checkpoint(as_utf8(prefix)).get_variable_to_shape_map()
         wanted = {
-            name: (self.total, *x.shape[1:]) if self.divides(name, x) else tuple(x.shape)
-            for name, x in variables.items()
+            name: (self.total, *x.shape[1:]) if self.workers and is_per_column else tuple(x.shape)
+            for name, (x, is_per_column, _) in variables.items()
         }
         if {n: tuple(shape) for n, shape in shapes.items() if n.endswith(SUFFIX)} != wanted:
             raise ValueError("other variables")
-        for name, x in variables.items():
-            start = self.first if self.divides(name, x) else 0
-            x.assign(read_slice(prefix, name, wanted[name], start, x))
+        for name, (x, is_per_column, _) in variables.items():
+            start = self.first if is_per_column else 0
+            x.assign(read_slice(Path(prefix), name, wanted[name], start, x))
 
     def chunks(self, x: tf.Variable | tf.Tensor) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the rows of all workers' `x` (own columns, ...), some at a time, and the number of
@@ -175,11 +177,11 @@ class Division:
                 chunk[first - start : last - start] = x[first - self.first : last - self.first]
             yield start, self.workers.sum(chunk)
 
-    def whole(self, x: tf.Variable | tf.Tensor) -> np.ndarray:
+    def full_matrix(self, x: tf.Variable | tf.Tensor) -> np.ndarray:
         """Return all workers' `x` (own columns, ...), one after the other."""
         if not self.workers:
             return x.numpy()
-        whole = np.empty((self.total, *x.shape[1:]), x.dtype.as_numpy_dtype)
+        matrix = np.empty((self.total, *x.shape[1:]), x.dtype.as_numpy_dtype)
         for start, chunk in self.chunks(x):
-            whole[start : start + len(chunk)] = chunk
-        return whole
+            matrix[start : start + len(chunk)] = chunk
+        return matrix

@@ -1,0 +1,177 @@
+"""The outputs: each column's own weights, as in the paper, or those of SVD++.
+
+The decoder of SVD++ (Koren, "Factorization meets the neighborhood", KDD 2008, equation 15):
+
+A column's weights are its own, W_u, and besides the sum of vectors of the rows N(u) that it has
+ratings of; and each row has a bias:
+
+    W_u + s / sqrt(|N(u)|) sum over i in N(u) of Y_i,    c_i
+
+So a column of few ratings, whose W_u lambda keeps small, predicts by what others with the same rows
+have shown. Without the rating of row i, to be left out, the weights would be less by
+s / sqrt(|N(u)|) Y_i, and its prediction from h_i by the product of the two.
+
+Omega is of Y, too, and lambda of the biases is 10, as few ratings of a row or column are no ground
+for more: 10 (||c||^2 + sum over u of (b_u - mean of b)^2).
+
+s is a unit: Omega is of s Y, and with s well below 1 an optimiser's steps in Y, which move all
+columns at once, are as long as they are in W.
+
+Shapes: B rows of a mini-batch, m rows and n columns in all, l hidden units, e ratings of the batch.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from autorec_tf.config import Config
+from autorec_tf.model.batch import Batch, Pairs, SparseRows, penalty_weights
+from autorec_tf.model.dense_engine import weighted_norm
+
+SCALE = 0.1  # s
+BIAS_LAMBDA = 10.0
+
+
+class Outputs(NamedTuple):
+    """The outputs of a mini-batch: its ratings, or the pairs to predict, its `rows` (int64 [B]),
+    all columns' `weights` (float32 (n, l)), and SVD++'s `normalisation` of each column (float32
+    [n])."""
+
+    pairs: Batch | Pairs
+    rows: tf.Tensor
+    weights: tf.Tensor
+    normalisation: tf.Tensor | None = None
+
+
+class Decoder:
+    """Multiplies the last hidden layer by Wt, float32 (n, l): a column's weights are its own."""
+
+    by_column = False  # whether it needs the ratings by column, too
+
+    def __init__(self, config: Config, engine: Any, Wt: tf.Variable) -> None:
+        self.config, self.engine, self.Wt = config, engine, Wt
+
+    def weights(self, ratings: SparseRows) -> tf.Tensor:
+        """Return what the last hidden layer is multiplied by: float32 (n, l)."""
+        return self.Wt
+
+    def shared_weights(self, ratings: SparseRows) -> tf.Tensor | None:
+        """Return `weights` if they are computed, and so worth sharing between mini-batches."""
+        return None
+
+    def outputs(
+        self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
+        weights: tf.Tensor | None = None,
+    ) -> Outputs:
+        """Return the outputs of a mini-batch of `rows`, from shared `weights` if there are any."""
+        return Outputs(pairs, rows, self.weights(ratings) if weights is None else weights)
+
+    def product(
+        self, outputs: Outputs, h: tf.Tensor, penalty_scale: tf.Tensor | float | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return h W of each pair, float32 [e], and lambda Omega of W, as in `AutoRec.objective`;
+        without `penalty_scale`, for predictions, that is 0."""
+        weights = penalty_weights(outputs.pairs, self.config, penalty_scale)
+        product, omega = self.engine.output_product(
+            outputs.pairs, h, outputs.weights, weights
+        )
+        return product, self.config.decoder_lambda * omega
+
+    def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
+        """Return what each rating adds to its own prediction through the weights, float32 [e]."""
+        return 0.0
+
+    def factors(self, h: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return row embeddings and column weights whose product is `product`, from the hidden
+        layer of all rows, (rows, l), and the weights of all columns, (columns, l)."""
+        return h, weights
+
+
+class SvdppDecoder(Decoder):
+    """A `Decoder` whose weights also have Y, float32 (m, l), and whose rows have biases c, float32
+    [m]."""
+
+    by_column = True
+
+    def __init__(
+        self, config: Config, engine: Any, Wt: tf.Variable, b: tf.Variable, Y: tf.Variable,
+        c: tf.Variable,
+    ) -> None:
+        super().__init__(config, engine, Wt)
+        self.b, self.Y, self.c = b, Y, c
+
+    def weights(self, ratings: SparseRows) -> tf.Tensor:
+        starts, rows = ratings.by_column
+        column = tf.repeat(tf.range(tf.size(starts) - 1), starts[1:] - starts[:-1])
+        share = tf.gather(normalisation(ratings), column)
+        batch = self.engine.batch(starts, column, rows, share, self.Y.shape[0])
+        return self.Wt + self.engine.input_product(batch, share, self.Y)[0]
+
+    def shared_weights(self, ratings: SparseRows) -> tf.Tensor | None:
+        return self.weights(ratings)
+
+    def outputs(
+        self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
+        weights: tf.Tensor | None = None,
+    ) -> Outputs:
+        plain = super().outputs(pairs, rows, ratings, weights)
+        return plain._replace(normalisation=normalisation(ratings))
+
+    def product(
+        self, outputs: Outputs, h: tf.Tensor, penalty_scale: tf.Tensor | float | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        pairs, rows = outputs.pairs, outputs.rows
+        product, _ = self.engine.output_product(pairs, h, outputs.weights)
+        product += tf.gather(tf.gather(self.c, rows), pairs.row)
+        if penalty_scale is None:
+            return product, tf.zeros([])
+        times = tf.ones([tf.size(rows)])
+        if self.config.regularization == "weighted":
+            times = tf.cast(pairs.starts[1:] - pairs.starts[:-1], tf.float32)
+        weights = penalty_weights(pairs, self.config, penalty_scale)
+        omega = weighted_norm(self.Wt, weights) + self.row_norm(rows, times)
+        biases = self.bias_penalty(rows, penalty_scale)
+        return product, self.config.decoder_lambda * omega + biases
+
+    def row_norm(self, rows: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
+        """Return the sum of `times` (float32 [B]) ||s Y_i||^2 over the `rows` i."""
+        norms = tf.reduce_sum(tf.square(SCALE * tf.gather(self.Y, rows)), 1)
+        return tf.reduce_sum(times * norms)
+
+    def bias_penalty(self, rows: tf.Tensor, penalty_scale: tf.Tensor | float) -> tf.Tensor:
+        """Return lambda Omega of the biases of `rows`, and `penalty_scale` times that of the
+        columns' biases."""
+        of_columns = tf.reduce_sum(tf.square(self.b - tf.reduce_mean(self.b)))
+        of_rows = tf.reduce_sum(tf.gather(self.c, rows) ** 2)
+        return BIAS_LAMBDA * (of_rows + penalty_scale * of_columns)
+
+    def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
+        """Return what each rating adds to its own prediction by its row being in N(u)."""
+        own = tf.reduce_sum(tf.gather(self.Y, outputs.rows) * h, 1)
+        by_rating = tf.gather(own, outputs.pairs.row)
+        return by_rating * tf.gather(outputs.normalisation, outputs.pairs.column)
+
+    def factors(self, h: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return with_unit(h, self.c.numpy()), with_unit(weights, 1.0)  # the bias as one more unit
+
+
+def normalisation(ratings: SparseRows) -> tf.Tensor:
+    """Return s / sqrt(|N(u)|) of each column: float32 [n]."""
+    starts, _ = ratings.by_column
+    return SCALE / tf.sqrt(tf.cast(tf.maximum(starts[1:] - starts[:-1], 1), tf.float32))
+
+
+def with_unit(h: np.ndarray, values: np.ndarray | float) -> np.ndarray:
+    """Return `h` (rows, l) with `values` ([rows] or []) as one unit more: (rows, l + 1)."""
+    more = np.empty((len(h), h.shape[1] + 1), h.dtype)
+    more[:, :-1], more[:, -1] = h, values
+    return more
+
+
+def make_decoder(config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> Decoder:
+    """Return the decoder of `config`, of the model's `parameters` by name."""
+    if config.decoder == "own":
+        return Decoder(config, engine, parameters["Wt"])
+    names = ("Wt", "b", "Y", "c")
+    return SvdppDecoder(config, engine, *(parameters[name] for name in names))

@@ -1,0 +1,102 @@
+"""The inputs of the first hidden layer: ratings, their one-hot vectors, and dropout.
+
+Shapes: B rows of a mini-batch, n columns, k units, e ratings of the mini-batch.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from autorec_tf.config import Config
+from autorec_tf.model.activations import SLOPES
+from autorec_tf.model.batch import Batch, penalty_weights
+
+
+class Dropout(NamedTuple):
+    """Dropout (Srivastava et al., 2014) of one training step: a seed for each layer, 0 being the
+    input, and the step's number, both int64."""
+
+    seeds: np.ndarray
+    step: tf.Tensor
+
+    def __call__(self, x: tf.Tensor, rate: float, layer: int) -> tf.Tensor:
+        """Return `x` with a fraction `rate` of its entries set to 0, and the others scaled up."""
+        if not rate:
+            return x
+        seed = tf.stack([tf.constant(self.seeds[layer]), self.step])
+        return tf.nn.experimental.stateless_dropout(x, rate, seed)
+
+
+class Inputs(NamedTuple):
+    """The inputs of a mini-batch: its ratings, the same ratings over the columns of D as
+    (n * values, k), if there is D, and the dropout mask, float32 [e]."""
+
+    batch: Batch
+    one_hot_batch: Batch | None
+    dropout_mask: tf.Tensor
+
+
+class Encoder:
+    """Multiplies a mini-batch by V, float32 (n, k), and adds its vectors of D, float32 (n, values,
+    k), if there are any; `values` (float32, ascending) are the rating values that have one."""
+
+    def __init__(
+        self, config: Config, engine: Any, V: tf.Variable, D: tf.Variable | None = None,
+        values: np.ndarray | None = None,
+    ) -> None:
+        self.config, self.engine, self.V, self.D, self.values = config, engine, V, D, values
+
+    def inputs(self, batch: Batch, dropout: Dropout | None = None) -> Inputs:
+        """Return the inputs of a mini-batch, after `dropout` in a training step."""
+        return Inputs(batch, self.one_hot(batch), self.dropout_mask(batch, dropout))
+
+    def one_hot(self, batch: Batch) -> Batch | None:
+        """Return `batch` over the columns of D as (n * values, k): a rating of column u with the
+        value of some index, or the nearest to it, is in column u * values + index."""
+        values = self.values
+        if values is None:
+            return None
+        index = tf.searchsorted((values[1:] + values[:-1]) / 2, batch.ratings)
+        column, size = batch.column * len(values) + index, self.V.shape[0] * len(values)
+        return self.engine.batch(batch.starts, batch.row, column, batch.ratings, size)
+
+    def dropout_mask(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
+        """Return the factor of each input, float32 [e]. Workers draw the mask of the full matrix,
+        so all of them draw the same."""
+        rate = self.config.input_dropout
+        if not (dropout and rate):
+            return tf.ones_like(batch.ratings)
+        if not batch.full_matrix:
+            return dropout(tf.ones_like(batch.ratings), rate, 0)
+        position, size = batch.full_matrix
+        return tf.gather(dropout(tf.ones([size]), rate, 0), position)
+
+    def product(
+        self, inputs: Inputs, penalty_scale: tf.Tensor | float | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return z, float32 (B, k), and lambda Omega of V and D, as in `AutoRec.objective`; without
+        `penalty_scale`, for predictions, that is 0."""
+        (batch, one_hot_batch, mask), config = inputs, self.config
+        z, omega_V = self.engine.input_product(
+            batch, batch.ratings * mask, self.V, penalty_weights(batch, config, penalty_scale)
+        )
+        penalty = config.encoder_lambda * omega_V
+        if one_hot_batch is None:
+            return z, penalty
+        D = tf.reshape(self.D, [-1, self.V.shape[1]])
+        weights = penalty_weights(one_hot_batch, config, penalty_scale)
+        z_D, omega_D = self.engine.input_product(one_hot_batch, mask, D, weights)
+        return z + z_D, penalty + config.one_hot_lambda * omega_D
+
+    def self_contribution(self, inputs: Inputs, h: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        """Return what each rating adds to its own prediction by being an input, float32 [e], to
+        first order, from the only hidden layer h (B, k) and the decoder's weights (n, k)."""
+        batch, one_hot_batch, mask = inputs
+        slope = SLOPES[self.config.hidden_activation](h)
+        contribution, _ = self.engine.output_product(batch, slope, self.V * weights)
+        contribution *= batch.ratings
+        if one_hot_batch is not None:
+            X = tf.reshape(self.D * weights[:, None], [-1, self.V.shape[1]])
+            contribution += self.engine.output_product(one_hot_batch, slope, X)[0]
+        return mask * contribution

@@ -1,0 +1,89 @@
+"""Every parameter of the model, declared once.
+
+The model makes its variables from this list. Saving, loading, sharding over workers, adding rows
+and columns, and the npz file iterate over it. Names on disk never change.
+
+Imports no TensorFlow.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from autorec_tf.config import Config
+
+COLUMN, ROW = "column", "row"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One float32 parameter.
+
+    Attributes:
+        name: In the model and, by default, in the checkpoint of a training.
+        axes: COLUMN, ROW, or a number of units or rating values, one for each axis.
+        stddev: Of the truncated normal that it starts from; 0: it starts at 0.
+        saved: Name in the files of a finished run, by default `name`.
+        npz: Name in an npz file; {} stands for the number of the member.
+        checkpoint: Name in the checkpoint of a training, by default `name`.
+        transposed: Whether a finished run's files and npz files hold it transposed.
+        fitted: Whether folding in fits its new rows; if not, they are the mean of the known ones.
+        exists: Whether the model has it.
+    """
+
+    name: str
+    axes: tuple[str | int, ...]
+    stddev: float = 0.0
+    saved: str = ""
+    npz: str = ""
+    checkpoint: str = ""
+    transposed: bool = False
+    fitted: bool = True
+    exists: bool = True
+
+    @property
+    def is_per_column(self) -> bool:
+        """Whether each column has its own entries, which are divided among workers."""
+        return COLUMN in self.axes
+
+    def shape(self, num_columns: int, num_rows: int) -> tuple[int, ...]:
+        """Return the shape in a model of so many columns and rows."""
+        sizes = {COLUMN: num_columns, ROW: num_rows}
+        return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in self.axes)
+
+    def saved_name(self) -> str:
+        return self.saved or self.name
+
+    def checkpoint_name(self) -> str:
+        return self.checkpoint or self.name
+
+    def npz_name(self, member: int) -> str:
+        return (self.npz or f"{self.name}_{{}}").format(member)
+
+    def oriented(self, values: np.ndarray) -> np.ndarray:
+        """Return `values` as a file has them, or those of a file as the model has them."""
+        return values.T if self.transposed else values
+
+
+def parameters_of(config: Config, num_values: int = 0) -> list[Parameter]:
+    """Return the parameters of a model with these settings, in order; `num_values` is the number
+    of rating values with one-hot inputs."""
+    first, last = config.hidden_neuron[0], config.hidden_neuron[-1]
+    one_hot, svdpp = config.input_encoding == "one_hot", config.decoder == "svdpp"
+    declared = [
+        Parameter("V", (COLUMN, first), config.init_stddev),
+        Parameter("Wt", (COLUMN, last), config.init_stddev, saved="W", transposed=True,
+                  npz="own_W_{}" if svdpp else "W_{}"),
+        Parameter("mu", (first,)),
+        Parameter("b", (COLUMN,)),
+        Parameter("D", (COLUMN, num_values, first), exists=one_hot),
+        Parameter("Y", (ROW, last), checkpoint="svdpp/Y", fitted=False, exists=svdpp),
+        Parameter("c", (ROW,), checkpoint="svdpp/c", exists=svdpp),
+    ]
+    for i, (inputs, outputs) in enumerate(pairwise(config.hidden_neuron)):
+        declared += [
+            Parameter(f"inner/{i}/0", (inputs, outputs), inputs**-0.5, npz=f"inner_{{}}_{i + 1}"),
+            Parameter(f"inner/{i}/1", (outputs,), npz=f"inner_bias_{{}}_{i + 1}"),
+        ]
+    return [parameter for parameter in declared if parameter.exists]

@@ -1,0 +1,226 @@
+"""Training steps: gradients, clipping, the optimiser, replicas and workers."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from AutoRec import AutoRec
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix
+from autorec_tf.model.batch import SparseRows, positions_in_full_matrix
+from autorec_tf.model.column_shards import ColumnShards, Stored
+from autorec_tf.model.encoder import Dropout
+from autorec_tf.model.loop import serial_loop
+from autorec_tf.model.optimizer import OPTIMIZERS, counter
+from autorec_tf.system.distribution import Workers
+from autorec_tf.system.random_streams import random_stream
+
+Gradients = tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]
+
+
+def build(
+    config: Config, train: RatingMatrix, scale: tuple[float, float], workers: Workers | None = None
+) -> AutoRec:
+    """Return the model that `config` means for the ratings `train`, before its first epoch; if
+    these are a part of the columns, the others are those of `workers`."""
+    model = untrained(config, train, scale, workers)
+    shards = model.shards
+    if config.initial_bias == "mean":
+        mean = float(train.values.mean())
+        if shards.workers:
+            mean = float(np.divide(*shards.sum([mean * len(train), len(train)])))
+        model.initialise_bias(mean)
+    return model
+
+
+def untrained(
+    config: Config, train: RatingMatrix, scale: tuple[float, float], workers: Workers | None
+) -> AutoRec:
+    """Return `build`'s model with a bias of 0."""
+    shards = ColumnShards(train.num_columns, train, workers)
+    values = train.distinct if config.input_encoding == "one_hot" else None
+    return AutoRec(
+        train.num_columns, config, scale, train.density, shards, values, train.num_rows
+    )
+
+
+class Objective:
+    """A model's objective and its gradients, of some rows or of all.
+
+    Gradients are float32, one for each of `AutoRec.parameters`, in its shape; beside them are J(B)
+    and the squared error, float32 scalars. `dropout` returns that of the present training step.
+    """
+
+    def __init__(self, model: AutoRec, dropout: Callable[[], Dropout] | None = None) -> None:
+        self.model, self.dropout = model, dropout
+
+    def gradients(
+        self, ratings: SparseRows, rows: tf.Tensor, penalty_scale: tf.Tensor | float = 1.0,
+        weights: tf.Tensor | None = None,
+    ) -> Gradients:
+        """Return the gradients, J(B) and the squared error of the mini-batch of `rows` (int64 [B])
+        of `ratings`. With shared decoder `weights`, the last gradient is theirs, and what they are
+        computed from has none through them."""
+        model, dropout = self.model, self.dropout() if self.dropout else None
+        sources = [*model.parameters, *([] if weights is None else [weights])]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            batch = model.engine.gather(ratings, rows, model.V.shape[0])
+            batch = batch._replace(full_matrix=positions_in_full_matrix(ratings, rows, batch))
+            cost, squared_error = model.objective(
+                model.encoder.inputs(batch, dropout),
+                model.decoder.outputs(batch, rows, ratings, weights), penalty_scale, dropout,
+            )
+        gradients = tape.gradient(cost, sources)
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], cost, squared_error
+
+    @tf.function(autograph=False)
+    def full_gradients(self, ratings: SparseRows) -> Gradients:
+        """Return the gradients, J and the squared error (float64) of all rows, summed over blocks
+        of them, with plain Omega counted once."""
+        model = self.model
+        with tf.GradientTape() as tape:  # shared weights: computed once, differentiated once
+            weights = model.decoder.shared_weights(ratings)
+        sources = [*model.parameters, *([] if weights is None else [weights])]
+        num_rows, batch_size = tf.size(ratings.indptr, tf.int64) - 1, model.config.batch_size
+
+        def add(start, state):
+            sums, total = state
+            rows = tf.range(start, tf.minimum(start + batch_size, num_rows))
+            fraction = tf.cast(tf.size(rows, tf.int64) / num_rows, tf.float32)
+            gradients, *costs = self.gradients(ratings, rows, fraction, weights)
+            sums = [x + gradient for x, gradient in zip(sums, gradients, strict=True)]
+            return sums, total + tf.cast(tf.stack(costs), tf.float64)
+
+        zeros = [tf.zeros_like(x) for x in sources], tf.zeros(2, tf.float64)
+        sums, total = serial_loop(add, zeros, num_rows, batch_size)
+        if weights is not None:
+            through = tape.gradient(weights, model.parameters, sums.pop())
+            sums = [x if y is None else x + y for x, y in zip(sums, through, strict=True)]
+        return sums, total[0], total[1]
+
+
+class Trainer:
+    """The optimiser of a model and its steps, on all replicas of a tf.distribute strategy, or on
+    workers that divide the columns."""
+
+    def __init__(self, model: AutoRec) -> None:
+        self.model, self.config, self.shards = model, model.config, model.shards
+        self.objective = Objective(model, self.dropout)
+        self.strategy = model.strategy
+        with self.strategy.scope():
+            self.steps = counter(0, tf.int64)
+            self.optimizer = OPTIMIZERS[self.config.optimizer_method](
+                model.parameters, self.config
+            )
+        if self.shards.workers:
+            self.strategy = self.shards.workers.strategy
+        self.dropout_seeds = random_stream(self.config.random_seed, "dropout").integers(
+            2**31, size=len(self.config.hidden_neuron) + 1
+        )
+
+    def train_epoch(
+        self, ratings: SparseRows, order: np.ndarray, learning_rate: float
+    ) -> tuple[float, float]:
+        """Train on every row of `ratings` once, in `order` (int64 [rows]), one step per mini-batch;
+        a full-batch optimiser takes one step.
+
+        Return the sum of J(B) over the steps, Omega included, and the training RMSE of the running
+        epoch: unclipped, each mini-batch scored just before the update that it causes.
+        """
+        if self.optimizer.full_batch:
+            cost, squared_error = self.optimizer.step(
+                lambda: self.objective.full_gradients(ratings), learning_rate
+            )
+            self.steps.assign_add(1)
+        else:
+            cost, squared_error = self._train_epoch(
+                ratings, tf.constant(order, tf.int64), tf.constant(learning_rate, tf.float32)
+            )
+            self.synchronise()
+        sums = self.shards.sum([float(cost), float(squared_error), len(ratings.values)])
+        return float(sums[0]), float(np.sqrt(sums[1] / sums[2]))
+
+    def synchronise(self) -> None:
+        """Set the parameters that every worker has to the first worker's: rounding differs between
+        processors."""
+        model = self.model
+        self.shards.broadcast([
+            x for p, x in zip(model.declared, model.parameters, strict=True) if not p.is_per_column
+        ])
+
+    def dropout(self) -> Dropout:
+        """Return the dropout of the present step, which differs between replicas."""
+        replica, step = tf.distribute.get_replica_context(), self.steps
+        if not self.shards.workers and replica.num_replicas_in_sync > 1:
+            number = tf.cast(replica.replica_id_in_sync_group, step.dtype)
+            step = step * replica.num_replicas_in_sync + number
+        return Dropout(self.dropout_seeds, step)
+
+    def clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Return each component within the limit, if the configuration says so."""
+        if not self.config.grad_clip:
+            return gradients
+        limit = self.config.grad_clip_limit
+        return [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
+
+    @tf.function(autograph=False)
+    def _train_epoch(self, ratings, order, learning_rate):
+        batch_size = self.config.batch_size
+
+        def step(start, total):
+            rows = order[start : start + batch_size]
+            sums = self.strategy.run(self._step, (ratings, rows, learning_rate))
+            # All replicas have the same sums.
+            sums = self.strategy.experimental_local_results(sums)[0]
+            return total + tf.cast(sums, tf.float64)
+
+        zero = tf.zeros(2, tf.float64)
+        return tf.unstack(serial_loop(step, zero, tf.size(order, tf.int64), batch_size))
+
+    def _step(self, ratings, rows, learning_rate):
+        """Take one replica's part in the step of a mini-batch, with every `count`-th of its rows,
+        perhaps none. Gradients, cost and squared error are sums over rows, so those of all replicas
+        are added; plain Omega is not, and each adds a fraction of it. Return the mini-batch's cost
+        and squared error."""
+        replica = tf.distribute.get_replica_context()
+        number, count = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
+        gradients_of = self.objective.gradients
+        if count == 1 or self.shards.workers:
+            gradients, *costs = gradients_of(ratings, rows)
+            sums = tf.stack(costs)
+        else:
+            gradients, *costs = gradients_of(ratings, rows[number::count], 1 / count)
+            *gradients, sums = replica.all_reduce("SUM", [*gradients, tf.stack(costs)])
+        self.optimizer.apply(self.clip(gradients), learning_rate)
+        self.steps.assign_add(1)
+        return sums
+
+    def release(self) -> None:
+        """Free the optimiser's state where it is large enough to be divided among workers, and the
+        engine's buffers: evaluation needs memory."""
+        self.model.engine.release_buffers()
+        for x in self.optimizer.state if self.shards.workers else ():
+            tf.raw_ops.AssignVariableOp(
+                resource=x.handle, value=tf.zeros([0]), validate_shape=False
+            )
+
+    def stored(self, path: str) -> Iterator[tuple[str, Stored]]:
+        """Yield the variables of model and optimiser by their names in the checkpoint of a
+        training."""
+        declared = self.model.declared
+        for parameter, x in zip(declared, self.model.parameters, strict=True):
+            yield f"{path}/{parameter.checkpoint_name()}", Stored(x, parameter.is_per_column)
+        yield f"{path}/steps", Stored(self.steps)
+        for name, value in vars(self.optimizer).items():
+            if isinstance(value, tf.Variable):
+                yield f"{path}/optimizer/{name}", Stored(value)
+            elif name != "parameters" and is_list_of_variables(value):
+                for i, (parameter, x) in enumerate(zip(declared, value, strict=True)):
+                    yield f"{path}/optimizer/{name}/{i}", Stored(x, parameter.is_per_column)
+
+
+def is_list_of_variables(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(x, tf.Variable) for x in value)
