@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autorec_tf.config import MOST_VALUES, WITHOUT_VALUES, Config, member_configs
+from autorec_tf.config import MOST_VALUES, Config, model_configs, resolved_member_settings
 from autorec_tf.data.blocks import ALL, Columns, Ids, Rules
 from autorec_tf.data.datasets import DATASETS, Dataset, fetch
 from autorec_tf.data.delimited import RatingsFile
@@ -27,6 +27,7 @@ from autorec_tf.data.formats import open_file, read
 from autorec_tf.data.netflix import NetflixFile
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split, index_ratings, rounded
 from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
+from autorec_tf.presets import WITHOUT_VALUES
 from autorec_tf.system.errors import UserError, printable
 from autorec_tf.system.files import from_utf8
 from autorec_tf.system.random_streams import random_stream
@@ -379,17 +380,19 @@ def resolve(config: Config, ratings: Ratings) -> Config:
         )
     if set(config.members) & set(WITHOUT_VALUES) and count_values(ratings) > MOST_VALUES:
         config = replace(config, members=tuple(WITHOUT_VALUES.get(x, x) for x in config.members))
-    models = member_configs(config) if config.members else [config]
-    if any(each.input_encoding == "one_hot" for each in models):
-        refuse_many_values(ratings, config)
     test_file = config.test_file and plain_name(config.test_file)  # paths tell of a machine
     cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
     data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
-    return replace(
+    config = replace(
         config, dataset=ratings.name, data_dir=data_dir, split_seed=config.seed_of_split,
         test_file=test_file, rating_scale=ratings.scale, cold_rating=cold_rating,
         lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
     )
+    if not config.resume:  # a run that is resumed keeps those of its record
+        config = replace(config, member_settings=resolved_member_settings(config))
+    if any(each.input_encoding == "one_hot" for each in model_configs(config)):
+        refuse_many_values(ratings, config)
+    return config
 
 
 def count_values(ratings: Ratings) -> int:

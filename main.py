@@ -71,9 +71,8 @@ def run(config: Config) -> int:
 
 def run_split(config: Config, ratings: Ratings, handshake: Handshake,
               interruption: Interruption, started: float) -> dict[str, Any]:
-    """Train on one split of the ratings, evaluate and record; return the summary, which the first
-    of several workers has. `started` is when the user's waiting began (time.perf_counter). Raise
-    UserError if the settings do not fit data or machine, before anything is written."""
+    """Train on one split, evaluate and record; return the summary, which the first worker has.
+    `started`: time.perf_counter(). Raise UserError, before anything is written, for bad settings."""
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
@@ -86,13 +85,12 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     from autorec_tf.training.epochs import TrainState, train_epochs
     from autorec_tf.training.pretraining import pretrain
     from autorec_tf.training.trainer import build
-
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
     part = split.part(workers.cluster.index, workers.cluster.size)
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         trained: Trained
-        measure = None
+        measure: Any = None
         if config.members:
             trained, split = blend(config, ratings, records)
         else:
@@ -102,18 +100,17 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
             state = records.restore(TrainState(model, part))
             if state.is_new:
                 pretrain(model, part.train, records.stop_if_asked)
-            if config.score_reconstruction:
-                measure = reconstruction(model, part)
+            measure = reconstruction(model, part) if config.score_reconstruction else None
             with closing(train_epochs(state, part, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:
                     records.log_epoch(metrics, state)
             state.trainer.release()
         del part  # memory that evaluation needs
-        titles = read_titles(ratings.name, config.ratings_folder())
         evaluation = evaluate(
             trained, split, config.cold_rating, config.relevant_rating, config.ranked_users,
             config.random_seed, records.log_ranked,
         )
+        titles = read_titles(ratings.name, config.ratings_folder())
         predictions = run_content(config, ratings, split, evaluation.factors)
         records.finish(trained, evaluation, titles, predictions, measure and measure())
     return records.summary

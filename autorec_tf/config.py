@@ -1,8 +1,5 @@
-"""Every hyper-parameter, once: its default, its range and its help; and what presets name, members
-of blends and the grid."""
+"""Every hyper-parameter, once: its default, its range and its help."""
 
-import difflib
-import itertools
 import math
 import os
 import reprlib
@@ -10,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
-import numpy as np
-
+from autorec_tf.presets import GRID, MEMBERS, PRESETS
 from autorec_tf.system.errors import UserError
 
 DATA_DIR_VARIABLE = "AUTOREC_DATA_DIR"
@@ -58,61 +54,14 @@ def fixed(value: Any) -> Any:
     return field(default=value, init=False)
 
 
+
+
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
 FULL_BATCH = ("RProp", "LBFGS")
 NOT_DISTRIBUTED = ("tune", "members")
 NO_FOLDS: dict[str, Any] = {"num_folds": None, "fold": None, "folds": []}  # as JSON has them
 # What a version did that did not have these settings, where that is not the default.
 BEFORE: dict[str, Any] = {"cold_rating": "paper", "map_scale": False, "lambda_factor": 1.0}
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper": {
-        "regularization": "plain", "tune": ("lambda_value", "base_lr", "decay_epoch_step"),
-        "train_epoch": 100,
-    },
-    "seed": {
-        "orientation": "user", "train_ratio": 0.75, "regularization": "plain", "decay_rate": 0.96,
-        "score_reconstruction": True,
-    },
-    "single": {
-        "decoder": "svdpp", "leave_one_out": True, "initial_bias": "mean", "train_epoch": 300,
-        "optimizer_method": "LBFGS", "regularization": "plain", "lambda_value": 450.0,
-    },
-    "best": {"members": ("single", "deep", "user_one_hot")},
-}
-
-# What --tune chooses from. The bounds are those of an exploration; the choice is each split's own.
-GRID: dict[str, Sequence[Any]] = {
-    "lambda_value": (30.0, 40.0),
-    "base_lr": (0.003, 0.005),
-    "decay_epoch_step": (15, 20),
-}
-
-# What --members names: settings over those of the configuration. They were chosen on ratings held
-# out of seed 1994's training ratings, each model for itself.
-MEMBERS: dict[str, dict[str, Any]] = {
-    "item": {"orientation": "item", "regularization": "plain", "lambda_value": 40.0,
-             "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
-    "denoising": {"orientation": "item", "regularization": "plain", "lambda_value": 20.0,
-                  "input_dropout": 0.5, "base_lr": 0.005, "decay_epoch_step": 20,
-                  "train_epoch": 100},
-    "wide": {"orientation": "item", "regularization": "plain", "lambda_value": 15.0,
-             "hidden_neuron": (1000,), "input_dropout": 0.7, "base_lr": 0.005,
-             "decay_epoch_step": 15, "train_epoch": 75},
-    "deep": {"orientation": "item", "regularization": "plain", "lambda_value": 0.2,
-             "lambda_encoder": 25.0, "lambda_decoder": 25.0, "hidden_neuron": (500, 250, 500),
-             "pretrain_epoch": 60, "input_dropout": 0.5, "base_lr": 0.005, "decay_epoch_step": 20,
-             "train_epoch": 120},
-    "weighted": {"orientation": "item", "regularization": "weighted", "lambda_value": 1.0,
-                 "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
-    "user": {"orientation": "user", "regularization": "weighted", "lambda_value": 1.0,
-             "base_lr": 0.003, "decay_epoch_step": 25, "train_epoch": 120},
-    "user_one_hot": {"orientation": "user", "regularization": "weighted", "lambda_value": 1.0,
-                     "input_encoding": "one_hot", "lambda_one_hot": 0.3, "base_lr": 0.003,
-                     "decay_epoch_step": 25, "train_epoch": 120},
-    "single": {"orientation": "item", **PRESETS["single"]},
-}
-WITHOUT_VALUES = {"user_one_hot": "user"}  # members where ratings have too many values for one-hot
 
 
 @dataclass(frozen=True)
@@ -355,6 +304,12 @@ class Config:
         "true"
     )
 
+    # The names of the flags or keywords given, if known, and each member's resolved settings.
+    given: tuple[str, ...] | None = field(
+        default=None, compare=False, metadata=dict(recorded=False)
+    )
+    member_settings: tuple[dict[str, Any], ...] = ()
+
     init_stddev: float = fixed(0.03)  # of the truncated normal that V and W start from
     grad_clip_limit: float = fixed(5.0)
     adam_beta_1: float = fixed(0.9)
@@ -505,8 +460,8 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every setting but the paths, which tell of a machine and not of the experiment."""
-        paths = {f.name for f in flag_fields() if not f.metadata["recorded"]}
-        return {name: value for name, value in asdict(self).items() if name not in paths}
+        hidden = {f.name for f in fields(self) if not f.metadata.get("recorded", True)}
+        return {name: value for name, value in asdict(self).items() if name not in hidden}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], **others: Any) -> "Config":
@@ -522,7 +477,7 @@ class Config:
             if f.name in settings or f.name not in content:
                 continue
             value = content[f.name]
-            value = tuple(value) if isinstance(value, list) else value
+            value = as_tuples(value)
             if not is_of(value, hints[f.name]):
                 raise UserError(
                     f"{f.name} is {reprlib.repr(content[f.name])}, which is no value for it"
@@ -547,8 +502,20 @@ class Config:
         return self.data_dir or set_folder or name
 
 
+def as_tuples(value: Any) -> Any:
+    """Return `value` as `Config` has it: lists, which JSON has in their place, are tuples."""
+    if isinstance(value, dict):
+        return {name: as_tuples(each) for name, each in value.items()}
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
+
+
 def is_of(value: Any, hint: Any) -> bool:
     """Return whether `value` is of the type `hint`, one of those that `Config` uses."""
+    if get_origin(hint) is dict:  # settings by name
+        hints = {f.name: get_type_hints(Config)[f.name] for f in flag_fields()}
+        return isinstance(value, dict) and all(
+            name in hints and is_of(each, hints[name]) for name, each in value.items()
+        )
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(is_of(x, get_args(hint)[0]) for x in value)
     if get_args(hint):  # of a union
@@ -556,37 +523,6 @@ def is_of(value: Any, hint: Any) -> bool:
     if hint is float and type(value) is int:
         return True
     return type(value) is hint
-
-
-def as_setting(name: str, value: Any) -> Any:
-    """Return a setting that was given in Python as `Config` has it: lists are tuples, NumPy's
-    numbers are Python's. Raise UserError for a name that is none, or a value of another type."""
-    names = [f.name for f in flag_fields()]
-    if name not in names:
-        close = "".join(f", but {each} is" for each in difflib.get_close_matches(name, names, 1))
-        raise UserError(f"{name} is no setting{close}: python main.py --help shows them all")
-    hint = get_type_hints(Config)[name]
-    try:
-        plain = as_plain(value, hint, joined=name in ("columns", "test_columns"))
-    except (TypeError, ValueError):
-        plain = value
-    if not is_of(plain, hint):
-        kind = hint if get_args(hint) else hint.__name__
-        raise UserError(f"{name} {reprlib.repr(value)}: must be of type {kind}")
-    return plain
-
-
-def as_plain(value: Any, hint: Any, joined: bool = False) -> Any:
-    """Return `value` in Python's types, as far as there is one of the type `hint` for it; several
-    are a tuple, or are to be `joined` by commas."""
-    plain = np.asarray(value).tolist()
-    if isinstance(plain, list) and joined:
-        return ",".join(map(str, plain))
-    if get_origin(hint) is tuple:
-        several, (kind, *_) = plain if isinstance(plain, list) else [plain], get_args(hint)
-        # Numbers of --no_rating are text, as they are on a command line.
-        return tuple(several if kind is int else map(kind, several))
-    return float(plain) if type(plain) is int and float in (hint, *get_args(hint)) else plain
 
 
 def over_preset(given: dict[str, Any]) -> Config:
@@ -597,12 +533,12 @@ def over_preset(given: dict[str, Any]) -> Config:
         settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
     elif both := set(given["tune"]) & set(given):
         raise UserError(f"--{both.pop()} is given, and to be chosen by --tune: leave one out")
-    return Config(**settings)
+    return Config(**settings, given=tuple(sorted(set(given) - {"preset"})))
 
 
 def flag_fields() -> list:
     """Return the fields of `Config` that have a flag."""
-    return [f for f in fields(Config) if f.init]
+    return [f for f in fields(Config) if f.metadata.get("group")]
 
 
 def split_configs(config: Config) -> list[Config]:
@@ -625,45 +561,40 @@ def split_configs(config: Config) -> list[Config]:
     ]
 
 
-def grid(config: Config) -> list[dict[str, Any]]:
-    """Return the points of `GRID` over the settings in `config.tune`, lambdas being those of the
-    data."""
-    factor = config.lambda_factor or 1.0
-    axes = GRID | {"lambda_value": [factor * value for value in GRID["lambda_value"]]}
-    every = itertools.product(*(axes[name] for name in config.tune))
-    return [dict(zip(config.tune, values, strict=True)) for values in every]
-
-
-def beyond(
-    config: Config, points: Sequence[dict[str, Any]], rmses: Sequence[float]
-) -> dict[str, Any] | None:
-    """Return the point next to the best one, if that has the lowest or the highest lambda that was
-    tried: a step outwards; None if it has not, or on MovieLens-1M, for which the grid was made."""
-    if config.lambda_factor in (None, 1.0) or "lambda_value" not in config.tune:
-        return None
-    best, low, high = points[rmses.index(min(rmses))], *GRID["lambda_value"]
-    tried = [point["lambda_value"] for point in points]
-    if best["lambda_value"] == max(tried):
-        return best | {"lambda_value": best["lambda_value"] * high / low}
-    if best["lambda_value"] == min(tried):
-        return best | {"lambda_value": best["lambda_value"] * low / high}
-    return None
-
-
 def member_configs(config: Config) -> list[Config]:
-    """Return the settings of each of `config.members`: what `config` has set otherwise than by
-    default, and else the member's own, its plain lambdas of V and W being those of the data. They
-    share the split, and each has an initialisation and a shuffling of its own."""
-    default = Config()
-    own = [
-        {k: v for k, v in fitted(MEMBERS[name], config.lambda_factor or 1.0).items()
-         if getattr(config, k) == getattr(default, k)}
-        for name in config.members
-    ]
+    """Return the settings of each of `config.members`. They share the split, and each has its own
+    initialisation and shuffling."""
+    members = config.member_settings or earlier_member_settings(config)
     return [
-        replace(config, **settings, members=(), random_seed=config.random_seed + i)
-        for i, settings in enumerate(own)
+        replace(config, **settings, members=(), member_settings=(),
+                random_seed=config.random_seed + i)
+        for i, settings in enumerate(members)
     ]
+
+
+def resolved_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
+    """Return the settings of each of `config.members`, with lambdas scaled to the data: those given
+    as a flag or keyword, or else the member's."""
+    if config.given is None:
+        return earlier_member_settings(config)
+    return over_members(config, config.given)
+
+
+def earlier_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
+    """Return the settings of members as versions chose them that did not record them: those that
+    are not their defaults, or else the member's."""
+    default, names = Config(), [f.name for f in flag_fields() if f.name != "orientation"]
+    return over_members(config, [n for n in names if getattr(config, n) != getattr(default, n)])
+
+
+def over_members(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], ...]:
+    """Return the settings of each of `config.members`, those in `names` being the run's."""
+    factor = config.lambda_factor or 1.0
+    return tuple(
+        {name: getattr(config, name) if name in names else value
+         for name, value in scale_lambdas(MEMBERS[member], factor).items()}
+        for member in config.members
+    )
 
 
 def model_configs(config: Config) -> list[Config]:
@@ -674,7 +605,7 @@ def model_configs(config: Config) -> list[Config]:
     return member_configs(replace(config, orientation="item"))
 
 
-def fitted(member: dict[str, Any], factor: float) -> dict[str, Any]:
+def scale_lambdas(member: dict[str, Any], factor: float) -> dict[str, Any]:
     """Return the settings of a member with its plain lambdas of V, D and W times `factor`; a deep
     model's inner lambda, `lambda_value` beside those of V and W, stays, and so does that of all
     rows at once."""

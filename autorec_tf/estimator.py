@@ -15,8 +15,7 @@ starts it: random operations of your own in this process want a seed from then o
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
 
 import_tensorflow()  # silently, before a module below does
 
-from autorec_tf.config import Config, as_setting, model_configs, over_preset
+from autorec_tf.config import Config, model_configs, over_preset
 from autorec_tf.data.blocks import Ids, Rules
 from autorec_tf.data.formats import read
 from autorec_tf.data.frame import FrameFile
@@ -37,6 +36,7 @@ from autorec_tf.data.titles import read_titles
 from autorec_tf.evaluation.evaluate import evaluate
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
 from autorec_tf.experiments import blend, reconstruction, tune
+from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.model.engines import choose_engine
 from autorec_tf.records.console import Console
 from autorec_tf.records.progress import headline
@@ -53,7 +53,7 @@ from autorec_tf.serving.recommender import (
     similar,
 )
 from autorec_tf.system.environment import peak_memory_mb
-from autorec_tf.system.errors import UserError, without_dashes
+from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import atomic_write
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
@@ -272,12 +272,3 @@ def finished_run(
         for weight, values, own, rating_values in models
     )
     return FinishedRun(config, known.fingerprint, known, train, members)
-
-
-@contextmanager
-def python_words() -> Iterator[None]:
-    """Within it, a UserError is of one line, and names arguments and no flags."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(without_dashes(str(error))) from None

@@ -6,8 +6,9 @@ others are given training and validation ratings. What is recorded goes through 
 the functions are handed: records/run_records.py has them.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -17,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from AutoRec import AutoRec
-from autorec_tf.config import Config, beyond, grid, member_configs
+from autorec_tf.config import Config, member_configs
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
 from autorec_tf.evaluation.baseline import Finish
 from autorec_tf.evaluation.metrics import Scores, score
 from autorec_tf.model.factors import Factors
+from autorec_tf.presets import GRID
 from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import Evaluator, TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
@@ -50,13 +52,38 @@ def tune(config: Config, ratings: Ratings, records: Any) -> Config:
             records.log_point(point, validation_rmse(config, point, ratings, records.stop_if_asked))
             rmses = records.tuned()
             continue
-        further = beyond(config, points, rmses[: len(points)])
+        further = extend_grid(config, points, rmses[: len(points)])
         if further is None or len(points) == last:
             break
         points.append(further)
     config = replace(config, **points[rmses.index(min(rmses))])
     records.log_settings(config)
     return config
+
+
+def grid(config: Config) -> list[dict[str, Any]]:
+    """Return the points of `GRID` over the settings in `config.tune`, lambdas being those of the
+    data."""
+    factor = config.lambda_factor or 1.0
+    axes = GRID | {"lambda_value": [factor * value for value in GRID["lambda_value"]]}
+    every = itertools.product(*(axes[name] for name in config.tune))
+    return [dict(zip(config.tune, values, strict=True)) for values in every]
+
+
+def extend_grid(
+    config: Config, points: Sequence[dict[str, Any]], rmses: Sequence[float]
+) -> dict[str, Any] | None:
+    """Return the point next to the best one, if that has the lowest or the highest lambda that was
+    tried: a step outwards; None if it has not, or on MovieLens-1M, for which the grid was made."""
+    if config.lambda_factor in (None, 1.0) or "lambda_value" not in config.tune:
+        return None
+    best, low, high = points[rmses.index(min(rmses))], *GRID["lambda_value"]
+    tried = [point["lambda_value"] for point in points]
+    if best["lambda_value"] == max(tried):
+        return best | {"lambda_value": best["lambda_value"] * high / low}
+    if best["lambda_value"] == min(tried):
+        return best | {"lambda_value": best["lambda_value"] * low / high}
+    return None
 
 
 def validation_rmse(

@@ -9,18 +9,16 @@ import pytest
 from autorec_tf.command_line import parse_arguments
 from autorec_tf.config import (
     DATA_DIR_VARIABLE,
-    GRID,
-    MEMBERS,
-    PRESETS,
     Config,
-    beyond,
-    fitted,
     flag_fields,
-    grid,
     member_configs,
     over_preset,
+    resolved_member_settings,
+    scale_lambdas,
     split_configs,
 )
+from autorec_tf.experiments import extend_grid, grid
+from autorec_tf.presets import GRID, MEMBERS, PRESETS
 from tests.facts import assert_names, refused
 
 # What the user's card of a run asks for: it says what is trained where no flag is given.
@@ -490,12 +488,12 @@ def test_every_setting_but_the_paths_is_recorded():
                     hidden_neuron=(5, 4), members=("item", "user"))
     recorded = json.loads(json.dumps(config.to_dict()))
     assert "someone" not in json.dumps(recorded)
-    places = {"resume", "data_dir", "results_dir", "distribute"}
+    places = {"resume", "data_dir", "results_dir", "distribute", "given"}
     assert set(recorded) == {f.name for f in fields(Config)} - places
     settings = {name: getattr(config, name) for name in recorded}
     assert config.to_dict() == settings
     assert recorded == settings | dict(hidden_neuron=[5, 4], members=["item", "user"], tune=[],
-                                       rating_scale=[], read_csv=[], no_rating=[], folds=[])
+                                       rating_scale=[], read_csv=[], no_rating=[], folds=[], member_settings=[])
 
 
 # The learning rate
@@ -668,27 +666,28 @@ def test_plain_lambdas_of_members_are_those_of_the_data():
     (own,) = member_configs(Config(members=("item",), lambda_factor=0.5, lambda_value=7.0))
     assert own.lambda_value == 7.0
     coded = dict(MEMBERS["item"], input_encoding="one_hot")
-    assert fitted(coded, 0.5) == fitted(MEMBERS["item"], 0.5) | {"input_encoding": "one_hot"}
-    own = fitted(coded | {"lambda_one_hot": 6.0}, 0.5)
+    scaled = scale_lambdas(MEMBERS["item"], 0.5) | {"input_encoding": "one_hot"}
+    assert scale_lambdas(coded, 0.5) == scaled
+    own = scale_lambdas(coded | {"lambda_one_hot": 6.0}, 0.5)
     assert (own["lambda_value"], own["lambda_one_hot"]) == (item.lambda_value, 3.0)
     weighted = dict(MEMBERS["user"], input_encoding="one_hot", lambda_one_hot=0.3)
-    assert fitted(weighted, 0.5) == weighted
+    assert scale_lambdas(weighted, 0.5) == weighted
 
 
 def test_the_grid_follows_the_data_and_goes_on_beyond_its_edges():
     config = Config(tune=("lambda_value",), lambda_factor=0.5)
     points = grid(config)
     assert [point["lambda_value"] for point in points] == [15.0, 20.0]
-    assert beyond(config, points, [0.9, 0.8]) == {"lambda_value": pytest.approx(20 * 4 / 3)}
-    assert beyond(config, points, [0.8, 0.9]) == {"lambda_value": pytest.approx(15 * 3 / 4)}
+    assert extend_grid(config, points, [0.9, 0.8]) == {"lambda_value": pytest.approx(20 * 4 / 3)}
+    assert extend_grid(config, points, [0.8, 0.9]) == {"lambda_value": pytest.approx(15 * 3 / 4)}
     points.append({"lambda_value": 30.0})
-    assert beyond(config, points, [0.9, 0.8, 0.9]) is None  # the best lies within
+    assert extend_grid(config, points, [0.9, 0.8, 0.9]) is None  # the best lies within
 
 
 def test_on_movielens_1m_the_grid_is_the_one_that_it_was_made_for():
     config = Config(tune=("lambda_value",), lambda_factor=1.0)
     assert grid(config) == [{"lambda_value": 30.0}, {"lambda_value": 40.0}]
-    assert beyond(config, grid(config), [0.9, 0.8]) is None
+    assert extend_grid(config, grid(config), [0.9, 0.8]) is None
 
 
 def test_a_record_without_a_younger_setting_means_what_its_version_did():
@@ -702,3 +701,45 @@ def test_a_record_without_a_younger_setting_means_what_its_version_did():
 def test_a_recorded_number_that_no_float_can_be_is_refused(name, value):
     with refused(f"--{name}", "number"):
         Config.from_dict({name: value})
+
+
+def with_members(**given):
+    """Each member's settings, as a run with these flags has them."""
+    config = over_preset(given)
+    return member_configs(replace(config, member_settings=resolved_member_settings(config)))
+
+
+@pytest.mark.parametrize("name, value", [
+    ("hidden_neuron", (500,)), ("hidden_neuron", (400,)), ("regularization", "weighted"),
+    ("lambda_value", 1.0), ("input_dropout", 0.0), ("train_epoch", 500), ("base_lr", 0.001),
+    ("decay_epoch_step", 50), ("orientation", "item"),
+])
+def test_what_is_given_wins_over_a_member_its_default_too(name, value):
+    members = with_members(**{"members": ("wide", "user"), name: value})
+    assert [getattr(each, name) for each in members] == [value, value]
+
+
+def test_a_member_wins_over_the_preset_and_the_preset_over_the_default():
+    (wide,) = with_members(preset="paper", members=("wide",), tune=())
+    assert wide.train_epoch == MEMBERS["wide"]["train_epoch"] != PRESETS["paper"]["train_epoch"]
+    assert wide.hidden_neuron == (1000,)
+    (item,) = with_members(preset="seed", members=("item",), score_reconstruction=False)
+    assert item.train_ratio == PRESETS["seed"]["train_ratio"] and item.orientation == "item"
+
+
+def test_a_record_keeps_what_its_members_were_whatever_the_table_says_later(monkeypatch):
+    config = over_preset({"members": ("wide", "deep"), "base_lr": 0.001})
+    config = replace(config, member_settings=resolved_member_settings(config), lambda_factor=0.5)
+    record = json.loads(json.dumps(config.to_dict()))
+    monkeypatch.setitem(MEMBERS, "wide", MEMBERS["wide"] | {"hidden_neuron": (7,)})
+    assert member_configs(Config.from_dict(record)) == member_configs(config)
+    assert member_configs(config)[0].hidden_neuron == (1000,)
+
+
+def test_a_record_without_its_members_settings_is_read_by_the_earlier_rule():
+    """Its settings are those that are not a default, or else the member's."""
+    config = Config(members=("wide",), hidden_neuron=(500,), train_epoch=60)
+    record = config.to_dict()
+    del record["member_settings"]
+    (wide,) = member_configs(Config.from_dict(json.loads(json.dumps(record))))
+    assert (wide.hidden_neuron, wide.train_epoch) == ((1000,), 60)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from autorec_tf import experiments
-from autorec_tf.config import GRID, MEMBERS, Config, flag_fields, grid, member_configs
+from autorec_tf.config import Config, flag_fields, member_configs
 from autorec_tf.data.ratings import Ratings, index_ratings
 from autorec_tf.evaluation.metrics import cold_pairs, score
 from autorec_tf.experiments import (
@@ -15,6 +15,7 @@ from autorec_tf.experiments import (
     Purpose,
     blend,
     blend_weights,
+    grid,
     reconstruction,
     train_members,
     tune,
@@ -22,6 +23,7 @@ from autorec_tf.experiments import (
     validation_split,
 )
 from autorec_tf.model.batch import sparse_rows
+from autorec_tf.presets import GRID, MEMBERS
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
 from autorec_tf.training.trainer import build

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from autorec_tf.config import NO_FOLDS, Config, split_configs
+from autorec_tf.config import NO_FOLDS, Config, earlier_member_settings, split_configs
 from autorec_tf.evaluation.metrics import RECONSTRUCTION
 from autorec_tf.records.run_folder import (
     CONFIG,
@@ -54,18 +54,20 @@ class RepeatedRuns:
             make_folder(self.path)
         self.lock = lock(self.path)
         try:
-            self.check(settings)
+            self.check(config, settings)
         except UserError:
             self.close()
             raise
 
-    def check(self, settings: dict[str, Any]) -> None:
+    def check(self, config: Config, settings: dict[str, Any]) -> None:
         """Keep the settings in a new folder; raise UserError if an old one has others, or none."""
         path = self.path / SETTINGS
         if path.exists():
             before = read_json(path)
+            earlier = json.loads(json.dumps(earlier_member_settings(config)))
+            missing = NO_FOLDS | {"member_settings": earlier}  # of earlier versions
             for name in settings:
-                saved = before.get(name, NO_FOLDS.get(name, settings[name]))
+                saved = before.get(name, missing.get(name, settings[name]))
                 if saved != settings[name]:
                     other = reprlib.repr(saved)
                     raise UserError(

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from filelock import FileLock
 
-from autorec_tf.config import NO_FOLDS, Config
+from autorec_tf.config import NO_FOLDS, Config, earlier_member_settings
 from autorec_tf.evaluation.evaluate import Evaluation
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from autorec_tf.evaluation.slices import Slice
@@ -313,6 +313,8 @@ def default_name(config: Config) -> str:
         last = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     else:
         settings = config.to_dict() | {"num_splits": None}
+        if config.member_settings == earlier_member_settings(config):  # as before they were kept
+            del settings["member_settings"]
         settings = {k: v for k, v in settings.items() if v or k not in NO_FOLDS}
         digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
         last = f"{'splits' if config.num_splits > 1 else 'folds'}_{digest}"

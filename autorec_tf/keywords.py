@@ -1,0 +1,52 @@
+"""Keyword arguments of the Python API to settings."""
+
+import difflib
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from autorec_tf.config import Config, flag_fields, is_of
+from autorec_tf.system.errors import UserError, without_dashes
+
+
+def as_setting(name: str, value: Any) -> Any:
+    """Return a setting that was given in Python as `Config` has it: lists are tuples, NumPy's
+    numbers are Python's. Raise UserError for a name that is none, or a value of another type."""
+    names = [f.name for f in flag_fields()]
+    if name not in names:
+        close = "".join(f", but {each} is" for each in difflib.get_close_matches(name, names, 1))
+        raise UserError(f"{name} is no setting{close}: python main.py --help shows them all")
+    hint = get_type_hints(Config)[name]
+    try:
+        plain = as_plain(value, hint, joined=name in ("columns", "test_columns"))
+    except (TypeError, ValueError):
+        plain = value
+    if not is_of(plain, hint):
+        kind = hint if get_args(hint) else hint.__name__
+        raise UserError(f"{name} {reprlib.repr(value)}: must be of type {kind}")
+    return plain
+
+
+def as_plain(value: Any, hint: Any, joined: bool = False) -> Any:
+    """Return `value` in Python's types, as far as there is one of the type `hint` for it; several
+    are a tuple, or are to be `joined` by commas."""
+    plain = np.asarray(value).tolist()
+    if isinstance(plain, list) and joined:
+        return ",".join(map(str, plain))
+    if get_origin(hint) is tuple:
+        several, (kind, *_) = plain if isinstance(plain, list) else [plain], get_args(hint)
+        # Numbers of --no_rating are text, as they are on a command line.
+        return tuple(several if kind is int else map(kind, several))
+    return float(plain) if type(plain) is int and float in (hint, *get_args(hint)) else plain
+
+
+@contextmanager
+def python_words() -> Iterator[None]:
+    """Within it, a UserError is of one line, and names arguments and no flags."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(without_dashes(str(error))) from None
