@@ -72,7 +72,7 @@ def run(config: Config) -> int:
 def run_split(config: Config, ratings: Ratings, handshake: Handshake,
               interruption: Interruption, started: float) -> dict[str, Any]:
     """Train on one split, evaluate and record; return the summary, which the first worker has.
-    `started`: time.perf_counter(). Raise UserError, before anything is written, for bad settings."""
+    `started`: time.perf_counter(). Raise UserError for bad settings, before anything is written."""
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))

@@ -54,8 +54,6 @@ def fixed(value: Any) -> Any:
     return field(default=value, init=False)
 
 
-
-
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
 FULL_BATCH = ("RProp", "LBFGS")
 NOT_DISTRIBUTED = ("tune", "members")

@@ -23,6 +23,7 @@ from autorec_tf.system.distribution import Workers
 from autorec_tf.system.files import as_utf8
 
 CHUNK_BYTES = 1 << 25  # sent at a time, of what does not ride on a step
+FILE_BYTES = 1 << 26  # of a checkpoint that several workers send
 
 
 class Stored(NamedTuple):
@@ -146,7 +147,7 @@ class ColumnShards:
         if prefix is None:
             deque(slices, 0)
         else:
-            write_slices(Path(prefix), slices)
+            write_slices(Path(prefix), slices, FILE_BYTES if self.workers else math.inf)
 
     def read(self, prefix: str | Path, variables: Mapping[str, Stored]) -> None:
         """Set `variables` to what is here of those in the checkpoint `prefix`. Raise ValueError, or

@@ -1,5 +1,6 @@
 """TensorFlow checkpoints that are written, and read, a slice of a tensor at a time."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,6 @@ import tensorflow as tf
 from autorec_tf.system.files import as_utf8
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's name, as tf.train.Checkpoint has it
-FILE_BYTES = 1 << 26
 
 
 class Slice(NamedTuple):
@@ -35,25 +35,25 @@ def specification(
     return f"{' '.join(map(str, shape))} {':'.join(ranges)}" if shape else ""
 
 
-def write_slices(prefix: Path, slices: Iterable[Slice]) -> None:
-    """Write the tensors that `slices` make up as the checkpoint `prefix`. Raise tf.errors.OpError
-    if that fails."""
+def write_slices(prefix: Path, slices: Iterable[Slice], file_bytes: float = math.inf) -> None:
+    """Write the tensors that `slices` make up as the checkpoint `prefix`, in files of at most
+    `file_bytes`, of which one is in memory. Raise tf.errors.OpError if that fails."""
     files: list[str] = []
-    held: list[Slice] = []
+    pending: list[Slice] = []
 
     def write() -> None:
         files.append(f"{as_utf8(prefix)}_temp/part-{len(files):05}")
         tf.raw_ops.SaveV2(
-            prefix=files[-1], tensor_names=[each.name for each in held],
-            tensors=[each.values for each in held],
-            shape_and_slices=[each.specification for each in held],
+            prefix=files[-1], tensor_names=[each.name for each in pending],
+            tensors=[each.values for each in pending],
+            shape_and_slices=[each.specification for each in pending],
         )
-        held.clear()
+        pending.clear()
 
     for each in slices:
-        if held and sum(one.values.nbytes for one in [*held, each]) > FILE_BYTES:
+        if pending and sum(one.values.nbytes for one in [*pending, each]) > file_bytes:
             write()
-        held.append(each)
+        pending.append(each)
     write()
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=files, destination_prefix=as_utf8(prefix))
 

@@ -1,0 +1,101 @@
+"""The installed package: its contents, and other people's modules beside it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+FOREIGN = ("config.py", "model.py", "data/__init__.py", "system/__init__.py", "estimator.py")
+
+
+def run(code, cwd, path):
+    """Run Python in the folder `cwd`, with `path` behind it on the path of modules."""
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=os.environ | QUIET | {"PYTHONPATH": str(path)},
+        capture_output=True, text=True,
+    )
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with modules of somebody else, by names that many projects have."""
+    folder = tmp_path / "project"
+    for name in FOREIGN:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("raise SystemExit('foreign')\n", encoding="utf-8")
+    return folder
+
+
+def python_example():
+    """README's first Python block, and a file of ratings for it."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    code = next(c for c in re.findall(r"```python\n(.*?)```", readme, re.S) if "read_csv" in c)
+    users = ["ann", "bob", *(f"user {i}" for i in range(18))]
+    items = ["Alien", "Heat", *(f"film {i}" for i in range(18))]
+    lines = [f"{user},{item},{1 + (i * j) % 5}" for i, user in enumerate(users)
+             for j, item in enumerate(items) if (i + 2 * j) % 3 or i < 2 > j]
+    quick = code.replace("train_epoch=200", "train_epoch=2")
+    assert quick != code
+    return quick, "\n".join(["user,item,rating", *lines])
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_the_readmes_example_beside_modules_of_the_same_names(project, tmp_path):
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True,
+                             text=True, check=True).stdout.split("\0")
+    wanted = ("autorec_tf/", "AutoRec.py", "data_preprocessor.py", "pyproject.toml", "README.md",
+              "requirements.txt", "LICENSE")
+    source = tmp_path / "source"
+    for name in (name for name in tracked if name.startswith(wanted)):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, source / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, source],
+                   check=True)
+    (wheel,) = tmp_path.glob("autorec_tensorflow-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert top == {"autorec_tf", "AutoRec.py", "data_preprocessor.py"}
+    assert {"autorec_tf/records/report.html", "autorec_tf/records/report.css"} <= set(names)
+    subprocess.run([*pip, "install", "--no-deps", "--target", tmp_path / "site", wheel], check=True)
+
+    code, ratings = python_example()
+    (project / "ratings.csv").write_text(ratings, encoding="utf-8")
+    done = run(f"{code}\nimport autorec_tf; print(autorec_tf.__file__)", project,
+               tmp_path / "site")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "site" / "autorec_tf" / "__init__.py")
+
+
+@pytest.mark.parametrize("name", ["AutoRec.py", "data_preprocessor.py"])
+def test_a_foreign_module_by_the_name_of_ours_is_refused_in_one_line(name, tmp_path):
+    (tmp_path / name).write_text("", encoding="utf-8")
+    done = run("import autorec_tf", tmp_path, REPOSITORY)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert str(tmp_path / name) in last and str(REPOSITORY / name) in last
+
+
+def test_importing_the_package_imports_neither_tensorflow_nor_pandas(project):
+    code = "import sys, autorec_tf; print({'tensorflow', 'pandas', 'numpy'} & set(sys.modules))"
+    done = run(code, project, REPOSITORY)
+    assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
+
+
+def test_what_the_package_offers_is_what_its_modules_define(project):
+    code = ("from autorec_tf import AutoRecModel, Diverged, UserError, load, train\n"
+            "import autorec_tf.train_model, autorec_tf.estimator, autorec_tf\n"
+            "assert autorec_tf.train is train is autorec_tf.train_model.train\n"
+            "assert autorec_tf.load is load and issubclass(Diverged, UserError)\n"
+            "assert set(autorec_tf.__all__) <= set(dir(autorec_tf))")
+    done = run(code, project, REPOSITORY)
+    assert done.returncode == 0, done.stderr[-2000:]
