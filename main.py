@@ -27,13 +27,14 @@ from autorec_tf.records.comet import require_key
 from autorec_tf.records.progress import headline
 from autorec_tf.records.repeated_runs import RepeatedRuns
 from autorec_tf.records.run_folder import RunFolder, default_name, read_record
+from autorec_tf.serving.relocate import load_again
 from autorec_tf.system.distribution import read_cluster
 from autorec_tf.system.errors import reported_errors
 from autorec_tf.system.handshake import Handshake
 from autorec_tf.system.interruption import Interrupted, Interruption, warn
 from autorec_tf.system.runtime import leave, share_freed_memory, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line
-from data_preprocessor import load_again, load_ratings, resolve, split_of
+from data_preprocessor import load_ratings, resolve, split_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,6 @@ The answer goes to stdout, and notes to stderr. Exit codes: 0 done, or nobody re
 """
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,22 +27,22 @@ import pandas as pd
 
 from autorec_tf.command_line import Parser, add_places
 from autorec_tf.config import Config
-from autorec_tf.data.blocks import Ids, Rules
-from autorec_tf.data.formats import open_file, read
+from autorec_tf.data.blocks import Rules
+from autorec_tf.data.formats import open_file
+from autorec_tf.data.ids import as_id
+from autorec_tf.data.merge import read_more
 from autorec_tf.data.titles import read_titles
 from autorec_tf.records.progress import Progress
 from autorec_tf.records.run_folder import PREDICTIONS, config_of, read_record
 from autorec_tf.serving.npz import NAME, npz_config, read_npz
 from autorec_tf.serving.recommender import Recommender, predict, rated, recommend, similar, top
+from autorec_tf.serving.relocate import ratings_of_run
 from autorec_tf.system.errors import UserError, print_answer, printable, run_program
-from autorec_tf.system.files import as_utf8, atomic_write
+from autorec_tf.system.files import atomic_write
 from autorec_tf.system.runtime import leave, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line
-from data_preprocessor import ids_like, ratings_of_run, single
 
 # Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
-
-WHOLE_NUMBER = r"-?\d{1,18}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -183,20 +182,9 @@ def read_file(
         if given.columns or not config.columns:
             raise
         file = open_file(Path(path), None, read_csv, roles)
-    users, items = Ids(), Ids()
-    part = read(file, users, items, Rules(scale, no_rating=config.no_rating))
-    if scale is not None:
-        part = single(file, part, users, items, config.duplicates, warn)
-    return *ids_like(file, part, (users, items), (user_ids, item_ids)), part.values
-
-
-def as_id(text: str, ids: np.ndarray, flag: str) -> int | str:
-    """`text`, an argument, as an id of the kind that `ids` are; UserError if it cannot be one."""
-    if ids.dtype.kind not in "iu":
-        return as_utf8(text)
-    if not re.fullmatch(WHOLE_NUMBER, text):
-        raise UserError(f"{flag} {text!r}: ids are whole numbers here")
-    return int(text)
+    rules = Rules(scale, no_rating=config.no_rating)
+    duplicates = None if scale is None else config.duplicates
+    return read_more(file, (user_ids, item_ids), rules, duplicates, warn)
 
 
 def write_top(recommender: Recommender, n: int, path: str) -> None:

@@ -28,9 +28,10 @@ from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
 import_tensorflow()  # silently, before a module below does
 
 from autorec_tf.config import Config, model_configs, over_preset
-from autorec_tf.data.blocks import Ids, Rules
-from autorec_tf.data.formats import read
+from autorec_tf.data.blocks import Rules
 from autorec_tf.data.frame import FrameFile
+from autorec_tf.data.ids import known_id, positions_of
+from autorec_tf.data.merge import read_more
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
 from autorec_tf.data.titles import read_titles
 from autorec_tf.evaluation.evaluate import evaluate
@@ -44,28 +45,14 @@ from autorec_tf.records.run_folder import results, scores_of
 from autorec_tf.serving.finished_run import FinishedRun, Member, with_parameters
 from autorec_tf.serving.fold_in import fold_in
 from autorec_tf.serving.npz import model_content, read_model
-from autorec_tf.serving.recommender import (
-    Recommender,
-    known_id,
-    positions_of,
-    predict_at,
-    recommend,
-    similar,
-)
+from autorec_tf.serving.recommender import Recommender, predict_at, recommend, similar
 from autorec_tf.system.environment import peak_memory_mb
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import atomic_write
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
 from autorec_tf.training.trainer import build
-from data_preprocessor import (
-    ids_like,
-    load_ratings,
-    read_files,
-    resolve,
-    single,
-    split_of,
-)
+from data_preprocessor import load_ratings, read_files, resolve, split_of
 
 # What is for main.py's run folders, and for files where there is a DataFrame.
 OF_FOLDERS = ("resume", "num_splits", "distribute", "results_dir", "run_name", "comet",
@@ -120,11 +107,10 @@ class Estimator:
         with python_words():
             config, known = self.run.config, self.run.ratings
             file = new_file(ratings, as_setting("columns", columns), config.columns)
-            ids, rules = (Ids(), Ids()), Rules(known.scale, no_rating=config.no_rating)
-            part = read(file, *ids, rules)
-            part = single(file, part, *ids, config.duplicates, lambda _: None)
-            users, items = ids_like(file, part, ids, (known.user_ids, known.item_ids))
-            run = fold_in(self.run, users, items, part.values)
+            ids = known.user_ids, known.item_ids
+            rules = Rules(known.scale, no_rating=config.no_rating)
+            new = read_more(file, ids, rules, config.duplicates, lambda _: None)
+            run = fold_in(self.run, *new)
         return Estimator(run, run.recommender(self.recommender.titles), self.summary)
 
     def save(self, path: str | os.PathLike) -> None:

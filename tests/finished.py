@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from AutoRec import AutoRec
 from autorec_tf.config import Config
+from autorec_tf.data.sources import plain_name
 from autorec_tf.system.files import as_utf8
-from data_preprocessor import plain_name, read_ml_1m, split_ratings
+from data_preprocessor import read_ml_1m, split_ratings
 from tests import plain
 from tests.conftest import rating_lines, triples_of
 from tests.reference import Reference, Svdpp

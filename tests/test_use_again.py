@@ -13,10 +13,11 @@ import main
 from autorec_tf.command_line import parse_arguments
 from autorec_tf.config import Config
 from autorec_tf.records.run_folder import config_of, resume_flags
+from autorec_tf.serving.relocate import load_again
 from autorec_tf.system.errors import UserError, printable
 from autorec_tf.system.files import as_utf8
 from autorec_tf.system.terminal import shell
-from data_preprocessor import load_again, load_ratings
+from data_preprocessor import load_ratings
 from tests.conftest import rating_lines, triples_of
 from tests.facts import assert_names, refused
 from tests.finished import made_up_triples

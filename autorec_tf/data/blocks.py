@@ -3,10 +3,9 @@
 import bz2
 import gzip
 import lzma
-import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -18,8 +17,6 @@ from autorec_tf.data.layouts import MAX_LINE, NUMBER
 from autorec_tf.system.errors import UserError
 
 READ_BYTES = 1 << 21  # of text parsed at a time, or rather characters
-CACHED = 1 << 24  # ids below are looked up in an array
-WHOLE_FLOAT = re.compile(r"(-?[1-9]\d{0,17}|0)\.0*", re.ASCII)
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 Scale = tuple[float, float]
 
@@ -68,48 +65,6 @@ class Columns:
         """Return the row of the file that a rating is from."""
         before = self.left_out - np.arange(len(self.left_out))
         return index + int(np.searchsorted(before, index, side="right"))
-
-
-
-class Ids:
-    """The ids seen so far, each with a code: 0, 1, ... as they appear."""
-
-    def __init__(self) -> None:
-        self.codes: dict[int | str, int] = {}
-        self.known = np.empty(0, np.int32)  # the code of a small whole number, or -1: a cache
-
-    def encode(self, ids: Any) -> np.ndarray:
-        """Return the codes of some ids, a list or whole numbers from 0 in an array, int32."""
-        if isinstance(ids, list) or ids.max() >= CACHED:
-            return self.look_up(ids if isinstance(ids, list) else ids.tolist())
-        if (room := int(ids.max()) + 1 - len(self.known)) > 0:
-            self.known = np.append(self.known, np.full(room, -1, np.int32))
-        new = ids[self.known[ids] < 0]
-        self.known[new] = self.look_up(new.tolist())
-        return self.known[ids]
-
-    def look_up(self, ids: Sequence[int | str]) -> np.ndarray:
-        seen = self.codes
-        codes = (seen.setdefault(one, len(seen)) for one in ids)
-        return np.fromiter(codes, np.int32, len(ids))
-
-    def merge(self, column: "Ids", codes: np.ndarray) -> np.ndarray:
-        """Return the codes here of those that the ids of a file's column have there. A column of
-        whole numbers written as 1.0 has the ids of one written as 1."""
-        ids = list(column.codes)
-        whole = [WHOLE_FLOAT.fullmatch(str(one)) for one in ids]
-        if all(whole):
-            ids = [int(match[1]) for match in whole if match]
-        merged = self.look_up(ids)
-        return codes if np.array_equal(merged, np.arange(len(ids))) else merged[codes]
-
-    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sorted ids, int64 if all are whole numbers and else strings, and the rank of
-        each code among them, int32."""
-        whole = all(type(one) is int for one in self.codes)
-        ids = np.array([one if whole else str(one) for one in self.codes], int if whole else object)
-        ids, ranks = np.unique(ids, return_inverse=True)
-        return ids, ranks.astype(np.int32)
 
 
 def open_binary(path: Path) -> Any:

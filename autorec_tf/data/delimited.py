@@ -22,11 +22,10 @@ import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
 from autorec_tf.data.blocks import DAMAGED, Rules, open_text, text_blocks
+from autorec_tf.data.ids import parse_id
 from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted
 from autorec_tf.system.errors import UserError
 
-MAX_ID = 200  # characters
-WHOLE_ID = re.compile(r"-?[1-9]\d{0,18}|0", re.ASCII)  # an id that is a number, and no "007"
 DECIMAL_TIME = re.compile(r"-?\d{1,18}(\.\d*)?(e\+?\d{1,2})?", re.ASCII | re.IGNORECASE)
 UNITS = {9: "seconds", 10: "seconds", 12: "milliseconds", 13: "milliseconds"}  # by their digits
 LARGEST_RATING = float(np.finfo(np.float32).max)
@@ -249,21 +248,6 @@ def check_text(text: str) -> str:
     text = text.replace("\r\n", "\n") if "\r" in text else text
     if "\0" in text or "\r" in text:
         raise ValueError("a control character")
-    return text
-
-
-def parse_id(text: str, whole: bool) -> int | str:
-    """Return an id as a number if it is one, so that "1" in one file is 1 in another."""
-    if WHOLE_ID.fullmatch(text) and not (whole and text.startswith("-")) and (
-        abs(number := int(text)) < 2**63
-    ):
-        return number
-    if not text or text != text.strip():
-        raise ValueError(f"the id {text[:20]!r} is empty, or has blanks around it")
-    if len(text) > MAX_ID:
-        raise ValueError(f"an id of more than {MAX_ID} characters")
-    if whole:
-        raise ValueError(f"the id {text[:20]!r} is no whole number")
     return text
 
 

@@ -20,13 +20,13 @@ from autorec_tf.data.blocks import (
     ALL,
     DAMAGED,
     Columns,
-    Ids,
     Rules,
     open_binary,
     open_text,
     text_blocks,
 )
 from autorec_tf.data.delimited import RatingsFile
+from autorec_tf.data.ids import Ids
 from autorec_tf.data.layouts import SNIFFED_BYTES, quoted, read_csv_settings, sniff
 from autorec_tf.data.netflix import MOVIE_LINE, NetflixFile
 from autorec_tf.data.parquet import ParquetFile

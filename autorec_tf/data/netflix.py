@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from autorec_tf.data.delimited import WHOLE_ID, Block, RatingsFile, check_text
+from autorec_tf.data.delimited import Block, RatingsFile, check_text
+from autorec_tf.data.ids import WHOLE_ID
 from autorec_tf.data.layouts import Layout
 
 MOVIE_LINE = re.compile(r"(\d{1,18}):(\r?\n|$)", re.ASCII)

@@ -24,9 +24,10 @@ from autorec_tf.records.run_folder import (
     read_record,
 )
 from autorec_tf.serving.recommender import Recommender, rated, recommender_of
+from autorec_tf.serving.relocate import ratings_of_run
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import as_utf8
-from data_preprocessor import ratings_of_run, split_of
+from data_preprocessor import split_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from AutoRec import AutoRec
 from autorec_tf.config import FULL_BATCH, Config
+from autorec_tf.data.ids import with_new
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.model.batch import SparseRows
 from autorec_tf.model.lbfgs import LBFGS, Evaluation
@@ -59,13 +60,6 @@ def fold_in(
         for member in run.members
     )
     return replace(run, ratings=ratings, train=train, members=members)
-
-
-def with_new(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """`ids`, and after them those of `wanted` that are not among them, in order."""
-    new = pd.Index(wanted).unique()
-    dtype = ids.dtype if ids.dtype.kind in "iu" else object  # text of a fixed width would be cut
-    return np.append(ids.astype(dtype), new[~new.isin(ids)].sort_values().to_numpy(dtype))
 
 
 def renewed(

@@ -24,8 +24,6 @@ import numpy as np
 import pandas as pd
 
 from autorec_tf.config import Config
-from autorec_tf.data.blocks import WHOLE_FLOAT
-from autorec_tf.data.delimited import WHOLE_ID
 from autorec_tf.data.ratings import RatingMatrix, Ratings, RatingUnit, Split
 from autorec_tf.evaluation.baseline import Baseline, cold_baseline
 from autorec_tf.evaluation.ranking import best_items, ratings_of
@@ -34,7 +32,7 @@ from autorec_tf.model.factors import Factors, blended
 from autorec_tf.system.errors import UserError
 
 BLOCK_USERS, BLOCK_ITEMS = 512, 8192  # whose predictions are held at a time
-Ids = Sequence[Any] | np.ndarray
+IdSequence = Sequence[Any] | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +156,7 @@ def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
     return recommender.described(items, similarity=similarity)
 
 
-def predict(recommender: Recommender, users: Ids, items: Ids) -> pd.DataFrame:
+def predict(recommender: Recommender, users: IdSequence, items: IdSequence) -> pd.DataFrame:
     """The predicted ratings of (user, item) id pairs, within the rating scale.
 
     Columns: user, item, prediction, and the training ratings of both. A pair whose user or item
@@ -213,29 +211,6 @@ def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
                 "ratings": recommender.item_ratings[items],
             }
         )
-
-
-def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
-    """Return where each of `ids` stands among those `known`, -1 for one that does not: int64."""
-    codes, distinct = pd.factorize(pd.Series(ids))
-    texts = [str(one) for one in distinct]
-    plain = [match[1] if (match := WHOLE_FLOAT.fullmatch(text)) else text for text in texts]
-    if known.dtype.kind in "iu":
-        whole = np.array([WHOLE_ID.fullmatch(text) is not None and abs(int(text)) < 2**63
-                          for text in plain], bool)
-        found = np.full(len(plain), -1)
-        numbers = [int(text) for text, is_whole in zip(plain, whole, strict=True) if is_whole]
-        found[whole] = known.get_indexer(np.array(numbers, np.int64))
-    else:
-        found, others = (known.get_indexer(np.array(each, object)) for each in (texts, plain))
-        found = np.where(found < 0, others, found)
-    return np.append(found, -1)[codes]  # the code of a missing one is -1
-
-
-def known_id(known: pd.Index, one: Any) -> Any:
-    """Return an id as it is among those `known`, or as it is if it is not."""
-    (position,) = positions_of(known, [one])
-    return one if position < 0 else known[position]
 
 
 def known(ids: pd.Index, wanted: Any, what: str, ratings: np.ndarray) -> int:

@@ -13,7 +13,8 @@ import pytest
 import main
 from autorec_tf.config import Config, split_configs
 from autorec_tf.data import blocks, datasets, delimited
-from data_preprocessor import load_ratings, plain_name, split_ratings
+from autorec_tf.data.sources import plain_name
+from data_preprocessor import load_ratings, split_ratings
 from tests.conftest import REPOSITORY, triples_of, zipped
 from tests.facts import assert_names, refused
 

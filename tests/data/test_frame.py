@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autorec_tf.data.blocks import Ids, Rules
+from autorec_tf.data.blocks import Rules
 from autorec_tf.data.formats import open_file, read
 from autorec_tf.data.frame import FrameFile
-from data_preprocessor import read_ratings
+from autorec_tf.data.ids import Ids
+from autorec_tf.data.merge import read_ratings
 from tests.conftest import triples_of
 from tests.facts import assert_names, refused
 

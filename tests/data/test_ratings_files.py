@@ -18,8 +18,8 @@ import pytest
 import main
 from autorec_tf.config import Config
 from autorec_tf.data import blocks, delimited
-from autorec_tf.data.blocks import Ids
 from autorec_tf.data.formats import open_file, read
+from autorec_tf.data.ids import Ids
 from autorec_tf.data.layouts import SETTINGS
 from data_preprocessor import load_ratings
 from tests.conftest import triples_of

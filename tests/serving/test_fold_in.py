@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autorec_tf.data.ids import with_new
 from autorec_tf.serving.finished_run import read_run
-from autorec_tf.serving.fold_in import fold_in, with_new
+from autorec_tf.serving.fold_in import fold_in
 from autorec_tf.serving.recommender import predict, recommend, similar
 from tests import plain
 from tests.facts import refused

@@ -1,0 +1,147 @@
+"""All rules about ids: which ones are the same, how they are stored, and how they are looked up.
+
+    ids = Ids()
+    codes = ids.encode([parse_id(text, False) for text in ("7", "12", "7")])    # 0, 1, 0
+    known, ranks = ids.ranked()                                                 # 7, 12 and 0, 1
+    positions_of(pd.Index(known), ["7", 7.0, "abc"])                            # 0, 0, -1
+
+"1", 1 and 1.0 are one id: text that is written as a whole number is that number, and a column of
+numbers that are all written as 1.0 has whole numbers. "007" and "+7" are text. The ids of a table
+are int64 if all of them are whole numbers, and else text.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from autorec_tf.system.errors import UserError
+from autorec_tf.system.files import as_utf8
+
+MAX_ID = 200  # characters
+CACHED = 1 << 24  # ids below are looked up in an array
+WHOLE_ID = re.compile(r"-?[1-9]\d{0,18}|0", re.ASCII)  # an id that is a number, and no "007"
+WHOLE_FLOAT = re.compile(r"(-?[1-9]\d{0,17}|0)\.0*", re.ASCII)
+WHOLE_ARGUMENT = re.compile(r"-?\d{1,18}")  # of a command line, where "007" is 7
+
+
+def whole_number(text: str) -> int | None:
+    """Return the int64 that an id is written as, or None if it is text."""
+    if WHOLE_ID.fullmatch(text) and abs(number := int(text)) < 2**63:
+        return number
+    return None
+
+
+def parse_id(text: str, digits_only: bool) -> int | str:
+    """Return an id as a number if it is written as one. Raise ValueError for text that cannot be an
+    id, or, with `digits_only`, for everything but digits."""
+    number = whole_number(text)
+    if number is not None and not (digits_only and number < 0):
+        return number
+    if not text or text != text.strip():
+        raise ValueError(f"the id {text[:20]!r} is empty, or has blanks around it")
+    if len(text) > MAX_ID:
+        raise ValueError(f"an id of more than {MAX_ID} characters")
+    if digits_only:
+        raise ValueError(f"the id {text[:20]!r} is no whole number")
+    return text
+
+
+class Ids:
+    """The ids seen so far, each with a code: 0, 1, ... in order of appearance."""
+
+    def __init__(self) -> None:
+        self.codes: dict[int | str, int] = {}
+        self.cache = np.empty(0, np.int32)  # the code of a small whole number, or -1
+
+    def encode(self, ids: Any) -> np.ndarray:
+        """Return the codes of a list of ids, or of an array of whole numbers from 0: int32."""
+        if isinstance(ids, list) or ids.max() >= CACHED:
+            return self.look_up(ids if isinstance(ids, list) else ids.tolist())
+        if (missing := int(ids.max()) + 1 - len(self.cache)) > 0:
+            self.cache = np.append(self.cache, np.full(missing, -1, np.int32))
+        new = ids[self.cache[ids] < 0]
+        self.cache[new] = self.look_up(new.tolist())
+        return self.cache[ids]
+
+    def look_up(self, ids: Sequence[int | str]) -> np.ndarray:
+        seen = self.codes
+        codes = (seen.setdefault(one, len(seen)) for one in ids)
+        return np.fromiter(codes, np.int32, len(ids))
+
+    def merge(self, column: "Ids", codes: np.ndarray) -> np.ndarray:
+        """Return the codes here of the ids that have `codes` in a file's `column`. A column of
+        whole numbers that are all written as 1.0 has the ids of one written as 1."""
+        ids = list(column.codes)
+        floats = [WHOLE_FLOAT.fullmatch(str(one)) for one in ids]
+        if all(floats):
+            ids = [int(match[1]) for match in floats if match]
+        merged = self.look_up(ids)
+        return codes if np.array_equal(merged, np.arange(len(ids))) else merged[codes]
+
+    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sorted ids, int64 if all are whole numbers and else strings, and the rank of
+        each code among them, int32."""
+        numbers = all(type(one) is int for one in self.codes)
+        kind = int if numbers else object
+        ids = np.array([one if numbers else str(one) for one in self.codes], kind)
+        ids, ranks = np.unique(ids, return_inverse=True)
+        return ids, ranks.astype(np.int32)
+
+    def like(
+        self, known: np.ndarray, codes: np.ndarray, locate: Callable[[int], str]
+    ) -> np.ndarray:
+        """Return the ids that have `codes`, of the kind of the ids `known`: int64 or strings. Raise
+        UserError for text where ids are whole numbers; `locate` names the line of an index."""
+        ids = np.array(list(self.codes), object)
+        if known.dtype.kind not in "iu":
+            return np.array([str(one) for one in ids], object)[codes]
+        is_text = np.array([type(one) is not int for one in ids])[codes]
+        if is_text.any():
+            index = int(is_text.argmax())
+            raise UserError(
+                f"{locate(index)}: ids are whole numbers here, and not {ids[codes[index]][:80]!r}"
+            )
+        return ids.astype(np.int64)[codes]
+
+
+def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
+    """Return the position of each of `ids` in `known`, -1 for an unknown one: int64."""
+    codes, distinct = pd.factorize(pd.Series(ids))
+    texts = [str(one) for one in distinct]
+    plain = [match[1] if (match := WHOLE_FLOAT.fullmatch(text)) else text for text in texts]
+    if known.dtype.kind in "iu":
+        numbers = [whole_number(text) for text in plain]
+        is_number = np.array([number is not None for number in numbers], bool)
+        positions = np.full(len(plain), -1)
+        wanted = np.array([number for number in numbers if number is not None], np.int64)
+        positions[is_number] = known.get_indexer(wanted)
+    else:
+        as_given, positions = (known.get_indexer(np.array(x, object)) for x in (texts, plain))
+        positions = np.where(as_given < 0, positions, as_given)
+    return np.append(positions, -1)[codes]  # the code of a missing one is -1
+
+
+def known_id(known: pd.Index, one: Any) -> Any:
+    """Return an id as it is written in `known`, or unchanged if it is unknown."""
+    (position,) = positions_of(known, [one])
+    return one if position < 0 else known[position]
+
+
+def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
+    """Return the argument of a command line's `flag` as an id of the kind of those `known`. Raise
+    UserError if it cannot be one."""
+    if known.dtype.kind not in "iu":
+        return as_utf8(text)
+    if not WHOLE_ARGUMENT.fullmatch(text):
+        raise UserError(f"{flag} {text!r}: ids are whole numbers here")
+    return int(text)
+
+
+def with_new(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the ids `known`, followed by those of `ids` that are not among them, sorted."""
+    new = pd.Index(ids).unique()
+    dtype = known.dtype if known.dtype.kind in "iu" else object  # a fixed width would cut text
+    return np.append(known.astype(dtype), new[~new.isin(known)].sort_values().to_numpy(dtype))

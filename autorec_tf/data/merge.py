@@ -1,0 +1,183 @@
+"""Files of ratings to one table, in which each pair of user and item has one rating.
+
+    ratings = read_ratings("mine", [open_file(Path("ratings.csv"))])
+    ratings.users, ratings.items, ratings.values
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from autorec_tf.data.blocks import ALL, Columns, Rules
+from autorec_tf.data.delimited import RatingsFile
+from autorec_tf.data.formats import read
+from autorec_tf.data.ids import Ids
+from autorec_tf.data.ratings import Ratings, rounded
+from autorec_tf.system.errors import UserError, printable
+
+
+def read_ratings(
+    name: str, files: Sequence[RatingsFile], rules: Rules = ALL, train_ratio: float | None = None,
+    duplicates: Sequence[str] = ("",), log: Callable[[str], None] = print,
+) -> Ratings:
+    """Return the ratings in one file, or in one of training and one of test ratings; with
+    `train_ratio`, the test ratings are those after that fraction of the ratings by time.
+
+    Args:
+        rules: what is read; without a scale in it, the lowest and highest rating are the scale.
+        duplicates: for each file, which rating counts of a pair that has several: "first", "last",
+            "mean", "refuse", or "" to refuse even lines that are equal.
+        log: is called with what is left out.
+
+    Raises:
+        UserError: a file is malformed, a pair has two ratings, or all ratings or all timestamps
+            are equal.
+    """
+    ids = Ids(), Ids()
+    parts = [
+        deduplicate(file, read(file, *ids, rules), ids, mode, log)
+        for file, mode in zip(files, duplicates, strict=True)
+    ]
+    held_out = None
+    if len(parts) > 1:
+        held_out = np.repeat([False, True], [len(part.values) for part in parts])
+        refuse_both(files, parts, ids)
+    if train_ratio is not None:
+        assert parts[0].times is not None
+        held_out = latest(files[0].path, parts[0].times, train_ratio)
+    lowest, highest = (pick(part.scale[i] for part in parts) for i, pick in enumerate((min, max)))
+    if rules.scale is None and lowest == highest:
+        raise UserError(
+            f"{files[0].path}: every rating is {lowest:g}, which says no scale: give one with "
+            "--rating_scale LOW HIGH"
+        )
+    (user_ids, user_ranks), (item_ids, item_ranks) = (one.ranked() for one in ids)
+    scale = rules.scale or (lowest, highest)
+    return Ratings(
+        name, user_ranks[joined(parts, "users")], item_ranks[joined(parts, "items")],
+        rounded(joined(parts, "values"), scale), user_ids, item_ids, scale, held_out,
+    )
+
+
+def read_more(
+    file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Rules, duplicates: str | None,
+    log: Callable[[str], None],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the user ids, the item ids and the ratings in a further file: ids of the same kind as
+    those `known` of users and items. With `duplicates` None, all pairs are kept; for the rest see
+    `read_ratings`."""
+    ids = Ids(), Ids()
+    part = read(file, *ids, rules)
+    if duplicates is not None:
+        part = deduplicate(file, part, ids, duplicates, log)
+
+    def locate(index: int) -> str:
+        return file.locate(part.row(index))
+
+    users = ids[0].like(known[0], part.users, locate)
+    return users, ids[1].like(known[1], part.items, locate), part.values
+
+
+def joined(parts: Sequence[Columns], column: str) -> np.ndarray:
+    arrays = [getattr(part, column) for part in parts]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
+    """Return which ratings come after the first `train_ratio` of them by time, in the order of the
+    file where times are equal: bool [ratings]. Raise UserError if all timestamps are equal."""
+    if times.min() == times.max():
+        raise UserError(
+            f"{path}: all timestamps are alike, so --split time cannot part them: split at random"
+        )
+    held_out = np.zeros(len(times), bool)
+    held_out[np.argsort(times, kind="stable")[round(len(times) * train_ratio) :]] = True
+    return held_out
+
+
+def pairs_of(part: Columns, num_items: int) -> np.ndarray:
+    """Return a number for each (user, item) pair: int64 [ratings]."""
+    return part.users.astype(np.int64) * num_items + part.items
+
+
+def deduplicate(
+    file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicates: str,
+    log: Callable[[str], None],
+) -> Columns:
+    """Return the ratings of a file with one rating for each pair, in its order, and log what is
+    left out. Raise UserError for pairs that have two, unless `duplicates` chooses."""
+    prefix, num_items = printable(f"Data file {file.path.name}: "), len(ids[1].codes)
+    if len(part.left_out):
+        total = len(part.left_out) + len(part.values)
+        log(f"{prefix}{len(part.left_out):,} of {total:,} ratings left out, by --no_rating")
+    pairs = pairs_of(part, num_items)
+    pairs.sort()
+    if not np.any(pairs[1:] == pairs[:-1]):
+        return part
+    times = np.zeros(len(pairs)) if part.times is None else part.times
+    table = pd.DataFrame({"pair": pairs_of(part, num_items), "value": part.values, "time": times})
+    if duplicates:
+        equal = table.duplicated()
+        table = table[~equal]
+        if equal.any():
+            stand = "rating stands" if equal.sum() == 1 else "ratings stand"
+            log(f"{prefix}{equal.sum():,} {stand} twice, alike in all that is read: read once")
+    again = table.duplicated("pair")
+    if again.any() and duplicates in ("", "refuse"):
+        refuse_pair(file, part, table["pair"], ids, bool(duplicates))
+    if again.any():
+        log(f"{prefix}{again.sum():,} ratings of a pair that has one: --duplicates {duplicates}")
+    if duplicates == "mean":
+        means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
+        table = table.assign(value=means)
+    table = table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
+    rows, values = table.index.to_numpy(), table["value"].to_numpy()
+    times_left = None if part.times is None else part.times[rows]
+    return replace(
+        part, users=part.users[rows], items=part.items[rows], values=values, times=times_left
+    )
+
+
+def refuse_pair(
+    file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids], flag: bool
+) -> None:
+    """Raise UserError that names the first of `pairs` that has two ratings, the number of such
+    pairs, and, with `flag`, the flag that chooses."""
+    again = pairs.duplicated()
+    second = int(again.idxmax())
+    first = int((pairs == pairs[second]).idxmax())
+    before, here = file.locate(part.row(first)), file.locate(part.row(second))
+    path, _, line = before.rpartition(", ")
+    before = line if here.startswith(f"{path}, ") else before
+    number, remedy = pairs[again].nunique(), "remove one of the two lines"
+    if flag:
+        remedy += ", or choose which counts with --duplicates first, last or mean"
+    total = f"; {number:,} pairs stand more than once" if number > 1 else ""
+    raise UserError(
+        f"{here}: {rates(part, second, ids)} again (first on {before}{total}): {remedy}"
+    )
+
+
+def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
+    user, item = list(ids[0].codes)[part.users[index]], list(ids[1].codes)[part.items[index]]
+    return f"user {user} rates item {item}"
+
+
+def refuse_both(
+    files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[Ids, Ids]
+) -> None:
+    """Raise UserError if a pair has a rating in both files."""
+    first, second = (pairs_of(part, len(ids[1].codes)) for part in parts)
+    both = np.isin(second, first)
+    if both.any():
+        index = int(both.argmax())
+        here = files[1].locate(parts[1].row(index))
+        before = files[0].locate(parts[0].row(int((first == second[index]).argmax())))
+        total = f"; {both.sum():,} pairs stand in both" if both.sum() > 1 else ""
+        raise UserError(
+            f"{here}: {rates(parts[1], index, ids)}, as in {before}{total}: a rating is "
+            "for training or for testing, so remove one"
+        )
