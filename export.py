@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from autorec_tf.command_line import Parser, add_places
+from autorec_tf.command_line import Parser, add_data_flags
 from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.runtime import leave, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line
@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("export.py", description="Export a finished run.", allow_abbrev=False)
     parser.add_argument("run", help="a run folder, as results/quick")
     parser.add_argument("--output", metavar="FOLDER", help="a new folder (default: RUN/export)")
-    add_places(parser)
+    add_data_flags(parser)
     return parser.parse_args(arguments)
 
 

@@ -25,7 +25,7 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-from autorec_tf.command_line import Parser, add_places
+from autorec_tf.command_line import Parser, add_data_flags
 from autorec_tf.config import Config
 from autorec_tf.data.blocks import Rules
 from autorec_tf.data.formats import open_file
@@ -75,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     own = "of --predict or --ratings, as for main.py (default: the run's own)"
     parser.add_argument("--columns", help=own)
     parser.add_argument("--read_csv", nargs="+", default=(), help=own)
-    add_places(parser)
+    add_data_flags(parser)
     parser.add_argument("--output", metavar="FILE", help="write to this new file, as CSV")
     parser.add_argument("--json", action="store_true", help="print (or write) JSON")
     given = parser.parse_args(arguments)

@@ -23,8 +23,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {printable(message)} (see --help)\n")
 
 
-def add_places(parser: Parser) -> None:
-    """Add the flags that say where a finished run's ratings lie now."""
+def add_data_flags(parser: Parser) -> None:
+    """Add the flags that name the current files of a finished run's ratings."""
     parser.add_argument("--data_dir", metavar="FOLDER", help="of the ratings, as for main.py")
     for flag in ("--dataset", "--test_file"):
         parser.add_argument(flag, metavar="FILE", help="where the run's own lies now")
