@@ -97,7 +97,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
         else:
             config = tune(config, ratings, records)
             with workers.scope():
-                trained = model = build(config, part.train, ratings.unit.inner, workers)
+                trained = model = build(config, part.train, ratings.unit.model_scale, workers)
             state = records.restore(TrainState(model, part))
             if state.is_new:
                 pretrain(model, part.train, records.stop_if_asked)

@@ -160,7 +160,7 @@ def train(
                 model, split = blend(config, known, console)
             else:
                 config = tune(config, known, console)
-                model = build(config, split.train, known.unit.inner)
+                model = build(config, split.train, known.unit.model_scale)
                 pretrain(model, split.train)
                 if config.score_reconstruction:
                     measure = reconstruction(model, split)
@@ -253,8 +253,9 @@ def finished_run(
 ) -> FinishedRun:
     """Return what main.py would have left, read again. `models`: weight, parameters, settings and
     `AutoRec.values` of each; train: items x users."""
+    scale = known.unit.model_scale
     members = tuple(
-        Member(weight, with_parameters(values, own, train, known.unit.inner, named, rating_values))
+        Member(weight, with_parameters(values, own, train, scale, named, rating_values))
         for weight, values, own, rating_values in models
     )
     return FinishedRun(config, known.fingerprint, known, train, members)

@@ -94,7 +94,7 @@ def validation_rmse(
     ratings are not looked at."""
     split = validation_split(config, ratings)
     trial = replace(config, **point, display_step=config.train_epoch)
-    model = build(trial, split.train, ratings.unit.inner)
+    model = build(trial, split.train, ratings.unit.model_scale)
     pretrain(model, split.train, after_epoch)
     try:
         for _ in train_epochs(TrainState(model, split), split):
@@ -170,7 +170,7 @@ def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]
     config = replace(config, orientation="item")
     split = split_of(config, ratings)
     part = validation_split(config, ratings)
-    scale, rule = ratings.unit.inner, config.cold_rating or "paper"
+    scale, rule = ratings.unit.model_scale, config.cold_rating or "paper"
     _, held_out = train_members(config, part, scale, Purpose.WEIGHTS, records)
     models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
     weights = blend_weights(np.clip(held_out, *scale), part.test.values)

@@ -50,7 +50,7 @@ def trained(ratings, **settings):
     """The epochs' metrics and the evaluation of a small model; some test pairs are cold."""
     config = replace(CONFIG, **settings)
     split = split_ratings(ratings, 0.2, 1, config.orientation, config.validation_ratio)
-    model = build(config, split.train, ratings.unit.inner)
+    model = build(config, split.train, ratings.unit.model_scale)
     metrics = [*train_epochs(TrainState(model, split), split)]
     return metrics, evaluate(model, split, config.cold_rating), split
 
@@ -159,7 +159,7 @@ def test_a_scale_within_stars_is_left_bit_for_bit(scale):
 def test_any_other_scale_becomes_1_to_5_and_comes_back(scale):
     unit = RatingUnit.of(scale)
     low, high = scale
-    assert (unit.outer, unit.inner) == (scale, STARS)
+    assert (unit.file_scale, unit.model_scale) == (scale, STARS)
     assert unit.factor == pytest.approx((high - low) / 4, rel=1e-15)
     ratings = np.linspace(low, high, 101)
     inner = unit.to_model(ratings)
@@ -175,7 +175,7 @@ def test_a_scale_is_left_as_it_is_if_it_is_not_to_be_mapped():
     assert RatingUnit.of((0.0, 100.0), mapped=False) == RatingUnit((0.0, 100.0), (0.0, 100.0))
     ratings = replace(ratings_on((0.0, 100.0), 5), mapped=False)
     split = split_ratings(ratings, 0.5, 1)
-    assert split.unit.inner == (0, 100) and set(split.train.values) == {0, 25, 50, 75, 100}
+    assert split.unit.model_scale == (0, 100) and set(split.train.values) == {0, 25, 50, 75, 100}
     assert split.transposed().unit == split.unit
 
 

@@ -22,36 +22,37 @@ CHUNK = 1 << 23  # ratings that are sorted at a time
 
 @dataclass(frozen=True)
 class RatingUnit:
-    """The rating scale as the file has it (`outer`) and as a model is trained on it (`inner`), and
-    the linear map between them: results do not depend on the unit of the ratings."""
+    """The rating scale of the file, the scale that a model is trained on, and the linear map
+    between them: results do not depend on the unit of the ratings."""
 
-    outer: tuple[float, float]
-    inner: tuple[float, float]
+    file_scale: tuple[float, float]
+    model_scale: tuple[float, float]
 
     @classmethod
     def of(cls, scale: tuple[float, float], mapped: bool = True) -> "RatingUnit":
-        """Return the unit of ratings on `scale`: one within 0.5..5 stays as it is, another one
-        becomes 1..5, unless nothing is to be `mapped`."""
+        """Return the unit of ratings on `scale`: a model's scale is 1..5, or the same one if it is
+        within 0.5..5, or not to be `mapped`."""
         within = WITHIN[0] <= scale[0] and scale[1] <= WITHIN[1]
         return cls(scale, MAPPED if mapped and not within else scale)
 
     @property
     def factor(self) -> float:
-        """The file's unit in that of training: an error of 1 here is one of `factor` there."""
-        return (self.outer[1] - self.outer[0]) / (self.inner[1] - self.inner[0])
+        """An error of 1 on the model's scale is an error of `factor` on the file's."""
+        (low, high), (model_low, model_high) = self.file_scale, self.model_scale
+        return (high - low) / (model_high - model_low)
 
     def to_model(self, ratings: np.ndarray | float) -> np.ndarray:
-        """Return the file's `ratings` as a model is trained on them: float32."""
-        if self.outer != self.inner:
-            above = np.asarray(ratings, np.float64) - self.outer[0]
-            ratings = self.inner[0] + above / self.factor
+        """Return `ratings` of the file on the model's scale: float32."""
+        if self.file_scale != self.model_scale:
+            above = np.asarray(ratings, np.float64) - self.file_scale[0]
+            ratings = self.model_scale[0] + above / self.factor
         return np.asarray(ratings, np.float32)
 
     def to_file(self, ratings: Any) -> Any:
-        """Return a model's `ratings` in the file's unit; float64, or as they are."""
-        if self.outer == self.inner:
+        """Return `ratings` of a model on the file's scale: float64, or unchanged if it is equal."""
+        if self.file_scale == self.model_scale:
             return ratings
-        return self.outer[0] + (ratings.astype(np.float64) - self.inner[0]) * self.factor
+        return self.file_scale[0] + (ratings.astype(np.float64) - self.model_scale[0]) * self.factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +288,7 @@ def rounded(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     """Return ratings (float64) as `Ratings` keep them: as float32, but as they are if that would
     round what is to be mapped first."""
     short = values.astype(np.float32)
-    mapped = RatingUnit.of(scale).inner != scale
+    mapped = RatingUnit.of(scale).model_scale != scale
     return values if mapped and not np.array_equal(short, values) else short
 
 

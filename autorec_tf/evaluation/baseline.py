@@ -76,7 +76,7 @@ def fit_baseline(split: Split, total: Total = np.asarray) -> Baseline:
             row_bias = total(sums(row, column_bias, column, train.num_rows)) / row_damped
         else:
             column_bias = sums(column, row_bias, row, train.num_columns) / column_damped
-    return Baseline(mean, row_bias, column_bias, split.unit.inner)
+    return Baseline(mean, row_bias, column_bias, split.unit.model_scale)
 
 
 def cold_baseline(split: Split, rule: str | None, total: Total = np.asarray) -> Baseline:
@@ -107,6 +107,6 @@ class Finish:
     def __call__(self, predictions: np.ndarray) -> np.ndarray:
         """Return raw `predictions` [pairs], in the unit of training, as final ones: float64
         [pairs], in the file's unit."""
-        final = np.clip(predictions.astype(np.float64), *self.unit.inner)
+        final = np.clip(predictions.astype(np.float64), *self.unit.model_scale)
         final[self.cold] = self.cold_ratings
         return self.unit.to_file(final)

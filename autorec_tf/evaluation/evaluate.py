@@ -64,7 +64,7 @@ def evaluate(
     biases = fit_baseline(split)
     by_biases = unit.to_file(biases.predict(test.rows, test.indices))
     by_mean = unit.to_file(np.full(len(test), biases.mean))
-    low, high = unit.inner
+    low, high = unit.model_scale
     least = low + RELEVANT * (high - low) if relevant is None else float(unit.to_model(relevant))
     return Evaluation(
         scores=score(predictions, ratings),
@@ -72,8 +72,8 @@ def evaluate(
         global_mean=score(by_mean, ratings),
         by_user=slices(predictions, ratings, of_user[0][of_user[1]]),
         by_item=slices(predictions, ratings, of_item[0][of_item[1]]),
-        by_value=by_value(predictions, ratings, unit.outer),
-        calibration=calibration(predictions, ratings, unit.outer),
+        by_value=by_value(predictions, ratings, unit.file_scale),
+        calibration=calibration(predictions, ratings, unit.file_scale),
         ranking=ranking(
             factors, split, cold_baseline(split, cold_rating), least, most_users, seed, progress,
         ),

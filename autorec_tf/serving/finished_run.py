@@ -97,7 +97,7 @@ def read_run(
     ratings = ratings_of_run(path, config, record, dataset, test_file)
     train = split_of(replace(config, orientation="item"), ratings).train
     members = tuple(
-        Member(weight, read_model(path / name, member, train, ratings.unit.inner))
+        Member(weight, read_model(path / name, member, train, ratings.unit.model_scale))
         for weight, name, member in settings
     )
     return FinishedRun(config, ratings.fingerprint, ratings, train, members)

@@ -107,8 +107,8 @@ def prediction_content(
         "item_ids": plain_ids(recommender.item_ids),
         "user_ratings": recommender.user_ratings,
         "item_ratings": recommender.item_ratings,
-        "scale": np.array(recommender.unit.outer, np.float64),
-        "inner_scale": np.array(recommender.unit.inner, np.float64),
+        "scale": np.array(recommender.unit.file_scale, np.float64),
+        "inner_scale": np.array(recommender.unit.model_scale, np.float64),
         "cold_mean": np.float64(recommender.cold.mean),
         "cold_scale": np.array(recommender.cold.scale, np.float64),
         "cold_user_bias": recommender.cold.row_bias,
@@ -172,7 +172,7 @@ def read_model(path: str | os.PathLike) -> SavedModel:
         recommender = checked(from_content(content))
         ratings = Ratings(
             str(content["name"]), content["users"], content["items"], content["values"],
-            recommender.user_ids, recommender.item_ids, recommender.unit.outer,
+            recommender.user_ids, recommender.item_ids, recommender.unit.file_scale,
             content.get("held_out"), bool(content["mapped"]),
         )
         train = RatingMatrix(
@@ -236,11 +236,11 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
     for name in names[:2]:
         if arrays[name].dtype.kind == "U":
             arrays[name] = arrays[name].astype(object)
-    outer = inner = as_pair(file["scale"])
+    file_scale = model_scale = as_pair(file["scale"])
     users, items = (np.zeros(len(arrays[name])) for name in names[:2])
     cold = Baseline(COLD_RATING, users, items)
     if int(file["version"]) > 1:
-        inner = as_pair(file["inner_scale"])
+        model_scale = as_pair(file["inner_scale"])
         biases = file["cold_user_bias"], file["cold_item_bias"]
         cold = Baseline(float(file["cold_mean"]), *biases, as_pair(file["cold_scale"]))
     settings = file["weights"], file["orientations"], file["output_activations"]
@@ -251,7 +251,7 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
             Wt=np.ascontiguousarray(file[f"W_{i}"].T),
             b=file[f"b_{i}"],
             output_activation=str(activation),
-            scale=inner,
+            scale=model_scale,
             weight=float(weight),
         )
         for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
@@ -261,7 +261,8 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
         triples = file["users"], file["items"], file["values"]
         arrays["rated"] = RatingMatrix.from_triples(*triples, shape)
         arrays["titles"] = json.loads(str(file["titles"]))
-    return Recommender(**arrays, unit=RatingUnit(outer, inner), cold=cold, factors=factors)
+    unit = RatingUnit(file_scale, model_scale)
+    return Recommender(**arrays, unit=unit, cold=cold, factors=factors)
 
 
 def as_pair(array: np.ndarray) -> tuple[float, float]:

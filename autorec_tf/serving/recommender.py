@@ -91,7 +91,7 @@ class Recommender:
         best, the unclipped predictions decide. Items that the user has rated, and those without a
         training rating, of which nothing is known, are left out.
         """
-        low, high = self.unit.inner
+        low, high = self.unit.model_scale
 
         def predict_block(items: slice) -> tuple[np.ndarray, np.ndarray | None]:
             blocks = [f.block(slice(first, last), items) for f in self.factors]
@@ -183,8 +183,8 @@ def predict_at(
     user_ratings = np.where(user < 0, 0, recommender.user_ratings[user])
     item_ratings = np.where(item < 0, 0, recommender.item_ratings[item])
     raw = (f.pairs(user, item).astype(np.float64) for f in recommender.factors)
-    predictions = blended(recommender.factors, [x.clip(*recommender.unit.inner) for x in raw])
-    predictions = predictions.clip(*recommender.unit.inner)
+    predictions = blended(recommender.factors, [x.clip(*recommender.unit.model_scale) for x in raw])
+    predictions = predictions.clip(*recommender.unit.model_scale)
     cold = (user_ratings == 0) | (item_ratings == 0)
     final = np.where(cold, recommender.cold.predict(user, item), predictions)
     return recommender.unit.to_file(final), user_ratings, item_ratings

@@ -66,15 +66,15 @@ class ServedModel(tf.Module):
 
     def blended(self, predictions: list[tf.Tensor]) -> tf.Tensor:
         """The clipped predictions of each member, summed by weight."""
-        clipped = [tf.clip_by_value(x, *self.unit.inner) for x in predictions]
+        clipped = [tf.clip_by_value(x, *self.unit.model_scale) for x in predictions]
         weighted = [f.weight * x for f, x in zip(self.factors, clipped, strict=True)]
-        return tf.clip_by_value(tf.add_n(weighted), *self.unit.inner)
+        return tf.clip_by_value(tf.add_n(weighted), *self.unit.model_scale)
 
     def to_file(self, rating: tf.Tensor) -> tf.Tensor:
         """Return ratings in the file's unit."""
-        if self.unit.outer == self.unit.inner:
+        if self.unit.file_scale == self.unit.model_scale:
             return rating
-        return self.unit.outer[0] + (rating - self.unit.inner[0]) * self.unit.factor
+        return self.unit.file_scale[0] + (rating - self.unit.model_scale[0]) * self.unit.factor
 
 
 class ServedFactors(tf.Module):

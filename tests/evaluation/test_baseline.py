@@ -28,8 +28,8 @@ def random_ratings(scale=STARS, num_users=25, num_items=17, num_ratings=130):
 def in_file(split, matrix):
     """User, item and rating in the file's unit of each rating of a matrix of `split`."""
     users, items, values = plain.by_user(matrix, split.orientation)
-    if split.unit.outer != split.unit.inner:
-        values = plain.to_file(values, split.unit.outer)
+    if split.unit.file_scale != split.unit.model_scale:
+        values = plain.to_file(values, split.unit.file_scale)
     return users, items, values
 
 
@@ -161,7 +161,7 @@ def test_final_predictions_equal_arithmetic_in_the_files_unit(scale, orientation
     assert of_user.any() and of_item.any() and not (of_user | of_item).all()
     # A cold user's or item's own bias is 0: what is left is the part that is known.
     cold_ratings = 3.0 if rule == "paper" else mu + b_u[users] + b_i[items]
-    mapped = split.unit.inner != scale
+    mapped = split.unit.model_scale != scale
     assert mapped == (scale not in (STARS, (0.5, 4.0)))
     in_unit = plain.to_file(raw, scale) if mapped else raw
     expected = plain.final_predictions(in_unit, of_user | of_item, scale, cold_ratings)

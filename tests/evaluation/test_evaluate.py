@@ -219,7 +219,7 @@ def known(split):
     """User, item and rating of the training and of the test ratings, these in the file's unit."""
     for part in (split.train, split.test):
         users, items, values = plain.by_user(part, split.orientation)
-        yield users, items, plain.to_file(values, split.unit.outer)
+        yield users, items, plain.to_file(values, split.unit.file_scale)
 
 
 @both_orientations
@@ -294,7 +294,7 @@ def test_a_rating_of_exactly_what_is_relevant_is_relevant(scale, relevant):
 @pytest.mark.parametrize("scale, relevant", [((1.0, 3.0), 2.5), ((0.5, 4.0), 3.125)])
 def test_on_other_stars_the_same_share_of_the_scale_is_relevant(scale, relevant):
     model, split = Table(random_table(), "user"), random_split("user", scale=scale)
-    assert split.unit.inner == scale
+    assert split.unit.model_scale == scale
     expected = evaluate(model, split, relevant=relevant).ranking
     assert expected.num_users > 30
     assert evaluate(model, split).ranking == expected
@@ -305,7 +305,7 @@ def test_a_scale_that_is_not_to_be_mapped_has_the_same_share_relevant():
     plainly = replace(
         split, train=replace(split.train, values=25 * (split.train.values - 1)),
         test=replace(split.test, values=25 * (split.test.values - 1)),
-        unit=replace(split.unit, inner=HUNDRED),
+        unit=replace(split.unit, model_scale=HUNDRED),
     )
     model = Table(random_table(), "user")
     # Every item is warm, so that the cold rule has no say.
