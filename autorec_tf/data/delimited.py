@@ -98,7 +98,7 @@ class RatingsFile:
         """Return how many lines, as messages count them, a text has."""
         return text.count("\n")
 
-    def place(self, number: int) -> str:
+    def line_name(self, number: int) -> str:
         """Return what messages call a line, of which the first is 1."""
         return f"{self.path}, {self.noun} {number}"
 
@@ -134,11 +134,12 @@ class RatingsFile:
 
     def block(self, table: Sequence[Column], state: dict[str, Any]) -> Block:
         """Return what the columns of a table mean. Raise ValueError if one has what it may not."""
-        layout, whole = self.layout, bool(self.layout.published)
+        layout, digits_only = self.layout, bool(self.layout.published)
         block: Block = []
         for codes, ids in table[:2]:
-            known = not isinstance(ids[0], str)
-            block.append((codes, ids if known else [parse_id(text, whole) for text in ids]))
+            if isinstance(ids[0], str):
+                ids = [parse_id(text, digits_only) for text in ids]
+            block.append((codes, ids))
         codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])
         missing = MISSING | self.rules.words
         values = np.array([self.parse_rating(text, missing) for text in texts])
@@ -184,13 +185,13 @@ class RatingsFile:
                     outcome: Any = self.parse(part, trial)
                 except ValueError as error:
                     outcome = error
-                found = wanted(outcome)
-                if found and len(records := self.records(part)) > 1:
+                is_wanted = wanted(outcome)
+                if is_wanted and len(records := self.records(part)) > 1:
                     middle = len(records) // 2
                     parts += ["".join(records[middle:]), "".join(records[:middle])]
                     yield None
                     continue
-                yield (self.place(number), part, outcome) if found else None
+                yield (self.line_name(number), part, outcome) if is_wanted else None
                 state.update({} if isinstance(outcome, ValueError) else trial)
                 number += self.count(part)
 
@@ -209,21 +210,21 @@ class RatingsFile:
 
     def malformed(self, error: Exception) -> UserError:
         """Return the error that names the first malformed line and counts them; slow."""
-        tries, found = 0, list[tuple[str, str, Any]]()
+        tries, wrong = 0, list[tuple[str, str, Any]]()
         with suppress(OSError, UnicodeDecodeError, *DAMAGED):  # after the first one, or in UTF-16
             lines = self.search(lambda outcome: isinstance(outcome, ValueError))
             for line in islice(lines, TRIES):
                 tries += 1
-                found += [line] if line else []
-        if not found:
+                wrong += [line] if line else []
+        if not wrong:
             return UserError(f"{self.path} is not {self.layout}: {error}"[:500])
-        place, text, reason = found[0]
+        name, text, reason = wrong[0]
         start = text.rstrip("\r\n")[:80].encode("utf-8", "surrogateescape")
         text = start.decode("utf-8", "backslashreplace")
-        number = f"{'more than ' if tries == TRIES else ''}{len(found):,} {self.noun}s"
-        total = f"; {number} cannot be read" if len(found) > 1 else ""
+        number = f"{'more than ' if tries == TRIES else ''}{len(wrong):,} {self.noun}s"
+        total = f"; {number} cannot be read" if len(wrong) > 1 else ""
         remedy = self.layout.published or f"correct or remove the {self.noun}"
-        return UserError(f"{place}: {text!r}: {reason}{total}: {remedy}")
+        return UserError(f"{name}: {text!r}: {reason}{total}: {remedy}")
 
 
 def is_plain(bare: str, separator: str) -> bool:

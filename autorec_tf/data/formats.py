@@ -111,7 +111,7 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
             f"{file.path}: --split time needs a column of timestamps: name it as the fourth of "
             "--columns, or split at random"
         )
-    own, num_rows, file.rules = (Ids(), Ids()), 0, rules
+    file_ids, num_rows, file.rules = (Ids(), Ids()), 0, rules
     columns: list[list[np.ndarray]] = [[], [], [], []]
     missing, left_out = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     try:
@@ -123,7 +123,7 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
             absent |= rules.left_out(block[2])
             left_out.append(num_rows + np.flatnonzero(absent))
             num_rows += len(absent)
-            for number, ids in enumerate(own):
+            for number, ids in enumerate(file_ids):
                 codes, distinct = block[number]
                 block[number] = ids.encode(distinct)[codes]
             for parts, part in zip(columns, block, strict=False):
@@ -148,6 +148,6 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
     while columns and columns[0]:
         joined.append(np.concatenate(columns.pop(0)))  # frees memory
     user_codes, item_codes, values, *times = joined
-    codes = users.merge(own[0], user_codes), items.merge(own[1], item_codes)
+    codes = users.merge(file_ids[0], user_codes), items.merge(file_ids[1], item_codes)
     scale = float(values.min()), float(values.max())
     return Columns(*codes, values, times[0] if times else None, scale, np.concatenate(left_out))

@@ -48,7 +48,7 @@ class FrameFile(RatingsFile):
         """Return how many rows a text is of: an id may have several lines."""
         return len(self.records(text))
 
-    def place(self, number: int) -> str:
+    def line_name(self, number: int) -> str:
         """Return what messages call a row: its position, from 0, and its label, if that differs."""
         row = number - 1
         (label,) = self.frame.index[[row]].tolist()  # which makes Python's numbers of NumPy's

@@ -133,11 +133,11 @@ def sniff(
         comment = re.compile(rf"(?m)({q}[^{q}]*{q})|{before}{re.escape(mark)}[^\r\n]*")
         lines[skipped:] = comment.sub(r"\1", "\n".join(lines[skipped:])).split("\n")
         remarks.append(f"comments after {mark}")
-    kept = [(i, line) for i, line in enumerate(lines[skipped:], skipped + 1) if line.strip()]
-    if not kept:
+    filled = [(i, line) for i, line in enumerate(lines[skipped:], skipped + 1) if line.strip()]
+    if not filled:
         raise UserError(f"{path} holds no ratings: name a file that does")
-    separator, rows = find_separator(path, [line for _, line in kept], separator, quote, roles)
-    text = "\n".join(line for _, line in kept)
+    separator, rows = find_separator(path, [line for _, line in filled], separator, quote, roles)
+    text = "\n".join(line for _, line in filled)
     if not quote or quote in text:
         remarks.append("quotes" if quote else "quotes as text")
     number = min(settings.get("header", 0) or 0, len(rows) - 1)
@@ -154,7 +154,7 @@ def sniff(
     if blanks:
         remarks.append("blanks after separators")
     if header or skipped:
-        skipped = kept[number][0] - (not header)
+        skipped = filled[number][0] - (not header)
     return Layout(
         separator, len(names), positions, header, remarks=tuple(remarks), skipped=skipped,
         quotechar=quote, decimal=decimal, thousands=settings.get("thousands", ""),
@@ -181,9 +181,9 @@ def find_separator(
     best, most = ("", [[""]]), 0
     for separator in [given] if given else SEPARATORS:
         rows = split(lines, separator, quote)
-        alike = [len(row) for row in rows].count(len(rows[0])) if len(rows[0]) >= roles else 0
-        if alike > most and not (separator == BLANKS and 2 * most > len(rows)):
-            best, most = (separator, rows), alike
+        equal = [len(row) for row in rows].count(len(rows[0])) if len(rows[0]) >= roles else 0
+        if equal > most and not (separator == BLANKS and 2 * most > len(rows)):
+            best, most = (separator, rows), equal
     if not most:
         raise UserError(
             f"{path}, line 1: {lines[0][:80]!r}: expected {LEAST[roles]}, separated "
@@ -215,10 +215,10 @@ def find_columns(
     if not header:
         return header, tuple(range(min(most, len(names))))
     plain = ["".join(filter(str.isalnum, name.lower())) for name in header]
-    found = [[i for i, name in enumerate(plain) if name in HEADER_NAMES[role]] for role in ROLES]
-    if any(len(positions) != 1 for positions in found[:roles]):
+    matches = [[i for i, name in enumerate(plain) if name in HEADER_NAMES[role]] for role in ROLES]
+    if any(len(positions) != 1 for positions in matches[:roles]):
         raise UserError(
             f"{path}: its header ({', '.join(header)[:200]}) does not say which columns are "
             f"{LEAST[roles]}: name them, as in --columns userId,movieId,rating"
         )
-    return header, tuple(positions[0] for positions in found[:most] if len(positions) == 1)
+    return header, tuple(positions[0] for positions in matches[:most] if len(positions) == 1)

@@ -207,11 +207,11 @@ class RatingMatrix:
 
     def columns(self, first: int, last: int) -> "RatingMatrix":
         """Return columns first..last-1, counted from 0."""
-        own = (self.indices >= first) & (self.indices < last)
-        until = np.append(0, np.cumsum(own))[self.indptr]
+        inside = (self.indices >= first) & (self.indices < last)
+        until = np.append(0, np.cumsum(inside))[self.indptr]
         before = np.append(0, np.cumsum(self.indices < first))[self.indptr]
         return RatingMatrix(
-            until, self.indices[own] - first, self.values[own], last - first,
+            until, self.indices[inside] - first, self.values[inside], last - first,
             Part(first, self.num_columns, self.indptr, np.diff(before), self.distinct),
         )
 
@@ -222,8 +222,8 @@ class RatingMatrix:
         indices, values = np.empty(len(self), np.int32), np.empty(len(self), np.float32)
         cuts = np.searchsorted(indptr, np.arange(0, len(self), CHUNK))
         for first, last in pairwise([*cuts, self.num_columns]):  # of which all is held at once
-            own = np.flatnonzero((self.indices >= first) & (self.indices < last))
-            order = own[np.argsort(self.indices[own], kind="stable")]  # rows ascend already
+            inside = np.flatnonzero((self.indices >= first) & (self.indices < last))
+            order = inside[np.argsort(self.indices[inside], kind="stable")]  # rows ascend already
             part = slice(indptr[first], indptr[last])
             indices[part], values[part] = self.rows[order], self.values[order]
         return RatingMatrix(indptr, indices, values, self.num_rows)
@@ -257,8 +257,8 @@ class Split:
             return self
         first, last = cut_columns(self.train.column_counts, count)[number : number + 2]
         train, test = (matrix.columns(first, last) for matrix in (self.train, self.test))
-        held = self.validation and self.validation.columns(first, last)
-        return Split(train, test, held, self.orientation, self.unit)
+        validation = self.validation and self.validation.columns(first, last)
+        return Split(train, test, validation, self.orientation, self.unit)
 
     def by_item(self) -> "Split":
         """Return the same split with items as rows."""
