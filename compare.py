@@ -16,7 +16,6 @@ table is lost.
 import argparse
 import csv
 import json
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,23 +24,14 @@ from typing import Any
 
 from autorec_tf.command_line import Parser
 from autorec_tf.config import BEFORE, Config
-from autorec_tf.evaluation.metrics import RECONSTRUCTION
-from autorec_tf.records.repeated_runs import mean_and_interval
+from autorec_tf.evaluation.statistics import PairedDifference, paired_difference
 from autorec_tf.records.run_folder import SPLITS, SUMMARY, read_settings, read_summary
+from autorec_tf.records.summary import INTERVAL, MEAN, MEASURES, is_number
+from autorec_tf.records.tables import aligned_table, with_interval
 from autorec_tf.system.errors import UserError, print_answer, printable, run_program
 from autorec_tf.system.files import read_csv, write_csv
 from autorec_tf.system.terminal import open_streams, print_line
 
-# Column -> its name in summary.json; a run over several splits has `_mean` and `_ci95` of it.
-MEASURES = {
-    "test RMSE": "final_test_rmse",
-    "biases": "biases_test_rmse",
-    "MAE": "final_test_mae",
-    "NDCG@10": "ndcg_at_10",
-    "validation RMSE": "final_validation_rmse",
-    "reconstruction RMSE (test ratings as input)": RECONSTRUCTION,
-    "seconds": "seconds",
-}
 NOT_ALWAYS = ("biases", "validation RMSE", "reconstruction RMSE (test ratings as input)")
 SORTS = {"rmse": "test RMSE", "mae": "MAE", "ndcg": "NDCG@10", "seconds": "seconds"}
 # These have columns of their own, or change no result.
@@ -67,17 +57,6 @@ class Result:
     scores: dict[tuple, float]
     fingerprint: str | None
     settings: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Paired:
-    """The mean difference of test RMSE from another run over `splits` splits that both have, half
-    its 95 % interval, and the two-sided p value of there being none, by Student's t."""
-
-    splits: int
-    mean: float
-    half: float
-    p: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +92,7 @@ def compare(given: argparse.Namespace) -> None:
             write_csv(Path(given.csv), rows)
         except OSError as error:
             raise UserError(f"cannot write {given.csv} ({error.strerror})") from error
-    lines = [as_markdown([cells(result, columns, results) for result in results])]
+    lines = [aligned_table([cells(result, columns, results) for result in results])]
     lines += [""] if any(differences) else []
     lines += [printable(as_line(result, first, paired))
               for result, paired in zip(results, differences, strict=True) if first and paired]
@@ -145,13 +124,13 @@ def read_result(folder: Path) -> Result | None:
     if not record and "status" not in summary:
         return None
     known = record | {k: summary[k] for k in ("dataset", "preset") if k in summary}
-    suffix = "_mean" if several else ""
+    suffix = MEAN if several else ""
     return Result(
         name=folder.resolve().name, dataset=str(known.get("dataset", "?")),
         preset=str(known.get("preset", "?")), status=str(summary.get("status", "no result yet")),
         splits=int(number(folder, summary, "num_splits") or 0) if several else 1,
         means=measures(folder, summary, suffix),
-        halves=measures(folder, summary, "_ci95") if several else {},
+        halves=measures(folder, summary, INTERVAL) if several else {},
         scores=split_scores(folder, record) if several else {},
         fingerprint=None if record.get("folds") else record.get("fingerprint"),
         settings=settings_of(record, several),
@@ -176,7 +155,7 @@ def split_scores(folder: Path, record: dict[str, Any]) -> dict[tuple, float]:
             scores[key] = float(row["final_test_rmse"])
     except (KeyError, OSError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{folder / SPLITS} is damaged: no split or RMSE in it") from error
-    if not all(abs(score) < 1e300 for score in scores.values()):
+    if not all(map(is_number, scores.values())):
         raise UserError(f"{folder / SPLITS} is damaged: final_test_rmse is no number")
     return scores
 
@@ -189,7 +168,7 @@ def measures(folder: Path, summary: dict[str, Any], suffix: str) -> dict[str, fl
 
 def number(folder: Path, summary: dict[str, Any], name: str) -> float | None:
     value = summary.get(name)
-    if value is not None and (type(value) not in (int, float) or not abs(value) < 1e300):
+    if value is not None and not is_number(value):
         raise UserError(f"{folder / SUMMARY} is damaged: {name} is no number")
     return value
 
@@ -226,9 +205,9 @@ def differing(results: Sequence[Result]) -> list[str]:
 
 def paired_with_first(
     results: Sequence[Result]
-) -> tuple[Result | None, list[Paired | None]]:
-    """The first run over several splits, and how each run differs from it; None where it is that,
-    or they have no two splits of the same ratings in common."""
+) -> tuple[Result | None, list[PairedDifference | None]]:
+    """Return the first run over several splits, and how each run differs from it; None for that run
+    itself, and where they do not have two splits of the same ratings in common."""
     first = next((result for result in results if result.scores), None)
     return first, [
         None if first is None or result is first else difference(result, first)
@@ -236,29 +215,24 @@ def paired_with_first(
     ]
 
 
-def difference(result: Result, first: Result) -> Paired | None:
-    """How the test RMSE of a run differs from that of the `first` one, on the splits of both."""
+def difference(result: Result, first: Result) -> PairedDifference | None:
+    """Return how the test RMSE of a run differs from that of the `first` one, on the splits of
+    both."""
     same = result.dataset == first.dataset
     if result.fingerprint and first.fingerprint:  # older runs have none
         same = result.fingerprint == first.fingerprint
     both = [key for key in first.scores if key in result.scores]
     if not same or len(both) < 2:
         return None
-    from scipy.special import stdtr  # memory that most tables need not spend
-
-    values = [result.scores[key] - first.scores[key] for key in both]
-    mean, half = mean_and_interval(values)
-    error = statistics.stdev(values) / len(values) ** 0.5
-    p = 2 * float(stdtr(len(values) - 1, -abs(mean) / error)) if error else float(mean == 0)
-    return Paired(len(both), mean, float(half), p)
+    return paired_difference(*([one.scores[key] for key in both] for one in (result, first)))
 
 
-def as_line(result: Result, first: Result, paired: Paired) -> str:
-    """A difference in words."""
-    verdict = "significant" if paired.p < 0.05 else "not significant"
+def as_line(result: Result, first: Result, paired: PairedDifference) -> str:
+    """Return a difference in words."""
+    verdict = "significant" if paired.p_value < 0.05 else "not significant"
     return (
         f"{result.name} - {first.name}: test RMSE {paired.mean:+.4f} ± {paired.half:.4f} "
-        f"over {paired.splits} splits, paired, p = {paired.p:.1g}: {verdict}"
+        f"over {paired.num_pairs} splits, paired, p = {paired.p_value:.1g}: {verdict}"
     )
 
 
@@ -287,8 +261,7 @@ def rounded(result: Result, name: str) -> str:
         return ""
     if name == "seconds":
         return f"{result.means[name]:.0f}"
-    half = f" ± {result.halves[name]:.4f}" if name in result.halves else ""
-    return f"{result.means[name]:.4f}{half}"
+    return with_interval(result.means[name], result.halves.get(name))
 
 
 def as_text(value: Any) -> str:
@@ -300,31 +273,21 @@ def as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def figures(result: Result, paired: Paired | None, columns: Sequence[str]) -> dict[str, Any]:
+def figures(
+    result: Result, paired: PairedDifference | None, columns: Sequence[str]
+) -> dict[str, Any]:
     """A row for programs, with every digit, under the names of summary.json and config.json."""
     row = {"run": printable(result.name), "dataset": result.dataset, "preset": result.preset,
              "status": result.status, "splits": result.splits}
     for name, key in MEASURES.items():
-        row |= {key: result.means.get(name), f"{key}_ci95": result.halves.get(name)}
+        row |= {key: result.means.get(name), f"{key}{INTERVAL}": result.halves.get(name)}
     row |= {
         "paired_difference": paired and paired.mean,
         "paired_difference_ci95": paired and paired.half,
-        "paired_p": paired and paired.p,
-        "paired_splits": paired and paired.splits,
+        "paired_p": paired and paired.p_value,
+        "paired_splits": paired and paired.num_pairs,
     }
     return row | {name: as_text(result.settings.get(name, "?")) for name in columns}
-
-
-def as_markdown(rows: Sequence[dict[str, str]]) -> str:
-    """A table of `rows`, all with the same keys, in Markdown that reads well as text, too."""
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    lines = [[printable(cell).replace("|", "\\|") for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * max(width, 3) for width in widths])
-    return "\n".join(
-        f"| {' | '.join(f'{cell:{width}}' for cell, width in zip(line, widths, strict=True))} |"
-        for line in lines
-    )
 
 
 if __name__ == "__main__":

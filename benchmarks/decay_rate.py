@@ -15,14 +15,15 @@ from pathlib import Path
 
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Split
-from autorec_tf.records.run_folder import results
+from autorec_tf.records import tables
+from autorec_tf.records.summary import results
 from autorec_tf.system.errors import run_program
 from autorec_tf.system.runtime import start_tensorflow
 from data_preprocessor import load_ratings, split_ratings
 
 GRID = (0.96, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-HEAD = """| `--decay_rate` | validation RMSE, last epoch | lowest on the way | training RMSE |
-| --- | --- | --- | --- |"""
+HEAD = tables.head("`--decay_rate`", "validation RMSE, last epoch", "lowest on the way",
+                   "training RMSE")
 FOLDER = Path(__file__).parent / "results" / "decay_rate"
 
 
@@ -46,7 +47,7 @@ def main() -> None:
 
 def line(rate: float, validation: float, train: float, lowest: float) -> str:
     """A rate's row of the table."""
-    return f"| {rate} | {validation:.4f} | {lowest:.4f} | {train:.4f} |"
+    return tables.line(rate, *(f"{rmse:.4f}" for rmse in (validation, lowest, train)))
 
 
 def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[float]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings, index_ratings
+from autorec_tf.records import tables
 from autorec_tf.serving.recommender import predict
 from autorec_tf.system.errors import run_program
 from autorec_tf.system.random_streams import random_stream
@@ -151,10 +152,7 @@ def table(path: Path) -> str:
     """The means over seeds of the rows in the file at `path`, as Markdown."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    lines = [
-        "| test RMSE of the new ones' ratings | new | trained with them | folded in | splits |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    lines = []
     for model, name in NAMES.items():
         for new in ("items", "users"):
             found = [row for row in rows if (row["model"], row["new"]) == (model, new)]
@@ -163,9 +161,10 @@ def table(path: Path) -> str:
                     fmean(float(row[column]) for row in found)
                     for column in ("rmse_trained_with_them", "rmse_folded_in")
                 )
-                cells = f"{name} | {new} ({found[0]['are']})", *(f"{x:.4f}" for x in means)
-                lines.append(f"| {' | '.join(cells)} | {len(found)} |")
-    return "\n".join(lines)
+                lines.append([name, f"{new} ({found[0]['are']})", *(f"{x:.4f}" for x in means),
+                              len(found)])
+    names = "test RMSE of the new ones' ratings", "new", "trained with them", "folded in", "splits"
+    return tables.table(names, lines)
 
 
 if __name__ == "__main__":

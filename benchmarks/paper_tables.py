@@ -29,8 +29,9 @@ from autorec_tf.config import Config
 from autorec_tf.evaluation.baseline import cold_baseline
 from autorec_tf.evaluation.metrics import RECONSTRUCTION
 from autorec_tf.evaluation.ranking import rank
+from autorec_tf.evaluation.statistics import mean_and_interval
 from autorec_tf.records.plots import TEST_COLOR
-from autorec_tf.records.repeated_runs import mean_and_interval
+from autorec_tf.records.tables import table, with_interval
 from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.files import write_csv
 from data_preprocessor import load_ratings, split_ratings
@@ -210,8 +211,7 @@ def by_popularity() -> list[dict[str, Any]]:
 def markdown(done: list[tuple[Row, list[dict[str, Any]]]], lines: list[dict[str, Any]]) -> str:
     """The table of docs/numbers.md."""
     by_name = {line["row"]: line for line in lines}
-    text = ["| MovieLens-1M, 90/10 | test RMSE | paper | splits | `python main.py` |",
-            "| --- | --- | --- | --- | --- |"]
+    table_rows = []
     for row, _ in done:
         paper = "" if row.paper is None else f"{row.paper:.3f}"
         parts = [(row.name, row.text)]
@@ -223,10 +223,12 @@ def markdown(done: list[tuple[Row, list[dict[str, Any]]]], lines: list[dict[str,
             ]
         for name, label in parts:
             line = by_name[name]
-            half = f" ± {line['rmse_ci95']:.4f}" if line["num_splits"] > 1 else ""
-            text.append(f"| {label} | {line['rmse_mean']:.4f}{half} | {paper} | "
-                        f"{line['num_splits']} | `{command(row)}` |")
-    return "\n".join(text) + "\n"
+            rmse = with_interval(
+                line["rmse_mean"], line["rmse_ci95"] if line["num_splits"] > 1 else None
+            )
+            table_rows.append([label, rmse, paper, line["num_splits"], f"`{command(row)}`"])
+    names = "MovieLens-1M, 90/10", "test RMSE", "paper", "splits", "`python main.py`"
+    return table(names, table_rows) + "\n"
 
 
 def draw_hidden_units(lines: dict[str, dict[str, Any]]) -> None:

@@ -33,8 +33,9 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.baseline import Finish
 from autorec_tf.evaluation.metrics import score
+from autorec_tf.evaluation.statistics import mean_and_interval
 from autorec_tf.records.plots import TEST_COLOR, TRAIN_COLOR, style, write_png
-from autorec_tf.records.repeated_runs import mean_and_interval
+from autorec_tf.records.tables import table, with_interval
 from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.files import lock, read_csv, read_json, unlock, write_csv, write_text
 from benchmarks import paper_tables
@@ -254,14 +255,14 @@ def render(folder: Path, page: Path, readme: Path) -> None:
         raise UserError("nothing is finished yet: python -m benchmarks.peers measures all")
     rows = {name: lines for name in TEXTS if (lines := [r for r in found if r["row"] == name])}
     machines = {f"{m['processor']}, {m['cpus']} cores" for m in read_csv(folder / MACHINES)}
-    table = "\n".join([*results_table(rows), *times_table(read_csv(folder / TIMES)), "",
-                       f"Measured on: {'; '.join(sorted(machines))}.", ""])
-    write_text(folder / "table.md", table)
+    text = "\n".join([results_table(rows), *times_table(read_csv(folder / TIMES)), "",
+                      f"Measured on: {'; '.join(sorted(machines))}.", ""])
+    write_text(folder / "table.md", text)
     write_png(folder / "peers.png", draw(rows))
     links = (f"![Test RMSE against seconds]({LEFT}/peers.png)\n\n"
              f"Every row of every split: [{RESULTS}]({LEFT}/{RESULTS}), "
              f"[{TIMES}]({LEFT}/{TIMES}), [{MACHINES}]({LEFT}/{MACHINES}).\n")
-    put(page, f"{table}\n{links}")
+    put(page, f"{text}\n{links}")
     put(readme, first_table(rows))
 
 
@@ -275,14 +276,14 @@ def first_table(rows: dict[str, list[dict[str, str]]]) -> str:
     """Return README's table, of the splits that all its rows have."""
     some = {name: rows[name] for name in FIRST if name in rows}
     shared = set.intersection(*({line["split"] for line in lines} for lines in some.values()))
-    text = [f"| on the splits of seeds {' and '.join(sorted(shared))} | test RMSE | seconds |",
-            "| --- | --- | --- |"]
+    table_rows = []
     for name, lines in some.items():
         lines = [line for line in lines if line["split"] in shared]
         mean, seconds = means(lines, "rmse")[0], means(lines, "seconds")[0]
         what = f"`python main.py --preset {name}`" if name in OURS else TEXTS[name]
-        text.append(f"| {what} | {mean:.4f} | {seconds:,.0f} |")
-    return "\n".join([*text, ""])
+        table_rows.append([what, f"{mean:.4f}", f"{seconds:,.0f}"])
+    seeds = f"on the splits of seeds {' and '.join(sorted(shared))}"
+    return table([seeds, "test RMSE", "seconds"], table_rows) + "\n"
 
 
 def means(lines: Sequence[dict[str, str]], column: str) -> tuple[float, float]:
@@ -291,22 +292,20 @@ def means(lines: Sequence[dict[str, str]], column: str) -> tuple[float, float]:
     return mean, half if len(lines) > 1 else 0.0
 
 
-def results_table(rows: dict[str, list[dict[str, str]]]) -> list[str]:
-    text = ["| MovieLens-1M, 90/10 | row | test RMSE | seconds | peak GB | splits |",
-            "| --- | --- | --- | --- | --- | --- |"]
+def results_table(rows: dict[str, list[dict[str, str]]]) -> str:
+    table_rows = []
     for name, lines in rows.items():
         mean, half = means(lines, "rmse")
         (seconds, _), (peak, _) = means(lines, "seconds"), means(lines, "peak_gb")
-        interval = f" ± {half:.4f}" if half else ""
-        text.append(f"| {TEXTS[name]} | `{name}` | {mean:.4f}{interval} | {seconds:,.0f} | "
-                    f"{peak:.2f} | {len(lines)} |")
-    return text
+        table_rows.append([TEXTS[name], f"`{name}`", with_interval(mean, half or None),
+                           f"{seconds:,.0f}", f"{peak:.2f}", len(lines)])
+    names = "MovieLens-1M, 90/10", "row", "test RMSE", "seconds", "peak GB", "splits"
+    return table(names, table_rows)
 
 
 def times_table(lines: Sequence[dict[str, str]]) -> list[str]:
     """Return a table of the mean seconds, where all splits of a row came below an RMSE."""
-    text = ["", f"| seconds until test RMSE is below | {' | '.join(f'{b:.3f}' for b in BELOW)} |",
-            f"| --- |{' --- |' * len(BELOW)}"]
+    table_rows = []
     for name in (name for name in OURS if any(line["row"] == name for line in lines)):
         cells = []
         for below in BELOW:
@@ -315,8 +314,9 @@ def times_table(lines: Sequence[dict[str, str]]) -> list[str]:
             passed = [line for line in same if line["seconds"]]
             some = f"in {len(passed)} of {len(same)} splits" if passed else "–"
             cells.append(f"{means(passed, 'seconds')[0]:,.0f}" if passed == same else some)
-        text.append(f"| {TEXTS[name]} | {' | '.join(cells)} |")
-    return text if len(text) > 3 else []
+        table_rows.append([TEXTS[name], *cells])
+    names = "seconds until test RMSE is below", *(f"{below:.3f}" for below in BELOW)
+    return ["", table(names, table_rows)] if table_rows else []
 
 
 def draw(rows: dict[str, list[dict[str, str]]]) -> Figure:

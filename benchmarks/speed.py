@@ -29,6 +29,7 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.evaluation.baseline import Finish
 from autorec_tf.evaluation.metrics import score
+from autorec_tf.records import tables
 from autorec_tf.system.errors import run_program
 from autorec_tf.system.files import read_csv
 from autorec_tf.system.random_streams import random_stream
@@ -84,11 +85,11 @@ def movielens_1m(rounds: int) -> dict[str, float]:
             if turn:  # the first turn compiles
                 laps[name].append(lap)
 
-    print(f"\n| MovieLens-1M, {num_threads()} threads, median of {rounds} | epoch (s) | test (s) |")
-    print("| --- | --- | --- |")
+    title = f"MovieLens-1M, {num_threads()} threads, median of {rounds}"
+    print("", tables.head(title, "epoch (s)", "test (s)"), sep="\n")
     for name, times in laps.items():
         train, test = (median(column) for column in zip(*times, strict=True))
-        print(f"| {ways[name].label} | {train:.3f} | {f'{test:.3f}' if test > 1e-4 else ''} |")
+        print(tables.line(ways[name].label, f"{train:.3f}", f"{test:.3f}" if test > 1e-4 else ""))
 
     def ratio(one: str, other: str, with_test: bool) -> float:
         pairs = zip(laps[one], laps[other], strict=True)
@@ -303,8 +304,8 @@ def agreement(_: int) -> dict[str, float]:
 
 def large(_: int) -> dict[str, float]:
     """The large sizes, each a process of its own, and how the epoch grows with the ratings."""
-    print("\n| size (made-up ratings) | engine | parse (s) | epoch (s) | test (s) | peak (GB) |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("", tables.head("size (made-up ratings)", "engine", "parse (s)", "epoch (s)", "test (s)",
+                          "peak (GB)"), sep="\n")
     growth = [at_size(f"{factor}x", "sparse", 3) for factor in GROWTH]
     logs = np.log([[float(r["size"].removesuffix("x")), r["epoch_s"]] for r in growth])
     exponent = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
@@ -326,8 +327,8 @@ def at_size(size: str, engine: str, epochs: int) -> dict:
                "--epochs", str(epochs)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     result = json.loads(done.stdout)
-    print(f"| {size} | {engine} | {result['parse_s']:.1f} | {result['epoch_s']:.2f} | "
-          f"{result['test_s']:.2f} | {result['peak_gb']:.2f} |", flush=True)
+    print(tables.line(size, engine, f"{result['parse_s']:.1f}", f"{result['epoch_s']:.2f}",
+                      f"{result['test_s']:.2f}", f"{result['peak_gb']:.2f}"), flush=True)
     return result
 
 

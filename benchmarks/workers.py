@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autorec_tf.records import tables
 from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.files import write_json
 from benchmarks.scale import SIZES, write_ratings
@@ -184,8 +185,8 @@ def measure_size(size: str, path: Path, networks: Sequence[str]) -> dict[str, An
             if network:
                 network.close()
         each = runs[name]
-        print(f"| {size} | {label} | {each.epoch:.2f} | {each.rmse:.5f} | {each.peak_gb:.2f} | "
-              f"{each.step_bytes / 1e6:.2f} |", flush=True)
+        print(tables.line(size, label, f"{each.epoch:.2f}", f"{each.rmse:.5f}",
+                          f"{each.peak_gb:.2f}", f"{each.step_bytes / 1e6:.2f}"), flush=True)
 
     add("process", "one process, two threads", 2, None)
     add("workers", "two workers of one thread", 1, Loopback())
@@ -217,12 +218,12 @@ def figures_of(size: str, runs: dict[str, Measured]) -> dict[str, Any]:
     return {name: float(f"{value:.4g}") for name, value in figures.items()}
 
 
-def on_paper(figures: dict[str, Any], size: str) -> list[str]:
+def on_paper(figures: dict[str, Any], size: str) -> str:
     """Return a table of what more machines would be worth, by the formula in docs/distributed.md:
     an epoch of one thread, divided, and what each step sends, by ring, at a link's rate."""
     steps = -(-SIZES[size][1] // BATCH_SIZE)
     one = figures[f"{size.replace('-', '')}_thread_epoch_s"]
-    lines = ["| machines | 1 Gbit/s | 10 Gbit/s | 25 Gbit/s |", "| --- | --- | --- | --- |"]
+    rows = []
     for machines in (1, 2, 4, 8, 16):
         cells = []
         for gbit in (1, 10, 25):
@@ -230,8 +231,8 @@ def on_paper(figures: dict[str, Any], size: str) -> list[str]:
             # Each test row is encoded once more in an evaluation: one sum of the three.
             sending = 3 * steps * (ring / (gbit * 1e9 / 8) + 2 * (machines - 1) * LATENCY)
             cells.append(f"{one / machines + (sending if machines > 1 else 0):.2f}")
-        lines.append(f"| {machines} | {' | '.join(cells)} |")
-    return lines
+        rows.append([machines, *cells])
+    return tables.table(["machines", "1 Gbit/s", "10 Gbit/s", "25 Gbit/s"], rows)
 
 
 def main() -> None:
@@ -242,15 +243,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:
         raise UserError("two workers on this machine need two processors")
-    print("| ratings | trained by | epoch (s) | test RMSE | peak GB | MB sent a step |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(tables.head("ratings", "trained by", "epoch (s)", "test RMSE", "peak GB",
+                      "MB sent a step"))
     figures: dict[str, Any] = {}
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
             figures |= measure_size(size, Path(folder) / "ratings.dat", arguments.networks)
     for size in arguments.sizes:
         print(f"\nSeconds of an epoch of {size}'s size, on paper:\n")
-        print("\n".join(on_paper(figures, size)))
+        print(on_paper(figures, size))
     if arguments.json:
         for name in ("gbit1", "gbit10"):
             for size in ("ml20m", "ml1m"):

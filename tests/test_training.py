@@ -15,7 +15,7 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split, index_ratings
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs, score
 from autorec_tf.model.batch import sparse_rows
-from autorec_tf.records.run_folder import results
+from autorec_tf.records.summary import results
 from autorec_tf.training import epochs as training
 from autorec_tf.training.epochs import (
     Evaluator,

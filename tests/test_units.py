@@ -10,7 +10,7 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingUnit, index_ratings
 from autorec_tf.evaluation.evaluate import evaluate
 from autorec_tf.experiments import blend, validation_rmse
-from autorec_tf.records.run_folder import results
+from autorec_tf.records.summary import results
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.trainer import build
 from data_preprocessor import split_ratings

@@ -3,14 +3,11 @@
 import json
 import reprlib
 import shutil
-import statistics
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from autorec_tf.config import NO_FOLDS, Config, earlier_member_settings, split_configs
-from autorec_tf.evaluation.metrics import RECONSTRUCTION
 from autorec_tf.records.run_folder import (
     CONFIG,
     SETTINGS,
@@ -19,13 +16,11 @@ from autorec_tf.records.run_folder import (
     read_summary,
     resumed_config,
 )
+from autorec_tf.records.summary import AVERAGED, INTERVAL, MEAN, is_number, summary_of_splits
+from autorec_tf.records.tables import table, with_interval
 from autorec_tf.system.distribution import Workers
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import lock, make_folder, read_json, unlock, write_csv, write_json
-
-# What a table over several splits gives a mean of.
-MEASURES = ("final_test_rmse", "final_test_mae", "ndcg_at_10", "recall_at_10",
-            "biases_test_rmse", RECONSTRUCTION)
 
 
 class RepeatedRuns:
@@ -115,10 +110,10 @@ class RepeatedRuns:
         summary = read_summary(folder)
         if summary.get("status") != "finished":
             return None
-        for name in ("final_test_rmse", "seconds", *MEASURES):
-            value: Any = summary.get(name, 0.0 if name in MEASURES[1:] else None)
+        for name in ("seconds", *AVERAGED):
+            value: Any = summary.get(name, 0.0 if name in AVERAGED[1:] else None)
             unranked = value is None and name in summary and name.endswith("_at_10")
-            if not unranked and not (type(value) in (int, float) and abs(value) < 1e300):
+            if not unranked and not is_number(value):
                 raise UserError(
                     f"{folder / SUMMARY} holds no number as {name}: remove {folder}, and the split "
                     "is run again"
@@ -129,48 +124,25 @@ class RepeatedRuns:
         """Add a finished split, and renew the table and its summary."""
         if not self.is_first:
             return
-        measures = {name: summary[name] for name in MEASURES if summary.get(name) is not None}
+        measures = {name: summary[name] for name in AVERAGED if summary.get(name) is not None}
         fold = config.fold or "".join(config.folds)
         which = {"fold": fold} if fold else {"split_seed": config.split_seed}
         row = which | measures | {"seconds": summary["seconds"]}
         names = [name for name in row if all(name in other for other in self.rows)]
         self.rows = [{name: other[name] for name in names} for other in (*self.rows, row)]
         write_csv(self.path / SPLITS, self.rows)
-        write_json(self.path / SUMMARY, self.summary())
+        write_json(self.path / SUMMARY, self.summary)
 
+    @property
     def summary(self) -> dict[str, Any]:
-        summary: dict[str, Any] = {
-            "status": "finished" if len(self.rows) == self.num_splits else "interrupted",
-            "num_splits": len(self.rows),
-        }
-        for name in list(self.rows[0])[1:]:
-            mean, half = mean_and_interval([row[name] for row in self.rows])
-            summary[f"{name}_mean"] = mean
-            if len(self.rows) > 1:  # JSON knows no nan
-                summary[f"{name}_ci95"] = half
-        return summary
+        return summary_of_splits(self.rows, self.num_splits)
 
     def table(self) -> str:
         """Return every split and the mean with its 95 % interval, as Markdown."""
         if not self.is_first:
             return "The first worker has the table."
-        names = list(self.rows[0])
-        summary = self.summary()
-        lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
-        for row in self.rows:
-            cells = (f"{x:.4f}" if isinstance(x, float) else str(x) for x in row.values())
-            lines.append(f"| {' | '.join(cells)} |")
-        means = (f"{summary[f'{n}_mean']:.4f} ± {summary[f'{n}_ci95']:.4f}" for n in names[1:])
-        lines.append(f"| mean ± 95 % | {' | '.join(means)} |")
-        return "\n".join([*lines, f"Results: {self.path}"])
-
-
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean, and half the width of its 95 % interval by Student's t; nan for one
-    value."""
-    if len(values) < 2:
-        return values[0], float("nan")
-    from scipy.special import stdtrit  # memory that most runs need not spend
-
-    quantile = stdtrit(len(values) - 1, 0.975)
-    return statistics.fmean(values), quantile * statistics.stdev(values) / len(values) ** 0.5
+        names, summary = list(self.rows[0]), self.summary
+        rows = [[f"{x:.4f}" if isinstance(x, float) else x for x in row.values()]
+                for row in self.rows]
+        means = (with_interval(summary[n + MEAN], summary[n + INTERVAL]) for n in names[1:])
+        return f"{table(names, [*rows, ['mean ± 95 %', *means]])}\nResults: {self.path}"

@@ -8,16 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from datetime import UTC, datetime
 from itertools import count
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from filelock import FileLock
 
 from autorec_tf.config import NO_FOLDS, Config, earlier_member_settings
-from autorec_tf.evaluation.evaluate import Evaluation
-from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
-from autorec_tf.evaluation.slices import Slice
+from autorec_tf.evaluation.metrics import EpochMetrics
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import (
     atomic_write,
@@ -266,9 +263,9 @@ def resume_flags(config: Config, files: Mapping[str, Path], folder: Path) -> lis
     flags = ["--resume", file_argument(folder)]
     if config.data_dir:
         flags += ["--data_dir", file_argument(config.data_dir)]
-    found = Path("."), Path(config.data_dir or ".")  # by their names
+    searched = Path("."), Path(config.data_dir or ".")  # their files need no flag
     for flag, path in files.items():
-        flags += [f"--{flag}", file_argument(path)] if path.parent not in found else []
+        flags += [f"--{flag}", file_argument(path)] if path.parent not in searched else []
     return [*flags, "--distribute", config.distribute] if config.distribute else flags
 
 
@@ -323,58 +320,3 @@ def default_name(config: Config) -> str:
         f"{config.dataset}_{preset}seed{config.random_seed}_{config.optimizer_method.lower()}"
         f"_lr{config.base_lr:g}_{last}"
     )
-
-
-def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
-    """Return final and best results. The final ones are the result, of the last evaluated epoch or
-    of the one that validation ratings chose; the best epoch is chosen by looking at the test
-    ratings, so it says how flat the end is and is never to be quoted as a score."""
-    evaluated = [m for m in metrics if m.test_rmse is not None]
-    summary: dict[str, Any] = {"final_train_rmse": metrics[-1].train_rmse}
-    if evaluated:
-        final, best = evaluated[-1], min(evaluated, key=attrgetter("test_rmse"))
-        if final.validation_rmse is not None:
-            final = min(evaluated, key=attrgetter("validation_rmse"))
-            summary["final_validation_rmse"] = final.validation_rmse
-        if (leaking := getattr(final, RECONSTRUCTION)) is not None:
-            summary[RECONSTRUCTION] = leaking
-        summary |= {
-            "final_test_epoch": final.epoch,
-            "final_test_rmse": final.test_rmse,
-            "final_test_mae": final.test_mae,
-            "best_test_epoch": best.epoch,
-            "best_test_rmse": best.test_rmse,
-            "best_test_mae": best.test_mae,
-        }
-    return summary
-
-
-def scores_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Return an evaluation as summary.json holds it."""
-    ranking = evaluation.ranking
-    return {
-        "final_test_rmse": evaluation.scores.rmse,
-        "final_test_mae": evaluation.scores.mae,
-        "biases_test_rmse": evaluation.biases.rmse,
-        "global_mean_test_rmse": evaluation.global_mean.rmse,
-        "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
-        "recall_at_10": ranking.recall if ranking.num_users else None,
-        "ranked_users": ranking.num_users,
-        "ranked_users_drawn_from": ranking.drawn_from,
-        "relevant_rating": evaluation.relevant,
-        "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
-        "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
-    }
-
-
-def slice_rows(slices: Sequence[Slice]) -> list[dict[str, Any]]:
-    """Return slices as summary.json holds them."""
-    return [
-        {
-            "training_ratings": part.label,
-            "test_ratings": part.scores.num_ratings,
-            "rmse": part.scores.rmse,
-            "mae": part.scores.mae,
-        }
-        for part in slices
-    ]

@@ -24,7 +24,7 @@ import numpy as np
 from autorec_tf.config import Config, flag_fields
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.evaluate import Evaluation
-from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
+from autorec_tf.evaluation.metrics import EpochMetrics, Scores, cold_pairs
 from autorec_tf.records.checkpoint import Checkpoint
 from autorec_tf.records.comet import Tracker
 from autorec_tf.records.plots import draw_rmse, draw_slices, write_png
@@ -39,13 +39,12 @@ from autorec_tf.records.run_folder import (
     REPORT,
     SLICES,
     RunFolder,
-    results,
     resume_flags,
-    scores_of,
 )
+from autorec_tf.records.summary import closing_entries, training_summary
 from autorec_tf.records.tensorboard import Summaries, warn_if_missing
 from autorec_tf.system.distribution import Workers
-from autorec_tf.system.environment import environment, peak_memory_mb
+from autorec_tf.system.environment import environment
 from autorec_tf.system.errors import Diverged, OutOfMemory, UserError, memory_ran_out
 from autorec_tf.system.files import as_utf8, atomic_write, write_csv, write_text
 from autorec_tf.system.interruption import Interrupted, Interruption
@@ -308,18 +307,13 @@ class RunRecords(WorkerRecords):
             self.folder.write_text_records(self.config)
             self.report.curves = draw_rmse(metrics, self.ratings.name, orientation)
             self.log_picture(CURVES, self.report.curves)
-            self.summary |= results(metrics) | {"epochs": len(metrics)}
-            if "final_validation_rmse" not in self.summary:  # which chose an epoch
-                self.summary["final_test_epoch"] = len(metrics)
-        if reconstruction:
-            self.summary[RECONSTRUCTION] = reconstruction.rmse
         by_user, by_item = evaluation.by_user, evaluation.by_item
         self.log_picture(SLICES, draw_slices(by_user, by_item, self.ratings.name, orientation))
         self.report.by_value, self.report.calibration = evaluation.by_value, evaluation.calibration
         self.report.neighbours = neighbours_with_titles(
             evaluation.popular_items, self.ratings.item_ids, titles
         )
-        self.write_summary(self.summary | scores_of(evaluation))
+        self.write_summary(self.summary | training_summary(metrics, evaluation, reconstruction))
 
     def log_picture(self, name: str, figure: Any) -> None:
         write_png(self.path / name, figure)
@@ -332,12 +326,7 @@ class RunRecords(WorkerRecords):
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Add what every summary has, and write it, after the report of it."""
-        self.summary = summary | {
-            "test_ratings": len(self.split.test),
-            "cold_test_ratings": self.facts["cold_test_ratings"],
-            "seconds": round(self.seconds, 3),
-            "peak_memory_mb": peak_memory_mb(),
-        }
+        self.summary = summary | closing_entries(self.split, self.seconds)
         report = page(self.settings, self.summary, self.report)
         write_text(self.path / REPORT, report)
         self.comet.log_report(report)

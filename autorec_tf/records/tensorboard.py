@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from autorec_tf.records.tables import table
 from autorec_tf.system.files import as_utf8
 
 Event, Summary = tf.compat.v1.Event, tf.compat.v1.Summary
@@ -50,9 +51,8 @@ class Summaries:
         self.write(Event(wall_time=self.started, file_version="brain.Event:2"))
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Logs settings and facts as a text, a table in Markdown."""
-        rows = (f"| {name} | {value} |" for name, value in parameters.items())
-        text = "\n".join(["| setting | value |", "| --- | --- |", *rows])
+        """Log settings and facts as a text, a table in Markdown."""
+        text = table(["setting", "value"], parameters.items())
         metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "text"})
         tensor = tf.make_tensor_proto(text, tf.string)
         value = Summary.Value(tag="settings", metadata=metadata, tensor=tensor)

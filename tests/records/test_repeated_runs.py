@@ -13,7 +13,8 @@ import main
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import index_ratings
 from autorec_tf.evaluation.metrics import RECONSTRUCTION
-from autorec_tf.records.repeated_runs import RepeatedRuns, mean_and_interval
+from autorec_tf.evaluation.statistics import mean_and_interval
+from autorec_tf.records.repeated_runs import RepeatedRuns
 from autorec_tf.records.run_folder import RunFolder
 from autorec_tf.system.distribution import Cluster
 from autorec_tf.system.handshake import Handshake

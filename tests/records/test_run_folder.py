@@ -13,7 +13,8 @@ import pytest
 from autorec_tf.config import Config
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from autorec_tf.records.progress import Progress, clock
-from autorec_tf.records.run_folder import RunFolder, default_name, results, tab_line
+from autorec_tf.records.run_folder import RunFolder, default_name, tab_line
+from autorec_tf.records.summary import results
 from autorec_tf.system.environment import git_commit, peak_memory_mb
 from autorec_tf.system.files import write_json
 from tests.facts import assert_names, refused
