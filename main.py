@@ -78,14 +78,15 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
     start_tensorflow(lean=handshake.cluster.size > 1)
-    from autorec_tf.evaluation.evaluate import Trained, evaluate
-    from autorec_tf.experiments import blend, reconstruction, tune
+    from autorec_tf.evaluation.evaluate import Trained
+    from autorec_tf.experiments import blend, evaluate_trained, reconstruction, tune
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.records.run_records import open_records
     from autorec_tf.serving.npz import run_content
     from autorec_tf.training.epochs import TrainState, train_epochs
     from autorec_tf.training.pretraining import pretrain
     from autorec_tf.training.trainer import build
+
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
     part = split.part(workers.cluster.index, workers.cluster.size)
@@ -107,11 +108,8 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
                     records.log_epoch(metrics, state)
             state.trainer.release()
         del part  # memory that evaluation needs
-        evaluation = evaluate(
-            trained, split, config.cold_rating, config.relevant_rating, config.ranked_users,
-            config.random_seed, records.log_ranked,
-        )
         titles = read_titles(ratings.name, config.ratings_folder())
+        evaluation = evaluate_trained(config, trained, split, records.log_ranked)
         predictions = run_content(config, ratings, split, evaluation.factors)
         records.finish(trained, evaluation, titles, predictions, measure and measure())
     return records.summary

@@ -14,7 +14,6 @@ starts it: random operations of your own in this process want a seed from then o
 """
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,26 +31,19 @@ from autorec_tf.data.blocks import Rules
 from autorec_tf.data.frame import FrameFile
 from autorec_tf.data.ids import known_id, positions_of
 from autorec_tf.data.merge import read_more
-from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
+from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.data.titles import read_titles
-from autorec_tf.evaluation.evaluate import evaluate
-from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
-from autorec_tf.experiments import blend, reconstruction, tune
+from autorec_tf.experiments import blend, evaluate_trained, train_model, tune
 from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.model.engines import choose_engine
 from autorec_tf.records.console import Console
 from autorec_tf.records.progress import headline
-from autorec_tf.records.run_folder import results, scores_of
 from autorec_tf.serving.finished_run import FinishedRun, Member, with_parameters
 from autorec_tf.serving.fold_in import fold_in
 from autorec_tf.serving.npz import model_content, read_model
 from autorec_tf.serving.recommender import Recommender, predict_at, recommend, similar
-from autorec_tf.system.environment import peak_memory_mb
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import atomic_write
-from autorec_tf.training.epochs import TrainState, train_epochs
-from autorec_tf.training.pretraining import pretrain
-from autorec_tf.training.trainer import build
 from data_preprocessor import load_ratings, read_files, resolve, split_of
 
 # What is for main.py's run folders, and for files where there is a DataFrame.
@@ -143,7 +135,7 @@ def train(
     Raise UserError, of one line, for settings or ratings that cannot be used, and its subclass
     Diverged. Equal calls give equal results, to the last bit.
     """
-    started, console = time.perf_counter(), Console(progress)
+    console = Console(progress)
     with python_words():
         config, known = read_given(ratings, test, settings, console)
         if config.is_repeated:
@@ -152,35 +144,28 @@ def train(
         console.log(headline(config, known, split))
         start_tensorflow(console.log)
         config = replace(config, engine=choose_engine(config, split.train.density))
-        console.progress.begin(known.name, config.train_epoch)
+        console.begin(config, known, split)
         model: Any
-        measure: Any = None
+        measure = None
         try:
             if config.members:
                 model, split = blend(config, known, console)
             else:
                 config = tune(config, known, console)
-                model = build(config, split.train, known.unit.model_scale)
-                pretrain(model, split.train)
-                if config.score_reconstruction:
-                    measure = reconstruction(model, split)
-                for metrics in train_epochs(TrainState(model, split), split, measure):
-                    console.log_epoch(metrics)
-                    console.epochs.append(metrics)
+                model, measure = train_model(
+                    config, split, known.unit.model_scale, console, console.stop_if_asked
+                )
         finally:
             console.progress.close()
-        summary = summarise(model, split, config, console.epochs)
-    if measure:
-        summary[RECONSTRUCTION] = measure().rmse
-    summary |= {"seconds": round(time.perf_counter() - started, 3),
-                "peak_memory_mb": peak_memory_mb()}
+        evaluation = evaluate_trained(config, model, split, console.log_ranked)
+        titles = read_titles(known.name, config.ratings_folder())
+        console.finish(model, evaluation, titles, {}, measure and measure())
     parts = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
     models = [
         (w, [x.numpy() for x in each.parameters], each.config, each.values) for w, each in parts
     ]
     run = finished_run(models, config, known, split.by_item().train)
-    titles = read_titles(known.name, config.ratings_folder())
-    return Estimator(run, run.recommender(titles), summary)
+    return Estimator(run, run.recommender(titles), console.summary)
 
 
 def load(path: str | os.PathLike) -> Estimator:
@@ -231,20 +216,6 @@ def new_file(
         if columns or not before:
             raise
         return FrameFile(frame, name=name)
-
-
-def summarise(
-    model: Any, split: Split, config: Config, epochs: Sequence[EpochMetrics]
-) -> dict[str, Any]:
-    """Return what summary.json holds of a training, but for what it took."""
-    evaluation = evaluate(model, split, config.cold_rating, config.relevant_rating,
-                          config.ranked_users, config.random_seed)
-    summary = {"status": "finished", "dataset": config.dataset, "preset": config.preset}
-    if epochs:
-        summary |= results(epochs) | {"epochs": len(epochs)}
-    cold = cold_pairs(split.train, split.test.rows, split.test.indices)
-    counts = {"test_ratings": len(split.test), "cold_test_ratings": int(cold.sum())}
-    return summary | scores_of(evaluation) | counts
 
 
 def finished_run(

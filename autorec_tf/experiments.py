@@ -2,8 +2,8 @@
 blended, and the earlier program's leaking measure.
 
 Test ratings are seen here by `reconstruction` alone, which exists to show what that does; the
-others are given training and validation ratings. What is recorded goes through the `records` that
-the functions are handed: records/run_records.py has them.
+others are given training and validation ratings. Everything is recorded by the `records` that the
+functions are given (training/records.py).
 """
 
 import itertools
@@ -21,12 +21,14 @@ from AutoRec import AutoRec
 from autorec_tf.config import Config, member_configs
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
 from autorec_tf.evaluation.baseline import Finish
+from autorec_tf.evaluation.evaluate import Evaluation, Trained, evaluate
 from autorec_tf.evaluation.metrics import Scores, score
 from autorec_tf.model.factors import Factors
 from autorec_tf.presets import GRID
 from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import Evaluator, TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
+from autorec_tf.training.records import Records, TrainingRecords
 from autorec_tf.training.trainer import build
 from data_preprocessor import split_of
 
@@ -41,7 +43,7 @@ class Purpose(Enum):
     RESULT = "for the result"
 
 
-def tune(config: Config, ratings: Ratings, records: Any) -> Config:
+def tune(config: Config, ratings: Ratings, records: Records) -> Config:
     """Return `config` with the settings in `config.tune` as validation ratings choose them."""
     if not config.tune:
         return config
@@ -160,7 +162,7 @@ class Blend:
             member.model.save(f"{prefix}_{number}")
 
 
-def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]:
+def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Split]:
     """Train `config.members`, blend them with weights learned on validation ratings, and return the
     blend and its split, whose rows are items.
 
@@ -190,25 +192,39 @@ def blend(config: Config, ratings: Ratings, records: Any) -> tuple[Blend, Split]
 
 
 def train_members(
-    config: Config, split: Split, scale: tuple[float, float], purpose: Purpose, records: Any,
+    config: Config, split: Split, scale: tuple[float, float], purpose: Purpose, records: Records,
 ) -> tuple[list[AutoRec], list[np.ndarray]]:
     """Train every member on `split`, whose rows are items; return the models and their raw
     predictions of its test ratings, in its order."""
     models, predictions = [], []
     for number, member in enumerate(member_configs(config), 1):
-        own, kept = oriented(split, member), records.of_member(member, purpose.value, number)
-        model = build(member, own.train, scale)
-        state = kept.restore(TrainState(model, own))
-        if state.is_new:
-            pretrain(model, own.train, records.stop_if_asked)
-        with closing(train_epochs(state, own)) as epochs:
-            for metrics in epochs:
-                kept.log_epoch(metrics, state)
+        member_split = oriented(split, member)
+        model, _ = train_model(
+            member, member_split, scale, records.of_member(member, purpose.value, number),
+            records.stop_if_asked,
+        )
         pairs = split.test.rows, split.test.indices
         pairs = pairs if member.orientation == "item" else pairs[::-1]
         models.append(model)
-        predictions.append(model.predict(model.rows(own.train), *pairs))
+        predictions.append(model.predict(model.rows(member_split.train), *pairs))
     return models, predictions
+
+
+def train_model(
+    config: Config, split: Split, scale: tuple[float, float], records: TrainingRecords,
+    after_pretraining_epoch: Callable[[], object],
+) -> tuple[AutoRec, Callable[[], Scores] | None]:
+    """Train one model in one process; return it, and its `reconstruction` measure if `config` asks
+    for that."""
+    model = build(config, split.train, scale)
+    state = records.restore(TrainState(model, split))
+    if state.is_new:
+        pretrain(model, split.train, after_pretraining_epoch)
+    measure = reconstruction(model, split) if config.score_reconstruction else None
+    with closing(train_epochs(state, split, measure)) as epochs:
+        for metrics in epochs:
+            records.log_epoch(metrics, state)
+    return model, measure
 
 
 def oriented(split: Split, config: Config) -> Split:
@@ -237,3 +253,13 @@ def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
     one."""
     evaluate, inputs = Evaluator(model, split, split.test), model.rows(split.test)
     return lambda: evaluate(inputs)
+
+
+def evaluate_trained(
+    config: Config, trained: Trained, split: Split, progress: Callable[[int, int], object]
+) -> Evaluation:
+    """Return the evaluation of `trained` on the test ratings by the rules of `config`."""
+    return evaluate(
+        trained, split, config.cold_rating, config.relevant_rating, config.ranked_users,
+        config.random_seed, progress,
+    )

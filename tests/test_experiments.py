@@ -372,9 +372,9 @@ def test_every_member_is_trained_twice_and_recorded_when_all_are_trained():
 def test_each_training_of_a_blend_can_end_it_all(monkeypatch):
     trained_on = []
 
-    def watched(state, split):
+    def watched(state, split, measure):
         trained_on.append(len(split.train))
-        return train_epochs(state, split)
+        return train_epochs(state, split, measure)
 
     monkeypatch.setattr(experiments, "train_epochs", watched)
     config, records = replace(CONFIG, members=("item",)), Records(most=3)

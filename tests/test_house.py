@@ -43,12 +43,12 @@ FLOORS = {
     "serving": {"serving", "experiments", "training", "AutoRec", "model", "evaluation", "data",
                 "data_preprocessor", "records.run_folder", "config", "system"},
     "estimator": {"serving", "experiments", "training", "model", "evaluation", "data",
-                  "data_preprocessor", "records.run_folder", "records.progress", "records.console",
-                  "keywords", "config", "system"},
+                  "data_preprocessor", "records.progress", "records.console", "keywords", "config",
+                  "system"},
 }
 WITH_TENSORFLOW = {"AutoRec", "training.epochs", "training.pretraining",
-                   "training.trainer", "experiments", "estimator", "records.checkpoint",
-                   "records.tensorboard", "records.run_records"}
+                   "training.records", "training.trainer", "experiments", "estimator",
+                   "records.checkpoint", "records.tensorboard", "records.run_records"}
 OPTIONAL = {"numba", "pyarrow", "scipy", "comet_ml", "everett", "resource"}  # or heavy and rare
 NUMBA = {"model.sparse_engine"}  # which imports it at its top
 

@@ -120,7 +120,7 @@ def test_what_was_recorded_is_kept_and_gone_on_with(
     with_checkpoint, small_data, tmp_path, monkeypatch, capsys
 ):
     import main
-    from autorec_tf.evaluation import evaluate as module
+    from autorec_tf import experiments as module
 
     def fail(*_, **__):
         raise MemoryError
@@ -129,7 +129,7 @@ def test_what_was_recorded_is_kept_and_gone_on_with(
     flags = ["--comet", "off", "--hidden_neuron", "4", "--train_epoch", "2", "--data_dir",
              str(small_data), "--results_dir", str(tmp_path), "--run_name", "run"]
     with monkeypatch.context() as broken:
-        epoch = "autorec_tf.training.epochs.AutoRec.train_epoch"
+        epoch = "autorec_tf.training.trainer.Trainer.train_epoch"
         where = (module, "evaluate") if with_checkpoint else (epoch,)
         broken.setattr(*where, fail)
         assert main.main(flags) == 2

@@ -1,53 +1,80 @@
-"""What a training tells where there is no run folder: the live line, and nothing that is kept."""
+"""The records of a training without a run folder: the live line, and a summary in memory."""
 
 import io
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
+import numpy as np
+
 from autorec_tf.config import Config
-from autorec_tf.evaluation.metrics import EpochMetrics
+from autorec_tf.data.ratings import Ratings, Split
+from autorec_tf.evaluation.evaluate import Evaluation
+from autorec_tf.evaluation.metrics import EpochMetrics, Scores
 from autorec_tf.records.progress import Progress
+from autorec_tf.records.summary import closing_entries, training_summary
 from autorec_tf.system.errors import without_dashes
 
 
 class Console:
-    """What experiments.py wants for `records`, shown on stdout, or nowhere."""
+    """The records of the Python API (training/records.py), shown on stdout, or nowhere."""
+
+    split: Split
 
     def __init__(self, shown: bool) -> None:
+        self.started = time.perf_counter()
         self.progress = Progress("", 0, sys.stdout if shown else io.StringIO())
-        # A notebook's output is no terminal, and renews a line all the same.
+        # A notebook's output is not a terminal, but it can renew a line.
         self.progress.live |= type(self.progress.stream).__module__.startswith("ipykernel.")
-        self.epochs: list[EpochMetrics] = []
-        self.rmses: list[float] = []  # of what was tuned
+        self.metrics: list[EpochMetrics] = []
+        self.rmses: list[float] = []  # of the points of the grid
+        self.summary: dict[str, Any] = {}
 
     def log(self, text: str) -> None:
+        """Print a line."""
         self.progress.print_line(without_dashes(text.removeprefix("Data file ")))
 
-    def log_epoch(self, metrics: EpochMetrics, state: Any = None) -> None:
-        self.progress.log(metrics)
+    def begin(self, config: Config, ratings: Ratings, split: Split) -> None:
+        """Show the training on a split of `ratings` from now on."""
+        self.split = split
+        self.summary = {"status": "finished", "dataset": ratings.name, "preset": config.preset}
+        self.progress.begin(ratings.name, config.train_epoch)
 
     def restore(self, state: Any) -> Any:
         return state
 
+    def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
+        self.metrics.append(metrics)
+        self.progress.log(metrics)
+
     def stop_if_asked(self) -> None:
-        """Ctrl-C raises KeyboardInterrupt here."""
+        """Do nothing: Ctrl-C raises KeyboardInterrupt here."""
 
     def tuned(self) -> list[float]:
         return self.rmses
 
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
         self.rmses.append(round(validation_rmse, 5))  # as in tuning.csv
-        values = ", ".join(f"{name} {value:g}" for name, value in point.items())
-        self.log(f"{values}: validation RMSE {validation_rmse:.4f}")
+        self.progress.log_point(point, validation_rmse)
 
     def log_settings(self, config: Config) -> None:
         pass
 
     def of_member(self, config: Config, purpose: str, number: int) -> "Console":
-        held_out = "validation" if purpose == "for the weights" else "test"
-        self.progress.begin(f"{purpose}, model {number}", config.train_epoch, held_out)
-        return self
+        self.progress.begin_member("", config, purpose, number)
+        member = copy(self)
+        member.metrics = []  # which are not those of the blend
+        return member
 
-    def log_members(self, rows: Sequence[dict[str, Any]]) -> None:
+    def log_members(self, rows: list[dict[str, Any]]) -> None:
         pass
+
+    def log_ranked(self, done: int, total: int) -> None:
+        pass
+
+    def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
+               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
+        self.summary |= training_summary(self.metrics, evaluation, reconstruction)
+        self.summary |= closing_entries(self.split, time.perf_counter() - self.started)

@@ -31,6 +31,16 @@ class Progress:
             self.close()
             self.dataset, self.epochs, self.held_out, self.test_rmse = name, epochs, held_out, None
 
+    def begin_member(self, dataset: str, config: Config, purpose: str, number: int) -> None:
+        """Show the training of a blend's model from now on."""
+        held_out = "validation" if purpose == "for the weights" else "test"
+        self.begin(f"{dataset}{purpose}, model {number}", config.train_epoch, held_out)
+
+    def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
+        """Print the validation RMSE of a point of --tune's grid."""
+        values = ", ".join(f"{name} {value:g}" for name, value in point.items())
+        self.print_line(f"{values}: validation RMSE {validation_rmse:.4f}")
+
     def log(self, metrics: EpochMetrics) -> None:
         """Renew the live line; where there is none, print a line if the epoch was evaluated."""
         if metrics.test_rmse is not None:

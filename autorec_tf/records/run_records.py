@@ -6,13 +6,13 @@
             records.log_epoch(metrics, state)
         records.finish(model, evaluate(model, split), titles)
 
-Of several workers the first one has a folder; the others go through the same steps, and write
-nothing.
+With several workers, only the first writes a run folder; the others take the same steps, and write
+nothing. `RunRecords` and `WorkerRecords` conform to training/records.py.
 """
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -57,58 +57,25 @@ HOW_RECORDED = {"num_splits", "run_name", "display_step", "checkpoint_every", "c
                 "tensorboard"}
 
 
-class WorkerRecords:
-    """What a worker that is not the first has for records: it goes on from the same checkpoint, and
-    ends after the same epoch, but writes nothing."""
+class Consensus:
+    """The decisions that all workers take together: when to save a checkpoint, and when to stop."""
 
     def __init__(
-        self, config: Config, ratings: Ratings, workers: Workers, interruption: Interruption
+        self, workers: Workers, interruption: Interruption, checkpoint_every: int
     ) -> None:
-        self.config, self.ratings, self.workers = config, ratings, workers
-        self.interruption = interruption
-        self.state: Any = None  # of the training
-        self.summary: dict[str, Any] = {}
-        self.path = Path(config.resume or "")
-
-    def checkpoint(self, name: str = CHECKPOINT) -> Checkpoint:
-        """Return what is kept of a training; it is for these settings and ratings alone."""
-        settings = self.config.to_dict() | {"fingerprint": self.ratings.fingerprint}
-        for free in ("train_epoch", "comet", "tensorboard", "run_name"):  # which may change
-            del settings[free]
-        return Checkpoint(self.path, name, json.loads(json.dumps(settings)))
-
-    def restore(self, state: Any) -> Any:
-        """Return `state`, set to what the run's checkpoint holds, if there is one. Raise UserError
-        unless all workers go on after the same epoch."""
-        if self.config.resume:
-            self.checkpoint().restore(state)
-        self.assert_same_epoch(state)
-        self.state = state
-        return state
+        self.workers, self.interruption = workers, interruption
+        self.checkpoint_every = checkpoint_every
 
     def assert_same_epoch(self, state: Any) -> None:
+        """Raise UserError unless all workers resume after the same epoch."""
         self.workers.assert_same_on_all_workers(
             "checkpoints", int(state.epoch.numpy()),
             "--resume needs worker 0's run folder, as it is now, at every worker",
         )
 
-    def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
-        """Send the first worker what it keeps of this one. Raise Interrupted if the run is to
-        end."""
-        asked = self.is_asked_to_stop()
-        if self.keeps(metrics.epoch, state, asked):
-            state.write(None)
-        if asked:
-            raise Interrupted
-
-    def keeps(self, epoch: int, state: Any, asked: bool) -> bool:
-        """Return whether `state` is kept after this epoch: every so many, after the last one, and
-        before the end that somebody asked for."""
-        return asked or state.is_done or epoch % self.config.checkpoint_every == 0
-
     def is_asked_to_stop(self) -> bool:
-        """Return whether any worker was; if so, all are, with the same exit code. A signal that
-        comes after the workers have asked each other counts at the next epoch."""
+        """Return whether any worker was asked to stop; then all exit with the code of that worker.
+        A signal that comes after the workers have asked each other counts at the next epoch."""
         number = max(self.workers.all_gather(self.interruption.number))
         self.interruption.number = number or self.interruption.number
         return bool(number)
@@ -118,15 +85,79 @@ class WorkerRecords:
         if self.is_asked_to_stop():
             raise Interrupted
 
-    def log_ranked(self, done: int, total: int) -> None:
-        """Who does not show progress has nothing to do."""
+    def save_or_stop(self, epoch: int, state: Any, save: Callable[[], object]) -> None:
+        """Call `save` every `checkpoint_every` epochs, after the last one, and before Interrupted
+        is raised."""
+        asked = self.is_asked_to_stop()
+        if asked or state.is_done or epoch % self.checkpoint_every == 0:
+            save()
+        if asked:
+            raise Interrupted
+
+
+def checkpoint_of(
+    folder: Path, config: Config, ratings: Ratings, name: str = CHECKPOINT
+) -> Checkpoint:
+    """Return the checkpoint `name` in `folder`; it is only for these settings and ratings."""
+    settings = config.to_dict() | {"fingerprint": ratings.fingerprint}
+    for free in ("train_epoch", "comet", "tensorboard", "run_name"):  # which may change
+        del settings[free]
+    return Checkpoint(folder, name, json.loads(json.dumps(settings)))
+
+
+class WorkerRecords:
+    """The records of a worker that is not the first: it restores the same checkpoint, and ends
+    after the same epoch, but writes nothing."""
+
+    def __init__(self, config: Config, ratings: Ratings, consensus: Consensus) -> None:
+        self.config, self.ratings, self.consensus = config, ratings, consensus
+        self.state: Any = None  # of the training
+        self.summary: dict[str, Any] = {}
+
+    def restore(self, state: Any) -> Any:
+        """Return `state`, set to the run's checkpoint if there is one. Raise UserError unless all
+        workers resume after the same epoch."""
+        if self.config.resume:
+            checkpoint_of(Path(self.config.resume), self.config, self.ratings).restore(state)
+        self.consensus.assert_same_epoch(state)
+        self.state = state
+        return state
+
+    def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
+        """Send the first worker this one's part of a checkpoint. Raise Interrupted if the run is to
+        end."""
+        self.consensus.save_or_stop(metrics.epoch, state, lambda: state.write(None))
+
+    def stop_if_asked(self) -> None:
+        """Raise Interrupted if the run is to end."""
+        self.consensus.stop_if_asked()
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
-        """Send the first worker this one's part of `model`, and tell how far it came."""
+        """Send the first worker this one's part of `model`, and print the number of epochs."""
         model.save(None)
         done = int(self.state.epoch.numpy())
         print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
+
+    def log_ranked(self, done: int, total: int) -> None:
+        """Show nothing."""
+
+    # Several workers neither tune nor blend: config.NOT_DISTRIBUTED.
+
+    def tuned(self) -> list[float]:
+        return []
+
+    def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
+        pass
+
+    def log_settings(self, config: Config) -> None:
+        pass
+
+    def of_member(self, config: Config, purpose: str, number: int) -> "WorkerRecords":
+        return self
+
+    def log_members(self, rows: list[dict[str, Any]]) -> None:
+        pass
 
 
 class MemberRecords:
@@ -145,16 +176,19 @@ class MemberRecords:
         self.run.save_or_stop(self.checkpoint, metrics.epoch, state)
 
 
-class RunRecords(WorkerRecords):
+class RunRecords:
     """The records of a run; `started` is when the user's waiting began (time.perf_counter)."""
 
     def __init__(
-        self, config: Config, ratings: Ratings, split: Split, folder: RunFolder, workers: Workers,
-        interruption: Interruption, started: float,
+        self, config: Config, ratings: Ratings, split: Split, folder: RunFolder,
+        consensus: Consensus, started: float,
     ) -> None:
-        super().__init__(replace(config, run_name=folder.path.name), ratings, workers, interruption)
-        self.split, self.folder, self.path, self.started = split, folder, folder.path, started
-        self.seconds_before = 0.0  # of what is resumed
+        self.config = replace(config, run_name=folder.path.name)
+        self.ratings, self.split, self.consensus = ratings, split, consensus
+        self.workers, self.interruption = consensus.workers, consensus.interruption
+        self.folder, self.path, self.started = folder, folder.path, started
+        self.seconds_before = 0.0  # of the run that is resumed
+        self.state: Any = None  # of the training
         self.report = ReportData()
         self.tensorboard: Summaries | None = None
         self.progress = Progress(ratings.name, config.train_epoch)
@@ -164,7 +198,9 @@ class RunRecords(WorkerRecords):
             config.comet, folder.path.name, folder.path, self.progress.print_line, key
         )
         self.experiment_key = self.comet.experiment_key or key
-        self.summary = {"status": "interrupted", "dataset": ratings.name, "preset": config.preset}
+        self.summary: dict[str, Any] = {
+            "status": "interrupted", "dataset": ratings.name, "preset": config.preset
+        }
         self.log_settings(self.config)
         if config.members:
             self.comet.log_parameters(self.parameters)
@@ -210,7 +246,7 @@ class RunRecords(WorkerRecords):
     def restore(self, state: Any) -> Any:
         """Return `state`, set to what the run's checkpoint holds, if there is one, and log the
         epochs before it again."""
-        checkpoint = self.checkpoint()
+        checkpoint = checkpoint_of(self.path, self.config, self.ratings)
         content = checkpoint.load()
         self.folder.truncate_to(content and content["metrics"])
         if self.config.tensorboard:
@@ -221,7 +257,7 @@ class RunRecords(WorkerRecords):
         for metrics in self.folder.metrics:
             self.log(metrics)
         self.state = self.restore_from(checkpoint, state)
-        self.assert_same_epoch(state)
+        self.consensus.assert_same_epoch(state)
         return state
 
     def restore_from(self, checkpoint: Checkpoint, state: Any) -> Any:
@@ -234,7 +270,8 @@ class RunRecords(WorkerRecords):
         """Record an epoch everywhere, and keep a checkpoint when it is time. Raise Interrupted if
         the run is to end."""
         self.record(metrics)
-        self.save_or_stop(self.checkpoint(), metrics.epoch, state)
+        checkpoint = checkpoint_of(self.path, self.config, self.ratings)
+        self.save_or_stop(checkpoint, metrics.epoch, state)
 
     def record(self, metrics: EpochMetrics) -> None:
         """Record an epoch in metrics.csv, Comet and TensorBoard, and show it."""
@@ -250,30 +287,29 @@ class RunRecords(WorkerRecords):
 
     def save_or_stop(self, checkpoint: Checkpoint, epoch: int, state: Any) -> None:
         """Save `state` if it is time, and before Interrupted is raised."""
-        asked = self.is_asked_to_stop()
-        if self.keeps(epoch, state, asked):
-            checkpoint.save(state, epoch, self.seconds, self.folder.position())
-        if asked:
-            raise Interrupted
+        self.consensus.save_or_stop(epoch, state, lambda: checkpoint.save(
+            state, epoch, self.seconds, self.folder.position()
+        ))
+
+    def stop_if_asked(self) -> None:
+        """Raise Interrupted if the run is to end."""
+        self.consensus.stop_if_asked()
 
     def tuned(self) -> list[float]:
         """Return the validation RMSE of each point that --tune has tried."""
         return self.folder.tuned()
 
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
-        """Keep what a point of the grid is worth."""
+        """Add a point of the grid to tuning.csv, and print it."""
         self.folder.add_point(point, validation_rmse)
-        values = ", ".join(f"{name} {value:g}" for name, value in point.items())
-        self.progress.print_line(f"{values}: validation RMSE {validation_rmse:.4f}")
+        self.progress.log_point(point, validation_rmse)
 
     def of_member(self, config: Config, purpose: str, number: int) -> MemberRecords:
         """Return the records of the training of a blend's model for a `purpose`, in words."""
         self.stop_if_asked()
-        held_out = "validation" if purpose == "for the weights" else "test"
-        name = f"{self.ratings.name}, {purpose}, model {number}"
-        self.progress.begin(name, config.train_epoch, held_out)
+        self.progress.begin_member(f"{self.ratings.name}, ", config, purpose, number)
         name = f"{CHECKPOINT} {purpose} model {number}".replace(" ", "_")
-        return MemberRecords(self, self.checkpoint(name))
+        return MemberRecords(self, checkpoint_of(self.path, self.config, self.ratings, name))
 
     def log_members(self, rows: list[dict[str, Any]]) -> None:
         """Keep the settings, weights and scores of a blend's models."""
@@ -340,7 +376,7 @@ class RunRecords(WorkerRecords):
 def open_records(
     config: Config, ratings: Ratings, split: Split, folder: RunFolder | None, workers: Workers,
     interruption: Interruption, started: float,
-) -> Iterator[Any]:
+) -> Iterator[RunRecords | WorkerRecords]:
     """Open the records of a run, those of a worker that is not the first if there is no `folder`.
 
     Interrupted ends the block without a result, and is recorded; so is Diverged, which is raised
@@ -351,6 +387,7 @@ def open_records(
         "settings or ratings", (settings, ratings.fingerprint, workers.num_replicas),
         "start all workers with the same flags, on the same data",
     )
+    consensus = Consensus(workers, interruption, config.checkpoint_every)
     if folder is None:
         print_line(f"Worker {workers.cluster.index} of {workers.cluster.size}: the first one, "
                    "worker 0, keeps the records.")
@@ -358,7 +395,7 @@ def open_records(
             "start all workers again: python main.py --resume <worker 0's run folder> "
             "--distribute workers"
         ):
-            yield WorkerRecords(config, ratings, workers, interruption)
+            yield WorkerRecords(config, ratings, consensus)
             workers.all_gather(0)
         return
     with ExitStack() as stack:
@@ -370,9 +407,7 @@ def open_records(
         go_on = shell([*program("main.py"), *flags])
         try:
             with workers.report_lost_workers(f"start all workers again: {go_on}"):
-                records = RunRecords(
-                    config, ratings, split, folder, workers, interruption, started
-                )
+                records = RunRecords(config, ratings, split, folder, consensus, started)
                 # Also after an error, for the sake of its archive.
                 stack.callback(records.comet.close, hurry=lambda: interruption.requested)
                 stack.callback(records.progress.close)
@@ -386,14 +421,14 @@ def open_records(
                 workers.all_gather(0)  # who else is there waits for this one's records
         except Exception as error:
             if memory_ran_out(error):
-                raise OutOfMemory(kept(folder, shell(flags))) from error
+                raise OutOfMemory(resume_hint(folder, shell(flags))) from error
             if isinstance(error, OSError):
                 raise UserError(unwritable(folder, error, shell(flags))) from error
             raise
     print_line(closing_lines(records.summary, folder.path, go_on))
 
 
-def kept(folder: RunFolder, flags: str) -> str:
+def resume_hint(folder: RunFolder, flags: str) -> str:
     """Return how to go on where memory ran out, if there is a checkpoint."""
     if not (folder.path / f"{CHECKPOINT}.json").exists():
         return ""
