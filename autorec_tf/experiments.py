@@ -20,9 +20,8 @@ import numpy as np
 from AutoRec import AutoRec
 from autorec_tf.config import Config, member_configs
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
-from autorec_tf.evaluation.baseline import Finish
-from autorec_tf.evaluation.evaluate import Evaluation, Trained, evaluate
-from autorec_tf.evaluation.metrics import Scores, score
+from autorec_tf.evaluation.evaluate import Evaluation, Trained, evaluate, score_test
+from autorec_tf.evaluation.metrics import Scores
 from autorec_tf.model.factors import Factors
 from autorec_tf.presets import GRID
 from autorec_tf.system.errors import Diverged
@@ -230,12 +229,6 @@ def train_model(
 def oriented(split: Split, config: Config) -> Split:
     """Return `split` with its rows as `config` wants them."""
     return split if split.orientation == config.orientation else split.transposed()
-
-
-def score_test(split: Split, predictions: np.ndarray, cold_rating: str) -> Scores:
-    """Return the scores of raw `predictions` of the test ratings, in their order."""
-    final = Finish(split, split.test, cold_rating)(predictions)
-    return score(final, split.unit.to_file(split.test.values))
 
 
 def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:

@@ -31,8 +31,7 @@ from matplotlib.figure import Figure
 
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings, Split
-from autorec_tf.evaluation.baseline import Finish
-from autorec_tf.evaluation.metrics import score
+from autorec_tf.evaluation.evaluate import score_test
 from autorec_tf.evaluation.statistics import mean_and_interval
 from autorec_tf.records.plots import TEST_COLOR, TRAIN_COLOR, style, write_png
 from autorec_tf.records.tables import table, with_interval
@@ -180,8 +179,7 @@ def measure_peer(row: str, seed: int, ratings: Ratings, python: Path) -> dict[st
 def rmse_of(split: Split, predictions: np.ndarray) -> float:
     """Return the RMSE of raw `predictions` of the test ratings: clipped, and 3 where the user or
     the item has no training ratings."""
-    final = Finish(split, split.test, "paper")(predictions)
-    return score(final, split.unit.to_file(split.test.values)).rmse
+    return score_test(split, predictions, "paper").rmse
 
 
 def call(command: Sequence[Any], row: str, seed: int) -> None:

@@ -84,8 +84,7 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
 def measure(path: Path, config: Config) -> dict[str, float]:
     """Seconds of parsing, splitting, the last training epoch and the test, and peak GB."""
     from AutoRec import AutoRec
-    from autorec_tf.evaluation.baseline import Finish
-    from autorec_tf.evaluation.metrics import score
+    from autorec_tf.evaluation.evaluate import score_test
     from autorec_tf.model.batch import sparse_rows
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.system.random_streams import random_stream
@@ -113,7 +112,7 @@ def measure(path: Path, config: Config) -> dict[str, float]:
         trainer.train_epoch(train, order, config.learning_rate(epoch))
         lap("epoch_s")
     predictions = model.predict(train, test.rows, test.indices)
-    rmse = score(Finish(split, test, "paper")(predictions), test.values).rmse
+    rmse = score_test(split, predictions, "paper").rmse
     lap("test_s")
     return {"engine": config.engine} | seconds | {"rmse": rmse, "peak_gb": peak_memory_mb() / 1e3}
 

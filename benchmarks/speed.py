@@ -27,7 +27,7 @@ import numpy as np
 
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
-from autorec_tf.evaluation.baseline import Finish
+from autorec_tf.evaluation.baseline import PredictionPostprocessor
 from autorec_tf.evaluation.metrics import score
 from autorec_tf.records import tables
 from autorec_tf.system.errors import run_program
@@ -134,7 +134,7 @@ class Ours:
         self.model = AutoRec(split.train.num_columns, config)
         self.trainer = Trainer(self.model)
         self.ratings, self.pairs = sparse_rows(split.train), split.test
-        self.finish = Finish(split, split.test, "paper")
+        self.postprocess = PredictionPostprocessor(split, split.test, "paper")
         self.order = random_stream(config.random_seed, "shuffle", 1).permutation(
             split.train.num_rows
         )
@@ -144,7 +144,7 @@ class Ours:
 
     def test(self) -> None:
         predictions = self.model.predict(self.ratings, self.pairs.rows, self.pairs.indices)
-        score(self.finish(predictions), self.pairs.values)
+        score(self.postprocess(predictions), self.pairs.values)
 
 
 class BareProducts:

@@ -54,14 +54,14 @@ def train(split, config, num_epochs=None):
 
 def run(split, config=CONFIG):
     """Every epoch's metrics, and the raw predictions that were scored."""
-    scored, finish = [], training.Finish.__call__
+    scored, finish = [], training.PredictionPostprocessor.__call__
 
     def watched(self, predictions):
         scored.append(predictions)
         return finish(self, predictions)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(training.Finish, "__call__", watched)
+        monkeypatch.setattr(training.PredictionPostprocessor, "__call__", watched)
         _, metrics = train(split, config)
     return metrics, scored
 

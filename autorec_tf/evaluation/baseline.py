@@ -20,7 +20,7 @@ from autorec_tf.evaluation.metrics import COLD_RATING
 
 ITEM_DAMPING, USER_DAMPING = 10, 15  # in ratings
 ROUNDS = 10
-CHUNK = 1 << 20  # ratings whose residuals are held at a time
+CHUNK = 1 << 20  # ratings whose residuals are in memory at a time
 Total = Callable[[Any], np.ndarray]
 
 
@@ -88,9 +88,10 @@ def cold_baseline(split: Split, rule: str | None, total: Total = np.asarray) -> 
     return Baseline(float(split.unit.to_model(COLD_RATING)), rows, columns)
 
 
-class Finish:
-    """Makes raw predictions of the `held_out` pairs of a split final: clips them to the scale,
-    applies the cold rule, and brings them to the file's unit. `total` as in `fit_baseline`."""
+class PredictionPostprocessor:
+    """Turn raw predictions of the `held_out` pairs of a split into final ones: clip them to the
+    scale, apply the cold rule, and convert them to the file's unit. `total` as in `fit_baseline`.
+    """
 
     def __init__(
         self, split: Split, held_out: RatingMatrix, cold_rating: str | None,

@@ -7,7 +7,12 @@ from typing import Protocol
 import numpy as np
 
 from autorec_tf.data.ratings import RatingMatrix, Split
-from autorec_tf.evaluation.baseline import Baseline, Finish, cold_baseline, fit_baseline
+from autorec_tf.evaluation.baseline import (
+    Baseline,
+    PredictionPostprocessor,
+    cold_baseline,
+    fit_baseline,
+)
 from autorec_tf.evaluation.metrics import Scores, score
 from autorec_tf.evaluation.ranking import RANKED_USERS, RELEVANT, RankingScores, rank
 from autorec_tf.evaluation.similar_items import PopularItem, popular_items
@@ -54,11 +59,12 @@ def evaluate(
 ) -> Evaluation:
     """Return what `model`, trained on `split.train`, is worth on `split.test`, in the file's unit.
     `cold_rating` is the rule of evaluation/baseline.py; `relevant` the lowest rating of a relevant
-    item in the file's unit, by default 4 of 1..5, and the same share of another scale; the
+    item in the file's unit, by default 4 of 1..5, and the same fraction of another scale; the
     rest as in ranking.py."""
     train, test, unit = split.train, split.test, split.unit
     raw, factors = model.predict_test(split), model.factors(train)
-    predictions, ratings = Finish(split, test, cold_rating)(raw), unit.to_file(test.values)
+    predictions = PredictionPostprocessor(split, test, cold_rating)(raw)
+    ratings = unit.to_file(test.values)
     counts = [(train.row_counts, test.rows), (train.column_counts, test.indices)]
     of_user, of_item = counts if split.orientation == "user" else counts[::-1]
     biases = fit_baseline(split)
@@ -83,6 +89,13 @@ def evaluate(
         ),
         factors=factors,
     )
+
+
+def score_test(split: Split, predictions: np.ndarray, cold_rating: str | None) -> Scores:
+    """Return the scores of raw `predictions` of the test ratings, in their order, in the file's
+    unit."""
+    final = PredictionPostprocessor(split, split.test, cold_rating)(predictions)
+    return score(final, split.unit.to_file(split.test.values))
 
 
 def ranking(

@@ -5,7 +5,7 @@
 
 A user's candidates are all items but the user's training items, best prediction first. This is
 another question than RMSE's: an item that the user never rated may well stand above a test item.
-Predictions are held of some users and some items at a time, however many there are of both.
+Only the predictions of some users and some items are in memory at a time.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from autorec_tf.data.ratings import RatingMatrix
 from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.system.random_streams import random_stream
 
-BLOCK_USERS, BLOCK_ITEMS = 64, 1 << 15  # whose predictions are held at a time
+BLOCK_USERS, BLOCK_ITEMS = 64, 1 << 15  # whose predictions are in memory at a time
 SAMPLE = 4096  # items, of many, that tell how high the best will be at least
-RELEVANT = 0.75  # the lowest rating of a relevant item, as a share of the scale: 4 of 1..5
+RELEVANT = 0.75  # the lowest rating of a relevant item, as a fraction of the scale: 4 of 1..5
 RANKED_USERS = 10_000  # at most
 
 
@@ -44,7 +44,7 @@ def rank(
 
     train, test: users x items; predict_block(users, items): the model's raw predictions for some
     users (int [B]) of some items (a slice), float32 [B, items], which are only read;
-    progress(done, total): told how many users are ranked, from 0 on.
+    progress(done, total): called with the number of users ranked so far, from 0 on.
 
     An item is relevant to a user who rated it `relevant` or more in the test ratings, in the unit
     of training. Users without one are skipped, and so are those without a training rating, whose
@@ -166,10 +166,10 @@ def best_items(
             least = np.full(len(scores), -np.inf, scores.dtype)
             least_tie = np.full(len(scores), np.inf, scores.dtype)
         rows, columns = reaching(scores, least, at)
-        found = scores[rows, columns]
-        found_tie = np.zeros_like(found) if ties is None else ties[rows, columns]
-        better = ~(found <= least[rows]) | (found_tie > least_tie[rows])
-        parts = (row, rows), (item, start + columns), (score, found), (tie, found_tie)
+        new_score = scores[rows, columns]
+        new_tie = np.zeros_like(new_score) if ties is None else ties[rows, columns]
+        better = ~(new_score <= least[rows]) | (new_tie > least_tie[rows])
+        parts = (row, rows), (item, start + columns), (score, new_score), (tie, new_tie)
         row, item, score, tie = (np.concatenate([a, b[better]]) for a, b in parts)
         order = np.lexsort((-tie, np.where(np.isnan(score), -np.inf, -score), row))  # stable
         ranks = np.arange(len(row)) - np.searchsorted(row[order], row[order])

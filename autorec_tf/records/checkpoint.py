@@ -1,4 +1,4 @@
-"""The last good state of a training, on disk as a whole or not at all."""
+"""The last good state of a training, on disk completely or not at all."""
 
 import json
 import shutil
@@ -76,11 +76,11 @@ class Checkpoint:
 
     def remove_old(self) -> None:
         """Remove the variables of other epochs, and what a process that died has left."""
-        kept = f"{self.name}-{read_json(self.path)['epoch']}." if self.path.exists() else "/"
+        current = f"{self.name}-{read_json(self.path)['epoch']}." if self.path.exists() else "/"
         for path in self.folder.glob(f"{self.name}-*"):
             if path.is_dir():  # TensorFlow writes in one, `name`-<epoch>_temp
                 shutil.rmtree(path, ignore_errors=True)
-            elif not path.name.startswith(kept) or ".tempstate" in path.name:
+            elif not path.name.startswith(current) or ".tempstate" in path.name:
                 path.unlink(missing_ok=True)
 
     def remedy(self) -> str:

@@ -104,9 +104,9 @@ def as_typed(value: Any) -> str:
 def bar_style(value: float, largest: float, signed: bool) -> str:
     """Return the width and the left end of the bar for `value`; a signed one begins in the
     middle."""
-    share = value / largest if largest > 0 and np.isfinite(value / largest) else 0.0
-    width = 100 * abs(share) / (2 if signed else 1)
-    left = (50 - width if share < 0 else 50) if signed else 0
+    fraction = value / largest if largest > 0 and np.isfinite(value / largest) else 0.0
+    width = 100 * abs(fraction) / (2 if signed else 1)
+    left = (50 - width if fraction < 0 else 50) if signed else 0
     return f"width:{width:.1f}%;margin-left:{left:.1f}%"
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from AutoRec import AutoRec
 from autorec_tf.data.ratings import RatingMatrix, Split
-from autorec_tf.evaluation.baseline import Finish
+from autorec_tf.evaluation.baseline import PredictionPostprocessor
 from autorec_tf.evaluation.metrics import EpochMetrics, Scores, score
 from autorec_tf.model.batch import SparseRows
 from autorec_tf.model.column_shards import SUFFIX, Stored
@@ -140,13 +140,14 @@ class Evaluator:
     def __init__(self, model: AutoRec, split: Split, held_out: RatingMatrix) -> None:
         self.model, self.held_out = model, held_out
         self.total = model.shards.sum
-        self.finish = Finish(split, held_out, model.config.cold_rating or "paper", self.total)
+        cold_rating = model.config.cold_rating or "paper"
+        self.postprocess = PredictionPostprocessor(split, held_out, cold_rating, self.total)
         self.ratings = split.unit.to_file(held_out.values)
 
     def __call__(self, inputs: SparseRows) -> Scores:
         """Predict from `inputs`, the training ratings, and score."""
         predictions = self.model.predict(inputs, self.held_out.rows, self.held_out.indices)
-        return score(self.finish(predictions), self.ratings, self.total)
+        return score(self.postprocess(predictions), self.ratings, self.total)
 
 
 class BestEpoch:

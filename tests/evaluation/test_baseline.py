@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from autorec_tf.data.ratings import RatingMatrix, Ratings, RatingUnit, Split, index_ratings
-from autorec_tf.evaluation.baseline import Baseline, Finish, cold_baseline, fit_baseline
+from autorec_tf.evaluation.baseline import (
+    Baseline,
+    PredictionPostprocessor,
+    cold_baseline,
+    fit_baseline,
+)
 from autorec_tf.evaluation.metrics import score
 from data_preprocessor import split_ratings
 from tests import plain
@@ -100,7 +105,8 @@ def finish(predictions, cold, scale=STARS, rule="paper"):
         np.full(len(warm), scale[0], np.float32), shape,
     )
     test = RatingMatrix.from_triples(rows, zeros, np.full(len(rows), scale[1], np.float32), shape)
-    return Finish(Split(train, test, unit=RatingUnit(scale, scale)), test, rule)(predictions)
+    split = Split(train, test, unit=RatingUnit(scale, scale))
+    return PredictionPostprocessor(split, test, rule)(predictions)
 
 
 def warm(num_pairs):
@@ -165,7 +171,7 @@ def test_final_predictions_equal_arithmetic_in_the_files_unit(scale, orientation
     assert mapped == (scale not in (STARS, (0.5, 4.0)))
     in_unit = plain.to_file(raw, scale) if mapped else raw
     expected = plain.final_predictions(in_unit, of_user | of_item, scale, cold_ratings)
-    found = Finish(split, split.test, rule)(raw)
+    found = PredictionPostprocessor(split, split.test, rule)(raw)
     width = scale[1] - scale[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * width)
 
@@ -198,7 +204,7 @@ def test_a_known_part_beyond_the_scale_is_clipped():
     split = Split(train, test, orientation="user", unit=RatingUnit(STARS, STARS))
     biases = fit_baseline(split)
     assert biases.mean + biases.row_bias[120] + biases.column_bias[0] > 5
-    assert Finish(split, test, "mean")(np.zeros(1)).tolist() == [5]
+    assert PredictionPostprocessor(split, test, "mean")(np.zeros(1)).tolist() == [5]
 
 
 # Ratings as of songs: 1 to 100, a third of the test pairs of users that are new
@@ -236,7 +242,7 @@ def test_the_rmse_of_cold_pairs_on_a_scale_to_100_equals_arithmetic(orientation)
     }
     of_user, _, tested = in_file(split, split.test)
     for rule, rmse in expected.items():
-        final = Finish(split, split.test, rule)(np.full(len(split.test), 2.5))
+        final = PredictionPostprocessor(split, split.test, rule)(np.full(len(split.test), 2.5))
         assert plain.rmse((final - tested)[of_user >= 50]) == pytest.approx(rmse, rel=1e-6)
         np.testing.assert_allclose(final[of_user < 50], 38.125, rtol=1e-12)
     assert expected["mean"] < 30 < 45 < expected["paper"]
