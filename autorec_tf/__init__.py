@@ -26,7 +26,7 @@ LAZY = {
     "Diverged": "autorec_tf.system.errors",
     "UserError": "autorec_tf.system.errors",
     "load": "autorec_tf.estimator",
-    "train": "autorec_tf.train_model",
+    "train": "autorec_tf.train_api",
 }
 __all__ = ["AutoRecModel", "Diverged", "UserError", "load", "train"]
 

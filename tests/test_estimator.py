@@ -16,12 +16,13 @@ import compare
 import export
 import main
 import recommend
-from autorec_tf.estimator import Estimator, load, read_given, train
+from autorec_tf import AutoRecModel, load, train
 from autorec_tf.records.console import Console
 from autorec_tf.serving.finished_run import read_run
 from autorec_tf.serving.recommender import predict, similar
 from autorec_tf.serving.recommender import recommend as recommend_from
 from autorec_tf.system.errors import Diverged, UserError
+from autorec_tf.train_api import read_given
 from tests.conftest import files_below
 from tests.facts import assert_names
 from tests.facts import refused as told_refused
@@ -453,7 +454,7 @@ def test_what_is_loaded_answers_as_before_to_the_last_bit(settings, ratings, tmp
 @pytest.mark.slow
 def test_another_process_answers_as_before(model, tmp_path):
     model.save(tmp_path / "model.npz")
-    code = "import sys; from autorec_tf.estimator import load; m = load(sys.argv[1]);" \
+    code = "import sys; from autorec_tf import load; m = load(sys.argv[1]);" \
            "print(m.recommend(8).to_json(double_precision=15), m.predict([8], [sys.argv[2]])[0])"
     item = model.recommender.item_ids[1]
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.npz"), item],
@@ -570,7 +571,7 @@ def test_everything_works_in_a_thread(ratings, model, tmp_path, capsys):
     assert in_a_thread(lambda: export.main([folder, *data])) == 0
     assert in_a_thread(lambda: compare.main([folder])) == 0
     ours = in_a_thread(lambda: train(ratings, **QUICK))
-    same_answers(ours, Estimator(model.run, model.recommender, ours.summary))
+    same_answers(ours, AutoRecModel(model.run, model.recommender, ours.summary))
 
 
 USER = """
@@ -578,7 +579,7 @@ import pandas as pd, sys
 if sys.argv[1] == "used":
     import tensorflow as tf
     tf.zeros(1) + 1
-from autorec_tf.estimator import train
+from autorec_tf import train
 ratings = pd.read_csv("ratings.csv")
 model = train(ratings, hidden_neuron=6, train_epoch=3, batch_size=8, base_lr=0.02)
 print(model.test_rmse)

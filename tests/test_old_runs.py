@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+import autorec_tf
 import compare
 import main
-from autorec_tf import estimator
 from autorec_tf.records import run_records
 from autorec_tf.serving.finished_run import read_run
 from autorec_tf.serving.fold_in import fold_in
@@ -100,7 +100,7 @@ def test_one_that_was_killed_goes_on_as_if_it_had_not_been(
 def test_a_saved_model_predicts_what_it_did(name):
     before = read_json(FOLDER / "v2" / f"{name}_predictions.json")
     predictions = before.pop("predictions")
-    model = estimator.load(FOLDER / "v2" / f"{name}.npz")
+    model = autorec_tf.load(FOLDER / "v2" / f"{name}.npz")
     assert model.predict(**before).tolist() == pytest.approx(predictions, abs=1e-3)  # of 20 to 100
 
 

@@ -93,8 +93,8 @@ def test_importing_the_package_imports_neither_tensorflow_nor_pandas(project):
 
 def test_what_the_package_offers_is_what_its_modules_define(project):
     code = ("from autorec_tf import AutoRecModel, Diverged, UserError, load, train\n"
-            "import autorec_tf.train_model, autorec_tf.estimator, autorec_tf\n"
-            "assert autorec_tf.train is train is autorec_tf.train_model.train\n"
+            "import autorec_tf.train_api, autorec_tf.estimator, autorec_tf\n"
+            "assert autorec_tf.train is train is autorec_tf.train_api.train\n"
             "assert autorec_tf.load is load and issubclass(Diverged, UserError)\n"
             "assert set(autorec_tf.__all__) <= set(dir(autorec_tf))")
     done = run(code, project, REPOSITORY)

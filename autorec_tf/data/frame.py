@@ -53,3 +53,15 @@ class FrameFile(RatingsFile):
         row = number - 1
         (label,) = self.frame.index[[row]].tolist()  # which makes Python's numbers of NumPy's
         return f"{self.path}, row {row}" + (f" (index {label!r})" if label != row else "")
+
+
+def second_frame(
+    frame: pd.DataFrame, columns: str | None, before: str | None, name: str = "DataFrame"
+) -> FrameFile:
+    """Return a second DataFrame: its `columns`, or those named as `before`, or the usual ones."""
+    try:
+        return FrameFile(frame, columns or before, name=name)
+    except UserError:
+        if columns or not before:
+            raise
+        return FrameFile(frame, name=name)

@@ -4,7 +4,7 @@
     run.members[0].model.W, run.train, run.ratings.item_ids
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -149,3 +149,17 @@ def with_parameters(
             raise UserError(f"{named} are no numbers: the training diverged")
         variable.assign(value)
     return model
+
+
+def finished_run(
+    models: Iterable[tuple[float, Sequence[np.ndarray], Config, np.ndarray | None]],
+    config: Config, known: Ratings, train: RatingMatrix, named: str = "the parameters",
+) -> FinishedRun:
+    """Return what main.py would have left, read again. `models`: weight, parameters, settings and
+    `AutoRec.values` of each; train: items x users."""
+    scale = known.unit.model_scale
+    members = tuple(
+        Member(weight, with_parameters(values, own, train, scale, named, rating_values))
+        for weight, values, own, rating_values in models
+    )
+    return FinishedRun(config, known.fingerprint, known, train, members)

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import pandas as pd
 
+import autorec_tf
 import export
-from autorec_tf import estimator
 from autorec_tf.serving.finished_run import read_run
 from autorec_tf.serving.npz import read_npz
 from autorec_tf.serving.recommender import recommend
@@ -89,7 +89,7 @@ def save_model(name, settings):
     triples = triples_of(read_ml_1m(OLD / "ratings.dat"))
     frame = pd.DataFrame(triples, columns=["user", "item", "rating"])
     frame = frame.assign(user="u" + frame["user"].astype(str), rating=20 * frame["rating"])
-    model = estimator.train(frame, **settings)
+    model = autorec_tf.train(frame, **settings)
     model.save(NEW / f"{name}.npz")
     pairs = frame[["user", "item"]][:20].to_dict("list")
     pairs = {"users": [*pairs["user"], "nobody"], "items": [*pairs["item"], pairs["item"][0]]}
