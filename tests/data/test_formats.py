@@ -4,7 +4,6 @@ import csv
 import itertools
 import json
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -15,7 +14,7 @@ from autorec_tf.config import Config, split_configs
 from autorec_tf.data import blocks, datasets, delimited
 from autorec_tf.data.sources import plain_name
 from data_preprocessor import load_ratings, split_ratings
-from tests.conftest import REPOSITORY, triples_of, zipped
+from tests.conftest import triples_of, zipped
 from tests.facts import assert_names, refused
 
 ROLES = ("user", "item", "rating", "timestamp")
@@ -625,13 +624,13 @@ def test_ml_1m_is_split_by_time(ml_1m, ml_1m_ratings):
 
 
 @pytest.mark.slow
-def test_a_fold_is_trained_by_a_command(folds, tmp_path):
+def test_a_fold_is_trained_by_a_command(folds, tmp_path, monkeypatch, capsys):
     flags = ("--dataset", folds / "u1.base", "--test_file", folds / "u1.test", "--comet", "off",
              "--hidden_neuron", 4, "--train_epoch", 2, "--run_name", "run")
-    command = [sys.executable, str(REPOSITORY / "main.py"), *map(str, flags)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    (line,) = [line for line in done.stdout.splitlines() if "u1.test" in line and "200" in line]
+    monkeypatch.chdir(tmp_path)
+    code, (out, error) = main.main([*map(str, flags)]), capsys.readouterr()
+    assert code == 0 and [x for x in error.splitlines() if "threads" not in x] == []
+    (line,) = [line for line in out.splitlines() if "u1.test" in line and "200" in line]
     assert_names(line, "200 training", "50 test")
     config = json.loads((tmp_path / "results" / "run" / "config.json").read_text())
     expected = {"dataset": "u1.base", "test_file": "u1.test", "test_ratings": 50,
