@@ -53,6 +53,47 @@ def model(ratings):
     return train(ratings, **QUICK)
 
 
+@pytest.fixture(scope="module")
+def with_text(ratings):
+    """A model, cold by the paper's rule, of ratings whose users are no whole numbers: 1 is 001."""
+    odd = ratings.assign(user=ratings["user"].map(lambda x: f"00{x}" if x == 1 else x))
+    return train(odd, cold_rating="paper", **QUICK)
+
+
+@pytest.fixture
+def one_step(monkeypatch):
+    """New parameters of ratings that are folded in are fitted by one step alone."""
+    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 1)
+
+
+@pytest.fixture(scope="module")
+def trained(ratings, model):
+    """`train` on the ratings; with settings that a test has used already, what it returned then."""
+    models = {repr({}): model}
+
+    def trained(**settings):
+        if repr(settings) not in models:
+            models[repr(settings)] = train(ratings, **QUICK | settings)
+        return models[repr(settings)]
+
+    return trained
+
+
+@pytest.fixture(scope="module")
+def left_by_main(ratings, tmp_path_factory):
+    """The folder in which main.py left a run of the ratings, and what `run_main` returns; with
+    settings that a test has used already, the same."""
+    runs = {}
+
+    def left_by_main(**settings):
+        if repr(settings) not in runs:
+            folder = tmp_path_factory.mktemp("left")
+            runs[repr(settings)] = folder, run_main(folder, ratings, **QUICK | settings)
+        return runs[repr(settings)]
+
+    return left_by_main
+
+
 def known(frame, **settings):
     """The ratings that `train` reads."""
     quick = QUICK | settings
@@ -122,10 +163,11 @@ def same_answers(one, other, users=(1, 8, 15, 99), n=30):
         slow(rating_scale=(0.0, 10.0), score_reconstruction=True, engine="dense"),
     ],
 )
-def test_the_same_settings_give_what_main_gives_to_the_last_bit(settings, ratings, tmp_path):
-    settings = QUICK | settings
-    run, summary, config = run_main(tmp_path, ratings, **settings)
-    ours = train(ratings, **settings)
+def test_the_same_settings_give_what_main_gives_to_the_last_bit(
+    settings, ratings, trained, left_by_main
+):
+    _, (run, summary, config) = left_by_main(**settings)
+    ours = trained(**settings)
     theirs, recommender = run.recommender(), ours.recommender
     takes_time = {"seconds": 0, "peak_memory_mb": 0, "dataset": ""}
     assert ours.summary | takes_time == summary | takes_time
@@ -170,8 +212,12 @@ def test_the_latest_ratings_may_be_the_test_ratings(ratings, tmp_path):
     refused(train, ratings, split="time", names=names, **QUICK)
 
 
-def test_equal_calls_in_one_process_give_equal_results(ratings, model):
+def test_equal_calls_in_one_process_give_equal_results_and_say_nothing_unless_asked(
+    ratings, model, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     again = train(ratings, **QUICK)
+    assert capsys.readouterr() == ("", "") and files_below(tmp_path) == []
     times = {"seconds": 0, "peak_memory_mb": 0}
     assert again.summary | times == model.summary | times
     for x, y in zip(again.run.members[0].model.parameters, model.run.members[0].model.parameters,
@@ -222,11 +268,10 @@ def test_the_kind_of_an_id_makes_no_difference_in_reading_or_asking(kind, rating
         model.recommend(other["user"].iloc[0]), model.recommend(int(ratings["user"][0])))
 
 
-def test_ids_that_are_no_numbers_stay_text(ratings):
-    odd = ratings.assign(user=ratings["user"].map(lambda x: f"00{x}" if x == 1 else x))
-    ours = train(odd, **QUICK)
-    assert "001" in ours.recommender.user_ids and "8" in ours.recommender.user_ids
-    asked = ours.predict(["001", 8, "8", 8.0, 1], ["film 3, part \"2\""] * 5)
+def test_ids_that_are_no_numbers_stay_text(with_text):
+    ids = with_text.recommender.user_ids
+    assert "001" in ids and "8" in ids and "1" not in ids
+    asked = with_text.predict(["001", 8, "8", 8.0, 1], ["film 3, part \"2\""] * 5)
     assert asked[1] == asked[2] == asked[3] and asked[4] != asked[0]
 
 
@@ -326,10 +371,8 @@ def test_a_training_that_diverges_says_so(ratings):
 # What it says.
 
 
-def test_progress_is_shown_on_stdout_or_nothing_is(ratings, capsys, tmp_path, monkeypatch):
+def test_progress_is_shown_on_stdout(ratings, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    train(ratings, **QUICK)
-    assert capsys.readouterr() == ("", "")
     train(ratings, **QUICK | dict(progress=True, members=("item",)))
     out, error = capsys.readouterr()
     assert error == "" and out.count("epoch") == 6 == out.count("model 1")
@@ -353,10 +396,10 @@ def test_a_notebook_renews_one_line(ratings, monkeypatch):
 # Predictions of pairs, unknown ids, new ratings.
 
 
-def test_unknown_ids_are_predicted_by_the_cold_rule(ratings, model):
-    paper = train(ratings, cold_rating="paper", **QUICK)
+def test_unknown_ids_are_predicted_by_the_cold_rule(ratings, model, with_text):
     item = ratings["item"][0]
-    assert paper.predict([1, 999, None], ["nothing", item, item]).tolist() == [3.0, 3.0, 3.0]
+    found = with_text.predict([8, 999, None], ["nothing", item, item])
+    assert found.tolist() == [3.0, 3.0, 3.0]
     by_mean = model.predict([999, 999], ["nothing", item])
     cold = model.recommender.cold
     index = list(model.recommender.item_ids).index(item)
@@ -382,18 +425,20 @@ def test_recommendations_leave_out_what_the_user_has_rated(ratings, model):
 
 
 @pytest.mark.parametrize("settings", [{}, slow(members=("item", "user"), train_epoch=2)])
-def test_new_ratings_are_those_of_recommend_py(settings, ratings, tmp_path, monkeypatch, capsys):
+def test_new_ratings_are_those_of_recommend_py(
+    settings, ratings, trained, left_by_main, tmp_path, one_step, capsys
+):
     items = ratings["item"].unique()
     new = pd.DataFrame({"user": [999, 999, 1], "item": [*items[:2], "new film"],
                         "rating": [5, 0.5, 4]})
-    run_main(tmp_path, ratings, **QUICK | settings)
+    folder, _ = left_by_main(**settings)
     new.to_csv(tmp_path / "new.csv", index=False)
     capsys.readouterr()
-    code = recommend.main([str(tmp_path / "run"), "--data_dir", str(tmp_path), "--ratings",
+    code = recommend.main([str(folder / "run"), "--data_dir", str(folder), "--ratings",
                            str(tmp_path / "new.csv"), "--user", "999", "--json"])
     assert code == 0
     theirs = json.loads(capsys.readouterr().out)
-    model = train(ratings, **QUICK | settings)
+    model = trained(**settings)
     before = model.predict([1, 1], items[:2]).tolist()
     wider = model.fold_in(new.astype({"user": float}))
     ours = wider.recommend(999).reset_index()
@@ -405,7 +450,7 @@ def test_new_ratings_are_those_of_recommend_py(settings, ratings, tmp_path, monk
     assert not {*items[:2]} & {*ours["item"]}
 
 
-def test_new_ratings_are_read_by_the_rules_of_training(ratings):
+def test_new_ratings_are_read_by_the_rules_of_training(ratings, one_step):
     named = ratings.set_axis(["who", "what", "stars"], axis=1)
     model = train(named, columns=("who", "what", "stars"), no_rating=("NaN", 0),
                   duplicates="last", **QUICK)
@@ -427,18 +472,22 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings):
 @pytest.mark.parametrize(
     "settings",
     [
-        dict(hidden_neuron=(6, 3, 6), orientation="user", output_activation="sigmoid"),
         slow(members=("item", "user"), train_epoch=2),
-        dict(input_encoding="one_hot", hidden_neuron=(6, 3, 6)),
-        dict(input_encoding="auto", leave_one_out=True, orientation="user"),
-        dict(preset="single", input_encoding="one_hot", orientation="user", train_epoch=2),
+        dict(input_encoding="one_hot", hidden_neuron=(6, 3, 6), orientation="user",
+             output_activation="sigmoid"),
+        # By `auto`, its inputs are one-hot; and each rating is predicted from the others.
+        dict(preset="single", input_encoding="auto", orientation="user", train_epoch=2),
         slow(members=("item", "user"), train_epoch=2, input_encoding="one_hot"),
         dict(rating_scale=(0, 10), engine="dense", cold_rating="paper", split="time"),
     ],
 )
-def test_what_is_loaded_answers_as_before_to_the_last_bit(settings, ratings, tmp_path):
-    dated = ratings.assign(timestamp=np.arange(400))
-    model = train(dated, **QUICK | settings)
+def test_what_is_loaded_answers_as_before_to_the_last_bit(
+    settings, ratings, trained, tmp_path, one_step
+):
+    if "split" in settings:
+        model = train(ratings.assign(timestamp=np.arange(400)), **QUICK | settings)
+    else:
+        model = trained(**settings)
     model.save(tmp_path / "model.npz")
     assert files_below(tmp_path) == ["model.npz"]
     again = load(str(tmp_path / "model.npz"))
@@ -446,22 +495,10 @@ def test_what_is_loaded_answers_as_before_to_the_last_bit(settings, ratings, tmp
     assert repr(again) == repr(model) and again.run.fingerprint == model.run.fingerprint
     new = pd.DataFrame({"user": [99, 99, 1], "item": ["film 3, part \"2\"", "new", "new"],
                         "rating": [5, 1, 3.3]})  # 3.3 is new, too
-    same_answers(model.fold_in(new), again.fold_in(new), (1, 99, 1000))
-    model.fold_in(new).save(tmp_path / "wider.npz")
-    same_answers(model.fold_in(new), load(tmp_path / "wider.npz"), (1, 99, 1000))
-
-
-@pytest.mark.slow
-def test_another_process_answers_as_before(model, tmp_path):
-    model.save(tmp_path / "model.npz")
-    code = "import sys; from autorec_tf import load; m = load(sys.argv[1]);" \
-           "print(m.recommend(8).to_json(double_precision=15), m.predict([8], [sys.argv[2]])[0])"
-    item = model.recommender.item_ids[1]
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.npz"), item],
-                          env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path,
-                          capture_output=True, text=True)
-    table = model.recommend(8).to_json(double_precision=15)
-    assert (done.stdout, done.stderr) == (f"{table} {model.predict([8], [item])[0]}\n", "")
+    wider = model.fold_in(new)
+    same_answers(wider, again.fold_in(new), (1, 99, 1000))
+    wider.save(tmp_path / "wider.npz")
+    same_answers(wider, load(tmp_path / "wider.npz"), (1, 99, 1000))
 
 
 def test_a_saved_file_is_never_overwritten_and_appears_when_it_is_whole(
@@ -575,48 +612,68 @@ def test_everything_works_in_a_thread(ratings, model, tmp_path, capsys):
 
 
 USER = """
-import pandas as pd, sys
+import sys
 if sys.argv[1] == "used":
     import tensorflow as tf
     tf.zeros(1) + 1
-from autorec_tf import train
+import pandas as pd
+from autorec_tf import load, train
+if sys.argv[1] == "fresh":
+    saved = load(sys.argv[2])
+    print(saved.recommend(8).to_json(double_precision=15), saved.predict([8], [sys.argv[3]])[0])
 ratings = pd.read_csv("ratings.csv")
 model = train(ratings, hidden_neuron=6, train_epoch=3, batch_size=8, base_lr=0.02)
-print(model.test_rmse)
+print("test_rmse", model.test_rmse)
+if sys.argv[1] == "used":
+    import main
+    sys.stdout.flush()
+    sys.exit(main.main(sys.argv[2:]))
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("before", ["fresh", "used"])
-def test_it_serves_another_folder_which_may_have_folders_of_our_names_and_use_tensorflow(
-    before, ratings, model, tmp_path
-):
+def another_process(folder, ratings, *arguments, **variables):
+    """What a process is that uses the estimator in `folder`, which has folders of our names."""
     for name in ("data", "model", "records", "serving", "evaluation", "system", "tests"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "ratings.csv").write_text("mine")
-    ratings.to_csv(tmp_path / "ratings.csv", index=False)
-    (tmp_path / "use.py").write_text(USER)
-    files = files_below(tmp_path)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "use.py", before], cwd=tmp_path, env=environment,
-                          capture_output=True, text=True)
+        (folder / name).mkdir(parents=True)
+        (folder / name / "ratings.csv").write_text("mine")
+    ratings.to_csv(folder / "ratings.csv", index=False)
+    (folder / "use.py").write_text(USER)
+    files = files_below(folder)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    done = subprocess.run([sys.executable, "use.py", *map(str, arguments)], cwd=folder,
+                          env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) == pytest.approx(model.test_rmse, rel=1e-6)
-    assert "epoch 3/3" in done.stdout and files_below(tmp_path) == files
-    told = [line for line in done.stdout.splitlines() if "TensorFlow" in line]
-    assert len(told) == (before == "used") and all("threads" in line for line in told)
-    assert before == "used" or done.stderr == ""
+    assert "epoch 3/3" in done.stdout and files_below(folder) == files
+    return done, done.stdout.splitlines()
+
+
+def rmse_of(lines):
+    (line,) = [line for line in lines if line.startswith("test_rmse ")]
+    return float(line.split()[1])
 
 
 @pytest.mark.slow
-def test_main_works_after_tensorflow_has_been_used_and_records_its_threads(ratings, tmp_path):
-    ratings.to_csv(tmp_path / "ratings.csv", index=False)
-    code = "import sys, tensorflow as tf; tf.zeros(1) + 1;" \
-           "import main; sys.exit(main.main(sys.argv[1:]))"
-    quick = dict(dataset="ratings.csv", comet="off", run_name="run", train_epoch=1, hidden_neuron=4)
-    quiet = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run([sys.executable, "-c", code, *flags(quick)], cwd=tmp_path,
-                          env=os.environ | quiet, capture_output=True, text=True)
+def test_it_serves_another_folder_and_answers_there_as_before(ratings, model, tmp_path):
+    model.save(tmp_path / "model.npz")
+    item = model.recommender.item_ids[1]
+    done, lines = another_process(
+        tmp_path / "mine", ratings, "fresh", tmp_path / "model.npz", item)
+    table = model.recommend(8).to_json(double_precision=15)
+    assert lines[0] == f"{table} {model.predict([8], [item])[0]}"
+    assert rmse_of(lines) == pytest.approx(model.test_rmse, rel=1e-6)
+    assert "TensorFlow" not in done.stdout and done.stderr == ""
+
+
+@pytest.mark.slow
+def test_it_and_main_work_where_tensorflow_has_been_used_and_main_records_its_threads(
+    ratings, model, tmp_path
+):
+    quick = dict(dataset="ratings.csv", comet="off", run_name="run", train_epoch=1,
+                 hidden_neuron=4, results_dir=tmp_path / "results")
+    done, lines = another_process(
+        tmp_path / "mine", ratings, "used", *flags(quick), TF_CPP_MIN_LOG_LEVEL="3")
     threads = read_json(tmp_path / "results" / "run" / "config.json")["threads"]
-    assert done.returncode == 0
-    assert_names(done.stderr.splitlines()[-1], "TensorFlow", f" {threads} threads")
+    (told,) = [line for line in lines if "TensorFlow" in line]
+    for line in (told, done.stderr.splitlines()[-1]):
+        assert_names(line, "TensorFlow", f" {threads} threads")
+    assert rmse_of(lines) == pytest.approx(model.test_rmse, rel=1e-6)
