@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -89,14 +90,16 @@ def records(folder):
     return found
 
 
-def kill_at(number, monkeypatch):
-    """Have this process die at the `number`-th of the moments between two changes on disk, or in
-    the middle of a row of metrics.csv. The function that is returned tells how many there were."""
+def keep_at(numbers, folder, kept, monkeypatch):
+    """Have the run in `folder` copied to `kept`/n, as a process that dies then leaves it, at the
+    n-th of the moments between two changes on disk, or in the middle of a row of metrics.csv, for
+    each n of `numbers`. The function that is returned tells how many there were."""
     moments = itertools.count(1)
 
     def moment():
-        if next(moments) == number:
-            raise Killed
+        number = next(moments)
+        if number in numbers:
+            shutil.copytree(folder, kept / str(number))
 
     def before_and_after(owner, name):
         true = getattr(owner, name)
@@ -127,63 +130,59 @@ def kill_at(number, monkeypatch):
 
 # A sample; the script tests.faults kills real processes, at more moments.
 MOMENTS = [1, 4, 7, 8, 13, 28, 33]
+AFTER_FIVE = 16  # epoch 5 is in metrics.csv, and half of epoch 6; the checkpoint is of epoch 4
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Where the folder of a finished run is kept for the tests that only want one."""
-    return tmp_path_factory.mktemp("trained") / "cut"
+def kept(tmp_path_factory):
+    """Where the runs are kept that several tests look at or go on with, and what is known of
+    them."""
+    return SimpleNamespace(path=tmp_path_factory.mktemp("kept"), moments=None, piped=None, told=[])
 
 
 @pytest.fixture
-def finished(here, tmp_path, trained):
+def whole(here, tmp_path, kept, monkeypatch):
+    """The folder of a run that was left alone; beside it is what it was at each moment."""
+    if not kept.moments:
+        with monkeypatch.context() as patch:
+            moments = keep_at([*MOMENTS, AFTER_FIVE], tmp_path / "whole", kept.path, patch)
+            assert here(SMALL, "whole") == 0
+        shutil.move(tmp_path / "whole", kept.path)
+        kept.moments = moments()
+    return kept.path / "whole"
+
+
+@pytest.fixture
+def cut(whole, tmp_path):
+    """A function that makes the folder of the run that died at a moment."""
+
+    def made(number):
+        return Path(shutil.copytree(whole.with_name(str(number)), tmp_path / "cut"))
+
+    return made
+
+
+@pytest.fixture
+def finished(cut):
     """The folder of a finished run."""
-    folder = tmp_path / "cut"
-    if not trained.exists():
-        assert here(SMALL, "cut") == 0
-        shutil.copytree(folder, trained)
-    else:
-        shutil.copytree(trained, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole_run():
-    """The records of each run that was left alone, by its flags."""
-    return {}
-
-
-def compare_with_whole(flags, here, tmp_path, whole_run):
-    if flags not in whole_run:
-        assert here(f"{SMALL} {flags}", "whole") == 0
-        whole_run[flags] = records(tmp_path / "whole")
-    assert records(tmp_path / "cut") == whole_run[flags]
+    return cut("whole")
 
 
 @pytest.mark.parametrize("number", MOMENTS)
-def test_a_run_that_dies_at_any_moment_is_resumed_exactly(
-    number, here, tmp_path, monkeypatch, whole_run, capsys
-):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at(number, patch)
-        here(SMALL, "cut")
-    place = tmp_path / "cut"
+def test_a_run_that_dies_at_any_moment_is_resumed_exactly(number, here, cut, whole, capsys):
+    place = cut(number)
     if not (place / "config.json").exists():
         capsys.readouterr()
         assert here(f"--resume {place}") == 2
         assert_names(refusal(capsys), place, "config.json")
-        shutil.rmtree(place)
-        assert here(SMALL, "cut") == 0
-    else:
-        assert here(f"--resume {place}") == 0
-    compare_with_whole("", here, tmp_path, whole_run)
+        assert number == MOMENTS[0]
+        return
+    assert here(f"--resume {place}") == 0
+    assert records(place) == records(whole)
 
 
-def test_the_moments_span_the_whole_run(here, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        number_of_moments = kill_at(0, patch)
-        assert here(SMALL, "run") == 0
-        assert max(MOMENTS) <= number_of_moments() <= max(MOMENTS) + 4
+def test_the_moments_span_the_whole_run(whole, kept):
+    assert max(MOMENTS) <= kept.moments <= max(MOMENTS) + 4
 
 
 @pytest.mark.parametrize(
@@ -202,27 +201,24 @@ def test_the_moments_span_the_whole_run(here, tmp_path, monkeypatch):
         "--preset single --train_epoch 12",
     ],
 )
-def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch, whole_run):
-    """It dies just after its second checkpoint, in its third training if there are several."""
+def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch):
+    """As it was just after its second checkpoint, in its second training if there are several."""
     saved = itertools.count(1)
     save = run_records.Checkpoint.save
 
-    def save_and_die(*args, **kwargs):
+    def save_and_keep(*args, **kwargs):
         save(*args, **kwargs)
         if next(saved) == 2:
-            raise Killed
+            shutil.copytree(tmp_path / "whole", tmp_path / "cut")
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run_records.Checkpoint, "save", save_and_die)
-        here(f"{SMALL} {flags}", "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr(run_records.Checkpoint, "save", save_and_keep)
+        assert here(f"{SMALL} {flags}", "whole") == 0
     assert here(f"--resume {tmp_path / 'cut'}") == 0
-    compare_with_whole(flags, here, tmp_path, whole_run)
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("first, then", [("--tensorboard", ""), ("", "--tensorboard")])
-def test_tensorboard_shows_every_epoch_of_a_resumed_run_once(
-    first, then, here, tmp_path, monkeypatch
-):
+def test_tensorboard_shows_every_epoch_of_a_resumed_run_once(here, tmp_path, monkeypatch):
     """The fifth epoch was recorded after the last checkpoint, and is trained again."""
     record = RunRecords.record
 
@@ -233,16 +229,29 @@ def test_tensorboard_shows_every_epoch_of_a_resumed_run_once(
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(RunRecords, "record", record_and_die)
-        here(f"{SMALL} {first}", "cut")
-    assert here(f"--resume {tmp_path / 'cut'} {then}") == 0
-    found = scalars(events_of(tmp_path / "cut"))
-    assert found == metrics_of(tmp_path / "cut")
+        here(f"{SMALL} --tensorboard", "cut")
+    assert here(f"--resume {tmp_path / 'cut'}") == 0
+    assert_whole_events(tmp_path / "cut")
+
+
+def test_tensorboard_from_the_middle_on_shows_every_epoch(here, cut):
+    place = cut(AFTER_FIVE)
+    assert [row["epoch"] for row in read_metrics(place)][:5] == list("12345")
+    assert json.loads((place / "checkpoint.json").read_text(encoding="utf-8"))["epoch"] == 4
+    assert not (place / "tensorboard").exists()  # without the flag
+    assert here(f"--resume {place} --tensorboard") == 0
+    assert_whole_events(place)
+
+
+def assert_whole_events(folder):
+    found = scalars(events_of(folder))
+    assert found == metrics_of(folder)
     assert {epoch for epoch, _ in found} == set(range(1, 7))
 
 
 @pytest.mark.parametrize("epoch", [3])
 def test_a_run_that_was_interrupted_goes_on_where_it_stopped(
-    epoch, here, small_data, tmp_path, monkeypatch, whole_run, capsys
+    epoch, here, small_data, tmp_path, monkeypatch, whole, capsys
 ):
     record = RunRecords.record
 
@@ -253,13 +262,14 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stopped(
     with monkeypatch.context() as patch:
         patch.setattr(RunRecords, "record", record_and_interrupt)
         assert here(SMALL, "cut") == 128 + signal.SIGTERM
+    assert not (tmp_path / "cut" / ".lock").exists()
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "--resume" in x]
     assert line.endswith(f"main.py --resume {tmp_path / 'cut'} --data_dir {small_data}")
     assert here(f"--resume {tmp_path / 'cut'}") == 0
     printed = capsys.readouterr().out
     assert f"epoch {epoch}" in printed
     assert [each for each in range(1, 7) if f" {each}/6 " in printed] == [4, 5, 6]
-    compare_with_whole("", here, tmp_path, whole_run)
+    assert records(tmp_path / "cut") == records(whole)
 
 
 def test_tuning_goes_on_with_the_points_that_are_left(here, tmp_path, monkeypatch, capsys):
@@ -287,10 +297,10 @@ def test_tuning_goes_on_with_the_points_that_are_left(here, tmp_path, monkeypatc
     assert_names(refusal(capsys), place)
 
 
-def test_a_finished_run_may_be_made_longer(here, tmp_path, whole_run):
+def test_a_finished_run_may_be_made_longer(here, tmp_path, whole):
     assert here(f"{SMALL} --train_epoch 4", "cut") == 0
     assert here(f"--resume {tmp_path / 'cut'} --train_epoch 6") == 0
-    compare_with_whole("", here, tmp_path, whole_run)
+    assert records(tmp_path / "cut") == records(whole)
 
 
 @pytest.mark.parametrize(
@@ -382,23 +392,27 @@ def test_what_a_run_left_that_died_while_tensorflow_wrote_is_removed(here, finis
     assert kept == {"checkpoint.json", "checkpoint-7.index", "checkpoint-7.data-00000-of-00001"}
 
 
-def test_without_its_checkpoint_a_run_begins_again(here, finished, tmp_path, whole_run):
+def test_without_its_checkpoint_a_run_begins_again(here, finished, whole):
     for name in ("checkpoint.json", "summary.json"):
         (finished / name).unlink()
     assert here(f"--resume {finished}") == 0
-    compare_with_whole("", here, tmp_path, whole_run)
+    assert records(finished) == records(whole)
 
 
 @pytest.mark.parametrize("what", ["row", "checkpoint", "summary"])
 def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_later(
-    what, here, tmp_path, monkeypatch, whole_run, capsys
+    what, here, cut, whole, tmp_path, monkeypatch, capsys
 ):
+    place, trained = tmp_path / "cut", what == "summary"
+    if trained:
+        cut(MOMENTS[-2])
+    capsys.readouterr()
     with monkeypatch.context() as patch:
         fill_disk(what, patch)
-        assert here(SMALL, "cut") == 2
-    assert_names(refusal(capsys), NO_SPACE, f"--resume {tmp_path / 'cut'}")
-    assert here(f"--resume {tmp_path / 'cut'}") == 0
-    compare_with_whole("", here, tmp_path, whole_run)
+        assert (here(f"--resume {place}") if trained else here(SMALL, "cut")) == 2
+    assert_names(refusal(capsys), NO_SPACE, f"--resume {place}")
+    assert here(f"--resume {place}") == 0
+    assert records(place) == records(whole)
 
 
 def fill_disk(what, patch):
@@ -471,51 +485,95 @@ def test_the_comet_experiment_goes_on(here, tmp_path):
 # The program as a process
 
 
-def test_a_killed_process_is_resumed_exactly(small_data, tmp_path):
-    flags = [*SMALL.split(), "--train_epoch", 300, "--data_dir", small_data, "--run_name"]
-    assert run_main(*flags, "whole", cwd=tmp_path).returncode == 0
-    process = subprocess.Popen(
-        command(*flags, "cut"), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
-    )
-    cut = tmp_path / "results" / "cut"
-    wait_for(lambda: (cut / "checkpoint.json").exists(), process)
-    process.kill()
-    process.wait()
-    done = run_main("--resume", "results/cut", "--data_dir", small_data, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    found = records(cut)
-    assert found.pop(".lock", None) is None
-    assert found == records(tmp_path / "results" / "whole")
+LONG = f"{SMALL} --train_epoch 100 --checkpoint_every 10 --num_folds 3"
 
 
-def test_killed_folds_go_on_exactly_and_finished_ones_are_left_alone(small_data, tmp_path):
-    flags = [*SMALL.split(), "--train_epoch", 200, "--num_folds", 3, "--data_dir", small_data,
-             "--run_name"]
-    assert run_main(*flags, "whole", cwd=tmp_path).returncode == 0
-    process = subprocess.Popen(
-        command(*flags, "cut"), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
-    )
-    cut = tmp_path / "results" / "cut"
-    wait_for(lambda: (cut / "fold_2" / "checkpoint.json").exists(), process)
-    process.kill()
-    process.wait()
-    first = {path: path.stat().st_mtime_ns for path in (cut / "fold_1").iterdir()}
-    done = run_main(*flags, "cut", cwd=tmp_path)
+@pytest.fixture
+def piped(small_data, kept):
+    """A process that has ended, whose output nobody read to its end; its folder is `piped`."""
+    if not kept.piped:
+        flags = map(str, [*LONG.split(), "--data_dir", small_data, "--run_name", "piped"])
+        line = " ".join([sys.executable, str(Path(main.__file__)), *flags]) + " | head -n 1"
+        kept.piped = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {line}"], cwd=kept.path, env=environment(),
+            capture_output=True, text=True,
+        )
+    return kept.piped
+
+
+@pytest.fixture
+def killed(small_data, here, tmp_path, kept, capsys):
+    """The folder of three folds whose process was killed in the second one. While it was at work,
+    others asked for its folder: what they were told is `kept.told`, (exit code, line)."""
+    folder = kept.path / "results" / "cut"
+    if not kept.told:
+        process = subprocess.Popen(
+            command(*LONG.split(), "--data_dir", small_data, "--run_name", "cut"), cwd=kept.path,
+            env=environment(), stdout=subprocess.DEVNULL,
+        )
+        try:
+            at_work = folder / "fold_2"
+            wait_for_file(at_work / "checkpoint.json", 1, process)
+            process.send_signal(signal.SIGSTOP)
+            for flags in (f"--resume {at_work}", f"{SMALL} --results_dir {folder} "
+                          "--run_name fold_2"):
+                capsys.readouterr()
+                kept.told.append((here(flags), refusal(capsys)))
+            size = (at_work / "metrics.csv").stat().st_size
+            process.send_signal(signal.SIGCONT)
+            wait_for_file(at_work / "metrics.csv", size + 1, process)  # it goes on
+        finally:
+            process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not (at_work / "summary.json").exists()
+    return Path(shutil.copytree(folder, tmp_path / "results" / "cut"))
+
+
+def wait_for_file(path, size, process):
+    """Wait till there are `size` bytes of a file, and look often: it is written fast."""
+    while not path.exists() or path.stat().st_size < size:
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def test_a_run_whose_output_nobody_reads_goes_on(piped, kept):
+    assert (piped.returncode, piped.stderr) == (0, "")
+    assert len(piped.stdout.splitlines()) == 1
+    assert len(read_metrics(kept.path / "results" / "piped" / "fold_3")) == 100
+
+
+def test_a_folder_in_use_is_refused_and_the_run_in_it_goes_on(killed, kept):
+    (in_use_code, in_use), (taken_code, taken) = kept.told
+    folder = kept.path / "results" / "cut" / "fold_2"
+    assert in_use_code == taken_code == 2
+    assert_names(in_use, folder, "in use")
+    assert_names(taken, folder, "another --run_name")
+
+
+def test_a_killed_process_is_resumed_exactly(killed, small_data, tmp_path, piped, kept):
+    done = run_main("--resume", killed / "fold_2", "--data_dir", small_data, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert {path: path.stat().st_mtime_ns for path in (cut / "fold_1").iterdir()} == first
+    assert records(killed / "fold_2") == records(kept.path / "results" / "piped" / "fold_2")
+
+
+def test_killed_folds_go_on_exactly_and_finished_ones_are_left_alone(
+    killed, small_data, tmp_path, piped, kept
+):
+    first = {path: path.stat().st_mtime_ns for path in (killed / "fold_1").iterdir()}
+    done = run_main(*LONG.split(), "--data_dir", small_data, "--run_name", "cut", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path: path.stat().st_mtime_ns for path in (killed / "fold_1").iterdir()} == first
     lines = done.stdout.splitlines()
     assert len([x for x in lines if x.startswith("fold_1 ")]) == 1
-    assert len([x for x in lines if "  1/200 " in x]) == 1  # of fold_3, for fold_2 goes on
+    assert len([x for x in lines if "  1/100 " in x]) == 1  # of fold_3, for fold_2 goes on
     for fold in ("fold_1", "fold_2", "fold_3"):
-        found = records(cut / fold)
-        found.pop(".lock", None)
-        assert found == records(tmp_path / "results" / "whole" / fold)
+        assert records(killed / fold) == records(kept.path / "results" / "piped" / fold)
 
 
 def test_two_signals_end_it_at_once_while_tensorflow_computes(small_data, tmp_path):
     """An epoch of several seconds: the second signal need not wait for its end."""
     process = subprocess.Popen(
-        command(*SMALL.split(), "--hidden_neuron", 3000, 3000, 3000, "--engine", "dense",
+        command(*SMALL.split(), "--hidden_neuron", 2000, 2000, 2000, "--engine", "dense",
                 "--batch_size", 1, "--data_dir", small_data),
         cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True,
@@ -531,35 +589,3 @@ def test_two_signals_end_it_at_once_while_tensorflow_computes(small_data, tmp_pa
         assert "Ctrl-C" in asked and "Ctrl-C" not in ended
     finally:
         process.kill()
-
-
-def test_a_run_whose_output_nobody_reads_goes_on(small_data, tmp_path):
-    flags = map(str, [*SMALL.split(), "--data_dir", small_data, "--run_name", "run"])
-    line = " ".join([sys.executable, str(Path(main.__file__)), *flags]) + " | head -n 1"
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {line}"], cwd=tmp_path, env=environment(),
-        capture_output=True, text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 1
-    assert len(read_metrics(tmp_path / "results" / "run")) == 6
-
-
-def test_a_folder_in_use_is_refused_and_the_run_in_it_goes_on(small_data, tmp_path):
-    process = subprocess.Popen(
-        command(*SMALL.split(), "--train_epoch", 10**6, "--data_dir", small_data, "--run_name",
-                "run"),
-        cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )
-    folder = tmp_path / "results" / "run"
-    wait_for(lambda: (folder / "metrics.csv").exists(), process)
-    for flags, fact in (
-        (["--resume", "results/run"], "in use"),
-        ([*SMALL.split(), "--run_name", "run"], "another --run_name"),
-    ):
-        done = run_main(*flags, "--data_dir", small_data, cwd=tmp_path)
-        assert done.returncode == 2
-        assert_names(done.stderr, Path("results", "run"), fact)
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    assert not (folder / ".lock").exists()
