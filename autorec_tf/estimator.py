@@ -17,7 +17,7 @@ from autorec_tf.data.frame import second_frame
 from autorec_tf.data.ids import known_id, positions_of
 from autorec_tf.data.merge import read_more
 from autorec_tf.keywords import as_setting, python_words
-from autorec_tf.serving.npz import model_content, read_model
+from autorec_tf.serving.npz import model_content, read_saved_model
 from autorec_tf.serving.recommender import Recommender, predict_at, recommend, similar
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import atomic_write
@@ -103,7 +103,7 @@ def load(path: str | os.PathLike) -> AutoRecModel:
     start_tensorflow(lambda _: None)
     from autorec_tf.serving.finished_run import finished_run
 
-    saved = read_model(path)
+    saved = read_saved_model(path)
     config, recommender = saved.config, saved.recommender
     models = zip([f.weight for f in recommender.factors], saved.parameters,
                  model_configs(config), saved.values, strict=True)

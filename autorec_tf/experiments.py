@@ -114,7 +114,7 @@ def validation_split(config: Config, ratings: Ratings) -> Split:
 
 
 @dataclass(frozen=True)
-class Member:
+class BlendMember:
     """One model of a blend: its settings, weight and lone scores, and what it predicts."""
 
     config: Config
@@ -138,7 +138,7 @@ class Member:
 class Blend:
     """Several models: their predictions, clipped to the scale, are summed by weight."""
 
-    members: list[Member]
+    members: list[BlendMember]
     scale: tuple[float, float]
 
     def predict_test(self, split: Split) -> np.ndarray:
@@ -176,7 +176,7 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
     models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
     weights = blend_weights(np.clip(held_out, *scale), part.test.values)
     members = [
-        Member(
+        BlendMember(
             member, weight=float(weight),
             validation_rmse=score_test(part, validation, rule).rmse,
             test_rmse=score_test(split, predicted, rule).rmse, model=model,

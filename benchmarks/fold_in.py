@@ -109,7 +109,7 @@ def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float
     """A finished run on nothing but these (user id, item id, rating) triples, all trained on."""
     from autorec_tf.data.ratings import RatingMatrix
     from autorec_tf.model.batch import sparse_rows
-    from autorec_tf.serving.finished_run import FinishedRun, Member, oriented
+    from autorec_tf.serving.finished_run import FinishedRun, WeightedModel, oriented
     from autorec_tf.training.trainer import Trainer, build
 
     ratings = index_ratings("ml-1m", *triples, scale)
@@ -121,7 +121,7 @@ def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(config.random_seed, "shuffle", epoch).permutation(matrix.num_rows)
         trainer.train_epoch(rows, order, config.learning_rate(epoch))
-    return FinishedRun(config, ratings.fingerprint, ratings, train, (Member(1.0, model),))
+    return FinishedRun(config, ratings.fingerprint, ratings, train, (WeightedModel(1.0, model),))
 
 
 def errors(run, test: list[np.ndarray]) -> np.ndarray:

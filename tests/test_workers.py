@@ -80,7 +80,7 @@ def trained(config, split, workers, folder=None):
 
 def predicted(state):
     factors, = state.model.factors(split.train)
-    return [state.model.predict_test(split), factors.codes, factors.Wt, factors.b]
+    return [state.model.predict_test(split), factors.row_embeddings, factors.Wt, factors.b]
 
 
 def assert_equal(ours, theirs):

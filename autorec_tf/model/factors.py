@@ -22,12 +22,12 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """The hidden codes (rows, l) of a model's rows, its output layer Wt (columns, l) and b
+    """The embeddings (rows, l) of a model's rows, its output layer Wt (columns, l) and b
     (columns), all float32, f, and the scale of training, which a bounded f spans. `orientation`
     says what the rows are; `weight` is the model's share in a blend."""
 
     orientation: str
-    codes: np.ndarray
+    row_embeddings: np.ndarray
     Wt: np.ndarray
     b: np.ndarray
     output_activation: str
@@ -41,17 +41,17 @@ class Factors:
         for start in range(0, len(rows), BLOCK_PAIRS):
             part = slice(start, start + BLOCK_PAIRS)
             row, column = rows[part], columns[part]
-            product = np.einsum("ij,ij->i", self.codes[row], self.Wt[column])
+            product = np.einsum("ij,ij->i", self.row_embeddings[row], self.Wt[column])
             predictions[part] = self.output(product + self.b[column])
         return predictions
 
     def block(self, users: slice | np.ndarray, items: slice = EVERYTHING) -> np.ndarray:
         """Return the raw predictions of some items for some users: float32 [users, items]."""
         if self.orientation == "item":
-            product = self.Wt[users] @ self.codes[items].T
+            product = self.Wt[users] @ self.row_embeddings[items].T
             product += self.b[users, None]
         else:
-            product = self.codes[users] @ self.Wt[items].T
+            product = self.row_embeddings[users] @ self.Wt[items].T
             product += self.b[items]
         return self.output(product)
 
@@ -68,7 +68,7 @@ class Factors:
     def item_embeddings(self) -> np.ndarray:
         """What the model has learned of each item, float32 (items, l): its hidden code where items
         are rows, its weights in W where they are columns."""
-        return self.codes if self.orientation == "item" else self.Wt
+        return self.row_embeddings if self.orientation == "item" else self.Wt
 
 
 def blended(factors: Sequence[Factors], predictions: Iterable[np.ndarray]) -> np.ndarray:

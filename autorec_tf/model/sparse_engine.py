@@ -103,7 +103,7 @@ def block_end(column, start, end, limit):
 
 
 @compiled
-def share_of_norms(first, last, rows, start, end, X, norms):
+def part_of_norms(first, last, rows, start, end, X, norms):
     """norms (n) = ||X_u||^2 for the share of u in start..end-1 that first..last-1 have of `rows`;
     norms (0): nothing."""
     if len(norms) == 0:
@@ -119,14 +119,14 @@ def share_of_norms(first, last, rows, start, end, X, norms):
 @compiled
 def multiply(first, last, starts, column, weights, X, block, out, norms):
     """out (B, k) = S X for rows first..last-1, with S (B, n) the `weights` at `column`, and their
-    `share_of_norms`.
+    `part_of_norms`.
 
     Every `block` rows of X are used by all rows of S before the next ones are read.
     """
     at = starts[first:last].copy()
     out[first:last] = 0
     for limit in range(block, len(X) + block, block):
-        share_of_norms(first, last, len(starts) - 1, limit - block, limit, X, norms)
+        part_of_norms(first, last, len(starts) - 1, limit - block, limit, X, norms)
         for i in range(first, last):
             start = at[i - first]
             end = block_end(column, start, starts[i + 1], limit)
@@ -137,10 +137,10 @@ def multiply(first, last, starts, column, weights, X, block, out, norms):
 @compiled
 def multiply_at(first, last, starts, column, h, X, block, out, norms):
     """out (e) = the entries of h X' at each row's `column`, for rows first..last-1, and their
-    `share_of_norms`."""
+    `part_of_norms`."""
     at = starts[first:last].copy()
     for limit in range(block, len(X) + block, block):
-        share_of_norms(first, last, len(starts) - 1, limit - block, limit, X, norms)
+        part_of_norms(first, last, len(starts) - 1, limit - block, limit, X, norms)
         for i in range(first, last):
             start = at[i - first]
             end = block_end(column, start, starts[i + 1], limit)
@@ -276,35 +276,35 @@ class SparseEngine:
         row, column = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
         ratings = np.empty(starts[-1], np.float32)
         arguments = indptr, indices, values, rows, starts, row, column, ratings
-        self.share(copy_rows, starts, *arguments)
+        self.parallel_for(copy_rows, starts, *arguments)
         return starts, row, column, ratings
 
     def _transpose(self, starts, column, num_columns):
         by_column = np.zeros(num_columns + 1, np.int64)
         every = np.arange(num_columns + 1)
-        self.share(count_columns, every, starts, column, by_column[1:])
+        self.parallel_for(count_columns, every, starts, column, by_column[1:])
         np.cumsum(by_column, out=by_column)
         row, position = np.empty(len(column), np.int32), np.empty(len(column), np.int32)
         arguments = starts, column, by_column[:-1].copy(), row, position
-        self.share(transpose_columns, every, *arguments)
+        self.parallel_for(transpose_columns, every, *arguments)
         return by_column, row, position
 
     def _multiply(self, starts, column, weights, X, with_norms):
         out = self.result((len(starts) - 1, X.shape[1]))
         norms = np.zeros(len(X) * with_norms, np.float32)
-        self.share(multiply, starts, starts, column, weights, X, block_rows(X), out, norms)
+        self.parallel_for(multiply, starts, starts, column, weights, X, block_rows(X), out, norms)
         return out, norms
 
     def _multiply_at(self, starts, column, h, X, with_norms):
         out, norms = np.empty(len(column), np.float32), np.zeros(len(X) * with_norms, np.float32)
-        self.share(multiply_at, starts, starts, column, h, X, block_rows(X), out, norms)
+        self.parallel_for(multiply_at, starts, starts, column, h, X, block_rows(X), out, norms)
         return out, norms
 
     def _multiply_transposed(self, starts, row, position, weights, h, decay, X):
         out = self.result(X.shape)
         work = starts + COLUMN_COST * np.arange(len(starts))
         arguments = starts, row, position, weights, h, decay, X, out
-        self.share(multiply_transposed, work, *arguments)
+        self.parallel_for(multiply_transposed, work, *arguments)
         return out
 
     def result(self, shape: tuple[int, int]) -> np.ndarray:
@@ -330,7 +330,7 @@ class SparseEngine:
         with self.lock:
             del self.results[1:]
 
-    def share(self, kernel: Callable, work: np.ndarray, *arguments: Any) -> None:
+    def parallel_for(self, kernel: Callable, work: np.ndarray, *arguments: Any) -> None:
         """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
         that are alike in cumulated `work`."""
         target = work[-1] * np.arange(1, self.num_threads) // self.num_threads

@@ -31,7 +31,7 @@ from data_preprocessor import split_of
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class WeightedModel:
     """A trained model and its weight: 1, or less in a blend. Its rows are what
     `model.config.orientation` says."""
 
@@ -48,7 +48,7 @@ class FinishedRun:
     fingerprint: str
     ratings: Ratings
     train: RatingMatrix
-    members: tuple[Member, ...]
+    members: tuple[WeightedModel, ...]
 
     def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
         """Return what predicts for this run's ids, from its training ratings."""
@@ -97,13 +97,13 @@ def read_run(
     ratings = ratings_of_run(path, config, record, dataset, test_file)
     train = split_of(replace(config, orientation="item"), ratings).train
     members = tuple(
-        Member(weight, read_model(path / name, member, train, ratings.unit.model_scale))
+        WeightedModel(weight, read_parameters(path / name, member, train, ratings.unit.model_scale))
         for weight, name, member in settings
     )
     return FinishedRun(config, ratings.fingerprint, ratings, train, members)
 
 
-def read_model(
+def read_parameters(
     prefix: Path, config: Config, train: RatingMatrix, scale: tuple[float, float]
 ) -> AutoRec:
     """Return the model of `config` with the parameters that `AutoRec.save` wrote under `prefix`.
@@ -159,7 +159,7 @@ def finished_run(
     `AutoRec.values` of each; train: items x users."""
     scale = known.unit.model_scale
     members = tuple(
-        Member(weight, with_parameters(values, own, train, scale, named, rating_values))
+        WeightedModel(weight, with_parameters(values, own, train, scale, named, rating_values))
         for weight, values, own, rating_values in models
     )
     return FinishedRun(config, known.fingerprint, known, train, members)

@@ -25,7 +25,7 @@ from autorec_tf.data.ids import with_new
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.model.batch import SparseRows
 from autorec_tf.model.lbfgs import LBFGS, Evaluation
-from autorec_tf.serving.finished_run import FinishedRun, Member, oriented
+from autorec_tf.serving.finished_run import FinishedRun, WeightedModel, oriented
 from autorec_tf.training.trainer import Objective
 
 MAX_STEPS = 100  # of L-BFGS
@@ -56,7 +56,7 @@ def fold_in(
     shape = len(item_ids), len(user_ids)
     train = RatingMatrix.from_triples(by_item, by_user, values, shape)
     members = tuple(
-        Member(member.weight, widened(member.model, oriented(train, member.model.config)))
+        WeightedModel(member.weight, widened(member.model, oriented(train, member.model.config)))
         for member in run.members
     )
     return replace(run, ratings=ratings, train=train, members=members)

@@ -118,11 +118,11 @@ def prediction_content(
         "output_activations": [f.output_activation for f in recommender.factors],
     }
     for i, f in enumerate(recommender.factors, 1):
-        content |= {f"W_{i}": f.Wt.T, f"b_{i}": f.b, f"codes_{i}": f.codes}
+        content |= {f"W_{i}": f.Wt.T, f"b_{i}": f.b, f"codes_{i}": f.row_embeddings}
     return {name: np.asarray(x) for name, x in content.items()}
 
 
-class SavedModel(NamedTuple):
+class ModelContent(NamedTuple):
     """What `model_content` was given: all but the models is as it was, and these are their
     `AutoRec.parameters` and `AutoRec.values`."""
 
@@ -158,7 +158,7 @@ def model_content(
     return content_of(run, recommender) | {name: np.asarray(x) for name, x in more.items()}
 
 
-def read_model(path: str | os.PathLike) -> SavedModel:
+def read_saved_model(path: str | os.PathLike) -> ModelContent:
     """Return what is in a file of `model_content`. Raises UserError as `open_npz`, and for an
     export without ratings."""
     with open_npz(path) as file:
@@ -181,7 +181,7 @@ def read_model(path: str | os.PathLike) -> SavedModel:
         )
         config = Config.from_dict(json.loads(str(content["config"])))
         models = list(enumerate(model_configs(config), 1))
-        return SavedModel(
+        return ModelContent(
             config, ratings, train,
             [[p.oriented(content[p.npz_name(i)]) for p in parameters_of(each)]
              for i, each in models],
@@ -247,7 +247,7 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
     factors = [
         Factors(
             orientation=str(orientation),
-            codes=file[f"codes_{i}"],
+            row_embeddings=file[f"codes_{i}"],
             Wt=np.ascontiguousarray(file[f"W_{i}"].T),
             b=file[f"b_{i}"],
             output_activation=str(activation),
@@ -278,8 +278,8 @@ def checked(recommender: Recommender) -> Recommender:
     fit = counts == biases == ((users,), (items,)) and len(recommender.factors) > 0
     for f in recommender.factors:
         rows, columns = (items, users) if f.orientation == "item" else (users, items)
-        units = f.b.ndim and f.codes.shape[-1]
-        fit &= f.codes.shape == (rows, units) and f.Wt.shape == (columns, units)
+        units = f.b.ndim and f.row_embeddings.shape[-1]
+        fit &= f.row_embeddings.shape == (rows, units) and f.Wt.shape == (columns, units)
         fit &= f.b.shape == (columns,) and f.output_activation in ACTIVATIONS
         fit &= f.orientation in ("item", "user")
     if not fit:

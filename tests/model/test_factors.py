@@ -35,7 +35,8 @@ def expected(factors):
     table = np.empty((USERS, ITEMS))
     for user, item in np.ndindex(table.shape):
         row, column = (item, user) if factors.orientation == "item" else (user, item)
-        code, weights = (x.astype(np.float64) for x in (factors.codes[row], factors.Wt[column]))
+        code = factors.row_embeddings[row].astype(np.float64)
+        weights = factors.Wt[column].astype(np.float64)
         x = np.sum(code * weights) + float(factors.b[column])
         table[user, item] = ACTIVATIONS[factors.output_activation](x)
     return table
@@ -103,7 +104,7 @@ def test_nothing_overflows(activation):
 def test_what_is_learned_of_items_has_a_row_for_each(orientation):
     factors = random_factors(orientation)
     found = factors.item_embeddings
-    assert found is (factors.codes if orientation == "item" else factors.Wt)
+    assert found is (factors.row_embeddings if orientation == "item" else factors.Wt)
     assert found.shape == (ITEMS, UNITS)
 
 

@@ -98,7 +98,8 @@ def test_everybodys_best_are_the_same_to_the_last_bit_whatever_the_block(case, n
         return (np.round(x * 8) / 8).astype(np.float32)
 
     movies = replace(movies, factors=[
-        replace(f, codes=coarse(f.codes), Wt=coarse(f.Wt), b=coarse(f.b)) for f in movies.factors
+        replace(f, row_embeddings=coarse(f.row_embeddings), Wt=coarse(f.Wt), b=coarse(f.b))
+        for f in movies.factors
     ])
     found = []
     for block_users, block_items in ((512, 8192), (7, 5), (64, 39), (1, 1)):
