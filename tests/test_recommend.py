@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import main
 import recommend
 from autorec_tf.serving.finished_run import read_run
 from autorec_tf.serving.npz import write_npz
@@ -57,14 +58,15 @@ def assert_refused(answer, *facts):
 
 
 @pytest.mark.slow
-def test_the_whole_program_answers_from_a_run_that_main_left(made, tmp_path):
-    train = ("main.py", "--comet", "off", "--train_epoch", "2", "--hidden_neuron", "4",
-             "--run_name", "run", "--results_dir", tmp_path)
-    question = ("recommend.py", tmp_path / "run", "--user", "1", "-n", "3", "--json")
-    for arguments in (train, question):
-        command = [sys.executable, *map(str, arguments), "--data_dir", str(made.data)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
+def test_the_whole_program_answers_from_a_run_that_main_left(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # it has started here
+    data = "--data_dir", str(made.data)
+    assert main.main(["--comet", "off", "--train_epoch", "2", "--hidden_neuron", "4", "--run_name",
+                      "run", "--results_dir", str(tmp_path), *data]) == 0
+    question = "recommend.py", tmp_path / "run", "--user", "1", "-n", "3", "--json", *data
+    done = subprocess.run(
+        [sys.executable, *map(str, question)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
     records = json.loads(done.stdout)
     assert [record["rank"] for record in records] == [1, 2, 3]
     assert all(1 <= record["prediction"] <= 5 for record in records)

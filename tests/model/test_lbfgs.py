@@ -12,7 +12,7 @@ from tests.reference import inverse_bfgs
 
 
 def ill_conditioned():
-    return quadratic(1e3)
+    return quadratic(1e2)
 
 
 @pytest.mark.parametrize(
@@ -93,17 +93,18 @@ def test_a_direction_that_leads_upwards_is_given_up_for_the_gradient():
     assert slope == pytest.approx(-g @ g) and optimizer.num_pairs.numpy() == 0
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 9, 10, 11, 14, 25])
-def test_the_two_loops_are_the_dense_bfgs_matrix_of_the_last_10_pairs(num_steps):
+def test_the_two_loops_are_the_dense_bfgs_matrix_of_the_last_10_pairs():
     problem = quadratic(1e4)
-    optimizer, _, points = run(LBFGS, problem, num_steps)
-    points.append(problem.x)
-    gradients = [problem.gradient(x) for x in points]
-    assert optimizer.num_pairs.numpy() == num_steps
-    pairs = list(zip(np.diff(points, axis=0), np.diff(gradients, axis=0), strict=True))[-10:]
-    direction = np.concatenate([x.numpy().ravel() for x in optimizer.direction()])
-    expected = inverse_bfgs(pairs) @ gradients[-1]
-    np.testing.assert_allclose(direction, expected, rtol=0, atol=1e-7 * abs(expected).max())
+    optimizer, points = LBFGS(problem.parameters, Config()), [problem.x]
+    for num_steps in range(1, 26):
+        optimizer.step(problem.evaluate, RATE)
+        points.append(problem.x)
+        gradients = [problem.gradient(x) for x in points]
+        assert optimizer.num_pairs.numpy() == num_steps
+        pairs = list(zip(np.diff(points, axis=0), np.diff(gradients, axis=0), strict=True))[-10:]
+        direction = np.concatenate([x.numpy().ravel() for x in optimizer.direction()])
+        expected = inverse_bfgs(pairs) @ gradients[-1]
+        np.testing.assert_allclose(direction, expected, rtol=0, atol=1e-7 * abs(expected).max())
 
 
 def test_the_direction_without_history_is_the_gradient():
@@ -118,7 +119,7 @@ def test_the_direction_without_history_is_the_gradient():
 
 def test_lbfgs_in_float32_falls_at_every_step_and_then_stays():
     problem = quadratic(dtype=np.float32)
-    _, costs, _ = run(LBFGS, problem, 40)
+    _, costs, _ = run(LBFGS, problem, 25)
     assert (np.diff(costs) <= 0).all()
     assert (np.diff(costs[:15]) < 0).all()
     assert costs[-1] == pytest.approx(2, rel=1e-6)

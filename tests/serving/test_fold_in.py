@@ -156,7 +156,10 @@ def test_new_columns_are_where_the_objective_is_least_and_all_else_is_as_it_was(
 
 
 @pytest.mark.parametrize("orientation", ["item", "user"])
-def test_with_the_decoder_of_svdpp_new_rows_and_columns_are_fitted_together(tmp_path, orientation):
+def test_with_the_decoder_of_svdpp_new_rows_and_columns_are_fitted_together(
+    tmp_path, orientation, monkeypatch
+):
+    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 40)
     made = make_run(tmp_path, replace(SVDPP, orientation=orientation, regularization="plain"))
     run = read_run(made.folder, str(made.data))
     users, items = known_users(made, 8), made.ratings.item_ids[:8]
@@ -211,7 +214,7 @@ def test_a_new_user_of_a_user_model_needs_no_training(tmp_path):
 
 
 def test_a_blend_takes_new_users_and_new_items_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 5)
+    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 1)
     made = make_run(tmp_path, BLEND)
     run = read_run(made.folder, str(made.data))
     users, items = known_users(made, 5), made.ratings.item_ids[:5]
