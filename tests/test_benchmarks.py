@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 import zipfile
 from argparse import Namespace
@@ -93,11 +92,14 @@ def test_runs_are_compared_to_the_last_bit(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_steps_for_a_gpu_run_on_a_cpu(ratings_file, tmp_path):
+def test_the_steps_for_a_gpu_run_on_a_cpu(ratings_file, tmp_path, monkeypatch):
     json_file = tmp_path / "gpu" / "gpu.json"
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--epochs", "2"]
-    command += ["--dataset", ratings_file, "--json", json_file, "--steps", "once", "again"]
-    subprocess.run([*command, "mirrored", "float32_products"], cwd=ROOT, check=True)
+    flags = ["--device", "cpu", "--epochs", "2", "--dataset", str(ratings_file), "--json",
+             str(json_file), "--steps", "once", "again", "mirrored", "float32_products"]
+    monkeypatch.setattr(sys, "argv", ["gpu", *flags])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # as it sets it
+    monkeypatch.chdir(ROOT)
+    gpu.main()  # whose steps are processes
     figures = json.loads(json_file.read_text("utf-8"))
     assert not [name for name in figures if name.endswith("_failed")]
     assert figures["again_equals_once"] and (figures["device"], figures["gpus"]) == ("cpu", 0)

@@ -132,7 +132,8 @@ def test_ids_that_are_text_stay_text(tmp_path):
 def test_each_is_read_without_tensorflow(export):
     paths = [str(export(name)[2]) for name in CASES]
     script = (
-        "import sys; from autorec_tf.serving.npz import read_npz; from autorec_tf.serving.recommender import similar; "
+        "import sys; from autorec_tf.serving.npz import read_npz; "
+        "from autorec_tf.serving.recommender import similar; "
         "print(*(len(similar(read_npz(path), 2, 3)) for path in sys.argv[1:])); "
         "assert 'tensorflow' not in sys.modules"
     )
