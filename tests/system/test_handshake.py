@@ -160,7 +160,8 @@ GRPC = bytes([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0x7F, 0xFF, 0xFF, 0xFF])  # its f
     ],
     ids=["HTTP", "SSH", "gRPC", "version 2", "no greeting", "bytes", "another cluster", "silence"],
 )
-def test_something_else_at_a_workers_address_is_told_with_the_address(said, fact):
+def test_something_else_at_a_workers_address_is_told_with_the_address(said, fact, monkeypatch):
+    monkeypatch.setattr(handshake, "LINGER", 0.05)  # nobody else is to hear of it
     at, open_ones = addresses(2), []
 
     def talk(connection):
