@@ -53,7 +53,8 @@ BASE = Config(hidden_neuron=(6,), train_epoch=4, batch_size=9, base_lr=0.01, col
               distribute="workers", engine="sparse")
 DEEP = dict(hidden_neuron=(6, 3, 6), pretrain_epoch=2, dropout=0.3, input_dropout=0.4)
 SETTINGS = {  # by the number of workers
-    2: {"plain": dict(regularization="plain", lambda_value=3.0, grad_clip=True),
+    2: {"plain": dict(DEEP, regularization="plain", lambda_value=0.1, lambda_encoder=3.0,
+                      grad_clip=True),
         "one-hot": dict(DEEP, input_encoding="one_hot", lambda_one_hot=0.3)},
     3: {
         "RMSProp": dict(optimizer_method="RMSProp", output_activation="sigmoid",
