@@ -15,12 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from autorec_tf.config import (
-    MOST_VALUES,
-    Config,
-    model_configs,
-    resolved_member_settings,
-)
+from autorec_tf.config import MOST_VALUES, Config
 from autorec_tf.data.blocks import Rules
 from autorec_tf.data.datasets import DATASETS
 from autorec_tf.data.delimited import RatingsFile
@@ -35,6 +30,7 @@ from autorec_tf.data.sources import (
 )
 from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from autorec_tf.presets import WITHOUT_VALUES
+from autorec_tf.resolution import model_configs, resolved_member_settings
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.random_streams import random_stream
 

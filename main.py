@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from autorec_tf.command_line import parse_arguments
-from autorec_tf.config import Config, split_configs
+from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings
 from autorec_tf.data.titles import read_titles
 from autorec_tf.records.comet import require_key
 from autorec_tf.records.progress import headline
 from autorec_tf.records.repeated_runs import RepeatedRuns
 from autorec_tf.records.run_folder import RunFolder, default_name, read_record
+from autorec_tf.resolution import split_configs
 from autorec_tf.serving.relocate import load_again
 from autorec_tf.system.distribution import read_cluster
 from autorec_tf.system.errors import reported_errors

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from autorec_tf.config import Config, flag_fields, over_preset
+from autorec_tf.config import Config, flag_fields
 from autorec_tf.records.run_folder import resumed_config
+from autorec_tf.resolution import over_preset
 from autorec_tf.system.errors import UserError, printable
 from autorec_tf.system.terminal import print_line
 

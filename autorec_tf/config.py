@@ -4,7 +4,7 @@ import math
 import os
 import reprlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from autorec_tf.presets import GRID, MEMBERS, PRESETS
@@ -523,92 +523,6 @@ def is_of(value: Any, hint: Any) -> bool:
     return type(value) is hint
 
 
-def over_preset(given: dict[str, Any]) -> Config:
-    """Return the settings `given` over those of the preset among them; one that is given is not
-    tuned. Raise UserError for settings that cannot be used."""
-    settings = PRESETS.get(given.get("preset", "default"), {}) | given
-    if "tune" not in given:
-        settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
-    elif both := set(given["tune"]) & set(given):
-        raise UserError(f"--{both.pop()} is given, and to be chosen by --tune: leave one out")
-    return Config(**settings, given=tuple(sorted(set(given) - {"preset"})))
-
-
 def flag_fields() -> list:
     """Return the fields of `Config` that have a flag."""
     return [f for f in fields(Config) if f.metadata.get("group")]
-
-
-def split_configs(config: Config) -> list[Config]:
-    """Return the settings of each run of a run over several splits or folds. Splits have
-    consecutive seeds; folds are of one seed."""
-    if config.num_folds:
-        return [
-            replace(config, fold=number, run_name=f"fold_{number}")
-            for number in range(1, config.num_folds + 1)
-        ]
-    if config.folds:
-        return [replace(config, folds=(name,), run_name=f"fold_{name}") for name in config.folds]
-    return [
-        replace(
-            config, num_splits=1, random_seed=config.random_seed + number,
-            split_seed=config.seed_of_split + number,
-            run_name=f"split_{config.seed_of_split + number}",
-        )
-        for number in range(config.num_splits)
-    ]
-
-
-def member_configs(config: Config) -> list[Config]:
-    """Return the settings of each of `config.members`. They share the split, and each has its own
-    initialisation and shuffling."""
-    members = config.member_settings or earlier_member_settings(config)
-    return [
-        replace(config, **settings, members=(), member_settings=(),
-                random_seed=config.random_seed + i)
-        for i, settings in enumerate(members)
-    ]
-
-
-def resolved_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
-    """Return the settings of each of `config.members`, with lambdas scaled to the data: those given
-    as a flag or keyword, or else the member's."""
-    if config.given is None:
-        return earlier_member_settings(config)
-    return over_members(config, config.given)
-
-
-def earlier_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
-    """Return the settings of members as versions chose them that did not record them: those that
-    are not their defaults, or else the member's."""
-    default, names = Config(), [f.name for f in flag_fields() if f.name != "orientation"]
-    return over_members(config, [n for n in names if getattr(config, n) != getattr(default, n)])
-
-
-def over_members(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], ...]:
-    """Return the settings of each of `config.members`, those in `names` being the run's."""
-    factor = config.lambda_factor or 1.0
-    return tuple(
-        {name: getattr(config, name) if name in names else value
-         for name, value in scale_lambdas(MEMBERS[member], factor).items()}
-        for member in config.members
-    )
-
-
-def model_configs(config: Config) -> list[Config]:
-    """Return the settings of each model that `config` trains: of a blend's members, which share a
-    split whose rows are items, or its own."""
-    if not config.members:
-        return [config]
-    return member_configs(replace(config, orientation="item"))
-
-
-def scale_lambdas(member: dict[str, Any], factor: float) -> dict[str, Any]:
-    """Return the settings of a member with its plain lambdas of V, D and W times `factor`; a deep
-    model's inner lambda, `lambda_value` beside those of V and W, stays, and so does that of all
-    rows at once."""
-    if member["regularization"] != "plain" or member.get("optimizer_method") in FULL_BATCH:
-        return member
-    names = {"lambda_encoder", "lambda_decoder"} & set(member) or {"lambda_value"}
-    names |= {"lambda_one_hot"} & set(member)
-    return member | {name: factor * member[name] for name in names}

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from autorec_tf.config import model_configs
 from autorec_tf.data.blocks import Rules
 from autorec_tf.data.frame import second_frame
 from autorec_tf.data.ids import known_id, positions_of
 from autorec_tf.data.merge import read_more
 from autorec_tf.keywords import as_setting, python_words
+from autorec_tf.resolution import model_configs
 from autorec_tf.serving.npz import model_content, read_saved_model
 from autorec_tf.serving.recommender import Recommender, predict_at, recommend, similar
 from autorec_tf.system.errors import UserError

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from AutoRec import AutoRec
-from autorec_tf.config import Config, member_configs
+from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
 from autorec_tf.evaluation.evaluate import Evaluation, Trained, evaluate, score_test
 from autorec_tf.evaluation.metrics import Scores
 from autorec_tf.model.factors import Factors
 from autorec_tf.presets import GRID
+from autorec_tf.resolution import member_configs
 from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import Evaluator, TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain

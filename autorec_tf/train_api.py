@@ -10,7 +10,7 @@ from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
 
 import_tensorflow()  # silently, before a module below does
 
-from autorec_tf.config import Config, over_preset
+from autorec_tf.config import Config
 from autorec_tf.data.frame import FrameFile, second_frame
 from autorec_tf.data.ratings import Ratings
 from autorec_tf.data.titles import read_titles
@@ -20,6 +20,7 @@ from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.model.engines import choose_engine
 from autorec_tf.records.console import Console
 from autorec_tf.records.progress import headline
+from autorec_tf.resolution import over_preset
 from autorec_tf.serving.finished_run import finished_run
 from autorec_tf.system.errors import UserError
 from data_preprocessor import load_ratings, read_files, resolve, split_of

@@ -432,8 +432,8 @@ def test_the_values_own_vectors_start_at_0_and_change_nothing_there(engine):
                 values=values if settings else None)
         for settings in ({}, ONE_HOT)
     )
-    assert coded.D.shape == (COLUMNS, 5, HIDDEN) and not coded.D.numpy().any()
-    assert plain.D is None and len(plain.parameters) == 4
+    assert coded.encoder.encoder.D.shape == (COLUMNS, 5, HIDDEN) and not coded.encoder.D.numpy().any()
+    assert plain.encoder.D is None and len(plain.parameters) == 4
     assert_close(*(model.predict(sparse_rows(matrix), *pairs) for model in (plain, coded)), 1e-6)
 
 
@@ -492,9 +492,8 @@ def test_gradients_summed_over_blocks_are_those_of_all_rows_and_steps_lower_the_
         lambda_encoder=2.0, lambda_decoder=0.3, optimizer_method=method, **encoding,
     )
     reference = Reference.of(model)
-    (dV, dWt, *others), cost, squared_error = Objective(model).full_gradients(
-        sparse_rows(matrix)
-    )
+    objective = Objective(model)
+    (dV, dWt, *others), cost, squared_error = objective.full_gradients(sparse_rows(matrix))
     assert float(cost) == pytest.approx(reference.objective(R, M), rel=1e-5)
     assert float(squared_error) == pytest.approx(reference.squared_error(R, M), rel=1e-5)
     for actual, expected in zip(

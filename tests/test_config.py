@@ -7,18 +7,16 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from autorec_tf.command_line import parse_arguments
-from autorec_tf.config import (
-    DATA_DIR_VARIABLE,
-    Config,
-    flag_fields,
+from autorec_tf.config import DATA_DIR_VARIABLE, Config, flag_fields
+from autorec_tf.experiments import extend_grid, grid
+from autorec_tf.presets import GRID, MEMBERS, PRESETS
+from autorec_tf.resolution import (
     member_configs,
     over_preset,
     resolved_member_settings,
     scale_lambdas,
     split_configs,
 )
-from autorec_tf.experiments import extend_grid, grid
-from autorec_tf.presets import GRID, MEMBERS, PRESETS
 from tests.facts import assert_names, refused
 
 # What the user's card of a run asks for: it says what is trained where no flag is given.

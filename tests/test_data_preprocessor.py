@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import data_preprocessor
-from autorec_tf.config import Config, member_configs
+from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings, index_ratings
+from autorec_tf.resolution import member_configs
 from autorec_tf.system.random_streams import STREAMS, random_stream
 from data_preprocessor import load_ratings, read_ml_1m, resolve, split_ratings
 from tests.conftest import files_below, rating_lines, triples_of

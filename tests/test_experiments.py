@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from autorec_tf import experiments
-from autorec_tf.config import Config, flag_fields, member_configs
+from autorec_tf.config import Config, flag_fields
 from autorec_tf.data.ratings import Ratings, index_ratings
 from autorec_tf.evaluation.metrics import cold_pairs, score
 from autorec_tf.experiments import (
@@ -24,6 +24,7 @@ from autorec_tf.experiments import (
 )
 from autorec_tf.model.batch import sparse_rows
 from autorec_tf.presets import GRID, MEMBERS
+from autorec_tf.resolution import member_configs
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
 from autorec_tf.training.trainer import build
@@ -72,7 +73,7 @@ SMALL_MEMBERS = {
 @pytest.fixture
 def small_members(monkeypatch):
     """Members as small as `CONFIG`, whatever the program's are."""
-    monkeypatch.setattr("autorec_tf.config.MEMBERS", SMALL_MEMBERS)
+    monkeypatch.setattr("autorec_tf.resolution.MEMBERS", SMALL_MEMBERS)
 
 
 def as_member(name):

@@ -394,5 +394,5 @@ def test_what_a_second_worker_costs_is_what_was_measured():
             (row,) = [r for r in table.splitlines() if r.startswith(f"| {shown} | {label} |")]
             assert [float(cell) for cell in row.split("|")[3:6:2]] == pytest.approx(
                 [seconds, peak], abs=0.006)
-        assert "\n".join(on_paper(figures, shown)) in table
+        assert on_paper(figures, shown) in table
     assert figures["ml1m_rmse_difference"] < 1e-5 and figures["ml20m_rmse_difference"] < 1e-5

@@ -122,7 +122,7 @@ def test_the_weights_of_a_blend_do_not_depend_on_the_unit(monkeypatch):
         name: {"orientation": name, "lambda_value": 0.5, "regularization": "plain"}
         for name in ("item", "user")
     }
-    monkeypatch.setattr("autorec_tf.config.MEMBERS", members)
+    monkeypatch.setattr("autorec_tf.resolution.MEMBERS", members)
     scale = (0.0, 100.0)
     config = replace(CONFIG, members=("item", "user"))
     (ours, split), (theirs, _) = (

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from autorec_tf.config import NO_FOLDS, Config, earlier_member_settings, split_configs
+from autorec_tf.config import NO_FOLDS, Config
 from autorec_tf.records.run_folder import (
     CONFIG,
     SETTINGS,
@@ -18,6 +18,7 @@ from autorec_tf.records.run_folder import (
 )
 from autorec_tf.records.summary import AVERAGED, INTERVAL, MEAN, is_number, summary_of_splits
 from autorec_tf.records.tables import table, with_interval
+from autorec_tf.resolution import earlier_member_settings, split_configs
 from autorec_tf.system.distribution import Workers
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import lock, make_folder, read_json, unlock, write_csv, write_json

@@ -13,8 +13,9 @@ from typing import Any, get_type_hints
 
 from filelock import FileLock
 
-from autorec_tf.config import NO_FOLDS, Config, earlier_member_settings
+from autorec_tf.config import NO_FOLDS, Config
 from autorec_tf.evaluation.metrics import EpochMetrics
+from autorec_tf.resolution import earlier_member_settings
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import (
     atomic_write,

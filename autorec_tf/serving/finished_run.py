@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from AutoRec import AutoRec
-from autorec_tf.config import Config, model_configs
+from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.model.column_shards import SUFFIX
 from autorec_tf.model.parameters import parameters_of
@@ -23,6 +23,7 @@ from autorec_tf.records.run_folder import (
     read_member_weights,
     read_record,
 )
+from autorec_tf.resolution import model_configs
 from autorec_tf.serving.recommender import Recommender, rated, recommender_of
 from autorec_tf.serving.relocate import ratings_of_run
 from autorec_tf.system.errors import UserError

@@ -48,12 +48,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from autorec_tf.config import Config, model_configs
+from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings, RatingUnit, Split
 from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.evaluation.metrics import COLD_RATING
 from autorec_tf.model.factors import ACTIVATIONS, Factors
 from autorec_tf.model.parameters import parameters_of
+from autorec_tf.resolution import model_configs
 from autorec_tf.serving.recommender import Recommender, recommender_of
 from autorec_tf.system.errors import UserError
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import main
-from autorec_tf.config import Config, split_configs
+from autorec_tf.config import Config
 from autorec_tf.data import blocks, datasets, delimited
 from autorec_tf.data.sources import plain_name
+from autorec_tf.resolution import split_configs
 from data_preprocessor import load_ratings, split_ratings
 from tests.conftest import triples_of, zipped
 from tests.facts import assert_names, refused

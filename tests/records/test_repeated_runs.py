@@ -196,7 +196,7 @@ def test_folds_and_splits_never_share_a_folder(first, then, older, splits):
     settings = splits.path / "settings.json"
     if older and not first:  # as a version without folds wrote it
         record = json.loads(settings.read_text("utf-8"))
-        for name in ("num_folds", "fold", "folds"):
+        for name in ("num_folds", "fold", "folds", "member_settings"):
             del record[name]
         settings.write_text(json.dumps(record), encoding="utf-8")
     with refused(splits.path, "num_folds", "--run_name"):

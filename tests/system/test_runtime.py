@@ -55,7 +55,7 @@ def test_the_same_bits_are_asked_for_where_tensorflow_was_used_before():
 GRADIENTS = START + """
 import sys
 from AutoRec import AutoRec
-from autorec_tf.config import over_preset
+from autorec_tf.resolution import (over_preset)
 from autorec_tf.training.trainer import Objective
 from data_preprocessor import read_ml_1m, split_ratings
 train = split_ratings(read_ml_1m(sys.argv[1] + "/ratings.dat"), 0.9, 1994).train
