@@ -432,7 +432,7 @@ def test_the_values_own_vectors_start_at_0_and_change_nothing_there(engine):
                 values=values if settings else None)
         for settings in ({}, ONE_HOT)
     )
-    assert coded.encoder.encoder.D.shape == (COLUMNS, 5, HIDDEN) and not coded.encoder.D.numpy().any()
+    assert coded.encoder.D.shape == (COLUMNS, 5, HIDDEN) and not coded.encoder.D.numpy().any()
     assert plain.encoder.D is None and len(plain.parameters) == 4
     assert_close(*(model.predict(sparse_rows(matrix), *pairs) for model in (plain, coded)), 1e-6)
 

@@ -29,6 +29,7 @@ from tests.facts import refused as told_refused
 from tests.program import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
+BLEND = dict(members=("item", "user"), train_epoch=2, input_encoding="one_hot")
 QUICK = dict(hidden_neuron=6, train_epoch=3, batch_size=8, base_lr=0.02, progress=False)
 
 
@@ -157,7 +158,7 @@ def same_answers(one, other, users=(1, 8, 15, 99), n=30):
     [
         dict(regularization="plain", lambda_value=3.0, engine="sparse"),
         slow(hidden_neuron=(6, 3, 6), pretrain_epoch=2, input_dropout=0.2, orientation="user"),
-        slow(members=("item", "user"), train_epoch=2),
+        slow(**BLEND),
         slow(preset="paper", train_epoch=1),
         slow(validation_ratio=0.2, patience=2, train_epoch=9, display_step=2),
         slow(rating_scale=(0.0, 10.0), score_reconstruction=True, engine="dense"),
@@ -424,7 +425,7 @@ def test_recommendations_leave_out_what_the_user_has_rated(ratings, model):
     assert listed["prediction"].is_monotonic_decreasing
 
 
-@pytest.mark.parametrize("settings", [{}, slow(members=("item", "user"), train_epoch=2)])
+@pytest.mark.parametrize("settings", [{}, slow(**BLEND)])
 def test_new_ratings_are_those_of_recommend_py(
     settings, ratings, trained, left_by_main, tmp_path, one_step, capsys
 ):
@@ -472,12 +473,11 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings, one_step):
 @pytest.mark.parametrize(
     "settings",
     [
-        slow(members=("item", "user"), train_epoch=2),
+        slow(**BLEND),
         dict(input_encoding="one_hot", hidden_neuron=(6, 3, 6), orientation="user",
              output_activation="sigmoid"),
         # By `auto`, its inputs are one-hot; and each rating is predicted from the others.
         dict(preset="single", input_encoding="auto", orientation="user", train_epoch=2),
-        slow(members=("item", "user"), train_epoch=2, input_encoding="one_hot"),
         dict(rating_scale=(0, 10), engine="dense", cold_rating="paper", split="time"),
     ],
 )
