@@ -41,9 +41,9 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.model.activations import ACTIVATIONS, output
-from autorec_tf.model.batch import Batch, SparseRows, pairs, sparse_rows
+from autorec_tf.model.batch import SparseRows, pairs, sparse_rows
 from autorec_tf.model.column_shards import SUFFIX, ColumnShards, Stored
-from autorec_tf.model.decoder import Outputs, make_decoder
+from autorec_tf.model.decoder import DECODERS, Outputs
 from autorec_tf.model.encoder import Dropout, Encoder, Inputs
 from autorec_tf.model.engines import make_engine
 from autorec_tf.model.factors import Factors
@@ -59,16 +59,11 @@ class AutoRec:
 
     What a row and a column are (items and users, or the reverse) is the caller's business.
 
-    Args:
-        num_columns: n; with `shards`, this worker's columns.
-        config: The settings, initialisation seed included.
-        scale: The lowest and highest rating, which a bounded output activation spans.
-        density: The fraction of entries that are observed, by which the engine "auto" is chosen
-            (model/engines.py).
-        shards: The columns that are here, if workers divide them.
-        values: The rating values that have input vectors of their own, D: float32, ascending.
-        num_rows: m, for parameters of which each row has its own.
-        variables: Parameters of another model to use, in place of new ones.
+    num_columns: n; scale: the lowest and highest rating, which a bounded output activation spans;
+    density: the fraction of entries that are observed, by which the engine "auto" is chosen;
+    shards: the columns that are here, if workers divide them; values: the rating values that have
+    input vectors of their own, D (float32, ascending); num_rows: m; variables: parameters of
+    another model to use, in place of new ones.
     """
 
     def __init__(
@@ -87,7 +82,7 @@ class AutoRec:
         self.inner = [(named[f"inner/{i}/0"], named[f"inner/{i}/1"]) for i in numbers]
         self.engine = make_engine(config, density)
         self.encoder = Encoder(config, self.engine, self.V, named.get("D"), values)
-        self.decoder = make_decoder(config, self.engine, named)
+        self.decoder = DECODERS[config.decoder](config, self.engine, named)
 
     def objective(
         self, inputs: Inputs, outputs: Outputs, penalty_scale: tf.Tensor | float = 1.0,
@@ -114,28 +109,21 @@ class AutoRec:
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
         penalty += penalty_W
         if self.inner:
-            penalty += self.inner_penalty(batch, penalty_scale)
+            rows, weighted = tf.size(batch.starts) - 1, config.regularization == "weighted"
+            times = tf.cast(rows, tf.float32) if weighted else penalty_scale
+            norms = [tf.reduce_sum(tf.square(weights)) for weights, _ in self.inner]
+            penalty += self.shards.once(config.lambda_value * times * tf.add_n(norms))
         return squared_error + penalty / 2, squared_error
 
     def hidden(self, z: tf.Tensor, dropout: Dropout | None = None) -> tf.Tensor:
         """Return the last hidden layer, (B, l), from the encoder's product z = R V, (B, k)."""
-        g = ACTIVATIONS[self.config.hidden_activation]
-        layers = [g(z + self.mu)]
-        rate = self.config.dropout
-        h = dropout(layers[0], rate, 1) if dropout else layers[0]
+        g, rate = ACTIVATIONS[self.config.hidden_activation], self.config.dropout
+        h = g(z + self.mu)
+        h = dropout(h, rate, 1) if dropout else h
         for layer, (weights, biases) in enumerate(self.inner, 2):
             h = g(h @ weights + biases)
             h = dropout(h, rate, layer) if dropout else h
         return h
-
-    def inner_penalty(self, batch: Batch, penalty_scale: tf.Tensor | float) -> tf.Tensor:
-        """Return lambda Omega of the inner layers' weights."""
-        config = self.config
-        times = penalty_scale
-        if config.regularization == "weighted":
-            times = tf.cast(tf.size(batch.starts) - 1, tf.float32)
-        norms = [tf.reduce_sum(tf.square(weights)) for weights, _ in self.inner]
-        return self.shards.once(config.lambda_value * times * tf.add_n(norms))
 
     def output(self, x: tf.Tensor) -> tf.Tensor:
         """Return f(x); a bounded activation spans the rating scale."""
@@ -247,7 +235,7 @@ class AutoRec:
         """Write the parameters as the files `prefix`.*, W (l, n) as in the paper. Workers that are
         not the first have no `prefix`, and send it their columns."""
         self.shards.write(prefix, {
-            f"{p.saved_name()}{SUFFIX}": Stored(x, p.is_per_column, p.transposed)
+            f"{p.saved or p.name}{SUFFIX}": Stored(x, p.is_per_column, p.transposed)
             for p, x in zip(self.declared, self.parameters, strict=True)
         })
 

@@ -53,11 +53,6 @@ class ColumnShards:
     def own(self) -> slice:
         return slice(self.first, self.last)
 
-    @property
-    def is_first(self) -> bool:
-        """Whether this worker is the one that counts what all have alike."""
-        return self.first == 0
-
     def run(self, function: Callable, *arguments: Any) -> Any:
         """Call `function` of tensors, in which there are sums."""
         if not self.workers:
@@ -98,7 +93,7 @@ class ColumnShards:
     def once(self, x: tf.Tensor) -> tf.Tensor:
         """Return what all workers have alike so that their sum is `x`; the gradient is that of
         each."""
-        return x if self.is_first else x - tf.stop_gradient(x)
+        return x if self.first == 0 else x - tf.stop_gradient(x)
 
     def sum(self, values: Any) -> np.ndarray:
         """Return the sum of all workers' `values`: float64, in their shape."""
@@ -110,7 +105,7 @@ class ColumnShards:
         round differently."""
         if self.workers:
             for x in variables:
-                x.assign(self.workers.sum(x.numpy() * self.is_first))
+                x.assign(self.workers.sum(x.numpy() * (self.first == 0)))
 
     def part(self, matrix: RatingMatrix) -> RatingMatrix:
         """Return what is here of a matrix of all columns."""
@@ -133,8 +128,8 @@ class ColumnShards:
                 values = values.T if transposed else values
                 yield Slice(name, values.shape, 0, values)
                 continue
+            shape = (self.total, *x.shape[1:])
             for start, chunk in self.chunks(x):
-                shape = (self.total, *chunk.shape[1:])
                 if transposed:
                     yield Slice(name, shape[::-1], start, chunk.T, axis=1)
                 else:

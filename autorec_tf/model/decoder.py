@@ -45,20 +45,17 @@ class Outputs(NamedTuple):
 
 
 class Decoder:
-    """Multiplies the last hidden layer by Wt, float32 (n, l): a column's weights are its own."""
+    """Multiplies the last hidden layer by Wt, float32 (n, l), which is among the model's
+    `parameters` by name: a column's weights are its own."""
 
-    by_column = False  # whether it needs the ratings by column, too
+    by_column = False  # whether its weights are computed, from the ratings by column
 
-    def __init__(self, config: Config, engine: Any, Wt: tf.Variable) -> None:
-        self.config, self.engine, self.Wt = config, engine, Wt
+    def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
+        self.config, self.engine, self.Wt = config, engine, parameters["Wt"]
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
         """Return what the last hidden layer is multiplied by: float32 (n, l)."""
         return self.Wt
-
-    def shared_weights(self, ratings: SparseRows) -> tf.Tensor | None:
-        """Return `weights` if they are computed, and so worth sharing between mini-batches."""
-        return None
 
     def outputs(
         self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
@@ -73,9 +70,7 @@ class Decoder:
         """Return h W of each pair, float32 [e], and lambda Omega of W, as in `AutoRec.objective`;
         without `penalty_scale`, for predictions, that is 0."""
         weights = penalty_weights(outputs.pairs, self.config, penalty_scale)
-        product, omega = self.engine.output_product(
-            outputs.pairs, h, outputs.weights, weights
-        )
+        product, omega = self.engine.output_product(outputs.pairs, h, outputs.weights, weights)
         return product, self.config.decoder_lambda * omega
 
     def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
@@ -94,12 +89,9 @@ class SvdppDecoder(Decoder):
 
     by_column = True
 
-    def __init__(
-        self, config: Config, engine: Any, Wt: tf.Variable, b: tf.Variable, Y: tf.Variable,
-        c: tf.Variable,
-    ) -> None:
-        super().__init__(config, engine, Wt)
-        self.b, self.Y, self.c = b, Y, c
+    def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
+        super().__init__(config, engine, parameters)
+        self.b, self.Y, self.c = (parameters[name] for name in ("b", "Y", "c"))
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
         starts, rows = ratings.by_column
@@ -107,9 +99,6 @@ class SvdppDecoder(Decoder):
         share = tf.gather(normalisation(ratings), column)
         batch = self.engine.batch(starts, column, rows, share, self.Y.shape[0])
         return self.Wt + self.engine.input_product(batch, share, self.Y)[0]
-
-    def shared_weights(self, ratings: SparseRows) -> tf.Tensor | None:
-        return self.weights(ratings)
 
     def outputs(
         self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
@@ -130,21 +119,13 @@ class SvdppDecoder(Decoder):
         if self.config.regularization == "weighted":
             times = tf.cast(pairs.starts[1:] - pairs.starts[:-1], tf.float32)
         weights = penalty_weights(pairs, self.config, penalty_scale)
-        omega = weighted_norm(self.Wt, weights) + self.row_norm(rows, times)
-        biases = self.bias_penalty(rows, penalty_scale)
-        return product, self.config.decoder_lambda * omega + biases
-
-    def row_norm(self, rows: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        """Return the sum of `times` (float32 [B]) ||s Y_i||^2 over the `rows` i."""
+        omega_W = weighted_norm(self.Wt, weights)
         norms = tf.reduce_sum(tf.square(SCALE * tf.gather(self.Y, rows)), 1)
-        return tf.reduce_sum(times * norms)
-
-    def bias_penalty(self, rows: tf.Tensor, penalty_scale: tf.Tensor | float) -> tf.Tensor:
-        """Return lambda Omega of the biases of `rows`, and `penalty_scale` times that of the
-        columns' biases."""
+        omega = omega_W + tf.reduce_sum(times * norms)
         of_columns = tf.reduce_sum(tf.square(self.b - tf.reduce_mean(self.b)))
         of_rows = tf.reduce_sum(tf.gather(self.c, rows) ** 2)
-        return BIAS_LAMBDA * (of_rows + penalty_scale * of_columns)
+        biases = BIAS_LAMBDA * (of_rows + penalty_scale * of_columns)
+        return product, self.config.decoder_lambda * omega + biases
 
     def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
         """Return what each rating adds to its own prediction by its row being in N(u)."""
@@ -169,9 +150,4 @@ def with_unit(h: np.ndarray, values: np.ndarray | float) -> np.ndarray:
     return more
 
 
-def make_decoder(config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> Decoder:
-    """Return the decoder of `config`, of the model's `parameters` by name."""
-    if config.decoder == "own":
-        return Decoder(config, engine, parameters["Wt"])
-    names = ("Wt", "b", "Y", "c")
-    return SvdppDecoder(config, engine, *(parameters[name] for name in names))
+DECODERS = {"own": Decoder, "svdpp": SvdppDecoder}

@@ -64,11 +64,9 @@ class Encoder:
     def dropout_mask(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
         """Return the factor of each input, float32 [e]. Workers draw the mask of the full matrix,
         so all of them draw the same."""
-        rate = self.config.input_dropout
-        if not (dropout and rate):
-            return tf.ones_like(batch.ratings)
-        if not batch.full_matrix:
-            return dropout(tf.ones_like(batch.ratings), rate, 0)
+        ones, rate = tf.ones_like(batch.ratings), self.config.input_dropout
+        if not (dropout and rate and batch.full_matrix):
+            return dropout(ones, rate, 0) if dropout else ones
         position, size = batch.full_matrix
         return tf.gather(dropout(tf.ones([size]), rate, 0), position)
 

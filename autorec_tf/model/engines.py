@@ -2,16 +2,13 @@
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import tensorflow as tf
 
 from autorec_tf.config import Config
 from autorec_tf.model.dense_engine import DenseEngine
 from autorec_tf.system.errors import UserError
-
-if TYPE_CHECKING:
-    from autorec_tf.model.sparse_engine import SparseEngine
 
 SPARSE_DENSITY = 0.2  # `auto` multiplies dense blocks from this share of observed entries on
 
@@ -41,7 +38,7 @@ def choose_engine(config: Config, density: float) -> str:
     return "sparse" if sparse and config.distribute != "mirrored" else "dense"
 
 
-def make_engine(config: Config, density: float) -> "DenseEngine | SparseEngine":
+def make_engine(config: Config, density: float) -> Any:
     """Return the engine that `choose_engine` chooses."""
     if choose_engine(config, density) == "dense":
         return DenseEngine(config.precision)
@@ -51,8 +48,7 @@ def make_engine(config: Config, density: float) -> "DenseEngine | SparseEngine":
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether the processor has instructions for bfloat16 products, as far as Linux
-    tells."""
+    """Return whether the processor has instructions for bfloat16 products, as Linux tells."""
     cpu = Path("/proc/cpuinfo")
     flags = set(cpu.read_text(encoding="utf-8").split()) if cpu.exists() else set()
     return bool(flags & {"avx512_bf16", "amx_bf16"})

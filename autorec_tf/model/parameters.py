@@ -18,29 +18,17 @@ COLUMN, ROW = "column", "row"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One float32 parameter.
-
-    Attributes:
-        name: In the model and, by default, in the checkpoint of a training.
-        axes: COLUMN, ROW, or a number of units or rating values, one for each axis.
-        stddev: Of the truncated normal that it starts from; 0: it starts at 0.
-        saved: Name in the files of a finished run, by default `name`.
-        npz: Name in an npz file; {} stands for the number of the member.
-        checkpoint: Name in the checkpoint of a training, by default `name`.
-        transposed: Whether a finished run's files and npz files hold it transposed.
-        fitted: Whether folding in fits its new rows; if not, they are the mean of the known ones.
-        exists: Whether the model has it.
-    """
+    """One float32 parameter. Where a name is empty, it is `name`."""
 
     name: str
-    axes: tuple[str | int, ...]
-    stddev: float = 0.0
-    saved: str = ""
-    npz: str = ""
-    checkpoint: str = ""
-    transposed: bool = False
-    fitted: bool = True
-    exists: bool = True
+    axes: tuple[str | int, ...]  # COLUMN, ROW, or a number of units or rating values
+    stddev: float = 0.0  # of the truncated normal that it starts from; 0: it starts at 0
+    saved: str = ""  # its name in the files of a finished run
+    npz: str = ""  # and in an npz file; {} stands for the number of the member
+    checkpoint: str = ""  # and in the checkpoint of a training
+    transposed: bool = False  # in a finished run's files and npz files
+    fitted: bool = True  # new rows, by folding in; if not, they are the mean of the known ones
+    exists: bool = True  # in this model
 
     @property
     def is_per_column(self) -> bool:
@@ -51,12 +39,6 @@ class Parameter:
         """Return the shape in a model of so many columns and rows."""
         sizes = {COLUMN: num_columns, ROW: num_rows}
         return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in self.axes)
-
-    def saved_name(self) -> str:
-        return self.saved or self.name
-
-    def checkpoint_name(self) -> str:
-        return self.checkpoint or self.name
 
     def npz_name(self, member: int) -> str:
         return (self.npz or f"{self.name}_{{}}").format(member)

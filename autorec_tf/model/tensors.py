@@ -22,15 +22,11 @@ class Slice(NamedTuple):
     values: np.ndarray
     axis: int = 0
 
-    @property
-    def specification(self) -> str:
-        """What TensorFlow calls shape and slice: "6 4 3,2:0,4" for rows 3 and 4 of a 6 x 4."""
-        return specification(self.shape, self.start, self.values.shape, self.axis)
-
 
 def specification(
     shape: tuple[int, ...], start: int, part: tuple[int, ...], axis: int = 0
 ) -> str:
+    """Return what TensorFlow calls shape and slice: "6 4 3,2:-" for rows 3 and 4 of a 6 x 4."""
     ranges = [f"{start},{part[i]}" if i == axis else "-" for i in range(len(shape))]
     return f"{' '.join(map(str, shape))} {':'.join(ranges)}" if shape else ""
 
@@ -46,7 +42,8 @@ def write_slices(prefix: Path, slices: Iterable[Slice], file_bytes: float = math
         tf.raw_ops.SaveV2(
             prefix=files[-1], tensor_names=[each.name for each in pending],
             tensors=[each.values for each in pending],
-            shape_and_slices=[each.specification for each in pending],
+            shape_and_slices=[specification(x.shape, x.start, x.values.shape, x.axis)
+                              for x in pending],
         )
         pending.clear()
 

@@ -7,6 +7,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,13 +17,8 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.model.column_shards import SUFFIX
 from autorec_tf.model.parameters import parameters_of
-from autorec_tf.records.run_folder import (
-    CONFIG,
-    PARAMETERS,
-    config_of,
-    read_member_weights,
-    read_record,
-)
+from autorec_tf.records import run_folder
+from autorec_tf.records.run_folder import CONFIG, PARAMETERS
 from autorec_tf.resolution import model_configs
 from autorec_tf.serving.recommender import Recommender, rated, recommender_of
 from autorec_tf.serving.relocate import ratings_of_run
@@ -31,10 +27,8 @@ from autorec_tf.system.files import as_utf8
 from data_preprocessor import split_of
 
 
-@dataclass(frozen=True, eq=False)
-class WeightedModel:
-    """A trained model and its weight: 1, or less in a blend. Its rows are what
-    `model.config.orientation` says."""
+class WeightedModel(NamedTuple):
+    """A trained model and its weight: 1, or less in a blend."""
 
     weight: float
     model: AutoRec
@@ -78,8 +72,8 @@ def read_run(
     those that the run was trained on.
     """
     path = Path(folder)
-    record = read_record(path)
-    config = config_of(path, record, data_dir=data_dir)
+    record = run_folder.read_record(path)
+    config = run_folder.config_of(path, record, data_dir=data_dir)
     if config.split_seed is None or config.dataset is None:
         raise UserError(f"{path / CONFIG}: split_seed or dataset is missing")
     if config.is_repeated:
@@ -87,7 +81,7 @@ def read_run(
     settings = [(1.0, PARAMETERS, config)]
     if config.members:
         models = model_configs(config)
-        weights = read_member_weights(path, [each.orientation for each in models])
+        weights = run_folder.read_member_weights(path, [each.orientation for each in models])
         settings = [
             (weight, f"{PARAMETERS}_{number}", each)
             for number, (weight, each) in enumerate(zip(weights, models, strict=True), 1)
@@ -114,7 +108,7 @@ def read_parameters(
     try:
         reader = tf.train.load_checkpoint(as_utf8(prefix))
         values = [
-            parameter.oriented(reader.get_tensor(f"{parameter.saved_name()}{SUFFIX}"))
+            parameter.oriented(reader.get_tensor(f"{parameter.saved or parameter.name}{SUFFIX}"))
             for parameter in parameters_of(config)
         ]
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
@@ -134,10 +128,8 @@ def with_parameters(
     if config.input_encoding == "one_hot" and rating_values is None:
         rating_values = train.distinct
     own = oriented(train, config)
-    model = AutoRec(
-        own.num_columns, config, scale, train.density, values=rating_values,
-        num_rows=own.num_rows,
-    )
+    model = AutoRec(own.num_columns, config, scale, train.density, values=rating_values,
+                    num_rows=own.num_rows)
     if len(values) != len(model.parameters):
         raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
     for variable, value in zip(model.parameters, values, strict=True):

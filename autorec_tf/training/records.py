@@ -17,12 +17,9 @@ class TrainingRecords(Protocol):
 
     def restore(self, state: TrainState) -> TrainState:
         """Return `state`, set to the last checkpoint if there is one."""
-        ...
 
     def log_epoch(self, metrics: EpochMetrics, state: TrainState) -> None:
-        """Record an epoch, and save a checkpoint if it is time. Raise Interrupted if the run is to
-        end."""
-        ...
+        """Record an epoch, perhaps in a checkpoint. Raise Interrupted if the run is to end."""
 
 
 class Records(TrainingRecords, Protocol):
@@ -32,38 +29,28 @@ class Records(TrainingRecords, Protocol):
 
     def stop_if_asked(self) -> None:
         """Raise Interrupted if the run is to end."""
-        ...
 
     def tuned(self) -> list[float]:
         """Return the validation RMSE of each point of the grid that was tried."""
-        ...
 
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
         """Record the validation RMSE of the next point of the grid."""
-        ...
 
     def log_settings(self, config: Config) -> None:
         """Record the settings of the run, which are `config` from now on."""
-        ...
 
     def of_member(self, config: Config, purpose: str, number: int) -> TrainingRecords:
-        """Return the records of the training of a blend's model `number` with the settings
-        `config`; `purpose` is a value of experiments.Purpose."""
-        ...
+        """Return the records of a blend's model; `purpose` is a value of experiments.Purpose."""
 
     def log_members(self, rows: list[dict[str, Any]]) -> None:
         """Record the settings, weights and scores of a blend's models."""
-        ...
 
     def log_ranked(self, done: int, total: int) -> None:
         """Show how many of `total` users are ranked."""
-        ...
 
     def finish(
         self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
         predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None,
     ) -> None:
-        """Record the result: the parameters of `model`, its `evaluation`, and `predictions`, the
-        arrays that a run folder holds to predict from; `titles` are those of items, by id as
-        text."""
-        ...
+        """Record the result; `titles`: of items, by id as text; `predictions`: arrays of a file to
+        predict from."""

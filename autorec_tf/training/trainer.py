@@ -82,7 +82,7 @@ class Objective:
         of them, with plain Omega counted once."""
         model = self.model
         with tf.GradientTape() as tape:  # shared weights: computed once, differentiated once
-            weights = model.decoder.shared_weights(ratings)
+            weights = model.decoder.weights(ratings) if model.decoder.by_column else None
         sources = [*model.parameters, *([] if weights is None else [weights])]
         num_rows, batch_size = tf.size(ratings.indptr, tf.int64) - 1, model.config.batch_size
 
@@ -112,9 +112,8 @@ class Trainer:
         self.strategy = model.strategy
         with self.strategy.scope():
             self.steps = counter(0, tf.int64)
-            self.optimizer = OPTIMIZERS[self.config.optimizer_method](
-                model.parameters, self.config
-            )
+            self.optimizer = OPTIMIZERS[model.config.optimizer_method](
+                model.parameters, model.config)
         if self.shards.workers:
             self.strategy = self.shards.workers.strategy
         self.dropout_seeds = random_stream(self.config.random_seed, "dropout").integers(
@@ -161,10 +160,9 @@ class Trainer:
 
     def clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """Return each component within the limit, if the configuration says so."""
-        if not self.config.grad_clip:
-            return gradients
         limit = self.config.grad_clip_limit
-        return [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
+        clipped = (tf.clip_by_value(gradient, -limit, limit) for gradient in gradients)
+        return list(clipped) if self.config.grad_clip else gradients
 
     @tf.function(autograph=False)
     def _train_epoch(self, ratings, order, learning_rate):
@@ -203,16 +201,16 @@ class Trainer:
         engine's buffers: evaluation needs memory."""
         self.model.engine.release_buffers()
         for x in self.optimizer.state if self.shards.workers else ():
-            tf.raw_ops.AssignVariableOp(
-                resource=x.handle, value=tf.zeros([0]), validate_shape=False
-            )
+            nothing = tf.zeros([0])
+            tf.raw_ops.AssignVariableOp(resource=x.handle, value=nothing, validate_shape=False)
 
     def stored(self, path: str) -> Iterator[tuple[str, Stored]]:
         """Yield the variables of model and optimiser by their names in the checkpoint of a
         training."""
         declared = self.model.declared
         for parameter, x in zip(declared, self.model.parameters, strict=True):
-            yield f"{path}/{parameter.checkpoint_name()}", Stored(x, parameter.is_per_column)
+            name = parameter.checkpoint or parameter.name
+            yield f"{path}/{name}", Stored(x, parameter.is_per_column)
         yield f"{path}/steps", Stored(self.steps)
         for name, value in vars(self.optimizer).items():
             if isinstance(value, tf.Variable):
