@@ -7,12 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from autorec_tf.data.ratings import RatingMatrix, Split
-from autorec_tf.evaluation.baseline import (
-    Baseline,
-    PredictionPostprocessor,
-    cold_baseline,
-    fit_baseline,
-)
+from autorec_tf.evaluation import baseline
+from autorec_tf.evaluation.baseline import Baseline, PredictionPostprocessor
 from autorec_tf.evaluation.metrics import Scores, score
 from autorec_tf.evaluation.ranking import RANKED_USERS, RELEVANT, RankingScores, rank
 from autorec_tf.evaluation.similar_items import PopularItem, popular_items
@@ -25,11 +21,9 @@ class Trained(Protocol):
 
     def predict_test(self, split: Split) -> np.ndarray:
         """Return raw predictions of `split.test` from `split.train`: float [pairs]."""
-        ...
 
     def factors(self, train: RatingMatrix) -> Sequence[Factors]:
         """Return the model, or each of the blend, as it predicts from `train`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ def evaluate(
     ratings = unit.to_file(test.values)
     counts = [(train.row_counts, test.rows), (train.column_counts, test.indices)]
     of_user, of_item = counts if split.orientation == "user" else counts[::-1]
-    biases = fit_baseline(split)
+    biases = baseline.fit_baseline(split)
     by_biases = unit.to_file(biases.predict(test.rows, test.indices))
     by_mean = unit.to_file(np.full(len(test), biases.mean))
     low, high = unit.model_scale
@@ -80,13 +74,10 @@ def evaluate(
         by_item=slices(predictions, ratings, of_item[0][of_item[1]]),
         by_value=by_value(predictions, ratings, unit.file_scale),
         calibration=calibration(predictions, ratings, unit.file_scale),
-        ranking=ranking(
-            factors, split, cold_baseline(split, cold_rating), least, most_users, seed, progress,
-        ),
+        ranking=ranking(factors, split, baseline.cold_baseline(split, cold_rating), least,
+                        most_users, seed, progress),
         relevant=float(unit.to_file(np.float64(least))),
-        popular_items=popular_items(
-            of_item[0], [(f.weight, f.item_embeddings) for f in factors]
-        ),
+        popular_items=popular_items(of_item[0], [(f.weight, f.item_embeddings) for f in factors]),
         factors=factors,
     )
 

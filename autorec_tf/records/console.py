@@ -50,7 +50,7 @@ class Console:
         self.progress.log(metrics)
 
     def stop_if_asked(self) -> None:
-        """Do nothing: Ctrl-C raises KeyboardInterrupt here."""
+        pass  # Ctrl-C raises KeyboardInterrupt here
 
     def tuned(self) -> list[float]:
         return self.rmses

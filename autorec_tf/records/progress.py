@@ -45,20 +45,18 @@ class Progress:
         """Renew the live line; where there is none, print a line if the epoch was evaluated."""
         if metrics.test_rmse is not None:
             self.test_rmse = metrics.test_rmse
-        if not self.live:
-            if metrics.test_rmse is not None:
-                self.print_line(self.describe(metrics))
-            return
-        self.renew(self.describe(metrics))
+        if self.live:
+            self.renew(self.describe(metrics))
+        elif metrics.test_rmse is not None:
+            self.print_line(self.describe(metrics))
 
     def count(self, done: int, total: int, seconds: float) -> None:
         """Renew the live line, if there is one, of something else than epochs: so many of `total`
         done in so many seconds."""
         if self.live:
             left = seconds / max(done, 1) * (total - done)
-            self.renew(
-                f"{self.dataset}  {done:,}/{total:,}  {clock(seconds)} elapsed  {clock(left)} left"
-            )
+            times = f"{clock(seconds)} elapsed  {clock(left)} left"
+            self.renew(f"{self.dataset}  {done:,}/{total:,}  {times}")
 
     def renew(self, text: str) -> None:
         self.line = text[: shutil.get_terminal_size().columns - 1]
@@ -70,8 +68,7 @@ class Progress:
         test = "   -  " if self.test_rmse is None else f"{self.test_rmse:.4f}"
         if metrics.validation_rmse is not None:
             test += f"  validation RMSE {metrics.validation_rmse:.4f}"
-        if metrics.reconstruction_rmse_test_ratings_as_input is not None:
-            leaking = metrics.reconstruction_rmse_test_ratings_as_input
+        if (leaking := metrics.reconstruction_rmse_test_ratings_as_input) is not None:
             test += f"  reconstruction RMSE (test ratings as input) {leaking:.4f}"
         return (
             f"{self.dataset}  epoch {metrics.epoch:{width}}/{self.epochs}  "

@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from autorec_tf.config import NO_FOLDS, Config
-from autorec_tf.records.run_folder import (
-    CONFIG,
-    SETTINGS,
-    SPLITS,
-    SUMMARY,
-    read_summary,
-    resumed_config,
-)
+from autorec_tf.records import run_folder
+from autorec_tf.records.run_folder import CONFIG, SETTINGS, SPLITS, SUMMARY
 from autorec_tf.records.summary import AVERAGED, INTERVAL, MEAN, is_number, summary_of_splits
 from autorec_tf.records.tables import table, with_interval
 from autorec_tf.resolution import earlier_member_settings, split_configs
@@ -42,8 +36,7 @@ class RepeatedRuns:
         settings = config.to_dict() | {"fingerprint": fingerprint}
         for name in ("num_splits", "display_step", "checkpoint_every", "comet", "tensorboard"):
             del settings[name]  # which may change
-        # As JSON reads them again: tuples are lists there.
-        settings = json.loads(json.dumps(settings))
+        settings = json.loads(json.dumps(settings))  # tuples are lists there
         if not self.is_first:
             return
         with suppress(FileExistsError):
@@ -91,8 +84,9 @@ class RepeatedRuns:
         assert config.run_name
         folder = self.path / config.run_name
         if self.as_the_first((folder / CONFIG).exists()):
-            return resumed_config(folder, data_dir=config.data_dir, comet=config.comet,
-                                  tensorboard=config.tensorboard, distribute=config.distribute)
+            return run_folder.resumed_config(
+                folder, data_dir=config.data_dir, comet=config.comet,
+                tensorboard=config.tensorboard, distribute=config.distribute)
         if self.is_first and folder.exists():
             shutil.rmtree(folder)
         return config
@@ -108,7 +102,7 @@ class RepeatedRuns:
         one without the numbers that the table needs."""
         assert config.run_name
         folder = self.path / config.run_name
-        summary = read_summary(folder)
+        summary = run_folder.read_summary(folder)
         if summary.get("status") != "finished":
             return None
         for name in ("seconds", *AVERAGED):
@@ -132,17 +126,13 @@ class RepeatedRuns:
         names = [name for name in row if all(name in other for other in self.rows)]
         self.rows = [{name: other[name] for name in names} for other in (*self.rows, row)]
         write_csv(self.path / SPLITS, self.rows)
-        write_json(self.path / SUMMARY, self.summary)
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        return summary_of_splits(self.rows, self.num_splits)
+        write_json(self.path / SUMMARY, summary_of_splits(self.rows, self.num_splits))
 
     def table(self) -> str:
         """Return every split and the mean with its 95 % interval, as Markdown."""
         if not self.is_first:
             return "The first worker has the table."
-        names, summary = list(self.rows[0]), self.summary
+        names, summary = list(self.rows[0]), summary_of_splits(self.rows, self.num_splits)
         rows = [[f"{x:.4f}" if isinstance(x, float) else x for x in row.values()]
                 for row in self.rows]
         means = (with_interval(summary[n + MEAN], summary[n + INTERVAL]) for n in names[1:])

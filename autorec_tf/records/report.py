@@ -62,11 +62,8 @@ def page(settings: Mapping[str, Any], summary: Mapping[str, Any], data: ReportDa
     """Return the report of a run: `settings` is its config.json, `summary` its summary.json."""
     defaults = Config().to_dict()
     return TEMPLATES.get_template("report.html").render(
-        settings=settings,
-        summary=summary,
-        data=data,
+        settings=settings, summary=summary, data=data, defaults=defaults,
         reconstruction=summary.get(RECONSTRUCTION),
-        defaults=defaults,
         changed=[name for name in defaults if differs(settings[name], defaults[name])],
         curves=data.curves and svg(data.curves, CURVES_INCHES, "curves", curves_in_words(summary)),
         calibration=data.calibration and svg(
@@ -102,8 +99,7 @@ def as_typed(value: Any) -> str:
 
 
 def bar_style(value: float, largest: float, signed: bool) -> str:
-    """Return the width and the left end of the bar for `value`; a signed one begins in the
-    middle."""
+    """Return the extent of the bar for `value`; a signed one begins in the middle."""
     fraction = value / largest if largest > 0 and np.isfinite(value / largest) else 0.0
     width = 100 * abs(fraction) / (2 if signed else 1)
     left = (50 - width if fraction < 0 else 50) if signed else 0

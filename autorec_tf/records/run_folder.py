@@ -16,18 +16,9 @@ from filelock import FileLock
 from autorec_tf.config import NO_FOLDS, Config
 from autorec_tf.evaluation.metrics import EpochMetrics
 from autorec_tf.resolution import earlier_member_settings
+from autorec_tf.system import files
 from autorec_tf.system.errors import UserError
-from autorec_tf.system.files import (
-    atomic_write,
-    lock,
-    make_folder,
-    read_csv,
-    read_json,
-    unlock,
-    write_csv,
-    write_json,
-    write_text,
-)
+from autorec_tf.system.files import read_json, write_json
 from autorec_tf.system.terminal import file_argument, shell
 
 CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.csv"
@@ -54,7 +45,7 @@ class RunFolder:
         self.metrics: list[EpochMetrics] = []
         self.lock: FileLock | None = None
         if resume:
-            self.lock = lock(self.path)
+            self.lock = files.lock(self.path)
         elif named_by_user and self.path.exists():
             raise self.taken()
 
@@ -73,7 +64,6 @@ class RunFolder:
         return folder
 
     def check_resumable(self, config: Config, fingerprint: str) -> None:
-        """Raise UserError if the run cannot go on, or not with ratings of this `fingerprint`."""
         record = self.record()
         if record.get("fingerprint") != fingerprint:
             raise UserError(
@@ -96,8 +86,8 @@ class RunFolder:
         first, number = self.path, count(2)
         while not self.resume:
             try:
-                make_folder(self.path)
-                self.lock = lock(self.path)
+                files.make_folder(self.path)
+                self.lock = files.lock(self.path)
                 return
             except FileExistsError as error:
                 if self.named_by_user:
@@ -119,7 +109,7 @@ class RunFolder:
     def close(self) -> None:
         """Let go of the folder."""
         if self.lock:
-            unlock(self.lock)
+            files.unlock(self.lock)
 
     def add(self, metrics: EpochMetrics) -> None:
         """Append one epoch to metrics.csv, at once."""
@@ -152,13 +142,13 @@ class RunFolder:
                 f"{path} was changed since the last checkpoint: put it back, or remove "
                 f"{self.path / CHECKPOINT}.json, and the run begins again"
             )
-        with atomic_write(path) as unfinished:
+        with files.atomic_write(path) as unfinished:
             unfinished.write_bytes(content)
-        hints = get_type_hints(EpochMetrics)
-        self.metrics = [
-            EpochMetrics(**{name: cell(text, hints[name]) for name, text in row.items()})
-            for row in csv.DictReader(io.StringIO(content.decode()))
-        ]
+        hints, self.metrics = get_type_hints(EpochMetrics), []
+        for row in csv.DictReader(io.StringIO(content.decode())):
+            values: Any = ((int if hints[name] is int else float)(x) if x else None
+                           for name, x in row.items())
+            self.metrics.append(EpochMetrics(**dict(zip(row, values, strict=True))))
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
         write_json(self.path / CONFIG, settings)
@@ -166,14 +156,10 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         write_json(self.path / SUMMARY, summary)
 
-    def tuning(self) -> list[dict[str, str]]:
-        """Return the rows of tuning.csv, as text; none if there is no file."""
-        return read_csv(self.path / TUNING)
-
     def tuned(self) -> list[float]:
         """Return the validation RMSE of each point that was tried."""
         try:
-            return [float(row["validation_rmse"]) for row in self.tuning()]
+            return [float(row["validation_rmse"]) for row in files.read_csv(self.path / TUNING)]
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.path / TUNING} was changed: remove it, and tuning begins again"
@@ -182,7 +168,7 @@ class RunFolder:
     def add_point(self, point: Mapping[str, Any], validation_rmse: float) -> None:
         """Add a point that was tried to tuning.csv."""
         row = {**point, "validation_rmse": round(validation_rmse, 5)}
-        write_csv(self.path / TUNING, [*self.tuning(), row])
+        files.write_csv(self.path / TUNING, [*files.read_csv(self.path / TUNING), row])
 
     def write_text_records(self, config: Config) -> None:
         """Write the three files of the earlier program: the settings as its `Namespace(...)` line,
@@ -197,7 +183,7 @@ class RunFolder:
             + tab_line("RMSE:", [m.test_rmse for m in evaluated]),
         }
         for name, text in texts.items():
-            write_text(self.path / name, text)
+            files.write_text(self.path / name, text)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -229,8 +215,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> tuple[bool, dict[str, Any]]:
-    """Return whether `folder` is that of several splits, and its settings; nothing if it has
-    none."""
+    """Return whether `folder` is that of several splits, and its settings, perhaps none."""
     several = (folder / SETTINGS).exists()
     path = folder / (SETTINGS if several else CONFIG)
     return several, read_json(path) if path.is_file() else {}
@@ -286,13 +271,6 @@ def read_member_weights(folder: Path, orientations: Sequence[str]) -> list[float
     if not same or not all(0 <= x < float("inf") for x in weights) or not any(weights):
         raise UserError(f"{path} does not go with the members in {folder / CONFIG}")
     return weights
-
-
-def cell(text: str, hint: Any) -> Any:
-    """Return a value of metrics.csv, read again; nothing is None."""
-    if not text:
-        return None
-    return int(text) if hint is int else float(text)
 
 
 def tab_line(name: str, values: Sequence[float | None]) -> str:

@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,13 @@ from autorec_tf.config import Config, flag_fields
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.evaluate import Evaluation
 from autorec_tf.evaluation.metrics import EpochMetrics, Scores, cold_pairs
+from autorec_tf.records import run_folder
 from autorec_tf.records.checkpoint import Checkpoint
 from autorec_tf.records.comet import Tracker
 from autorec_tf.records.plots import draw_rmse, draw_slices, write_png
 from autorec_tf.records.progress import Progress, closing_lines
 from autorec_tf.records.report import ReportData, neighbours_with_titles, page
-from autorec_tf.records.run_folder import (
-    CHECKPOINT,
-    CURVES,
-    MEMBERS,
-    PARAMETERS,
-    PREDICTIONS,
-    REPORT,
-    SLICES,
-    RunFolder,
-    resume_flags,
-)
+from autorec_tf.records.run_folder import RunFolder, resume_flags
 from autorec_tf.records.summary import closing_entries, training_summary
 from autorec_tf.records.tensorboard import Summaries, warn_if_missing
 from autorec_tf.system.distribution import Workers
@@ -57,17 +48,15 @@ HOW_RECORDED = {"num_splits", "run_name", "display_step", "checkpoint_every", "c
                 "tensorboard"}
 
 
+@dataclass
 class Consensus:
     """The decisions that all workers take together: when to save a checkpoint, and when to stop."""
 
-    def __init__(
-        self, workers: Workers, interruption: Interruption, checkpoint_every: int
-    ) -> None:
-        self.workers, self.interruption = workers, interruption
-        self.checkpoint_every = checkpoint_every
+    workers: Workers
+    interruption: Interruption
+    checkpoint_every: int
 
     def assert_same_epoch(self, state: Any) -> None:
-        """Raise UserError unless all workers resume after the same epoch."""
         self.workers.assert_same_on_all_workers(
             "checkpoints", int(state.epoch.numpy()),
             "--resume needs worker 0's run folder, as it is now, at every worker",
@@ -81,7 +70,6 @@ class Consensus:
         return bool(number)
 
     def stop_if_asked(self) -> None:
-        """Raise Interrupted if the run is to end."""
         if self.is_asked_to_stop():
             raise Interrupted
 
@@ -96,7 +84,7 @@ class Consensus:
 
 
 def checkpoint_of(
-    folder: Path, config: Config, ratings: Ratings, name: str = CHECKPOINT
+    folder: Path, config: Config, ratings: Ratings, name: str = run_folder.CHECKPOINT
 ) -> Checkpoint:
     """Return the checkpoint `name` in `folder`; it is only for these settings and ratings."""
     settings = config.to_dict() | {"fingerprint": ratings.fingerprint}
@@ -111,12 +99,11 @@ class WorkerRecords:
 
     def __init__(self, config: Config, ratings: Ratings, consensus: Consensus) -> None:
         self.config, self.ratings, self.consensus = config, ratings, consensus
+        self.stop_if_asked = consensus.stop_if_asked
         self.state: Any = None  # of the training
         self.summary: dict[str, Any] = {}
 
     def restore(self, state: Any) -> Any:
-        """Return `state`, set to the run's checkpoint if there is one. Raise UserError unless all
-        workers resume after the same epoch."""
         if self.config.resume:
             checkpoint_of(Path(self.config.resume), self.config, self.ratings).restore(state)
         self.consensus.assert_same_epoch(state)
@@ -124,13 +111,8 @@ class WorkerRecords:
         return state
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
-        """Send the first worker this one's part of a checkpoint. Raise Interrupted if the run is to
-        end."""
+        """Send the first worker this one's part of a checkpoint."""
         self.consensus.save_or_stop(metrics.epoch, state, lambda: state.write(None))
-
-    def stop_if_asked(self) -> None:
-        """Raise Interrupted if the run is to end."""
-        self.consensus.stop_if_asked()
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
@@ -140,7 +122,7 @@ class WorkerRecords:
         print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
 
     def log_ranked(self, done: int, total: int) -> None:
-        """Show nothing."""
+        pass
 
     # Several workers neither tune nor blend: config.NOT_DISTRIBUTED.
 
@@ -167,11 +149,9 @@ class MemberRecords:
         self.run, self.checkpoint = run, checkpoint
 
     def restore(self, state: Any) -> Any:
-        """Return `state`, set to what is kept of this training, if anything is."""
         return self.run.restore_from(self.checkpoint, state)
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
-        """Show an epoch. Raise Interrupted if the run is to end."""
         self.run.progress.log(metrics)
         self.run.save_or_stop(self.checkpoint, metrics.epoch, state)
 
@@ -185,8 +165,9 @@ class RunRecords:
     ) -> None:
         self.config = replace(config, run_name=folder.path.name)
         self.ratings, self.split, self.consensus = ratings, split, consensus
-        self.workers, self.interruption = consensus.workers, consensus.interruption
+        self.workers, self.stop_if_asked = consensus.workers, consensus.stop_if_asked
         self.folder, self.path, self.started = folder, folder.path, started
+        self.tuned = folder.tuned
         self.seconds_before = 0.0  # of the run that is resumed
         self.state: Any = None  # of the training
         self.report = ReportData()
@@ -267,8 +248,6 @@ class RunRecords:
         return state
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
-        """Record an epoch everywhere, and keep a checkpoint when it is time. Raise Interrupted if
-        the run is to end."""
         self.record(metrics)
         checkpoint = checkpoint_of(self.path, self.config, self.ratings)
         self.save_or_stop(checkpoint, metrics.epoch, state)
@@ -291,33 +270,22 @@ class RunRecords:
             state, epoch, self.seconds, self.folder.position()
         ))
 
-    def stop_if_asked(self) -> None:
-        """Raise Interrupted if the run is to end."""
-        self.consensus.stop_if_asked()
-
-    def tuned(self) -> list[float]:
-        """Return the validation RMSE of each point that --tune has tried."""
-        return self.folder.tuned()
-
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
-        """Add a point of the grid to tuning.csv, and print it."""
         self.folder.add_point(point, validation_rmse)
         self.progress.log_point(point, validation_rmse)
 
     def of_member(self, config: Config, purpose: str, number: int) -> MemberRecords:
-        """Return the records of the training of a blend's model for a `purpose`, in words."""
         self.stop_if_asked()
         self.progress.begin_member(f"{self.ratings.name}, ", config, purpose, number)
-        name = f"{CHECKPOINT} {purpose} model {number}".replace(" ", "_")
+        name = f"{run_folder.CHECKPOINT} {purpose} model {number}".replace(" ", "_")
         return MemberRecords(self, checkpoint_of(self.path, self.config, self.ratings, name))
 
     def log_members(self, rows: list[dict[str, Any]]) -> None:
-        """Keep the settings, weights and scores of a blend's models."""
         self.report.members = rows
-        write_csv(self.path / MEMBERS, rows)
+        write_csv(self.path / run_folder.MEMBERS, rows)
 
     def log_ranked(self, done: int, total: int) -> None:
-        """Show how many of `total` users are ranked, from 0 on, if that takes long."""
+        """Show how many users are ranked, from 0 on, if that takes long."""
         if not done:
             self.progress.begin(f"{self.ratings.name}, users ranked", 0)
             self.ranking_since = time.perf_counter()
@@ -327,33 +295,31 @@ class RunRecords:
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
-        """Keep the parameters of `model`, what predicts, its pictures and its result; `titles` are
-        those of items by id, as text."""
         self.progress.close()
         if self.tensorboard:
             self.tensorboard.close()
         metrics, orientation = self.folder.metrics, self.config.orientation
-        (self.path / PREDICTIONS).unlink(missing_ok=True)  # of other parameters
-        model.save(self.path / PARAMETERS)
-        with atomic_write(self.path / PREDICTIONS) as unfinished, open(unfinished, "wb") as file:
+        path = self.path / run_folder.PREDICTIONS
+        path.unlink(missing_ok=True)  # of other parameters
+        model.save(self.path / run_folder.PARAMETERS)
+        with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
             np.savez(file, allow_pickle=False, **predictions)
         done = self.state is None or self.state.is_done  # a blend that was not done has no result
         self.summary["status"] = "finished" if done else "interrupted"
+        by_user, by_item, dataset = evaluation.by_user, evaluation.by_item, self.ratings.name
+        figures = {run_folder.SLICES: draw_slices(by_user, by_item, dataset, orientation)}
         if metrics:
             self.folder.write_text_records(self.config)
-            self.report.curves = draw_rmse(metrics, self.ratings.name, orientation)
-            self.log_picture(CURVES, self.report.curves)
-        by_user, by_item = evaluation.by_user, evaluation.by_item
-        self.log_picture(SLICES, draw_slices(by_user, by_item, self.ratings.name, orientation))
+            self.report.curves = draw_rmse(metrics, dataset, orientation)
+            figures = {run_folder.CURVES: self.report.curves} | figures
+        for name, figure in figures.items():
+            write_png(self.path / name, figure)
+            self.comet.log_figure(self.path / name)
         self.report.by_value, self.report.calibration = evaluation.by_value, evaluation.calibration
         self.report.neighbours = neighbours_with_titles(
             evaluation.popular_items, self.ratings.item_ids, titles
         )
         self.write_summary(self.summary | training_summary(metrics, evaluation, reconstruction))
-
-    def log_picture(self, name: str, figure: Any) -> None:
-        write_png(self.path / name, figure)
-        self.comet.log_figure(self.path / name)
 
     def end_early(self, status: str) -> None:
         """Write a summary without a result."""
@@ -364,11 +330,11 @@ class RunRecords:
         """Add what every summary has, and write it, after the report of it."""
         self.summary = summary | closing_entries(self.split, self.seconds)
         report = page(self.settings, self.summary, self.report)
-        write_text(self.path / REPORT, report)
+        write_text(self.path / run_folder.REPORT, report)
         self.comet.log_report(report)
         self.comet.log_summary(self.summary)
         # First Comet's record: a run that dies while it closes is not finished, and is resumed.
-        self.comet.close(hurry=lambda: self.interruption.requested)
+        self.comet.close(hurry=lambda: self.consensus.interruption.requested)
         self.folder.write_summary(self.summary)
 
 
@@ -430,7 +396,7 @@ def open_records(
 
 def resume_hint(folder: RunFolder, flags: str) -> str:
     """Return how to go on where memory ran out, if there is a checkpoint."""
-    if not (folder.path / f"{CHECKPOINT}.json").exists():
+    if not (folder.path / f"{run_folder.CHECKPOINT}.json").exists():
         return ""
     return f". What was recorded is kept: where there is more memory, go on with {flags}"
 

@@ -37,9 +37,8 @@ def training_summary(
 ) -> dict[str, Any]:
     """Return the results of a training: of one model with the `metrics` of its epochs, or of a
     blend, without."""
-    summary: dict[str, Any] = {}
+    summary = results(metrics) | {"epochs": len(metrics)} if metrics else {}
     if metrics:
-        summary = results(metrics) | {"epochs": len(metrics)}
         if "final_validation_rmse" not in summary:  # which chose an epoch
             summary["final_test_epoch"] = len(metrics)
     if reconstruction:
@@ -111,19 +110,12 @@ def scores_of(evaluation: Evaluation) -> dict[str, Any]:
         "ranked_users": ranking.num_users,
         "ranked_users_drawn_from": ranking.drawn_from,
         "relevant_rating": evaluation.relevant,
-        "by_training_ratings_of_the_user": slice_rows(evaluation.by_user),
-        "by_training_ratings_of_the_item": slice_rows(evaluation.by_item),
+        "by_training_ratings_of_the_user": list(map(slice_row, evaluation.by_user)),
+        "by_training_ratings_of_the_item": list(map(slice_row, evaluation.by_item)),
     }
 
 
-def slice_rows(slices: Sequence[Slice]) -> list[dict[str, Any]]:
-    """Return slices as summary.json holds them."""
-    return [
-        {
-            "training_ratings": part.label,
-            "test_ratings": part.scores.num_ratings,
-            "rmse": part.scores.rmse,
-            "mae": part.scores.mae,
-        }
-        for part in slices
-    ]
+def slice_row(part: Slice) -> dict[str, Any]:
+    scores = part.scores
+    return {"training_ratings": part.label, "test_ratings": scores.num_ratings,
+            "rmse": scores.rmse, "mae": scores.mae}
