@@ -16,18 +16,13 @@ import numpy as np
 import pandas as pd
 
 from autorec_tf.config import MOST_VALUES, Config
+from autorec_tf.data import sources
 from autorec_tf.data.blocks import Rules
 from autorec_tf.data.datasets import DATASETS
 from autorec_tf.data.delimited import RatingsFile
 from autorec_tf.data.merge import read_ratings
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split, index_ratings
-from autorec_tf.data.sources import (
-    fold_files,
-    given_file,
-    has_a_name,
-    plain_name,
-    published_file,
-)
+from autorec_tf.data.sources import has_a_name, plain_name
 from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from autorec_tf.presets import WITHOUT_VALUES
 from autorec_tf.resolution import model_configs, resolved_member_settings
@@ -36,26 +31,16 @@ from autorec_tf.system.random_streams import random_stream
 
 
 def split_ratings(
-    ratings: Ratings,
-    train_ratio: float,
-    seed: int,
-    orientation: str = "item",
-    validation_ratio: float = 0.0,
-    fold: tuple[int, int] | None = None,
+    ratings: Ratings, train_ratio: float, seed: int, orientation: str = "item",
+    validation_ratio: float = 0.0, fold: tuple[int, int] | None = None,
 ) -> Split:
     """Split ratings at random: round(train_ratio x ratings) are for training, the others for test.
 
     The split depends on the seed and the ratios alone. Rows are items and columns users, or the
-    reverse with orientation "user".
-
-    Args:
-        ratings: if they have `held_out`, those are the test ratings, and `train_ratio` is unused.
-        validation_ratio: fraction of the training ratings that are for validation instead.
-        fold: (i, k) to test on the i-th of k parts of the ratings in random order, so that the k
-            folds of a seed test every rating once.
-
-    Raises:
-        UserError: a side would be empty.
+    reverse with orientation "user". If ratings have `held_out`, those are the test ratings, and
+    `train_ratio` is unused. `validation_ratio` is the fraction of the training ratings that are for
+    validation instead. With `fold`, (i, k), the i-th of k parts of the ratings in random order are
+    for test: the k folds of a seed test every rating once. Raise UserError for an empty side.
     """
     order = random_stream(seed, "split").permutation(len(ratings))
     num_train = round(len(ratings) * train_ratio)
@@ -106,10 +91,8 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
 
     A published dataset is read from `config.ratings_folder()`, and first downloaded into it if
     need be. If no dataset is named, and ml-1m is neither on disk nor to be downloaded, the ratings
-    are synthetic. `log` reports that, and the format of the user's files.
-
-    Raises:
-        UserError: the data is missing or malformed, or has fewer ratings than folds.
+    are synthetic. `log` reports that, and the format of the user's files. Raise UserError if the
+    data is missing or malformed, or has fewer ratings than folds.
     """
     ratings = read_or_make_up(config, log)
     if (config.num_folds or 0) > len(ratings):
@@ -121,34 +104,28 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
 
 
 def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
-    """Return what `load_ratings` returns, of any number."""
     name, folder = config.dataset or "ml-1m", Path(config.ratings_folder())
-    columns = config.columns, config.test_columns or config.columns
+    columns, how = (config.columns, config.test_columns or config.columns), (config.read_csv, log)
     if config.columns and not config.test_file and has_a_name(name):
         raise UserError(
             f"--columns {config.columns} is for a file of your own: the columns of {name} are known"
         )
     if config.folds:
-        dataset = config.dataset or ""
-        files = fold_files(dataset, folder, config.folds, columns, config.read_csv, log)
+        files = sources.fold_files(name, folder, config.folds, columns, *how)
     elif name in DATASETS:
-        files = published_file(DATASETS[name], folder, config.dataset is not None, log)
+        files = sources.published_file(DATASETS[name], folder, config.dataset is not None, log)
     elif name == "synthetic":
         files = []
     else:
-        files = [given_file("dataset", name, config.data_dir, columns[0], config.read_csv, log)]
+        files = [sources.given_file("dataset", name, config.data_dir, columns[0], *how)]
     if not files:
         return replace(synthetic(config), mapped=config.map_scale)
     if config.test_file:
         test_file = config.test_file
-        files.append(
-            given_file("test_file", test_file, config.data_dir, columns[1], config.read_csv, log)
-        )
-    path_by_flag = {} if config.folds else {
-        flag: file.path for flag, file in zip(("dataset", "test_file"), files, strict=False)
-    }
-    if name in DATASETS:
-        path_by_flag.pop("dataset", None)
+        files.append(sources.given_file("test_file", test_file, config.data_dir, columns[1], *how))
+    flags = () if config.folds else ("dataset", "test_file")
+    path_by_flag = {flag: file.path for flag, file in zip(flags, files, strict=False)
+                    if flag != "dataset" or name not in DATASETS}
     ratings = read_files(name if name in DATASETS else plain_name(name), files, config, log)
     return replace(ratings, files=path_by_flag)
 
@@ -163,9 +140,7 @@ def read_files(
     scale = (config.rating_scale[0], config.rating_scale[1]) if config.rating_scale else None
     if name in DATASETS:
         scale = scale or DATASETS[name].scale
-        duplicates = [""] * len(files)
-        if config.test_file:
-            duplicates[-1] = config.duplicates
+        duplicates = ["", config.duplicates if config.test_file else ""][: len(files)]
     rules = Rules(scale, config.split == "time", config.no_rating)
     ratio = config.train_ratio if rules.with_times else None
     ratings = read_ratings(name, files, rules, ratio, duplicates, log)
@@ -206,8 +181,13 @@ def resolve(config: Config, ratings: Ratings) -> Config:
     )
     if not config.resume:  # a run that is resumed keeps those of its record
         config = replace(config, member_settings=resolved_member_settings(config))
-    if any(each.input_encoding == "one_hot" for each in model_configs(config)):
-        refuse_many_values(ratings, config)
+    one_hot = any(each.input_encoding == "one_hot" for each in model_configs(config))
+    if one_hot and (count := count_values(ratings)) > MOST_VALUES:
+        remedy = "choose other --members" if config.members else "use --input_encoding rating"
+        raise UserError(
+            f"--input_encoding one_hot: the ratings have {count:,} different values, and at most "
+            f"{MOST_VALUES} can have input vectors of their own: {remedy}"
+        )
     return config
 
 
@@ -215,17 +195,6 @@ def count_values(ratings: Ratings) -> int:
     """Return the number of different values that training ratings have."""
     values = ratings.values if ratings.held_out is None else ratings.values[~ratings.held_out]
     return len(pd.unique(ratings.unit.to_model(values)))
-
-
-def refuse_many_values(ratings: Ratings, config: Config) -> None:
-    """Raise UserError if training ratings have too many values for one-hot inputs."""
-    count = count_values(ratings)
-    if count > MOST_VALUES:
-        remedy = "choose other --members" if config.members else "use --input_encoding rating"
-        raise UserError(
-            f"--input_encoding one_hot: the ratings have {count:,} different values, and at most "
-            f"{MOST_VALUES} can have input vectors of their own: {remedy}"
-        )
 
 
 def lambda_factor(ratings: Ratings, config: Config) -> float:
@@ -238,7 +207,6 @@ def lambda_factor(ratings: Ratings, config: Config) -> float:
 
 
 def ratings_of_a_column(num_ratings: int, num_users: int, num_items: int, config: Config) -> float:
-    """Return the mean number of ratings of a column in a mini-batch."""
     rows = num_items if config.orientation == "item" else num_users
     return num_ratings * min(config.batch_size, rows) / (num_users * num_items)
 

@@ -16,15 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autorec_tf.data.blocks import (
-    ALL,
-    DAMAGED,
-    Columns,
-    Rules,
-    open_binary,
-    open_text,
-    text_blocks,
-)
+from autorec_tf.data import blocks
+from autorec_tf.data.blocks import ALL, DAMAGED, Columns, Rules
 from autorec_tf.data.delimited import RatingsFile
 from autorec_tf.data.ids import Ids
 from autorec_tf.data.layouts import SNIFFED_BYTES, quoted, read_csv_settings, sniff
@@ -51,7 +44,7 @@ def open_file(
             return ParquetFile(path, columns, roles)
         if path.suffix.lower() in EXCEL or packed == b"\xd0\xcf\x11\xe0":
             raise conversion(path, "is an Excel file", "excel({})")
-        with open_binary(path) as file:
+        with blocks.open_binary(path) as file:
             start = file.read(SNIFFED_BYTES)
         if JSON.match(start.removeprefix(codecs.BOM_UTF8)):
             raise conversion(path, "holds JSON", "json({}, lines=True)")
@@ -61,7 +54,7 @@ def open_file(
         remarks = ["a byte-order mark"] if start.startswith(codecs.BOM_UTF8) else []
         remarks += [] if encoding == "utf-8-sig" else [encoding]
         remarks += ["compressed"] if packed != start[:4] else []
-        with open_text(path, encoding) as file:
+        with blocks.open_text(path, encoding) as file:
             text = file.read(SNIFFED_BYTES)
             text = text[: text.rfind("\n") + 1] or text
             first = text.partition("\n")[0].removesuffix("\r")
@@ -71,7 +64,8 @@ def open_file(
             if layout.separator == "\t" and layout.quotechar and "quoting" not in settings:
                 file.seek(0)
                 marks = quoted("\t")
-                if any('"' in part and '"' in marks.sub("", part) for part in text_blocks(file)):
+                parts = (part for part in blocks.text_blocks(file) if '"' in part)
+                if any('"' in marks.sub("", part) for part in parts):
                     settings["quoting"] = csv.QUOTE_NONE
                     layout = sniff(path, text, columns, settings, roles, remarks)
         return RatingsFile(replace(layout, encoding=encoding), path)

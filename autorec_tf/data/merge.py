@@ -26,15 +26,11 @@ def read_ratings(
     """Return the ratings in one file, or in one of training and one of test ratings; with
     `train_ratio`, the test ratings are those after that fraction of the ratings by time.
 
-    Args:
-        rules: what is read; without a scale in it, the lowest and highest rating are the scale.
-        duplicates: for each file, which rating counts of a pair that has several: "first", "last",
-            "mean", "refuse", or "" to refuse even lines that are equal.
-        log: is called with what is left out.
-
-    Raises:
-        UserError: a file is malformed, a pair has two ratings, or all ratings or all timestamps
-            are equal.
+    rules: what is read; without a scale, the lowest and highest rating are the scale. duplicates:
+    for each file, which rating counts of a pair that has several: "first", "last", "mean",
+    "refuse", or "" to refuse even lines that are equal. log: is called with what is left out.
+    Raise UserError if a file is malformed, a pair has two ratings, or all ratings or all
+    timestamps are equal.
     """
     ids = Ids(), Ids()
     parts = [
@@ -99,7 +95,6 @@ def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
 
 
 def pairs_of(part: Columns, num_items: int) -> np.ndarray:
-    """Return a number for each (user, item) pair: int64 [ratings]."""
     return part.users.astype(np.int64) * num_items + part.items
 
 

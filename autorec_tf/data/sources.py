@@ -59,13 +59,14 @@ def fold_files(
     layout = dataset and dataset.layout
     if has_a_name(name) and not layout:
         raise UserError(f"--folds {' '.join(folds)}: {name} has no folds")
-    missing, reason = missing_file(folder, folds), ""
+    every, reason = [path for fold in folds for path in fold_paths(folder, fold)], ""
+    missing = next((path for path in every if not path.is_file()), None)
     if missing and dataset and missing.name in dataset.files:
         try:
             fetch(dataset, folder)
         except OSError as error:
             reason = f" and {dataset.url} cannot be fetched ({error})"
-        missing = missing_file(folder, folds)
+        missing = next((path for path in every if not path.is_file()), None)
     if missing:
         raise UserError(
             f"--folds {' '.join(folds)}: {missing} is not there{reason}: put it there, or "
@@ -84,12 +85,6 @@ def fold_paths(folder: Path, name: str) -> tuple[Path, Path]:
     """Return the paths of the training and the test file of a fold, which may be missing."""
     other = folder / f"{name}.train"
     return other if other.is_file() else folder / f"{name}.base", folder / f"{name}.test"
-
-
-def missing_file(folder: Path, folds: Sequence[str]) -> Path | None:
-    """Return the first file of `folds` that is missing."""
-    paths = (path for name in folds for path in fold_paths(folder, name))
-    return next((path for path in paths if not path.is_file()), None)
 
 
 def netflix_file(folder: Path) -> NetflixFile:
