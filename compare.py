@@ -85,7 +85,8 @@ def compare(given: argparse.Namespace) -> None:
     if given.sort:
         results.sort(key=lambda result: sort_key(result, SORTS[given.sort]))
     columns = differing(results)
-    first, differences = paired_with_first(results)
+    first = next((result for result in results if result.scores), None)
+    differences = [difference(result, first) for result in results]
     if given.csv:
         rows = [figures(*each, columns) for each in zip(results, differences, strict=True)]
         try:
@@ -184,10 +185,8 @@ def settings_of(record: dict[str, Any], several: bool) -> dict[str, Any]:
         settings |= {name: "chosen" for name in map(str, settings["tune"]) if name in settings}
     if "fingerprint" in record:
         settings["fingerprint"] = str(record["fingerprint"])[:8]
-    for name, value in OPEN.items():
-        if settings[name] == value:
-            del settings[name]
-    return {name: value for name, value in settings.items() if name not in NOT_COMPARED}
+    return {name: value for name, value in settings.items()
+            if name not in NOT_COMPARED and (name not in OPEN or OPEN[name] != value)}
 
 
 def differing(results: Sequence[Result]) -> list[str]:
@@ -203,21 +202,11 @@ def differing(results: Sequence[Result]) -> list[str]:
     return names
 
 
-def paired_with_first(
-    results: Sequence[Result]
-) -> tuple[Result | None, list[PairedDifference | None]]:
-    """Return the first run over several splits, and how each run differs from it; None for that run
-    itself, and where they do not have two splits of the same ratings in common."""
-    first = next((result for result in results if result.scores), None)
-    return first, [
-        None if first is None or result is first else difference(result, first)
-        for result in results
-    ]
-
-
-def difference(result: Result, first: Result) -> PairedDifference | None:
-    """Return how the test RMSE of a run differs from that of the `first` one, on the splits of
-    both."""
+def difference(result: Result, first: Result | None) -> PairedDifference | None:
+    """Return how the test RMSE of a run differs from that of the `first` one over several splits,
+    on the splits of both; None where they do not have two of the same ratings in common."""
+    if first is None or result is first:
+        return None
     same = result.dataset == first.dataset
     if result.fingerprint and first.fingerprint:  # older runs have none
         same = result.fingerprint == first.fingerprint
@@ -228,7 +217,6 @@ def difference(result: Result, first: Result) -> PairedDifference | None:
 
 
 def as_line(result: Result, first: Result, paired: PairedDifference) -> str:
-    """Return a difference in words."""
     verdict = "significant" if paired.p_value < 0.05 else "not significant"
     return (
         f"{result.name} - {first.name}: test RMSE {paired.mean:+.4f} ± {paired.half:.4f} "
@@ -238,30 +226,21 @@ def as_line(result: Result, first: Result, paired: PairedDifference) -> str:
 
 def sort_key(result: Result, column: str) -> tuple[bool, float]:
     """Where a run stands when the best is first; those without a result are last."""
-    value = result.means.get(column)
-    if value is None:
-        return True, 0.0
-    return False, -value if column == "NDCG@10" else value
+    value = result.means.get(column, 0.0)
+    return column not in result.means, -value if column == "NDCG@10" else value
 
 
 def cells(result: Result, columns: Sequence[str], results: Sequence[Result]) -> dict[str, str]:
     """A row for people."""
     shown = [name for name in MEASURES if name not in NOT_ALWAYS
              or any(name in other.means for other in results)]
-    row = {name: rounded(result, name) for name in shown}
-    seconds = row.pop("seconds")
+    row = {name: with_interval(result.means[name], result.halves.get(name))
+           if name in result.means else "" for name in shown if name != "seconds"}
+    seconds = f"{result.means['seconds']:.0f}" if "seconds" in result.means else ""
     kind = {"run": result.name, "dataset": result.dataset, "preset": result.preset,
             "splits": str(result.splits)}
     settings = {name: as_text(result.settings.get(name, "?")) for name in columns}
     return kind | row | settings | {"seconds": seconds, "status": result.status}
-
-
-def rounded(result: Result, name: str) -> str:
-    if name not in result.means:
-        return ""
-    if name == "seconds":
-        return f"{result.means[name]:.0f}"
-    return with_interval(result.means[name], result.halves.get(name))
 
 
 def as_text(value: Any) -> str:
@@ -281,12 +260,9 @@ def figures(
              "status": result.status, "splits": result.splits}
     for name, key in MEASURES.items():
         row |= {key: result.means.get(name), f"{key}{INTERVAL}": result.halves.get(name)}
-    row |= {
-        "paired_difference": paired and paired.mean,
-        "paired_difference_ci95": paired and paired.half,
-        "paired_p": paired and paired.p_value,
-        "paired_splits": paired and paired.num_pairs,
-    }
+    names = {"paired_difference": "mean", "paired_difference_ci95": "half",
+             "paired_p": "p_value", "paired_splits": "num_pairs"}
+    row |= {name: paired and getattr(paired, attribute) for name, attribute in names.items()}
     return row | {name: as_text(result.settings.get(name, "?")) for name in columns}
 
 

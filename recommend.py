@@ -88,13 +88,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def answer(given: argparse.Namespace) -> None:
     """Answer a command line. Raises UserError for unusable input."""
-    if given.all:
-        refuse_existing(given.all)
-    if given.output:
-        refuse_existing(given.output)
+    for path in filter(None, (given.all, given.output)):
+        if Path(path).exists():
+            raise UserError(f"{path} already exists and is never overwritten: choose another name")
     recommender, config = open_recommender(given)
-    unfiltered = recommender.rated is None and (given.user is not None or given.all)
-    if unfiltered:
+    if recommender.rated is None and (given.user is not None or given.all):
         warn("An export holds no ratings: what a user has rated is not left out.")
     if given.all:
         write_top(recommender, given.n, given.all)
@@ -233,11 +231,6 @@ def as_text(table: pd.DataFrame) -> str:
 def warn(text: str) -> None:
     """Tell a person something, beside what a program may read."""
     print_line(text, sys.stderr)
-
-
-def refuse_existing(path: str) -> None:
-    if Path(path).exists():
-        raise UserError(f"{path} already exists and is never overwritten: choose another name")
 
 
 @contextmanager

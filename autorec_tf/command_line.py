@@ -2,6 +2,7 @@
 the run that is resumed."""
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -48,22 +49,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
         prog="main.py", description="Train AutoRec (Sedhain et al., WWW 2015) and record the run.",
         allow_abbrev=False, argument_default=argparse.SUPPRESS,
     )
-    groups: dict[str, Any] = {}
     types = get_type_hints(Config)
-    for f in flag_fields():
-        group = f.metadata["group"]
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
-        groups[group].add_argument(f"--{f.name}", **flag_settings(f, types[f.name]))
+    for group, flags in itertools.groupby(flag_fields(), lambda f: f.metadata["group"]):
+        arguments_of = parser.add_argument_group(group)
+        for f in flags:
+            arguments_of.add_argument(f"--{f.name}", **flag_settings(f, types[f.name]))
     given = vars(parser.parse_args(arguments))
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    if "resume" in given:
-        try:
-            return resume_settings(given)
-        except UserError as error:
-            parser.error(str(error))
     try:
-        return over_preset(given)
+        return resume_settings(given) if "resume" in given else over_preset(given)
     except UserError as error:
         parser.error(str(error))
 

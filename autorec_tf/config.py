@@ -43,10 +43,8 @@ def flag(
 ) -> Any:
     """Return a field of `Config` that is also a flag. Not `recorded` is what says where a run is,
     and not what."""
-    return field(
-        default=default,
-        metadata=dict(group=group, text=text, check=check, choices=choices, recorded=recorded),
-    )
+    metadata = dict(group=group, text=text, check=check, choices=choices, recorded=recorded)
+    return field(default=default, metadata=metadata)
 
 
 def fixed(value: Any) -> Any:
@@ -337,8 +335,7 @@ class Config:
                 raise UserError(f"{shown}: must be {allowed['check'][1]}")
             several = value if isinstance(value, tuple) else (value,)
             if allowed["choices"] and not set(several) <= set(allowed["choices"]):
-                names = ", ".join(allowed["choices"])
-                raise UserError(f"{shown}: must be one of {names}")
+                raise UserError(f"{shown}: must be one of {', '.join(allowed['choices'])}")
         self.check_combinations()
 
     def check_combinations(self) -> None:
@@ -373,10 +370,10 @@ class Config:
             raise UserError(
                 f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding one_hot"
             )
-        if self.leave_one_out and (len(self.hidden_neuron) > 1 or self.dropout):
+        if self.leave_one_out and (len(sizes) > 1 or self.dropout):
             what = "--dropout" if self.dropout else "several hidden layers"
             raise UserError(f"--leave_one_out does not go with {what}")
-        if self.decoder == "svdpp" and len(self.hidden_neuron) > 1:
+        if self.decoder == "svdpp" and len(sizes) > 1:
             raise UserError("--decoder svdpp does not go with several hidden layers")
         if self.decoder == "svdpp" and self.optimizer_method not in FULL_BATCH:
             raise UserError(
@@ -419,15 +416,16 @@ class Config:
     def check_distributed(self) -> None:
         """Raise UserError for what several devices or machines do not do together."""
         alone = [f"--{name}" for name in NOT_DISTRIBUTED if getattr(self, name)]
-        if self.distribute == "mirrored" and self.engine == "sparse":
+        mirrored = self.distribute == "mirrored"
+        if mirrored and self.engine == "sparse":
             alone.append("--engine sparse")
-        if self.distribute == "mirrored" and self.pretrain_epoch:
+        if mirrored and self.pretrain_epoch:
             alone.append("--pretrain_epoch")
         if self.optimizer_method in FULL_BATCH:
             alone.append(f"--optimizer_method {self.optimizer_method}")
-        if self.distribute == "mirrored" and self.is_repeated:
+        if mirrored and self.is_repeated:
             alone += self.ways_to_split()
-        dense = " and the dense engine" if self.distribute == "mirrored" else ""
+        dense = " and the dense engine" if mirrored else ""
         if alone:
             raise UserError(
                 f"{alone[0]} does not go with --distribute {self.distribute}, which trains one "
@@ -474,8 +472,7 @@ class Config:
         for f in fields(cls):
             if f.name in settings or f.name not in content:
                 continue
-            value = content[f.name]
-            value = as_tuples(value)
+            value = as_tuples(content[f.name])
             if not is_of(value, hints[f.name]):
                 raise UserError(
                     f"{f.name} is {reprlib.repr(content[f.name])}, which is no value for it"
@@ -518,9 +515,7 @@ def is_of(value: Any, hint: Any) -> bool:
         return isinstance(value, tuple) and all(is_of(x, get_args(hint)[0]) for x in value)
     if get_args(hint):  # of a union
         return any(is_of(value, each) for each in get_args(hint))
-    if hint is float and type(value) is int:
-        return True
-    return type(value) is hint
+    return type(value) is hint or hint is float and type(value) is int
 
 
 def flag_fields() -> list:

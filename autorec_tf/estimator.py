@@ -6,7 +6,7 @@ The modules that import TensorFlow are imported where they are used.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,6 @@ from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import atomic_write
 from autorec_tf.system.runtime import start_tensorflow
 
-if TYPE_CHECKING:
-    from autorec_tf.serving.finished_run import FinishedRun
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AutoRecModel:
@@ -36,7 +33,7 @@ class AutoRecModel:
     to summary.json.
     """
 
-    run: "FinishedRun"
+    run: Any  # serving.finished_run.FinishedRun, which imports TensorFlow
     recommender: Recommender
     summary: dict[str, Any]
 

@@ -80,12 +80,10 @@ def extend_grid(
     if config.lambda_factor in (None, 1.0) or "lambda_value" not in config.tune:
         return None
     best, low, high = points[rmses.index(min(rmses))], *GRID["lambda_value"]
-    tried = [point["lambda_value"] for point in points]
-    if best["lambda_value"] == max(tried):
-        return best | {"lambda_value": best["lambda_value"] * high / low}
-    if best["lambda_value"] == min(tried):
-        return best | {"lambda_value": best["lambda_value"] * low / high}
-    return None
+    tried, value = [point["lambda_value"] for point in points], best["lambda_value"]
+    if value == max(tried):
+        return best | {"lambda_value": value * high / low}
+    return best | {"lambda_value": value * low / high} if value == min(tried) else None
 
 
 def validation_rmse(
@@ -129,10 +127,8 @@ class BlendMember:
         """Return the member's line in members.csv."""
         settings = ("orientation", "hidden_neuron", "input_encoding", "decoder", "regularization",
                     "lambda_value", "dropout", "base_lr", "train_epoch", "random_seed")
-        scores = ("weight", "validation_rmse", "test_rmse")
-        return {name: getattr(self, name) for name in scores} | {
-            name: getattr(self.config, name) for name in settings
-        }
+        scores = {name: getattr(self, name) for name in ("weight", "validation_rmse", "test_rmse")}
+        return scores | {name: getattr(self.config, name) for name in settings}
 
 
 @dataclass(frozen=True)
@@ -177,15 +173,10 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
     models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
     weights = blend_weights(np.clip(held_out, *scale), part.test.values)
     members = [
-        BlendMember(
-            member, weight=float(weight),
-            validation_rmse=score_test(part, validation, rule).rmse,
-            test_rmse=score_test(split, predicted, rule).rmse, model=model,
-            predictions=predicted,
-        )
+        BlendMember(member, float(weight), score_test(part, validation, rule).rmse,
+                    score_test(split, predicted, rule).rmse, model, predicted)
         for member, weight, validation, predicted, model in zip(
-            member_configs(config), weights, held_out, predictions, models, strict=True
-        )
+            member_configs(config), weights, held_out, predictions, models, strict=True)
     ]
     records.log_members([member.row() for member in members])
     return Blend(members, scale), split
@@ -198,11 +189,10 @@ def train_members(
     predictions of its test ratings, in its order."""
     models, predictions = [], []
     for number, member in enumerate(member_configs(config), 1):
-        member_split = oriented(split, member)
-        model, _ = train_model(
-            member, member_split, scale, records.of_member(member, purpose.value, number),
-            records.stop_if_asked,
-        )
+        same = split.orientation == member.orientation
+        member_split = split if same else split.transposed()
+        own = records.of_member(member, purpose.value, number)
+        model, _ = train_model(member, member_split, scale, own, records.stop_if_asked)
         pairs = split.test.rows, split.test.indices
         pairs = pairs if member.orientation == "item" else pairs[::-1]
         models.append(model)
@@ -227,11 +217,6 @@ def train_model(
     return model, measure
 
 
-def oriented(split: Split, config: Config) -> Split:
-    """Return `split` with its rows as `config` wants them."""
-    return split if split.orientation == config.orientation else split.transposed()
-
-
 def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:
     """Return the weights, none negative, with the least squared error of the weighted sum of
     `predictions` [members, pairs] against validation `ratings` [pairs]: float64 [members]."""
@@ -253,7 +238,5 @@ def evaluate_trained(
     config: Config, trained: Trained, split: Split, progress: Callable[[int, int], object]
 ) -> Evaluation:
     """Return the evaluation of `trained` on the test ratings by the rules of `config`."""
-    return evaluate(
-        trained, split, config.cold_rating, config.relevant_rating, config.ranked_users,
-        config.random_seed, progress,
-    )
+    return evaluate(trained, split, config.cold_rating, config.relevant_rating,
+                    config.ranked_users, config.random_seed, progress)

@@ -31,13 +31,10 @@ def split_configs(config: Config) -> list[Config]:
         ]
     if config.folds:
         return [replace(config, folds=(name,), run_name=f"fold_{name}") for name in config.folds]
+    seeds = [(config.random_seed + i, config.seed_of_split + i) for i in range(config.num_splits)]
     return [
-        replace(
-            config, num_splits=1, random_seed=config.random_seed + number,
-            split_seed=config.seed_of_split + number,
-            run_name=f"split_{config.seed_of_split + number}",
-        )
-        for number in range(config.num_splits)
+        replace(config, num_splits=1, random_seed=seed, split_seed=split, run_name=f"split_{split}")
+        for seed, split in seeds
     ]
 
 
@@ -55,9 +52,8 @@ def member_configs(config: Config) -> list[Config]:
 def resolved_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
     """Return the settings of each of `config.members`, with lambdas scaled to the data: those given
     as a flag or keyword, or else the member's."""
-    if config.given is None:
-        return earlier_member_settings(config)
-    return over_members(config, config.given)
+    given = config.given
+    return earlier_member_settings(config) if given is None else over_members(config, given)
 
 
 def earlier_member_settings(config: Config) -> tuple[dict[str, Any], ...]:

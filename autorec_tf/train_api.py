@@ -72,9 +72,7 @@ def train(
         titles = read_titles(known.name, config.ratings_folder())
         console.finish(model, evaluation, titles, {}, measure and measure())
     parts = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
-    models = [
-        (w, [x.numpy() for x in each.parameters], each.config, each.values) for w, each in parts
-    ]
+    models = [(w, [x.numpy() for x in m.parameters], m.config, m.values) for w, m in parts]
     run = finished_run(models, config, known, split.by_item().train)
     return AutoRecModel(run, run.recommender(titles), console.summary)
 

@@ -78,10 +78,8 @@ def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
     if all(p.shape(*shape) == tuple(x.shape)
            for p, x in zip(model.declared, model.parameters, strict=True)):
         return model
-    wider = AutoRec(
-        matrix.num_columns, model.config, model.scale, matrix.density, values=model.values,
-        num_rows=matrix.num_rows,
-    )
+    wider = AutoRec(matrix.num_columns, model.config, model.scale, matrix.density,
+                    values=model.values, num_rows=matrix.num_rows)
     new: dict[int, int] = {}  # where the new entries begin, of the parameters that are fitted
     for i, (ours, theirs) in enumerate(zip(wider.parameters, model.parameters, strict=True)):
         first = theirs.shape[0]
@@ -131,9 +129,12 @@ def fit_new(model: AutoRec, grown: dict[int, int], ratings: SparseRows) -> None:
     new = [tf.Variable(x[first:]) for x, first in parameters]
     optimizer, objective = LBFGS(new, model.config), Objective(model)
 
-    def evaluate() -> Evaluation:
+    def assign() -> None:
         for (x, first), part in zip(parameters, new, strict=True):
             x[first:].assign(part)
+
+    def evaluate() -> Evaluation:
+        assign()
         gradients, cost, squared_error = objective.full_gradients(ratings)
         return [gradients[i][first:] for i, first in grown.items()], cost, squared_error
 
@@ -143,5 +144,4 @@ def fit_new(model: AutoRec, grown: dict[int, int], ratings: SparseRows) -> None:
         if not last - cost > TOLERANCE * cost:
             break
         last = cost
-    for (x, first), part in zip(parameters, new, strict=True):
-        x[first:].assign(part)
+    assign()

@@ -44,7 +44,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,20 +58,17 @@ from autorec_tf.resolution import model_configs
 from autorec_tf.serving.recommender import Recommender, recommender_of
 from autorec_tf.system.errors import UserError
 
-if TYPE_CHECKING:  # it imports TensorFlow, which reading an artefact does not need
-    from autorec_tf.serving.finished_run import FinishedRun
-
 NAME, FORMAT, VERSION = "autorec.npz", "autorec", 2
 MODEL_VERSION = 1  # of what `model_content` adds
+FinishedRun = Any  # that of finished_run.py, which imports TensorFlow: reading does not need it
 
 
-def write_npz(path: Path, run: "FinishedRun", recommender: Recommender) -> None:
+def write_npz(path: Path, run: FinishedRun, recommender: Recommender) -> None:
     """Write `run` to the file `path`; `recommender` is the run's own, which has the codes."""
     np.savez(path, allow_pickle=False, **content_of(run, recommender))
 
 
-def content_of(run: "FinishedRun", recommender: Recommender) -> dict[str, np.ndarray]:
-    """Return what the file of `run` holds."""
+def content_of(run: FinishedRun, recommender: Recommender) -> dict[str, np.ndarray]:
     models = [member.model for member in run.members]
     content = prediction_content(run.config, run.fingerprint, recommender)
     content |= {
@@ -100,13 +97,9 @@ def prediction_content(
     """Return what of a file is needed to predict, which a run folder holds: all but V, D, mu, inner
     layers and the fingerprint of the split."""
     content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "config": json.dumps(config.to_dict()),
-        "fingerprint": fingerprint,
-        "user_ids": plain_ids(recommender.user_ids),
-        "item_ids": plain_ids(recommender.item_ids),
-        "user_ratings": recommender.user_ratings,
+        "format": FORMAT, "version": VERSION, "config": json.dumps(config.to_dict()),
+        "fingerprint": fingerprint, "user_ids": plain_ids(recommender.user_ids),
+        "item_ids": plain_ids(recommender.item_ids), "user_ratings": recommender.user_ratings,
         "item_ratings": recommender.item_ratings,
         "scale": np.array(recommender.unit.file_scale, np.float64),
         "inner_scale": np.array(recommender.unit.model_scale, np.float64),
@@ -137,22 +130,15 @@ class ModelContent(NamedTuple):
 
 
 def model_content(
-    run: "FinishedRun", recommender: Recommender, summary: Mapping[str, Any]
+    run: FinishedRun, recommender: Recommender, summary: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Return what a file of `run` holds that has its ratings, too, and its summary."""
     ratings, train = run.ratings, run.train
     more = {
-        "estimator": MODEL_VERSION,
-        "name": ratings.name,
-        "users": ratings.users,
-        "items": ratings.items,
-        "values": ratings.values,
-        "mapped": ratings.mapped,
-        "train_indptr": train.indptr,
-        "train_indices": train.indices,
-        "train_values": train.values,
-        "titles": json.dumps(dict(recommender.titles)),
-        "summary": json.dumps(dict(summary)),
+        "estimator": MODEL_VERSION, "name": ratings.name, "users": ratings.users,
+        "items": ratings.items, "values": ratings.values, "mapped": ratings.mapped,
+        "train_indptr": train.indptr, "train_indices": train.indices, "train_values": train.values,
+        "titles": json.dumps(dict(recommender.titles)), "summary": json.dumps(dict(summary)),
     }
     if ratings.held_out is not None:
         more["held_out"] = ratings.held_out
@@ -176,26 +162,21 @@ def read_saved_model(path: str | os.PathLike) -> ModelContent:
             recommender.user_ids, recommender.item_ids, recommender.unit.file_scale,
             content.get("held_out"), bool(content["mapped"]),
         )
-        train = RatingMatrix(
-            content["train_indptr"], content["train_indices"], content["train_values"],
-            ratings.num_users,
-        )
+        train = RatingMatrix(content["train_indptr"], content["train_indices"],
+                             content["train_values"], ratings.num_users)
         config = Config.from_dict(json.loads(str(content["config"])))
         models = list(enumerate(model_configs(config), 1))
+        parameters = [[p.oriented(content[p.npz_name(i)]) for p in parameters_of(each)]
+                      for i, each in models]
+        values, summary = [content.get(f"values_{i}") for i, _ in models], str(content["summary"])
         return ModelContent(
-            config, ratings, train,
-            [[p.oriented(content[p.npz_name(i)]) for p in parameters_of(each)]
-             for i, each in models],
-            [content.get(f"values_{i}") for i, _ in models],
-            recommender, json.loads(str(content["summary"])),
+            config, ratings, train, parameters, values, recommender, json.loads(summary)
         )
 
 
 def read_npz(path: str | Path) -> Recommender:
-    """The recommender in a file that `write_npz` wrote; it knows no ratings to leave out.
-
-    Raises UserError if the file is damaged, of another version or no artefact at all.
-    """
+    """The recommender in a file that `write_npz` wrote; it knows no ratings to leave out. Raise
+    UserError as `open_npz` does."""
     with open_npz(path) as file:
         return checked(from_content(file))
 
@@ -222,8 +203,7 @@ def open_npz(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
 
 
 def npz_config(path: str | Path) -> Config:
-    """The settings of the run in an artefact that `read_npz` accepts. Raise UserError if they
-    cannot be used."""
+    """The run's settings in a file that `read_npz` accepts. Raise UserError for unusable ones."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return Config.from_dict(dict(json.loads(str(file["config"]))))
@@ -246,21 +226,13 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
         cold = Baseline(float(file["cold_mean"]), *biases, as_pair(file["cold_scale"]))
     settings = file["weights"], file["orientations"], file["output_activations"]
     factors = [
-        Factors(
-            orientation=str(orientation),
-            row_embeddings=file[f"codes_{i}"],
-            Wt=np.ascontiguousarray(file[f"W_{i}"].T),
-            b=file[f"b_{i}"],
-            output_activation=str(activation),
-            scale=model_scale,
-            weight=float(weight),
-        )
+        Factors(str(orientation), file[f"codes_{i}"], np.ascontiguousarray(file[f"W_{i}"].T),
+                file[f"b_{i}"], str(activation), model_scale, float(weight))
         for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
     ]
     if "users" in file:  # the ratings are there, too
-        shape = len(users), len(items)
         triples = file["users"], file["items"], file["values"]
-        arrays["rated"] = RatingMatrix.from_triples(*triples, shape)
+        arrays["rated"] = RatingMatrix.from_triples(*triples, (len(users), len(items)))
         arrays["titles"] = json.loads(str(file["titles"]))
     unit = RatingUnit(file_scale, model_scale)
     return Recommender(**arrays, unit=unit, cold=cold, factors=factors)
@@ -289,7 +261,6 @@ def checked(recommender: Recommender) -> Recommender:
 
 
 def split_fingerprint(train: RatingMatrix) -> str:
-    """SHA-256 of the training ratings, items x users."""
     digest = hashlib.sha256()
     for array, dtype in ((train.indptr, "<i8"), (train.indices, "<i4"), (train.values, "<f4")):
         digest.update(np.ascontiguousarray(array, dtype=dtype).data)

@@ -164,15 +164,8 @@ def predict(recommender: Recommender, users: IdSequence, items: IdSequence) -> p
     """
     user, item = recommender.users.get_indexer(users), recommender.items.get_indexer(items)
     predictions, user_ratings, item_ratings = predict_at(recommender, user, item)
-    return pd.DataFrame(
-        {
-            "user": users,
-            "item": items,
-            "prediction": predictions,
-            "user_ratings": user_ratings,
-            "item_ratings": item_ratings,
-        }
-    )
+    return pd.DataFrame({"user": users, "item": items, "prediction": predictions,
+                         "user_ratings": user_ratings, "item_ratings": item_ratings})
 
 
 def predict_at(
@@ -202,15 +195,12 @@ def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
         users, items, predictions = recommender.best(first, last, n)
         warm = recommender.user_ratings[first + users] > 0
         users, items, predictions = users[warm], items[warm], predictions[warm]
-        yield pd.DataFrame(
-            {
-                "user": recommender.user_ids[first + users],
-                "rank": np.arange(len(users)) - np.searchsorted(users, users) + 1,
-                "item": recommender.item_ids[items],
-                "prediction": predictions,
-                "ratings": recommender.item_ratings[items],
-            }
-        )
+        yield pd.DataFrame({
+            "user": recommender.user_ids[first + users],
+            "rank": np.arange(len(users)) - np.searchsorted(users, users) + 1,
+            "item": recommender.item_ids[items], "prediction": predictions,
+            "ratings": recommender.item_ratings[items],
+        })
 
 
 def known(ids: pd.Index, wanted: Any, what: str, ratings: np.ndarray) -> int:
