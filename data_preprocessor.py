@@ -55,15 +55,11 @@ def split_ratings(
     num_validation = round(num_train * validation_ratio)
     if not 0 < num_train < len(ratings):
         flag = f"--num_folds {fold[1]}" if fold else f"--train_ratio {train_ratio}"
-        raise UserError(
-            f"{flag} of {len(ratings)} ratings leaves one side of the split empty: choose another "
-            f"{'number' if fold else 'ratio'}"
-        )
+        raise UserError(f"{flag} of {len(ratings)} ratings leaves one side of the split empty: "
+                        f"choose another {'number' if fold else 'ratio'}")
     if validation_ratio and not 0 < num_validation < num_train:
-        raise UserError(
-            f"--validation_ratio {validation_ratio} of {num_train} training ratings leaves one "
-            "side empty: choose another ratio"
-        )
+        raise UserError(f"--validation_ratio {validation_ratio} of {num_train} training ratings "
+                        "leaves one side empty: choose another ratio")
     train, validation, test = np.split(order, [num_train - num_validation, num_train])
     axes = (ratings.items, ratings.users), (ratings.num_items, ratings.num_users)
     (rows, columns), shape = axes if orientation == "item" else (axes[0][::-1], axes[1][::-1])
@@ -96,10 +92,8 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     """
     ratings = read_or_make_up(config, log)
     if (config.num_folds or 0) > len(ratings):
-        raise UserError(
-            f"--num_folds {config.num_folds}: there are {len(ratings)} ratings, so choose at most "
-            "as many folds"
-        )
+        raise UserError(f"--num_folds {config.num_folds}: there are {len(ratings)} ratings, so "
+                        "choose at most as many folds")
     return ratings
 
 
@@ -107,9 +101,8 @@ def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
     name, folder = config.dataset or "ml-1m", Path(config.ratings_folder())
     columns, how = (config.columns, config.test_columns or config.columns), (config.read_csv, log)
     if config.columns and not config.test_file and has_a_name(name):
-        raise UserError(
-            f"--columns {config.columns} is for a file of your own: the columns of {name} are known"
-        )
+        raise UserError(f"--columns {config.columns} is for a file of your own: the columns of "
+                        f"{name} are known")
     if config.folds:
         files = sources.fold_files(name, folder, config.folds, columns, *how)
     elif name in DATASETS:
@@ -152,10 +145,9 @@ def synthetic(config: Config) -> Ratings:
     scale = DATASETS["ml-1m"].scale
     other_scale = config.rating_scale not in ((), scale)
     if config.test_file or config.split == "time" or other_scale:
-        raise UserError(
-            "synthetic ratings have neither timestamps nor a test file nor another scale: leave "
-            "out --split, --test_file and --rating_scale, or name a --dataset"
-        )
+        raise UserError("synthetic ratings have neither timestamps nor a test file nor another "
+                        "scale: leave out --split, --test_file and --rating_scale, or name a "
+                        "--dataset")
     return index_ratings("synthetic", *synthetic_ratings(config.random_seed), scale)
 
 
@@ -184,10 +176,8 @@ def resolve(config: Config, ratings: Ratings) -> Config:
     one_hot = any(each.input_encoding == "one_hot" for each in model_configs(config))
     if one_hot and (count := count_values(ratings)) > MOST_VALUES:
         remedy = "choose other --members" if config.members else "use --input_encoding rating"
-        raise UserError(
-            f"--input_encoding one_hot: the ratings have {count:,} different values, and at most "
-            f"{MOST_VALUES} can have input vectors of their own: {remedy}"
-        )
+        raise UserError(f"--input_encoding one_hot: the ratings have {count:,} different values, "
+                        f"and at most {MOST_VALUES} can have input vectors of their own: {remedy}")
     return config
 
 

@@ -69,20 +69,17 @@ def export(given: argparse.Namespace) -> None:
             refuse_existing(target)
             os.rename(whole, target)
     except OSError as error:
-        raise UserError(
-            f"cannot write {target} ({error.strerror or error}): choose another --output"
-        ) from error
-    print_line(
-        f"Exported to {target}: autorec/1 for TensorFlow, autorec.npz for NumPy and recommend.py.\n"
-        "Neither holds a rating; whether they may be passed on is for the data's terms to say."
-    )
+        raise UserError(f"cannot write {target} ({error.strerror or error}): choose another "
+                        "--output") from error
+    print_line(f"Exported to {target}: autorec/1 for TensorFlow, autorec.npz for NumPy and "
+               "recommend.py.\nNeither holds a rating; whether they may be passed on is for the "
+               "data's terms to say.")
 
 
 def refuse_existing(target: Path) -> None:
     if target.exists():
-        raise UserError(
-            f"{target} already exists and is never overwritten: choose another --output"
-        )
+        raise UserError(f"{target} already exists and is never overwritten: choose another "
+                        "--output")
 
 
 if __name__ == "__main__":

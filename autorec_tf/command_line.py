@@ -72,14 +72,11 @@ def resume_settings(given: dict[str, Any]) -> Config:
     for name, value in given.items():
         before = getattr(config, name)
         if name not in ("resume", *free) and value != before:
-            raise UserError(
-                f"--{name} {value}: the run in {given['resume']} has {before}, and goes on with it"
-            )
+            raise UserError(f"--{name} {value}: the run in {given['resume']} has {before}, and "
+                            "goes on with it")
     if given.get("train_epoch", config.train_epoch) < config.train_epoch:
-        raise UserError(
-            f"--train_epoch {given['train_epoch']}: the run in {given['resume']} has "
-            f"{config.train_epoch}, and may only be made longer"
-        )
+        raise UserError(f"--train_epoch {given['train_epoch']}: the run in {given['resume']} has "
+                        f"{config.train_epoch}, and may only be made longer")
     return replace(config, **{name: given[name] for name in free if name in given})
 
 

@@ -343,42 +343,32 @@ class Config:
         sizes = self.hidden_neuron
         mirrored = len(sizes) > 1 and len(sizes) % 2 and sizes == sizes[::-1]
         if self.pretrain_epoch and not mirrored:
-            raise UserError(
-                f"--pretrain_epoch {self.pretrain_epoch}: layer-wise pre-training needs hidden "
-                "layers that mirror each other around one in the middle, as in "
-                "--hidden_neuron 500 250 500"
-            )
+            raise UserError(f"--pretrain_epoch {self.pretrain_epoch}: layer-wise pre-training "
+                            "needs hidden layers that mirror each other around one in the middle, "
+                            "as in --hidden_neuron 500 250 500")
         alone = [name for name in NOT_WITH_MEMBERS if getattr(self, name)]
         if self.members and alone:
-            raise UserError(
-                f"--{alone[0]} does not go with --members, which have settings of their own and "
-                "hold out ratings for their weights"
-            )
+            raise UserError(f"--{alone[0]} does not go with --members, which have settings of "
+                            "their own and hold out ratings for their weights")
         if self.members and self.tensorboard:
             raise UserError("--tensorboard does not go with --members, whose epochs are not kept")
         if self.grad_clip and self.optimizer_method in FULL_BATCH:
-            raise UserError(
-                f"--grad_clip does not go with {self.optimizer_method}: RProp uses the gradient's "
-                "sign only, and L-BFGS needs the gradient itself"
-            )
+            raise UserError(f"--grad_clip does not go with {self.optimizer_method}: RProp uses the "
+                            "gradient's sign only, and L-BFGS needs the gradient itself")
         if self.tune and self.optimizer_method in FULL_BATCH:
-            raise UserError(
-                f"--tune does not go with --optimizer_method {self.optimizer_method}: it tries "
-                "settings for mini-batches"
-            )
+            raise UserError(f"--tune does not go with --optimizer_method {self.optimizer_method}: "
+                            "it tries settings for mini-batches")
         if self.lambda_one_hot is not None and self.input_encoding == "rating":
-            raise UserError(
-                f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding one_hot"
-            )
+            raise UserError(f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding "
+                            "one_hot")
         if self.leave_one_out and (len(sizes) > 1 or self.dropout):
             what = "--dropout" if self.dropout else "several hidden layers"
             raise UserError(f"--leave_one_out does not go with {what}")
         if self.decoder == "svdpp" and len(sizes) > 1:
             raise UserError("--decoder svdpp does not go with several hidden layers")
         if self.decoder == "svdpp" and self.optimizer_method not in FULL_BATCH:
-            raise UserError(
-                "--decoder svdpp needs --optimizer_method LBFGS or RProp: it sums over all rows"
-            )
+            raise UserError("--decoder svdpp needs --optimizer_method LBFGS or RProp: it sums over "
+                            "all rows")
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
         self.check_splits()
@@ -399,19 +389,14 @@ class Config:
     def check_splits(self) -> None:
         """Raise UserError unless one flag alone says which ratings are for testing."""
         if len(ways := self.ways_to_split()) > 1:
-            raise UserError(
-                f"{ways[0]} does not go with {ways[1]}: each says which ratings are for testing, "
-                "so leave one out"
-            )
+            raise UserError(f"{ways[0]} does not go with {ways[1]}: each says which ratings are "
+                            "for testing, so leave one out")
         if self.fold and not self.fold <= (self.num_folds or 0):
-            raise UserError(
-                f"--fold {self.fold} is none of --num_folds {self.num_folds or '(not given)'}"
-            )
+            raise UserError(f"--fold {self.fold} is none of --num_folds "
+                            f"{self.num_folds or '(not given)'}")
         if self.folds and not self.dataset:
-            raise UserError(
-                f"--folds {' '.join(self.folds)} needs --dataset: ml-100k, or the folder of the "
-                "files"
-            )
+            raise UserError(f"--folds {' '.join(self.folds)} needs --dataset: ml-100k, or the "
+                            "folder of the files")
 
     def check_distributed(self) -> None:
         """Raise UserError for what several devices or machines do not do together."""
@@ -427,10 +412,8 @@ class Config:
             alone += self.ways_to_split()
         dense = " and the dense engine" if mirrored else ""
         if alone:
-            raise UserError(
-                f"{alone[0]} does not go with --distribute {self.distribute}, which trains one "
-                f"model by mini-batches{dense}: leave one of them out"
-            )
+            raise UserError(f"{alone[0]} does not go with --distribute {self.distribute}, which "
+                            f"trains one model by mini-batches{dense}: leave one of them out")
 
     @property
     def is_repeated(self) -> bool:
@@ -474,15 +457,13 @@ class Config:
                 continue
             value = as_tuples(content[f.name])
             if not is_of(value, hints[f.name]):
-                raise UserError(
-                    f"{f.name} is {reprlib.repr(content[f.name])}, which is no value for it"
-                )
+                raise UserError(f"{f.name} is {reprlib.repr(content[f.name])}, which is no value "
+                                "for it")
             if f.init:
                 settings[f.name] = value
             elif value != f.default:
-                raise UserError(
-                    f"{f.name} is {reprlib.repr(value)}, and {f.default!r} in this version"
-                )
+                raise UserError(f"{f.name} is {reprlib.repr(value)}, and {f.default!r} in this "
+                                "version")
         return cls(**settings)
 
     def learning_rate(self, epoch: int) -> float:

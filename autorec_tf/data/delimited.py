@@ -68,9 +68,8 @@ class RatingsFile:
                 raise ValueError("a quote, which this format does not have")
             bare = quoted(layout.separator, layout.quotechar).sub(r"\1_", text)
             if layout.quotechar in bare:
-                raise ValueError(
-                    "a quote that is not closed, or stands within a field (--read_csv quoting=3?)"
-                )
+                raise ValueError("a quote that is not closed, or stands within a field (--read_csv "
+                                 "quoting=3?)")
         if not layout.published and not bare.strip():
             return []
         plain = is_plain(bare, layout.separator)

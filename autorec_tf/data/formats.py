@@ -92,19 +92,16 @@ def find_encoding(start: bytes) -> str:
 def conversion(path: Path, what: str, reader: str) -> UserError:
     source, target = (json.dumps(str(each)) for each in (path, path.with_suffix(".csv")))
     code = f"import pandas; pandas.read_{reader.format(source)}.to_csv({target}, index=False)"
-    return UserError(
-        f"{path} {what}, which is not read here: convert it by {shell(['python', '-c', code])}"
-    )
+    return UserError(f"{path} {what}, which is not read here: convert it by "
+                     f"{shell(['python', '-c', code])}")
 
 
 def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Columns:
     """Return all ratings of `file`, their ids added to `users` and `items`. Raise UserError, which
     names the file, the line and what is wrong, by `rules` too, or that there are no ratings."""
     if rules.with_times and len(file.layout.positions) < 4:
-        raise UserError(
-            f"{file.path}: --split time needs a column of timestamps: name it as the fourth of "
-            "--columns, or split at random"
-        )
+        raise UserError(f"{file.path}: --split time needs a column of timestamps: name it as the "
+                        "fourth of --columns, or split at random")
     file_ids, num_rows, file.rules = (Ids(), Ids()), 0, rules
     columns: list[list[np.ndarray]] = [[], [], [], []]
     missing, left_out = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -132,10 +129,8 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
         raise file.malformed(error) from error
     rows = np.concatenate(missing)
     if len(rows) and not rules.words:
-        raise UserError(
-            f"{file.locate(rows[0])}: the rating is missing ({len(rows):,} of {num_rows:,} in "
-            "all): --no_rating NaN leaves them out"
-        )
+        raise UserError(f"{file.locate(rows[0])}: the rating is missing ({len(rows):,} of "
+                        f"{num_rows:,} in all): --no_rating NaN leaves them out")
     if num_rows == sum(map(len, left_out)):
         raise UserError(f"{file.path} holds no ratings: name a file that does")
     joined: list[np.ndarray] = []

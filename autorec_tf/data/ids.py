@@ -101,9 +101,8 @@ class Ids:
         is_text = np.array([type(one) is not int for one in ids])[codes]
         if is_text.any():
             index = int(is_text.argmax())
-            raise UserError(
-                f"{locate(index)}: ids are whole numbers here, and not {ids[codes[index]][:80]!r}"
-            )
+            raise UserError(f"{locate(index)}: ids are whole numbers here, and not "
+                            f"{ids[codes[index]][:80]!r}")
         return ids.astype(np.int64)[codes]
 
 

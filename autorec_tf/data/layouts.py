@@ -185,10 +185,8 @@ def find_separator(
         if equal > most and not (separator == BLANKS and 2 * most > len(rows)):
             best, most = (separator, rows), equal
     if not most:
-        raise UserError(
-            f"{path}, line 1: {lines[0][:80]!r}: expected {LEAST[roles]}, separated "
-            "by commas, tabs, ::, ;, | or blanks"
-        )
+        raise UserError(f"{path}, line 1: {lines[0][:80]!r}: expected {LEAST[roles]}, separated by "
+                        "commas, tabs, ::, ;, | or blanks")
     return best
 
 
@@ -217,8 +215,7 @@ def find_columns(
     plain = ["".join(filter(str.isalnum, name.lower())) for name in header]
     matches = [[i for i, name in enumerate(plain) if name in HEADER_NAMES[role]] for role in ROLES]
     if any(len(positions) != 1 for positions in matches[:roles]):
-        raise UserError(
-            f"{path}: its header ({', '.join(header)[:200]}) does not say which columns are "
-            f"{LEAST[roles]}: name them, as in --columns userId,movieId,rating"
-        )
+        raise UserError(f"{path}: its header ({', '.join(header)[:200]}) does not say which "
+                        f"columns are {LEAST[roles]}: name them, as in --columns "
+                        "userId,movieId,rating")
     return header, tuple(positions[0] for positions in matches[:most] if len(positions) == 1)

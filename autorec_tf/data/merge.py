@@ -46,10 +46,8 @@ def read_ratings(
         held_out = latest(files[0].path, parts[0].times, train_ratio)
     lowest, highest = (pick(part.scale[i] for part in parts) for i, pick in enumerate((min, max)))
     if rules.scale is None and lowest == highest:
-        raise UserError(
-            f"{files[0].path}: every rating is {lowest:g}, which says no scale: give one with "
-            "--rating_scale LOW HIGH"
-        )
+        raise UserError(f"{files[0].path}: every rating is {lowest:g}, which says no scale: give "
+                        "one with --rating_scale LOW HIGH")
     (user_ids, user_ranks), (item_ids, item_ranks) = (one.ranked() for one in ids)
     scale = rules.scale or (lowest, highest)
     return Ratings(
@@ -86,9 +84,8 @@ def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
     """Return which ratings come after the first `train_ratio` of them by time, in the order of the
     file where times are equal: bool [ratings]. Raise UserError if all timestamps are equal."""
     if times.min() == times.max():
-        raise UserError(
-            f"{path}: all timestamps are alike, so --split time cannot part them: split at random"
-        )
+        raise UserError(f"{path}: all timestamps are alike, so --split time cannot part them: "
+                        "split at random")
     held_out = np.zeros(len(times), bool)
     held_out[np.argsort(times, kind="stable")[round(len(times) * train_ratio) :]] = True
     return held_out
@@ -151,9 +148,8 @@ def refuse_pair(
     if flag:
         remedy += ", or choose which counts with --duplicates first, last or mean"
     total = f"; {number:,} pairs stand more than once" if number > 1 else ""
-    raise UserError(
-        f"{here}: {rates(part, second, ids)} again (first on {before}{total}): {remedy}"
-    )
+    raise UserError(f"{here}: {rates(part, second, ids)} again (first on {before}{total}): "
+                    f"{remedy}")
 
 
 def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
@@ -172,7 +168,5 @@ def refuse_both(
         here = files[1].locate(parts[1].row(index))
         before = files[0].locate(parts[0].row(int((first == second[index]).argmax())))
         total = f"; {both.sum():,} pairs stand in both" if both.sum() > 1 else ""
-        raise UserError(
-            f"{here}: {rates(parts[1], index, ids)}, as in {before}{total}: a rating is "
-            "for training or for testing, so remove one"
-        )
+        raise UserError(f"{here}: {rates(parts[1], index, ids)}, as in {before}{total}: a rating "
+                        "is for training or for testing, so remove one")

@@ -36,15 +36,12 @@ def published_file(
             fetch(dataset, folder)
         except OSError as error:
             if required:
-                raise UserError(
-                    f"{path} is not there and {dataset.url} cannot be fetched ({error}): connect "
-                    f"to the network, name the folder of {dataset.ratings} with --data_dir, or "
-                    "train on made-up ratings with --dataset synthetic"
-                ) from error
-            log(
-                f"MovieLens-1M is not in {folder} and cannot be downloaded ({error}). Training on "
-                "synthetic ratings of its size instead: their RMSE is not MovieLens'."
-            )
+                raise UserError(f"{path} is not there and {dataset.url} cannot be fetched "
+                                f"({error}): connect to the network, name the folder of "
+                                f"{dataset.ratings} with --data_dir, or train on made-up ratings "
+                                "with --dataset synthetic") from error
+            log(f"MovieLens-1M is not in {folder} and cannot be downloaded ({error}). Training on "
+                "synthetic ratings of its size instead: their RMSE is not MovieLens'.")
             return []
     return [RatingsFile(dataset.layout, path)]
 
@@ -68,10 +65,8 @@ def fold_files(
             reason = f" and {dataset.url} cannot be fetched ({error})"
         missing = next((path for path in every if not path.is_file()), None)
     if missing:
-        raise UserError(
-            f"--folds {' '.join(folds)}: {missing} is not there{reason}: put it there, or "
-            "name the folder of the folds' files with --data_dir"
-        )
+        raise UserError(f"--folds {' '.join(folds)}: {missing} is not there{reason}: put it there, "
+                        "or name the folder of the folds' files with --data_dir")
     paths = fold_paths(folder, folds[0])
     if layout:
         return [RatingsFile(layout, path) for path in paths]
@@ -92,11 +87,9 @@ def netflix_file(folder: Path) -> NetflixFile:
     for pattern in ("combined_data_*.txt", "training_set/mv_*.txt", "mv_*.txt"):
         if paths := sorted(folder.glob(pattern)):
             return NetflixFile(*paths)
-    raise UserError(
-        f"{folder} holds no combined_data_1.txt and no training_set/mv_*.txt: Netflix' data cannot "
-        "be downloaded from its publisher any more; put your own files there, or name their folder "
-        "with --data_dir"
-    )
+    raise UserError(f"{folder} holds no combined_data_1.txt and no training_set/mv_*.txt: Netflix' "
+                    "data cannot be downloaded from its publisher any more; put your own files "
+                    "there, or name their folder with --data_dir")
 
 
 def given_file(
@@ -109,14 +102,11 @@ def given_file(
     if not path.is_file() and data_dir:
         path = Path(data_dir) / name
     if not path.is_file() and flag == "test_file":
-        raise UserError(
-            f"--test_file {name} is no file: name one, and its folder with --data_dir if need be"
-        )
+        raise UserError(f"--test_file {name} is no file: name one, and its folder with --data_dir "
+                        "if need be")
     if not path.is_file():
-        raise UserError(
-            f"{name} is no file, and no dataset of that name is known: name a file (or its folder "
-            f"with --data_dir), or one of {', '.join(DATASETS)}, synthetic"
-        )
+        raise UserError(f"{name} is no file, and no dataset of that name is known: name a file (or "
+                        f"its folder with --data_dir), or one of {', '.join(DATASETS)}, synthetic")
     file = open_file(path, columns, read_csv)
     log(printable(f"Data file {file}"))
     return file

@@ -26,10 +26,9 @@ def choose_engine(config: Config, density: float) -> str:
     if precision == "bfloat16" and wanted == "sparse":
         raise UserError("--precision bfloat16 is for --engine dense: the sparse engine is float32")
     if precision == "bfloat16" and not on_gpu and not multiplies_bfloat16():
-        raise UserError(
-            "--precision bfloat16: this processor only emulates bfloat16 (it has neither "
-            "AVX512_BF16 nor AMX), which is slower than float32: use --precision float32"
-        )
+        raise UserError("--precision bfloat16: this processor only emulates bfloat16 (it has "
+                        "neither AVX512_BF16 nor AMX), which is slower than float32: use "
+                        "--precision float32")
     if wanted == "sparse" and not numba:
         raise UserError("--engine sparse needs Numba: pip install numba, or use --engine dense")
     if wanted != "auto":

@@ -55,9 +55,8 @@ class Checkpoint:
         for name, value in self.settings.items():
             saved = content["settings"].get(name, DEFAULTS.get(name))
             if saved != value:
-                raise UserError(
-                    f"{self.path} is of a run with {name} {saved}, not {value}: {self.remedy()}"
-                )
+                raise UserError(f"{self.path} is of a run with {name} {saved}, not {value}: "
+                                f"{self.remedy()}")
         return content
 
     def restore(self, state: Any) -> dict[str, Any] | None:

@@ -138,21 +138,16 @@ def likely_mistakes(ratings: Ratings, split: Split) -> list[str]:
     test, values = split.test, ratings.values
     cold = int(cold_pairs(split.train, test.rows, test.indices).sum())
     if cold > len(test) / 2:
-        lines.append(
-            f"warning: {cold:,} of {len(test):,} test ratings are of a user or an item without "
-            "training ratings: are ids spelled alike in both files?"
-        )
+        lines.append(f"warning: {cold:,} of {len(test):,} test ratings are of a user or an item "
+                     "without training ratings: are ids spelled alike in both files?")
     if ratings.num_users == len(ratings) > 1:
-        lines.append(
-            "warning: nobody rates twice: is the column of users one of row numbers? Name the "
-            "columns with --columns"
-        )
+        lines.append("warning: nobody rates twice: is the column of users one of row numbers? Name "
+                     "the columns with --columns")
     low, high = np.quantile(values, [0.01, 0.99])
     if high - low < (values.max() - values.min()) / 2 and len(values) >= 100:
-        lines.append(
-            f"warning: all but a few ratings are {low:.6g} to {high:.6g}: if others are none, "
-            "leave them out with --no_rating, or say what the scale is with --rating_scale"
-        )
+        lines.append(f"warning: all but a few ratings are {low:.6g} to {high:.6g}: if others are "
+                     "none, leave them out with --no_rating, or say what the scale is with "
+                     "--rating_scale")
     return lines
 
 
@@ -163,16 +158,12 @@ def closing_lines(summary: dict[str, Any], folder: Path, go_on: str) -> str:
     if "final_test_rmse" in summary:
         epoch = f" after epoch {summary['final_test_epoch']}" if "epochs" in summary else ""
         honest = "Honest test RMSE" if RECONSTRUCTION in summary else "Test RMSE"
-        lines.append(
-            f"{honest} {summary['final_test_rmse']:.4f}, MAE {summary['final_test_mae']:.4f}"
-            f"{epoch} ({summary['test_ratings']:,} test ratings, "
-            f"{summary['cold_test_ratings']} cold)."
-        )
+        lines.append(f"{honest} {summary['final_test_rmse']:.4f}, MAE "
+                     f"{summary['final_test_mae']:.4f}{epoch} ({summary['test_ratings']:,} test "
+                     f"ratings, {summary['cold_test_ratings']} cold).")
     if "biases_test_rmse" in summary:
-        lines.append(
-            f"Without a model: user and item biases {summary['biases_test_rmse']:.4f}, the mean "
-            f"rating {summary['global_mean_test_rmse']:.4f}."
-        )
+        lines.append(f"Without a model: user and item biases {summary['biases_test_rmse']:.4f}, "
+                     f"the mean rating {summary['global_mean_test_rmse']:.4f}.")
         remedy = ("train longer, try another --lambda_value, or let validation choose, as --preset "
                   "paper does.")
         if summary["cold_test_ratings"] > summary["test_ratings"] / 2:
@@ -184,15 +175,11 @@ def closing_lines(summary: dict[str, Any], folder: Path, go_on: str) -> str:
         users = f"{num_users:,} users"
         if (drawn_from := summary.get("ranked_users_drawn_from", 0)) > num_users:
             users += f", drawn from {drawn_from:,} (--ranked_users)"
-        lines.append(
-            f"NDCG@10 {summary['ndcg_at_10']:.4f}, Recall@10 {summary['recall_at_10']:.4f} "
-            f"over {users}."
-        )
+        lines.append(f"NDCG@10 {summary['ndcg_at_10']:.4f}, Recall@10 "
+                     f"{summary['recall_at_10']:.4f} over {users}.")
     if RECONSTRUCTION in summary:
-        lines.append(
-            f"Reconstruction RMSE (test ratings as input) {summary[RECONSTRUCTION]:.4f}: "
-            "the earlier program's measure, no prediction."
-        )
+        lines.append(f"Reconstruction RMSE (test ratings as input) {summary[RECONSTRUCTION]:.4f}: "
+                     "the earlier program's measure, no prediction.")
     if summary["status"] == "interrupted":
         lines.append(
             f"Interrupted after epoch {summary['epochs']}; its records are complete."

@@ -59,14 +59,11 @@ class RepeatedRuns:
                 saved = before.get(name, missing.get(name, settings[name]))
                 if saved != settings[name]:
                     other = reprlib.repr(saved)
-                    raise UserError(
-                        f"{self.path} holds splits of another {name} ({other}, not "
-                        f"{settings[name]}): choose another --run_name"
-                    )
+                    raise UserError(f"{self.path} holds splits of another {name} ({other}, not "
+                                    f"{settings[name]}): choose another --run_name")
         elif any(path.name != ".lock" for path in self.path.iterdir()):
-            raise UserError(
-                f"{self.path} already exists and holds no splits: choose another --run_name"
-            )
+            raise UserError(f"{self.path} already exists and holds no splits: choose another "
+                            "--run_name")
         else:
             write_json(path, settings)
 
@@ -109,10 +106,8 @@ class RepeatedRuns:
             value: Any = summary.get(name, 0.0 if name in AVERAGED[1:] else None)
             unranked = value is None and name in summary and name.endswith("_at_10")
             if not unranked and not is_number(value):
-                raise UserError(
-                    f"{folder / SUMMARY} holds no number as {name}: remove {folder}, and the split "
-                    "is run again"
-                )
+                raise UserError(f"{folder / SUMMARY} holds no number as {name}: remove {folder}, "
+                                "and the split is run again")
         return summary
 
     def add(self, config: Config, summary: dict[str, Any]) -> None:

@@ -66,15 +66,11 @@ class RunFolder:
     def check_resumable(self, config: Config, fingerprint: str) -> None:
         record = self.record()
         if record.get("fingerprint") != fingerprint:
-            raise UserError(
-                f"{self.path} was begun with other ratings than these: name the folder of its own "
-                "with --data_dir, or their file with --dataset"
-            )
+            raise UserError(f"{self.path} was begun with other ratings than these: name the folder "
+                            "of its own with --data_dir, or their file with --dataset")
         if self.is_finished() and record["train_epoch"] >= config.train_epoch:
-            raise UserError(
-                f"{self.path} is finished, with {config.train_epoch} epochs: only a larger "
-                "--train_epoch makes it go on"
-            )
+            raise UserError(f"{self.path} is finished, with {config.train_epoch} epochs: only a "
+                            "larger --train_epoch makes it go on")
 
     def record(self) -> dict[str, Any]:
         """Return what config.json holds; nothing in a new folder."""
@@ -99,9 +95,8 @@ class RunFolder:
     def taken(self) -> UserError:
         unfinished = (self.path / CONFIG).exists() and not self.is_finished()
         go_on = f", or go on with it: {shell(['--resume', self.path])}" if unfinished else ""
-        return UserError(
-            f"{self.path} already exists and is never overwritten: choose another --run_name{go_on}"
-        )
+        return UserError(f"{self.path} already exists and is never overwritten: choose another "
+                         f"--run_name{go_on}")
 
     def is_finished(self) -> bool:
         return read_summary(self.path).get("status") == "finished"
@@ -138,10 +133,8 @@ class RunFolder:
         content = path.read_bytes() if path.exists() else b""
         content = content[: position.get("bytes")]
         if hashlib.sha256(content).hexdigest() != position.get("sha256"):
-            raise UserError(
-                f"{path} was changed since the last checkpoint: put it back, or remove "
-                f"{self.path / CHECKPOINT}.json, and the run begins again"
-            )
+            raise UserError(f"{path} was changed since the last checkpoint: put it back, or remove "
+                            f"{self.path / CHECKPOINT}.json, and the run begins again")
         with files.atomic_write(path) as unfinished:
             unfinished.write_bytes(content)
         hints, self.metrics = get_type_hints(EpochMetrics), []
@@ -161,9 +154,8 @@ class RunFolder:
         try:
             return [float(row["validation_rmse"]) for row in files.read_csv(self.path / TUNING)]
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{self.path / TUNING} was changed: remove it, and tuning begins again"
-            ) from error
+            raise UserError(f"{self.path / TUNING} was changed: remove it, and tuning begins "
+                            "again") from error
 
     def add_point(self, point: Mapping[str, Any], validation_rmse: float) -> None:
         """Add a point that was tried to tuning.csv."""
@@ -192,16 +184,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if (folder / SETTINGS).exists() and not path.exists():
         runs = (one.parent.name for one in sorted(folder.glob(f"*/{CONFIG}")))
-        raise UserError(
-            f"{folder} holds several splits: name one of them, as "
-            f"{folder / next(runs, 'split_1994')}"
-        )
+        raise UserError(f"{folder} holds several splits: name one of them, as "
+                        f"{folder / next(runs, 'split_1994')}")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"{folder} is no run folder: cannot read {path} ({error.strerror})"
-        ) from error
+        raise UserError(f"{folder} is no run folder: cannot read {path} "
+                        f"({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: it is not JSON ({error})") from error
     if not isinstance(record, dict):
@@ -234,9 +223,8 @@ def resumed_config(folder: str | Path, **others: Any) -> Config:
     """Return the settings of the run in `folder`, to go on with it, with `others` over them."""
     folder = Path(folder) if Path(folder).name.strip(".") else Path(folder).resolve()
     if (folder / SETTINGS).exists():
-        raise UserError(
-            f"{folder} holds several splits: repeat the command that made it, and it goes on"
-        )
+        raise UserError(f"{folder} holds several splits: repeat the command that made it, and it "
+                        "goes on")
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} holds no {CONFIG} of a run: nothing to go on with")
     where = dict(results_dir=str(folder.parent), run_name=folder.name, resume=str(folder))

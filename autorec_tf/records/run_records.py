@@ -357,10 +357,8 @@ def open_records(
     if folder is None:
         print_line(f"Worker {workers.cluster.index} of {workers.cluster.size}: the first one, "
                    "worker 0, keeps the records.")
-        with workers.report_lost_workers(
-            "start all workers again: python main.py --resume <worker 0's run folder> "
-            "--distribute workers"
-        ):
+        with workers.report_lost_workers("start all workers again: python main.py --resume <worker "
+                                         "0's run folder> --distribute workers"):
             yield WorkerRecords(config, ratings, consensus)
             workers.all_gather(0)
         return

@@ -134,10 +134,8 @@ def with_parameters(
         raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
     for variable, value in zip(model.parameters, values, strict=True):
         if value.shape != tuple(variable.shape) or value.dtype != np.float32:
-            raise UserError(
-                f"{named} do not fit config.json and the ratings: "
-                f"{variable.name.partition(':')[0]} is {value.dtype} {value.shape}"
-            )
+            raise UserError(f"{named} do not fit config.json and the ratings: "
+                            f"{variable.name.partition(':')[0]} is {value.dtype} {value.shape}")
         if not np.isfinite(value).all():
             raise UserError(f"{named} are no numbers: the training diverged")
         variable.assign(value)

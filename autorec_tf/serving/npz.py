@@ -152,9 +152,8 @@ def read_saved_model(path: str | os.PathLike) -> ModelContent:
         if "estimator" not in file:
             raise UserError(f"{path} is an export without ratings: recommend.py reads it")
         if int(file["estimator"]) != MODEL_VERSION:
-            raise UserError(
-                f"{path} is of version {file['estimator']}, and {MODEL_VERSION} is read here"
-            )
+            raise UserError(f"{path} is of version {file['estimator']}, and {MODEL_VERSION} is "
+                            "read here")
         content = {name: file[name] for name in file}
         recommender = checked(from_content(content))
         ratings = Ratings(
@@ -188,10 +187,8 @@ def open_npz(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["format"]) != FORMAT or int(file["version"]) not in (1, VERSION):
-                raise UserError(
-                    f"{path} is of format {file['format']} {file['version']}, and {FORMAT} "
-                    f"{VERSION} is read here: export the run again"
-                )
+                raise UserError(f"{path} is of format {file['format']} {file['version']}, and "
+                                f"{FORMAT} {VERSION} is read here: export the run again")
             yield file
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or error})") from error

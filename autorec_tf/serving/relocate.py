@@ -67,10 +67,9 @@ def ratings_of_run(
     ratings = load_again(config, record, lambda _: None)
     if ratings.fingerprint != record.get("fingerprint"):
         where = " and ".join(map(str, ratings.files.values())) or config.ratings_folder()
-        raise UserError(
-            f"the ratings in {where} are not those that {path} was trained on (their fingerprints "
-            "differ): name the folder of those with --data_dir, or their file with --dataset"
-        )
+        raise UserError(f"the ratings in {where} are not those that {path} was trained on (their "
+                        "fingerprints differ): name the folder of those with --data_dir, or their "
+                        "file with --dataset")
     return ratings
 
 
@@ -95,10 +94,8 @@ def candidates(config: Config, record: Mapping[str, Any], flag: str) -> list[str
     if config.data_dir and not paths:
         paths = files_in(config.data_dir)
     if not paths:
-        raise UserError(
-            f"{name}, of which the run is, is not in {' or '.join(folders)}: name its folder with "
-            f"--data_dir, or the file with --{flag}"
-        )
+        raise UserError(f"{name}, of which the run is, is not in {' or '.join(folders)}: name its "
+                        f"folder with --data_dir, or the file with --{flag}")
     return paths
 
 

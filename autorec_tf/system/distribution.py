@@ -57,15 +57,11 @@ def read_cluster(distribute: str | None) -> Cluster:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise UserError(f"TF_CONFIG {text} cannot be read: it is to be as {EXAMPLE}") from error
     if mine not in tasks:
-        raise UserError(
-            f"TF_CONFIG has no {mine[0]} {mine[1]}: its task must be one of the cluster's, whose "
-            f"indices count from 0, as in {EXAMPLE}"
-        )
+        raise UserError(f"TF_CONFIG has no {mine[0]} {mine[1]}: its task must be one of the "
+                        f"cluster's, whose indices count from 0, as in {EXAMPLE}")
     if len(set(addresses)) < len(addresses) or not all(0 < port < 2**16 for port in ports):
-        raise UserError(
-            f"TF_CONFIG has the workers {', '.join(addresses)}: each must have an address of its "
-            "own, host:port"
-        )
+        raise UserError(f"TF_CONFIG has the workers {', '.join(addresses)}: each must have an "
+                        "address of its own, host:port")
     return Cluster(addresses, tasks.index(mine))
 
 
@@ -155,10 +151,8 @@ def multi_worker_strategy() -> Any:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
-        raise UserError(
-            f"TensorFlow cannot join the workers of TF_CONFIG ({error.message.splitlines()[0]}): "
-            "start all of them again"
-        ) from error
+        raise UserError("TensorFlow cannot join the workers of TF_CONFIG "
+                        f"({error.message.splitlines()[0]}): start all of them again") from error
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

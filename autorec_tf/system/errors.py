@@ -44,11 +44,9 @@ class OutOfMemory(UserError):
     """Memory ran out; the message says what needs less, and what is `kept`."""
 
     def __init__(self, kept: str = "") -> None:
-        super().__init__(
-            "memory ran out: a model needs less with fewer --hidden_neuron, with the --orientation "
-            "that has fewer columns, with --engine sparse, or else with a smaller --batch_size; "
-            f"docs/speed.md says what a size needs{kept}"
-        )
+        super().__init__("memory ran out: a model needs less with fewer --hidden_neuron, with the "
+                         "--orientation that has fewer columns, with --engine sparse, or else with "
+                         f"a smaller --batch_size; docs/speed.md says what a size needs{kept}")
 
 
 def memory_ran_out(error: BaseException | None) -> bool:
@@ -101,9 +99,8 @@ def print_answer(text: str) -> None:
         write(f"{text}\n", sys.stdout)
     except OSError as error:
         if error.errno not in UNREAD:
-            raise UserError(
-                f"cannot write to standard output ({error.strerror}): the answer is lost"
-            ) from error
+            raise UserError(f"cannot write to standard output ({error.strerror}): the answer is "
+                            "lost") from error
 
 
 def run_program(name: str, program: Callable[[], int | None]) -> int:

@@ -221,10 +221,9 @@ class Handshake:
             missing = ", ".join(f"{self.names[i]}: {self.faults[i]}" for i in behind
                                 if self.steps[i] < 0)
             if missing and waited > self.patience:
-                raise UserError(
-                    f"not all workers were there after {self.patience:g} seconds ({missing}): "
-                    "start all of TF_CONFIG, and see that its addresses can be reached"
-                )
+                raise UserError(f"not all workers were there after {self.patience:g} seconds "
+                                f"({missing}): start all of TF_CONFIG, and see that its addresses "
+                                "can be reached")
             if waited - told >= REMINDER:
                 told = waited
                 late = ", ".join(self.names[i] for i in behind if self.steps[i] >= 0)
@@ -291,10 +290,8 @@ def listen(cluster: Cluster) -> socket.socket:
         )
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        raise UserError(
-            f"port {port}, this worker's in TF_CONFIG, cannot be opened ({reason}): end what uses "
-            "it, or choose another for all workers"
-        ) from error
+        raise UserError(f"port {port}, this worker's in TF_CONFIG, cannot be opened ({reason}): "
+                        "end what uses it, or choose another for all workers") from error
     listener.settimeout(0.1)  # after which it looks whether it is to be closed
     return listener
 

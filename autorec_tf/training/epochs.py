@@ -127,10 +127,8 @@ def refuse_divergence(
     for name, value in metrics.items():
         if not math.isfinite(value) or (name == "training RMSE" and value > limit):
             rate = model.config.learning_rate(epoch)
-            raise Diverged(
-                f"epoch {epoch}: the {name} is {value:g} at learning rate {rate:g}: training has "
-                "diverged; try a lower --base_lr, or --grad_clip"
-            )
+            raise Diverged(f"epoch {epoch}: the {name} is {value:g} at learning rate {rate:g}: "
+                           "training has diverged; try a lower --base_lr, or --grad_clip")
 
 
 class Evaluator:
