@@ -66,239 +66,170 @@ class Config:
 
     resume: str | None = flag(
         None, "experiment", "go on with the run in this folder, from its last checkpoint; its "
-        "settings are kept, but --train_epoch may grow", recorded=False
-    )
+        "settings are kept, but --train_epoch may grow", recorded=False)
     preset: str = flag(
         "default", "experiment", "settings to start from, which other flags override: paper (its "
         "I-AutoRec, lambda and learning rate chosen by validation), seed (the earlier program's "
         "protocol), single (one model, the most accurate there is), best (several models, blended)",
-        choices=tuple(PRESETS)
-    )
-    num_splits: int = flag(
-        1, "experiment", "repeat the run with as many consecutive seeds, and report mean and 95 "
-        "%% interval", AT_LEAST_1
-    )
+        choices=tuple(PRESETS))
+    num_splits: int = flag(1, "experiment", "repeat the run with as many consecutive seeds, and "
+                           "report mean and 95 %% interval", AT_LEAST_1)
     num_folds: int | None = flag(
         None, "experiment", "cut the ratings into as many parts, and repeat the run with each of "
         "them for testing and the others for training, so that each rating is tested once "
-        "(default: none)",
-        (lambda x: x >= 2, "at least 2")
-    )
+        "(default: none)", (lambda x: x >= 2, "at least 2"))
     fold: int | None = flag(
-        None, "experiment", "run this one of --num_folds alone, from 1 (default: all)", AT_LEAST_1
-    )
+        None, "experiment", "run this one of --num_folds alone, from 1 (default: all)", AT_LEAST_1)
     folds: tuple[str, ...] = flag(
         (), "experiment", "repeat the run with each of these published folds: NAME.base (or "
         "NAME.train) and NAME.test in the folder of --dataset, as in --dataset ml-100k --folds u1 "
-        "u2 u3 u4 u5", FOLD_NAMES
-    )
+        "u2 u3 u4 u5", FOLD_NAMES)
     tune: tuple[str, ...] = flag(
         (), "experiment", "settings to choose from their grid (config.py) by validation ratings: "
-        "lambda_value, base_lr, decay_epoch_step", choices=tuple(GRID)
-    )
+        "lambda_value, base_lr, decay_epoch_step", choices=tuple(GRID))
     members: tuple[str, ...] = flag(
-        (), "experiment", "models (config.py) to blend with weights learned on validation "
-        "ratings: item, denoising, wide, deep, weighted, user, user_one_hot, single",
-        choices=tuple(MEMBERS)
-    )
+        (), "experiment", "models (config.py) to blend with weights learned on validation ratings: "
+        "item, denoising, wide, deep, weighted, user, user_one_hot, single", choices=tuple(MEMBERS))
     score_reconstruction: bool = flag(
         False, "experiment", "score the reconstruction of test ratings given as input, too: the "
-        "earlier program's measure, which leaks"
-    )
+        "earlier program's measure, which leaks")
     dataset: str | None = flag(
-        None,
-        "data",
-        "which ratings to train on: ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, netflix, "
-        "synthetic, or a file of ratings; if not given, ml-1m, or the built-in synthetic stand-in "
-        "where MovieLens-1M is neither on disk nor to be downloaded",
-        (lambda x: 0 < len(x) and "\0" not in x, "a dataset's name or a file"),
-    )
+        None, "data", "which ratings to train on: ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, "
+        "netflix, synthetic, or a file of ratings; if not given, ml-1m, or the built-in synthetic "
+        "stand-in where MovieLens-1M is neither on disk nor to be downloaded",
+        (lambda x: 0 < len(x) and "\0" not in x, "a dataset's name or a file"))
     data_dir: str | None = flag(
         None, "data", "folder of the dataset's files (default: one of the dataset's name; for "
-        f"ml-1m, ${DATA_DIR_VARIABLE} if that is set)", recorded=False,
-    )
+        f"ml-1m, ${DATA_DIR_VARIABLE} if that is set)", recorded=False)
     columns: str | None = flag(
         None, "data", "user, item, rating and perhaps timestamp of a file: names of its header, or "
         "positions from 1, as in userId,movieId,rating (default: what its header says, or the "
-        "first)",
-        COLUMNS,
-    )
+        "first)", COLUMNS)
     test_columns: str | None = flag(
-        None, "data", "the same of --test_file (default: as --columns)", COLUMNS
-    )
+        None, "data", "the same of --test_file (default: as --columns)", COLUMNS)
     read_csv: tuple[str, ...] = flag(
         (), "data", "what pandas.read_csv is to be told of a file where its first lines do not "
         "show it, as KEY=VALUE: sep, decimal, thousands, encoding, quotechar, quoting, comment, "
         "header, skiprows, skipinitialspace",
-        (lambda x: all("=" in each for each in x), "KEY=VALUE, as in sep=; or decimal=,"),
-    )
+        (lambda x: all("=" in each for each in x), "KEY=VALUE, as in sep=; or decimal=,"))
     duplicates: str = flag(
         "refuse", "data", "which rating counts where a user rates an item more than once in a file "
-        "of your own", choices=("refuse", "first", "last", "mean")
-    )
+        "of your own", choices=("refuse", "first", "last", "mean"))
     no_rating: tuple[str, ...] = flag(
         (), "data", "ratings that mean none and are left out: numbers, and NaN for missing ones, "
-        "as in -1 NaN"
-    )
+        "as in -1 NaN")
     rating_scale: tuple[float, ...] = flag(
         (), "data", "lowest and highest rating there can be, if they are not the dataset's",
         (lambda x: len(x) in (0, 2) and all(map(FINITE[0], x)) and list(x) == sorted(set(x)),
          "two numbers, the lower one first"),
     )
     test_file: str | None = flag(
-        None, "data", "file of the test ratings; those of --dataset are all for training "
-        "(default: none)",
-        (lambda x: 0 < len(x) and "\0" not in x, "a file"),
-    )
+        None, "data", "file of the test ratings; those of --dataset are all for training (default: "
+        "none)", (lambda x: 0 < len(x) and "\0" not in x, "a file"))
     cold_rating: str | None = flag(
         None, "data", "what is predicted where the user or the item has no training rating: 3, as "
         "the paper has it, or the mean of what is known of them (default: paper for a dataset with "
-        "a name, mean for a file)", choices=("paper", "mean")
-    )
+        "a name, mean for a file)", choices=("paper", "mean"))
     map_scale: bool = flag(
         True, "data", "train on 1 to 5 in place of a rating scale that does not lie within 0.5 to "
-        "5, so that results do not depend on the unit; false: on the scale as it is"
-    )
+        "5, so that results do not depend on the unit; false: on the scale as it is")
     relevant_rating: float | None = flag(
         None, "data", "the lowest rating of an item that is relevant to a user, for NDCG and "
-        "recall (default: 4 of 1 to 5, and as high on another scale)",
-        FINITE,
-    )
+        "recall (default: 4 of 1 to 5, and as high on another scale)", FINITE)
     ranked_users: int = flag(
         10_000, "data", "how many users NDCG and recall are of at most, drawn from the seed",
-        AT_LEAST_1
-    )
-    split: str = flag(
-        "random", "data", "which ratings are for testing: random ones, or the latest by "
-        "timestamp", choices=("random", "time")
-    )
+        AT_LEAST_1)
+    split: str = flag("random", "data", "which ratings are for testing: random ones, or the latest "
+                      "by timestamp", choices=("random", "time"))
     train_ratio: float = flag(0.9, "data", "share of the ratings to train on", FRACTION)
     validation_ratio: float = flag(
-        0.0, "data", "share of the training ratings to hold out and choose the epoch by", SHARE
-    )
+        0.0, "data", "share of the training ratings to hold out and choose the epoch by", SHARE)
     split_seed: int | None = flag(
-        None, "data", "seed of the split (default: --random_seed)", NOT_NEGATIVE
-    )
-    orientation: str = flag(
-        "item", "model", "what a row is: item (I-AutoRec) or user (U-AutoRec)",
-        choices=("item", "user")
-    )
+        None, "data", "seed of the split (default: --random_seed)", NOT_NEGATIVE)
+    orientation: str = flag("item", "model", "what a row is: item (I-AutoRec) or user (U-AutoRec)",
+                            choices=("item", "user"))
     hidden_neuron: tuple[int, ...] = flag(
         (500,), "model", "hidden units; several numbers make a deep model, as in 500 250 500",
-        (lambda x: len(x) > 0 and min(x) >= 1, "one or more whole numbers, each at least 1"),
-    )
+        (lambda x: len(x) > 0 and min(x) >= 1, "one or more whole numbers, each at least 1"))
     hidden_activation: str = flag(
-        "sigmoid", "model", "g, after every hidden layer", choices=ACTIVATION_NAMES
-    )
+        "sigmoid", "model", "g, after every hidden layer", choices=ACTIVATION_NAMES)
     output_activation: str = flag(
-        "identity", "model", "f; sigmoid and tanh span the rating scale", choices=ACTIVATION_NAMES
-    )
+        "identity", "model", "f; sigmoid and tanh span the rating scale", choices=ACTIVATION_NAMES)
     input_encoding: str = flag(
         "rating", "model", "rating: a rating times its column's vector is the input, as in the "
         f"paper; one_hot: besides, each of at most {MOST_VALUES} rating values of a column has a "
         "vector of its own (AutoRec.py); auto: one_hot, unless the ratings have more values",
-        choices=("rating", "one_hot", "auto")
-    )
+        choices=("rating", "one_hot", "auto"))
     leave_one_out: bool = flag(
         False, "model", "predict each training rating from the row's other ratings, as a test "
-        "rating is, and not from itself, too (AutoRec.py); for one hidden layer"
-    )
-    decoder: str = flag(
-        "own", "model", "own: a column's output weights are its own, as in the paper; svdpp: "
-        "besides, a vector of each row that it has a rating of, and each row a bias, as in SVD++ "
-        "(model/svdpp.py); for one hidden layer and optimisers on all rows at once",
-        choices=("own", "svdpp")
-    )
+        "rating is, and not from itself, too (AutoRec.py); for one hidden layer")
+    decoder: str = flag("own", "model", "own: a column's output weights are its own, as in the "
+                        "paper; svdpp: besides, a vector of each row that it has a rating of, and "
+                        "each row a bias, as in SVD++ (model/svdpp.py); for one hidden layer and "
+                        "optimisers on all rows at once", choices=("own", "svdpp"))
     initial_bias: str = flag(
         "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
-        choices=("zero", "mean")
-    )
+        choices=("zero", "mean"))
     lambda_value: float = flag(1.0, "model", "regularisation strength, lambda", NOT_NEGATIVE)
     lambda_factor: float | None = flag(
         None, "model", "what --tune and --members multiply their plain lambdas by, which were "
         "chosen on MovieLens-1M (default: the ratings of a column in a mini-batch, over those "
-        "there)", POSITIVE
-    )
+        "there)", POSITIVE)
     lambda_encoder: float | None = flag(
-        None, "model", "lambda of V alone (default: --lambda_value)", NOT_NEGATIVE
-    )
+        None, "model", "lambda of V alone (default: --lambda_value)", NOT_NEGATIVE)
     lambda_decoder: float | None = flag(
-        None, "model", "lambda of W alone (default: --lambda_value)", NOT_NEGATIVE
-    )
+        None, "model", "lambda of W alone (default: --lambda_value)", NOT_NEGATIVE)
     lambda_one_hot: float | None = flag(
         None, "model", "lambda of the rating values' own vectors, where inputs are one_hot "
-        "(default: that of V)", NOT_NEGATIVE
-    )
+        "(default: that of V)", NOT_NEGATIVE)
     regularization: str = flag(
         "weighted", "model", "weighted: a column's weights once per rating it has in the batch; "
-        "plain: equation 2 of the paper, all weights once a batch", choices=("weighted", "plain")
-    )
+        "plain: equation 2 of the paper, all weights once a batch", choices=("weighted", "plain"))
     dropout: float = flag(
-        0.0, "model", "share of each hidden layer's units left out of a training step", SHARE
-    )
-    input_dropout: float = flag(
-        0.0, "model", "share of the input ratings left out of a training step; all are "
-        "reconstructed", SHARE
-    )
+        0.0, "model", "share of each hidden layer's units left out of a training step", SHARE)
+    input_dropout: float = flag(0.0, "model", "share of the input ratings left out of a training "
+                                "step; all are reconstructed", SHARE)
     train_epoch: int = flag(500, "training", "number of epochs", AT_LEAST_1)
     batch_size: int = flag(512, "training", "rows in a mini-batch", AT_LEAST_1)
     pretrain_epoch: int = flag(
-        0, "training", "epochs of greedy layer-wise pre-training of a deep model", NOT_NEGATIVE
-    )
+        0, "training", "epochs of greedy layer-wise pre-training of a deep model", NOT_NEGATIVE)
     optimizer_method: str = flag(
         "Adam", "training", "optimiser; RProp and LBFGS take one step an epoch, on all rows at "
-        "once", choices=("Adam", "RMSProp", "RProp", "LBFGS")
-    )
+        "once", choices=("Adam", "RMSProp", "RProp", "LBFGS"))
     engine: str = flag(
-        "auto", "training", "sparse: products of observed ratings only, for the CPU; dense: "
-        "whole matrices; auto: whichever is faster here", choices=("auto", "dense", "sparse")
-    )
-    precision: str = flag(
-        "float32", "training", "of the dense engine's products; parameters, loss and updates are "
-        "float32 always", choices=("float32", "bfloat16")
-    )
+        "auto", "training", "sparse: products of observed ratings only, for the CPU; dense: whole "
+        "matrices; auto: whichever is faster here", choices=("auto", "dense", "sparse"))
+    precision: str = flag("float32", "training", "of the dense engine's products; parameters, loss "
+                          "and updates are float32 always", choices=("float32", "bfloat16"))
     grad_clip: bool = flag(
-        False, "training", "clip each gradient component to [-5, 5]; alone, it means true"
-    )
+        False, "training", "clip each gradient component to [-5, 5]; alone, it means true")
     base_lr: float = flag(0.001, "training", "learning rate of the first epochs", POSITIVE)
     decay_epoch_step: int = flag(
-        50, "training", "epochs between two steps of the learning rate", AT_LEAST_1
-    )
+        50, "training", "epochs between two steps of the learning rate", AT_LEAST_1)
     decay_rate: float = flag(0.5, "training", "factor of the learning rate at each step", RATE)
-    patience: int = flag(
-        0, "training", "with --validation_ratio: stop after so many epochs without a new lowest "
-        "validation RMSE; 0: never", NOT_NEGATIVE
-    )
+    patience: int = flag(0, "training", "with --validation_ratio: stop after so many epochs "
+                         "without a new lowest validation RMSE; 0: never", NOT_NEGATIVE)
     distribute: str | None = flag(
-        None, "training", "mirrored: on all GPUs of this machine; workers: on the machines in "
-        "the environment variable TF_CONFIG, one process each (default: this process alone)",
-        choices=("mirrored", "workers"), recorded=False
-    )
+        None, "training", "mirrored: on all GPUs of this machine; workers: on the machines in the "
+        "environment variable TF_CONFIG, one process each (default: this process alone)",
+        choices=("mirrored", "workers"), recorded=False)
     random_seed: int = flag(
-        1994, "training", "seed of split, initialisation and shuffling", NOT_NEGATIVE
-    )
+        1994, "training", "seed of split, initialisation and shuffling", NOT_NEGATIVE)
     display_step: int = flag(
-        1, "output", "evaluate and print every so many epochs, and always the last", AT_LEAST_1
-    )
+        1, "output", "evaluate and print every so many epochs, and always the last", AT_LEAST_1)
     checkpoint_every: int = flag(
         50, "output", "keep what --resume goes on from every so many epochs, and after the last",
-        AT_LEAST_1
-    )
+        AT_LEAST_1)
     results_dir: str = flag("results", "output", "where run folders are made", recorded=False)
     run_name: str | None = flag(
         None, "output", "name of the run folder (default: made of the settings and UTC time)",
-        PLAIN_NAME
-    )
+        PLAIN_NAME)
     comet: str = flag(
-        "auto",
-        "output",
+        "auto", "output",
         "Comet experiment; auto: online if an API key is configured, else an offline archive",
-        choices=("auto", "online", "offline", "off"),
-    )
-    tensorboard: bool = flag(
-        False, "output", "write summaries for TensorBoard into the run folder; alone, it means "
-        "true"
-    )
+        choices=("auto", "online", "offline", "off"))
+    tensorboard: bool = flag(False, "output", "write summaries for TensorBoard into the run "
+                             "folder; alone, it means true")
 
     # The names of the flags or keywords given, if known, and each member's resolved settings.
     given: tuple[str, ...] | None = field(
