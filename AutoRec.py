@@ -66,11 +66,10 @@ class AutoRec:
     another model to use, in place of new ones.
     """
 
-    def __init__(
-        self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
-        density: float = 0.0, shards: ColumnShards | None = None, values: np.ndarray | None = None,
-        num_rows: int = 0, variables: list[tf.Variable] | None = None,
-    ) -> None:
+    def __init__(self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
+                 density: float = 0.0, shards: ColumnShards | None = None,
+                 values: np.ndarray | None = None, num_rows: int = 0,
+                 variables: list[tf.Variable] | None = None) -> None:
         self.config, self.scale, self.density, self.values = config, scale, density, values
         self.shards = shards or ColumnShards(num_columns)
         self.num_rows, self.strategy = num_rows, tf.distribute.get_strategy()
@@ -84,10 +83,8 @@ class AutoRec:
         self.encoder = Encoder(config, self.engine, self.V, named.get("D"), values)
         self.decoder = DECODERS[config.decoder](config, self.engine, named)
 
-    def objective(
-        self, inputs: Inputs, outputs: Outputs, penalty_scale: tf.Tensor | float = 1.0,
-        dropout: Dropout | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def objective(self, inputs: Inputs, outputs: Outputs, penalty_scale: tf.Tensor | float = 1.0,
+                  dropout: Dropout | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Return equation 2 over one mini-batch B, and its squared error: two float32 scalars.
 
             J(B) = sum_i ||r_i - h(r_i; theta)||_O^2 + lambda/2 Omega

@@ -252,9 +252,8 @@ def as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def figures(
-    result: Result, paired: PairedDifference | None, columns: Sequence[str]
-) -> dict[str, Any]:
+def figures(result: Result, paired: PairedDifference | None,
+            columns: Sequence[str]) -> dict[str, Any]:
     """A row for programs, with every digit, under the names of summary.json and config.json."""
     row = {"run": printable(result.name), "dataset": result.dataset, "preset": result.preset,
              "status": result.status, "splits": result.splits}

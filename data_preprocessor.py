@@ -30,10 +30,8 @@ from autorec_tf.system.errors import UserError
 from autorec_tf.system.random_streams import random_stream
 
 
-def split_ratings(
-    ratings: Ratings, train_ratio: float, seed: int, orientation: str = "item",
-    validation_ratio: float = 0.0, fold: tuple[int, int] | None = None,
-) -> Split:
+def split_ratings(ratings: Ratings, train_ratio: float, seed: int, orientation: str = "item",
+                  validation_ratio: float = 0.0, fold: tuple[int, int] | None = None) -> Split:
     """Split ratings at random: round(train_ratio x ratings) are for training, the others for test.
 
     The split depends on the seed and the ratios alone. Rows are items and columns users, or the
@@ -123,9 +121,8 @@ def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
     return replace(ratings, files=path_by_flag)
 
 
-def read_files(
-    name: str, files: Sequence[RatingsFile], config: Config, log: Callable[[str], None] = print
-) -> Ratings:
+def read_files(name: str, files: Sequence[RatingsFile], config: Config,
+               log: Callable[[str], None] = print) -> Ratings:
     """Return the ratings of the dataset `name` in `files`, read by the settings in `config`. If it
     is a published dataset, all files except a `test_file` are published. For the rest see
     `read_ratings`."""

@@ -116,9 +116,8 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     return records.summary
 
 
-def run_splits(
-    config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption
-) -> None:
+def run_splits(config: Config, ratings: Ratings, handshake: Handshake,
+               interruption: Interruption) -> None:
     """Run several splits, or folds, and put a table over them.
 
     One that an earlier run of the same command finished is not run again, and one that it began is

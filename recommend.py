@@ -199,9 +199,8 @@ def write_top(recommender: Recommender, n: int, path: str) -> None:
     warn(f"{path}: the best {n} of {done:,} users.")
 
 
-def print_table(
-    table: pd.DataFrame, given: argparse.Namespace, heading: str = "", index: bool = True
-) -> None:
+def print_table(table: pd.DataFrame, given: argparse.Namespace, heading: str = "",
+                index: bool = True) -> None:
     """Print or write `table`, as text, CSV or JSON."""
     table = table.reset_index() if index else table
     if given.json:

@@ -37,10 +37,8 @@ FOLD_NAMES: Check = (
 )
 
 
-def flag(
-    default: Any, group: str, text: str, check: Check | None = None,
-    choices: Sequence[str] | None = None, recorded: bool = True,
-) -> Any:
+def flag(default: Any, group: str, text: str, check: Check | None = None,
+         choices: Sequence[str] | None = None, recorded: bool = True) -> Any:
     """Return a field of `Config` that is also a flag. Not `recorded` is what says where a run is,
     and not what."""
     metadata = dict(group=group, text=text, check=check, choices=choices, recorded=recorded)

@@ -72,9 +72,8 @@ def grid(config: Config) -> list[dict[str, Any]]:
     return [dict(zip(config.tune, values, strict=True)) for values in every]
 
 
-def extend_grid(
-    config: Config, points: Sequence[dict[str, Any]], rmses: Sequence[float]
-) -> dict[str, Any] | None:
+def extend_grid(config: Config, points: Sequence[dict[str, Any]],
+                rmses: Sequence[float]) -> dict[str, Any] | None:
     """Return the point next to the best one, if that has the lowest or the highest lambda that was
     tried: a step outwards; None if it has not, or on MovieLens-1M, for which the grid was made."""
     if config.lambda_factor in (None, 1.0) or "lambda_value" not in config.tune:
@@ -86,9 +85,8 @@ def extend_grid(
     return best | {"lambda_value": value * low / high} if value == min(tried) else None
 
 
-def validation_rmse(
-    config: Config, point: dict[str, Any], ratings: Ratings, after_epoch: Callable[[], object]
-) -> float:
+def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
+                    after_epoch: Callable[[], object]) -> float:
     """Return what the settings of `point` are worth: the last epoch's RMSE of validation ratings, a
     tenth of the training ratings of `config`'s split; infinite if training diverges. The test
     ratings are not looked at."""
@@ -182,9 +180,8 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
     return Blend(members, scale), split
 
 
-def train_members(
-    config: Config, split: Split, scale: tuple[float, float], purpose: Purpose, records: Records,
-) -> tuple[list[AutoRec], list[np.ndarray]]:
+def train_members(config: Config, split: Split, scale: tuple[float, float], purpose: Purpose,
+                  records: Records) -> tuple[list[AutoRec], list[np.ndarray]]:
     """Train every member on `split`, whose rows are items; return the models and their raw
     predictions of its test ratings, in its order."""
     models, predictions = [], []
@@ -234,9 +231,8 @@ def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
     return lambda: evaluate(inputs)
 
 
-def evaluate_trained(
-    config: Config, trained: Trained, split: Split, progress: Callable[[int, int], object]
-) -> Evaluation:
+def evaluate_trained(config: Config, trained: Trained, split: Split,
+                     progress: Callable[[int, int], object]) -> Evaluation:
     """Return the evaluation of `trained` on the test ratings by the rules of `config`."""
     return evaluate(trained, split, config.cold_rating, config.relevant_rating,
                     config.ranked_users, config.random_seed, progress)

@@ -31,9 +31,8 @@ OF_FOLDERS = ("resume", "num_splits", "distribute", "results_dir", "run_name", "
 OF_FILES = ("dataset", "data_dir", "read_csv", "test_file")
 
 
-def train(
-    ratings: Any = None, test: pd.DataFrame | None = None, progress: bool = True, **settings: Any
-) -> AutoRecModel:
+def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool = True,
+          **settings: Any) -> AutoRecModel:
     """Train on `ratings` and return what predicts.
 
     ratings: a DataFrame with a column each for user, item and rating, and perhaps timestamp, named
@@ -77,9 +76,8 @@ def train(
     return AutoRecModel(run, run.recommender(titles), console.summary)
 
 
-def read_given(
-    ratings: Any, test: Any, settings: dict[str, Any], console: Console
-) -> tuple[Config, Ratings]:
+def read_given(ratings: Any, test: Any, settings: dict[str, Any],
+               console: Console) -> tuple[Config, Ratings]:
     """Return the settings of `train`, what they left open filled in, and all ratings."""
     if others := [name for name in OF_FOLDERS if name in settings]:
         raise UserError(f"{others[0]} is for main.py, which keeps run folders: leave it out")

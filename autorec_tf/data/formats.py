@@ -30,9 +30,8 @@ JSON = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\[\]])')
 EXCEL = (".xls", ".xlsx", ".xlsm", ".ods")
 
 
-def open_file(
-    path: Path, columns: str | None = None, read_csv: Sequence[str] = (), roles: int = 3
-) -> RatingsFile:
+def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = (),
+              roles: int = 3) -> RatingsFile:
     """Return the file at `path`, of whatever format its first bytes show; `roles`: how many columns
     it must have. Raise UserError if it cannot be read, or its format is none of those known
     here."""

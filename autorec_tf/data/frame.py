@@ -24,10 +24,8 @@ class FrameFile(RatingsFile):
 
     noun = "row"
 
-    def __init__(
-        self, frame: pd.DataFrame, columns: str | None = None, roles: int = 3,
-        name: str = "DataFrame",
-    ) -> None:
+    def __init__(self, frame: pd.DataFrame, columns: str | None = None, roles: int = 3,
+                 name: str = "DataFrame") -> None:
         path = Path(name)
         if not isinstance(frame, pd.DataFrame):
             raise UserError(f"{type(frame).__name__} is no pandas DataFrame: give one")
@@ -55,9 +53,8 @@ class FrameFile(RatingsFile):
         return f"{self.path}, row {row}" + (f" (index {label!r})" if label != row else "")
 
 
-def second_frame(
-    frame: pd.DataFrame, columns: str | None, before: str | None, name: str = "DataFrame"
-) -> FrameFile:
+def second_frame(frame: pd.DataFrame, columns: str | None, before: str | None,
+                 name: str = "DataFrame") -> FrameFile:
     """Return a second DataFrame: its `columns`, or those named as `before`, or the usual ones."""
     try:
         return FrameFile(frame, columns or before, name=name)

@@ -90,9 +90,8 @@ class Ids:
         ids, ranks = np.unique(ids, return_inverse=True)
         return ids, ranks.astype(np.int32)
 
-    def like(
-        self, known: np.ndarray, codes: np.ndarray, locate: Callable[[int], str]
-    ) -> np.ndarray:
+    def like(self, known: np.ndarray, codes: np.ndarray,
+             locate: Callable[[int], str]) -> np.ndarray:
         """Return the ids that have `codes`, of the kind of the ids `known`: int64 or strings. Raise
         UserError for text where ids are whole numbers; `locate` names the line of an index."""
         ids = np.array(list(self.codes), object)

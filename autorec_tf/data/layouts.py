@@ -109,10 +109,8 @@ def quoted(separator: str, quote: str = '"') -> re.Pattern[str]:
     return re.compile(rf"(?m)(^|{ends}) *{field}(?={ends}|\r?\n|\Z)")
 
 
-def sniff(
-    path: Path, start: str, columns: str | None = None, settings: Mapping[str, Any] = {},
-    roles: int = 3, remarks: Sequence[str] = (),
-) -> Layout:
+def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[str, Any] = {},
+          roles: int = 3, remarks: Sequence[str] = ()) -> Layout:
     """Return the layout of the file that begins with `start`, whole lines; `settings`: what
     pandas.read_csv is to be told. Raise UserError if there are not as many columns as `roles`, or
     neither `columns` nor a header says which they are."""
@@ -173,9 +171,8 @@ def split(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:
                            skipinitialspace=True))
 
 
-def find_separator(
-    path: Path, lines: Sequence[str], given: str | None, quote: str, roles: int
-) -> tuple[str, list[list[str]]]:
+def find_separator(path: Path, lines: Sequence[str], given: str | None, quote: str,
+                   roles: int) -> tuple[str, list[list[str]]]:
     """Return the separator that gives most of the lines as many fields as the first has, at least
     `roles`, and these fields; blanks, if no other does so with half of them."""
     best, most = ("", [[""]]), 0
@@ -190,10 +187,9 @@ def find_separator(
     return best
 
 
-def find_columns(
-    path: Path, names: tuple[str, ...], columns: str | None, settings: Mapping[str, Any],
-    roles: int,
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def find_columns(path: Path, names: tuple[str, ...], columns: str | None,
+                 settings: Mapping[str, Any],
+                 roles: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the header, if the fields `names` are one, and the positions of the columns: that the
     user names in `columns` or numbers from 1, or of usual names in the header, or the first."""
     most = 2 if roles == 2 else 4

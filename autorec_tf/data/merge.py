@@ -19,10 +19,9 @@ from autorec_tf.data.ratings import Ratings, rounded
 from autorec_tf.system.errors import UserError, printable
 
 
-def read_ratings(
-    name: str, files: Sequence[RatingsFile], rules: Rules = ALL, train_ratio: float | None = None,
-    duplicates: Sequence[str] = ("",), log: Callable[[str], None] = print,
-) -> Ratings:
+def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
+                 train_ratio: float | None = None, duplicates: Sequence[str] = ("",),
+                 log: Callable[[str], None] = print) -> Ratings:
     """Return the ratings in one file, or in one of training and one of test ratings; with
     `train_ratio`, the test ratings are those after that fraction of the ratings by time.
 
@@ -56,10 +55,9 @@ def read_ratings(
     )
 
 
-def read_more(
-    file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Rules, duplicates: str | None,
-    log: Callable[[str], None],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Rules,
+              duplicates: str | None,
+              log: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the user ids, the item ids and the ratings in a further file: ids of the same kind as
     those `known` of users and items. With `duplicates` None, all pairs are kept; for the rest see
     `read_ratings`."""
@@ -95,10 +93,8 @@ def pairs_of(part: Columns, num_items: int) -> np.ndarray:
     return part.users.astype(np.int64) * num_items + part.items
 
 
-def deduplicate(
-    file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicates: str,
-    log: Callable[[str], None],
-) -> Columns:
+def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicates: str,
+                log: Callable[[str], None]) -> Columns:
     """Return the ratings of a file with one rating for each pair, in its order, and log what is
     left out. Raise UserError for pairs that have two, unless `duplicates` chooses."""
     prefix, num_items = printable(f"Data file {file.path.name}: "), len(ids[1].codes)
@@ -133,9 +129,8 @@ def deduplicate(
     )
 
 
-def refuse_pair(
-    file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids], flag: bool
-) -> None:
+def refuse_pair(file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids],
+                flag: bool) -> None:
     """Raise UserError that names the first of `pairs` that has two ratings, the number of such
     pairs, and, with `flag`, the flag that chooses."""
     again = pairs.duplicated()
@@ -157,9 +152,8 @@ def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
     return f"user {user} rates item {item}"
 
 
-def refuse_both(
-    files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[Ids, Ids]
-) -> None:
+def refuse_both(files: Sequence[RatingsFile], parts: Sequence[Columns],
+                ids: tuple[Ids, Ids]) -> None:
     """Raise UserError if a pair has a rating in both files."""
     first, second = (pairs_of(part, len(ids[1].codes)) for part in parts)
     both = np.isin(second, first)

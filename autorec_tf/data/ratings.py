@@ -160,9 +160,8 @@ class RatingMatrix:
         check_indices(self.indices, self.num_columns, "column")
 
     @classmethod
-    def from_triples(
-        cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
-    ) -> "RatingMatrix":
+    def from_triples(cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray,
+                     shape: tuple[int, int]) -> "RatingMatrix":
         """Return the matrix of `shape` (rows, columns) with these ratings, given in any order."""
         order = np.argsort(rows.astype(np.int64) * shape[1] + columns, kind="stable")
         indptr = np.zeros(shape[0] + 1, np.int64)
@@ -292,9 +291,8 @@ def rounded(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     return values if mapped and not np.array_equal(short, values) else short
 
 
-def index_ratings(
-    name: str, users: np.ndarray, items: np.ndarray, values: np.ndarray, scale: tuple[float, float],
-) -> Ratings:
+def index_ratings(name: str, users: np.ndarray, items: np.ndarray, values: np.ndarray,
+                  scale: tuple[float, float]) -> Ratings:
     """Return ratings from columns of ids: an id's index is its position among the sorted ids that
     occur."""
     (user_codes, user_ids), (item_codes, item_ids) = (

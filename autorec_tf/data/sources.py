@@ -23,9 +23,8 @@ def plain_name(name: str) -> str:
     return f"{plain}.file" if has_a_name(plain) else plain
 
 
-def published_file(
-    dataset: Dataset, folder: Path, required: bool, log: Callable[[str], None]
-) -> list[RatingsFile]:
+def published_file(dataset: Dataset, folder: Path, required: bool,
+                   log: Callable[[str], None]) -> list[RatingsFile]:
     """Return the file of the ratings of `dataset` in `folder`, fetched if need be. If that fails,
     raise UserError if it is `required`, and else return no file."""
     if dataset.layout is None:
@@ -46,10 +45,9 @@ def published_file(
     return [RatingsFile(dataset.layout, path)]
 
 
-def fold_files(
-    name: str, folder: Path, folds: Sequence[str], columns: tuple[str | None, str | None],
-    read_csv: Sequence[str], log: Callable[[str], None],
-) -> list[RatingsFile]:
+def fold_files(name: str, folder: Path, folds: Sequence[str],
+               columns: tuple[str | None, str | None], read_csv: Sequence[str],
+               log: Callable[[str], None]) -> list[RatingsFile]:
     """Return the training and the test file of the first of `folds`, those of a published dataset
     `name` fetched if need be. Raise UserError if any file of any fold is missing."""
     dataset = DATASETS.get(name)
@@ -92,10 +90,8 @@ def netflix_file(folder: Path) -> NetflixFile:
                     "there, or name their folder with --data_dir")
 
 
-def given_file(
-    flag: str, name: str, data_dir: str | None, columns: str | None, read_csv: Sequence[str],
-    log: Callable[[str], None],
-) -> RatingsFile:
+def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
+               read_csv: Sequence[str], log: Callable[[str], None]) -> RatingsFile:
     """Return the file that the user names with `flag`, which may be in `data_dir`, and log its
     format."""
     path = Path(name)

@@ -93,10 +93,8 @@ class PredictionPostprocessor:
     scale, apply the cold rule, and convert them to the file's unit. `total` as in `fit_baseline`.
     """
 
-    def __init__(
-        self, split: Split, held_out: RatingMatrix, cold_rating: str | None,
-        total: Total = np.asarray,
-    ) -> None:
+    def __init__(self, split: Split, held_out: RatingMatrix, cold_rating: str | None,
+                 total: Total = np.asarray) -> None:
         self.unit, rows, columns = split.unit, held_out.rows, held_out.indices
         row_counts, column_counts = total(split.train.row_counts), split.train.column_counts
         self.cold = np.flatnonzero((row_counts[rows] == 0) | (column_counts[columns] == 0))

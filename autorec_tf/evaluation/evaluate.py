@@ -46,11 +46,9 @@ class Evaluation:
     factors: Sequence[Factors]
 
 
-def evaluate(
-    model: Trained, split: Split, cold_rating: str | None = "paper", relevant: float | None = None,
-    most_users: int = RANKED_USERS, seed: int = 0,
-    progress: Callable[[int, int], object] = lambda done, total: None,
-) -> Evaluation:
+def evaluate(model: Trained, split: Split, cold_rating: str | None = "paper",
+             relevant: float | None = None, most_users: int = RANKED_USERS, seed: int = 0,
+             progress: Callable[[int, int], object] = lambda done, total: None) -> Evaluation:
     """Return what `model`, trained on `split.train`, is worth on `split.test`, in the file's unit.
     `cold_rating` is the rule of evaluation/baseline.py; `relevant` the lowest rating of a relevant
     item in the file's unit, by default 4 of 1..5, and the same fraction of another scale; the
@@ -89,10 +87,8 @@ def score_test(split: Split, predictions: np.ndarray, cold_rating: str | None) -
     return score(final, split.unit.to_file(split.test.values))
 
 
-def ranking(
-    factors: Sequence[Factors], split: Split, cold: Baseline, relevant: float, most_users: int,
-    seed: int, progress: Callable[[int, int], object],
-) -> RankingScores:
+def ranking(factors: Sequence[Factors], split: Split, cold: Baseline, relevant: float,
+            most_users: int, seed: int, progress: Callable[[int, int], object]) -> RankingScores:
     """Return NDCG@10 and Recall@10 of a split."""
     if split.orientation == "item":
         split, cold = split.transposed(), cold.transposed()

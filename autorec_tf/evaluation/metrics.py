@@ -43,9 +43,8 @@ class Scores:
     num_ratings: int
 
 
-def score(
-    predictions: np.ndarray, ratings: np.ndarray, total: Callable[[Any], np.ndarray] = np.asarray
-) -> Scores:
+def score(predictions: np.ndarray, ratings: np.ndarray,
+          total: Callable[[Any], np.ndarray] = np.asarray) -> Scores:
     """Return the scores of final `predictions` of `ratings`, both [pairs]. `total` returns the sum
     of what all workers pass to it, where each has a part of the pairs."""
     error = predictions - ratings

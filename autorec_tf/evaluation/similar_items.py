@@ -26,10 +26,8 @@ class PopularItem:
     similar: Sequence[tuple[int, float]]
 
 
-def popular_items(
-    item_ratings: np.ndarray, item_embeddings: Sequence[tuple[float, np.ndarray]],
-    num_items: int = 8, num_similar: int = 5,
-) -> list[PopularItem]:
+def popular_items(item_ratings: np.ndarray, item_embeddings: Sequence[tuple[float, np.ndarray]],
+                  num_items: int = 8, num_similar: int = 5) -> list[PopularItem]:
     """Return the items with the most training ratings, with those most like each; none where no
     model has a weight above 0.
 
@@ -50,10 +48,8 @@ def popular_items(
     ]
 
 
-def nearest(
-    item_embeddings: Sequence[tuple[float, np.ndarray]], chosen: np.ndarray, trained: np.ndarray,
-    n: int,
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def nearest(item_embeddings: Sequence[tuple[float, np.ndarray]], chosen: np.ndarray,
+            trained: np.ndarray, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the `n` items most like each of the `chosen` (indices), and how similar they are.
 
     item_embeddings: the weight of each model and its embeddings, float32 (items, l); trained:

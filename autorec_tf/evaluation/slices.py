@@ -29,10 +29,8 @@ class Slice:
         return f"{self.low:,}" if self.low == self.high else f"{self.low:,}–{self.high:,}"
 
 
-def slices(
-    predictions: np.ndarray, ratings: np.ndarray, counts: np.ndarray,
-    edges: Sequence[int] = SLICE_EDGES,
-) -> list[Slice]:
+def slices(predictions: np.ndarray, ratings: np.ndarray, counts: np.ndarray,
+           edges: Sequence[int] = SLICE_EDGES) -> list[Slice]:
     """Return `score`, apart for each bin of `counts`: who knows few ratings, and who many.
 
     counts: int [pairs], the training ratings of each pair's user, or of its item, as
@@ -70,9 +68,7 @@ class Bin:
         return f"{self.low:g}" if self.low == self.high else f"{self.low:g}–{self.high:g}"
 
 
-def by_value(
-    predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, float]
-) -> list[Bin]:
+def by_value(predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, float]) -> list[Bin]:
     """Return `score`, apart for each true rating; in even bins, where there are more than
     `MOST_BINS` different ones."""
     values = np.unique(ratings)
@@ -81,17 +77,15 @@ def by_value(
     return bins(np.searchsorted(values, ratings), values, values, predictions, ratings)
 
 
-def calibration(
-    predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, float]
-) -> list[Bin]:
+def calibration(predictions: np.ndarray, ratings: np.ndarray,
+                scale: tuple[float, float]) -> list[Bin]:
     """Return `score`, apart for even bins of the predictions: a calibrated model's mean rating is
     its mean prediction in each."""
     return binned(predictions, predictions, ratings, scale)
 
 
-def binned(
-    of: np.ndarray, predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, float]
-) -> list[Bin]:
+def binned(of: np.ndarray, predictions: np.ndarray, ratings: np.ndarray,
+           scale: tuple[float, float]) -> list[Bin]:
     """Return the pairs in even bins of their values in `of`, float [pairs]. A value beyond `scale`,
     as a cold pair's 3 may be, is in the nearest bin."""
     edges = even_edges(scale)
@@ -108,10 +102,8 @@ def even_edges(scale: tuple[float, float]) -> np.ndarray:
     return low + step * np.arange(math.ceil((high - low) / step) + 1)
 
 
-def bins(
-    index: np.ndarray, lows: np.ndarray, highs: np.ndarray, predictions: np.ndarray,
-    ratings: np.ndarray,
-) -> list[Bin]:
+def bins(index: np.ndarray, lows: np.ndarray, highs: np.ndarray, predictions: np.ndarray,
+         ratings: np.ndarray) -> list[Bin]:
     """Return the bins k, from lows[k] to highs[k], of the pairs whose `index` is k; those without a
     pair are left out."""
     return [

@@ -57,9 +57,8 @@ def sparse_rows(matrix: RatingMatrix, by_column: bool = False) -> SparseRows:
     return SparseRows(indptr, indices, values, full_matrix, columns)
 
 
-def positions_in_full_matrix(
-    ratings: SparseRows, rows: tf.Tensor, batch: Batch
-) -> tuple[tf.Tensor, ...]:
+def positions_in_full_matrix(ratings: SparseRows, rows: tf.Tensor,
+                             batch: Batch) -> tuple[tf.Tensor, ...]:
     """Return the position of each rating, int64 [e], in the batch of the same `rows` (int64 [B]) of
     the full matrix, and the number of ratings of that batch; nothing where all columns are here."""
     if not ratings.full_matrix:
@@ -71,9 +70,8 @@ def positions_in_full_matrix(
     return position, tf.reduce_sum(counts)
 
 
-def penalty_weights(
-    batch: "Batch | Pairs", config: Config, scale: tf.Tensor | float | None
-) -> tf.Tensor | None:
+def penalty_weights(batch: "Batch | Pairs", config: Config,
+                    scale: tf.Tensor | float | None) -> tf.Tensor | None:
     """Return how often Omega counts each column's weights, float32 [columns]: once per rating under
     "weighted" regularisation, `scale` times under "plain"; None without `scale`."""
     if scale is None or not isinstance(batch, Batch):

@@ -39,9 +39,8 @@ class ColumnShards:
     """The columns `first`..`last` - 1, of `total`, that are this process's; the others are those of
     `workers`, which all call the same methods in the same order."""
 
-    def __init__(
-        self, num_columns: int, matrix: RatingMatrix | None = None, workers: Workers | None = None
-    ) -> None:
+    def __init__(self, num_columns: int, matrix: RatingMatrix | None = None,
+                 workers: Workers | None = None) -> None:
         self.workers: Workers | None = None
         self.first, self.total, self.num_rows = 0, num_columns, 0
         if matrix and matrix.part and workers:

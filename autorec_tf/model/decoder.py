@@ -100,16 +100,13 @@ class SvdppDecoder(Decoder):
         batch = self.engine.batch(starts, column, rows, share, self.Y.shape[0])
         return self.Wt + self.engine.input_product(batch, share, self.Y)[0]
 
-    def outputs(
-        self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
-        weights: tf.Tensor | None = None,
-    ) -> Outputs:
+    def outputs(self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
+                weights: tf.Tensor | None = None) -> Outputs:
         plain = super().outputs(pairs, rows, ratings, weights)
         return plain._replace(normalisation=normalisation(ratings))
 
-    def product(
-        self, outputs: Outputs, h: tf.Tensor, penalty_scale: tf.Tensor | float | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def product(self, outputs: Outputs, h: tf.Tensor,
+                penalty_scale: tf.Tensor | float | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         pairs, rows = outputs.pairs, outputs.rows
         product, _ = self.engine.output_product(pairs, h, outputs.weights)
         product += tf.gather(tf.gather(self.c, rows), pairs.row)

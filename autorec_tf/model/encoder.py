@@ -41,10 +41,8 @@ class Encoder:
     """Multiplies a mini-batch by V, float32 (n, k), and adds its vectors of D, float32 (n, values,
     k), if there are any; `values` (float32, ascending) are the rating values that have one."""
 
-    def __init__(
-        self, config: Config, engine: Any, V: tf.Variable, D: tf.Variable | None = None,
-        values: np.ndarray | None = None,
-    ) -> None:
+    def __init__(self, config: Config, engine: Any, V: tf.Variable, D: tf.Variable | None = None,
+                 values: np.ndarray | None = None) -> None:
         self.config, self.engine, self.V, self.D, self.values = config, engine, V, D, values
 
     def inputs(self, batch: Batch, dropout: Dropout | None = None) -> Inputs:
@@ -70,9 +68,8 @@ class Encoder:
         position, size = batch.full_matrix
         return tf.gather(dropout(tf.ones([size]), rate, 0), position)
 
-    def product(
-        self, inputs: Inputs, penalty_scale: tf.Tensor | float | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def product(self, inputs: Inputs,
+                penalty_scale: tf.Tensor | float | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Return z, float32 (B, k), and lambda Omega of V and D, as in `AutoRec.objective`; without
         `penalty_scale`, for predictions, that is 0."""
         (batch, one_hot_batch, mask), config = inputs, self.config

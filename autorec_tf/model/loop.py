@@ -6,9 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 
-def serial_loop(
-    step: Callable[[tf.Tensor, Any], Any], state: Any, stop: tf.Tensor, size: int
-) -> Any:
+def serial_loop(step: Callable[[tf.Tensor, Any], Any], state: Any, stop: tf.Tensor,
+                size: int) -> Any:
     """Return what is left of `state` (tensors) after `state = step(start, state)` for each `start`
     of 0, size, 2 size, ... < stop (int64). A graph's loop, whose steps wait for each other: more at
     once would only hold more memory."""

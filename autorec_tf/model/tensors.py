@@ -23,9 +23,7 @@ class Slice(NamedTuple):
     axis: int = 0
 
 
-def specification(
-    shape: tuple[int, ...], start: int, part: tuple[int, ...], axis: int = 0
-) -> str:
+def specification(shape: tuple[int, ...], start: int, part: tuple[int, ...], axis: int = 0) -> str:
     """Return what TensorFlow calls shape and slice: "6 4 3,2:-" for rows 3 and 4 of a 6 x 4."""
     ranges = [f"{start},{part[i]}" if i == axis else "-" for i in range(len(shape))]
     return f"{' '.join(map(str, shape))} {':'.join(ranges)}" if shape else ""

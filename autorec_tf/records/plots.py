@@ -95,9 +95,8 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
     return figure
 
 
-def draw_slices(
-    by_user: Sequence[Slice], by_item: Sequence[Slice], dataset: str, orientation: str
-) -> Figure:
+def draw_slices(by_user: Sequence[Slice], by_item: Sequence[Slice], dataset: str,
+                orientation: str) -> Figure:
     """Return a figure of the test RMSE of each slice: users by their training ratings on the left,
     items on the right, and how many test ratings each slice has.
 

@@ -44,9 +44,8 @@ class ReportData:
     members: Sequence[Mapping[str, Any]] = ()
 
 
-def neighbours_with_titles(
-    popular: Sequence[PopularItem], item_ids: np.ndarray, titles: Mapping[str, str]
-) -> list[Neighbours]:
+def neighbours_with_titles(popular: Sequence[PopularItem], item_ids: np.ndarray,
+                           titles: Mapping[str, str]) -> list[Neighbours]:
     """Return `popular` with titles for indices; an item without one is called by its id."""
 
     def title(index: int) -> str:

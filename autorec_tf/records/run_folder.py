@@ -37,9 +37,8 @@ class RunFolder:
     in `create`, if the folder is taken, in use, or cannot be made.
     """
 
-    def __init__(
-        self, results_dir: str | Path, name: str, resume: bool = False, named_by_user: bool = True
-    ) -> None:
+    def __init__(self, results_dir: str | Path, name: str, resume: bool = False,
+                 named_by_user: bool = True) -> None:
         self.path, self.resume = Path(results_dir) / name, resume
         self.named_by_user = named_by_user
         self.metrics: list[EpochMetrics] = []

@@ -83,9 +83,8 @@ class Consensus:
             raise Interrupted
 
 
-def checkpoint_of(
-    folder: Path, config: Config, ratings: Ratings, name: str = run_folder.CHECKPOINT
-) -> Checkpoint:
+def checkpoint_of(folder: Path, config: Config, ratings: Ratings,
+                  name: str = run_folder.CHECKPOINT) -> Checkpoint:
     """Return the checkpoint `name` in `folder`; it is only for these settings and ratings."""
     settings = config.to_dict() | {"fingerprint": ratings.fingerprint}
     for free in ("train_epoch", "comet", "tensorboard", "run_name"):  # which may change
@@ -159,10 +158,8 @@ class MemberRecords:
 class RunRecords:
     """The records of a run; `started` is when the user's waiting began (time.perf_counter)."""
 
-    def __init__(
-        self, config: Config, ratings: Ratings, split: Split, folder: RunFolder,
-        consensus: Consensus, started: float,
-    ) -> None:
+    def __init__(self, config: Config, ratings: Ratings, split: Split, folder: RunFolder,
+                 consensus: Consensus, started: float) -> None:
         self.config = replace(config, run_name=folder.path.name)
         self.ratings, self.split, self.consensus = ratings, split, consensus
         self.workers, self.stop_if_asked = consensus.workers, consensus.stop_if_asked
@@ -339,10 +336,9 @@ class RunRecords:
 
 
 @contextmanager
-def open_records(
-    config: Config, ratings: Ratings, split: Split, folder: RunFolder | None, workers: Workers,
-    interruption: Interruption, started: float,
-) -> Iterator[RunRecords | WorkerRecords]:
+def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFolder | None,
+                 workers: Workers, interruption: Interruption,
+                 started: float) -> Iterator[RunRecords | WorkerRecords]:
     """Open the records of a run, those of a worker that is not the first if there is no `folder`.
 
     Interrupted ends the block without a result, and is recorded; so is Diverged, which is raised

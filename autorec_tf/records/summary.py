@@ -32,9 +32,8 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300
 
 
-def training_summary(
-    metrics: Sequence[EpochMetrics], evaluation: Evaluation, reconstruction: Scores | None
-) -> dict[str, Any]:
+def training_summary(metrics: Sequence[EpochMetrics], evaluation: Evaluation,
+                     reconstruction: Scores | None) -> dict[str, Any]:
     """Return the results of a training: of one model with the `metrics` of its epochs, or of a
     blend, without."""
     summary = results(metrics) | {"epochs": len(metrics)} if metrics else {}

@@ -61,10 +61,8 @@ def oriented(matrix: RatingMatrix, config: Config) -> RatingMatrix:
     return matrix if config.orientation == "item" else matrix.transposed()
 
 
-def read_run(
-    folder: str | Path, data_dir: str | None = None, dataset: str | None = None,
-    test_file: str | None = None,
-) -> FinishedRun:
+def read_run(folder: str | Path, data_dir: str | None = None, dataset: str | None = None,
+             test_file: str | None = None) -> FinishedRun:
     """Return the run that left `folder`, with its ratings from `data_dir` (default: as for
     main.py), or from the files `dataset` and `test_file`, wherever they lie now.
 
@@ -98,9 +96,8 @@ def read_run(
     return FinishedRun(config, ratings.fingerprint, ratings, train, members)
 
 
-def read_parameters(
-    prefix: Path, config: Config, train: RatingMatrix, scale: tuple[float, float]
-) -> AutoRec:
+def read_parameters(prefix: Path, config: Config, train: RatingMatrix,
+                    scale: tuple[float, float]) -> AutoRec:
     """Return the model of `config` with the parameters that `AutoRec.save` wrote under `prefix`.
 
     Raise UserError if they cannot be read, do not fit, or are no numbers.
@@ -116,10 +113,9 @@ def read_parameters(
     return with_parameters(values, config, train, scale, f"the parameters {prefix}.*")
 
 
-def with_parameters(
-    values: Sequence[np.ndarray], config: Config, train: RatingMatrix, scale: tuple[float, float],
-    named: str, rating_values: np.ndarray | None = None,
-) -> AutoRec:
+def with_parameters(values: Sequence[np.ndarray], config: Config, train: RatingMatrix,
+                    scale: tuple[float, float], named: str,
+                    rating_values: np.ndarray | None = None) -> AutoRec:
     """Return the model of `config` whose `parameters` are `values`, trained on `train`, whose rows
     are items. Raise UserError, in which they are `named`, if they do not fit or are no numbers.
     `rating_values` are those of one-hot inputs, where `train` has more by now."""
@@ -142,10 +138,9 @@ def with_parameters(
     return model
 
 
-def finished_run(
-    models: Iterable[tuple[float, Sequence[np.ndarray], Config, np.ndarray | None]],
-    config: Config, known: Ratings, train: RatingMatrix, named: str = "the parameters",
-) -> FinishedRun:
+def finished_run(models: Iterable[tuple[float, Sequence[np.ndarray], Config, np.ndarray | None]],
+                 config: Config, known: Ratings, train: RatingMatrix,
+                 named: str = "the parameters") -> FinishedRun:
     """Return what main.py would have left, read again. `models`: weight, parameters, settings and
     `AutoRec.values` of each; train: items x users."""
     scale = known.unit.model_scale

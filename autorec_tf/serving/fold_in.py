@@ -32,9 +32,8 @@ MAX_STEPS = 100  # of L-BFGS
 TOLERANCE = 1e-5  # of the objective: the least relative gain of a step to go on
 
 
-def fold_in(
-    run: FinishedRun, users: np.ndarray, items: np.ndarray, values: np.ndarray
-) -> FinishedRun:
+def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
+            values: np.ndarray) -> FinishedRun:
     """`run` with the ratings `values` of (user, item) id pairs, no pair twice, among its training
     ratings; they take the place of known ratings of the same pairs.
 
@@ -62,9 +61,8 @@ def fold_in(
     return replace(run, ratings=ratings, train=train, members=members)
 
 
-def renewed(
-    known: tuple[np.ndarray, ...], new: tuple[np.ndarray, ...], num_items: int
-) -> list[np.ndarray]:
+def renewed(known: tuple[np.ndarray, ...], new: tuple[np.ndarray, ...],
+            num_items: int) -> list[np.ndarray]:
     """The triples (users, items, values) `known`, less those of pairs in `new`, and then `new`."""
     pairs, new_pairs = (x[0].astype(np.int64) * num_items + x[1] for x in (known, new))
     kept = ~np.isin(pairs, new_pairs)

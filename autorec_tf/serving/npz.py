@@ -83,17 +83,15 @@ def content_of(run: FinishedRun, recommender: Recommender) -> dict[str, np.ndarr
     return content
 
 
-def run_content(
-    config: Config, ratings: Ratings, split: Split, factors: Sequence[Factors]
-) -> dict[str, np.ndarray]:
+def run_content(config: Config, ratings: Ratings, split: Split,
+                factors: Sequence[Factors]) -> dict[str, np.ndarray]:
     """Return what the run folder of a model holds of it, trained on `split`."""
     recommender = recommender_of(config, ratings, split.by_item().train, factors)
     return prediction_content(config, ratings.fingerprint, recommender)
 
 
-def prediction_content(
-    config: Config, fingerprint: str, recommender: Recommender
-) -> dict[str, np.ndarray]:
+def prediction_content(config: Config, fingerprint: str,
+                       recommender: Recommender) -> dict[str, np.ndarray]:
     """Return what of a file is needed to predict, which a run folder holds: all but V, D, mu, inner
     layers and the fingerprint of the split."""
     content = {
@@ -129,9 +127,8 @@ class ModelContent(NamedTuple):
     summary: dict[str, Any]
 
 
-def model_content(
-    run: FinishedRun, recommender: Recommender, summary: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
+def model_content(run: FinishedRun, recommender: Recommender,
+                  summary: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return what a file of `run` holds that has its ratings, too, and its summary."""
     ratings, train = run.ratings, run.train
     more = {

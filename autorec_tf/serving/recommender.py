@@ -113,9 +113,8 @@ class Recommender:
         return users, items, self.unit.to_file(scores.clip(low, high))
 
 
-def recommender_of(
-    config: Config, ratings: Ratings, train: RatingMatrix, factors: Sequence[Factors]
-) -> Recommender:
+def recommender_of(config: Config, ratings: Ratings, train: RatingMatrix,
+                   factors: Sequence[Factors]) -> Recommender:
     """Return what predicts by `factors`, which were trained on `train`, items x users, of all known
     `ratings`; it leaves out none of them."""
     split = Split(train, train, unit=ratings.unit)
@@ -168,9 +167,8 @@ def predict(recommender: Recommender, users: IdSequence, items: IdSequence) -> p
                          "user_ratings": user_ratings, "item_ratings": item_ratings})
 
 
-def predict_at(
-    recommender: Recommender, user: np.ndarray, item: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def predict_at(recommender: Recommender, user: np.ndarray,
+               item: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what `predict` says of (user, item) index pairs, -1 for an unknown one: predictions
     (float64 [pairs]), and the training ratings of both."""
     user_ratings = np.where(user < 0, 0, recommender.user_ratings[user])

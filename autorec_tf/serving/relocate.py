@@ -15,9 +15,8 @@ from autorec_tf.system.files import from_utf8
 from data_preprocessor import load_ratings
 
 
-def load_again(
-    config: Config, record: Mapping[str, Any], log: Callable[[str], None] = print
-) -> Ratings:
+def load_again(config: Config, record: Mapping[str, Any],
+               log: Callable[[str], None] = print) -> Ratings:
     """Return the ratings of a run from its settings `config` and the content `record` of its
     config.json. Where --dataset and --test_file differ from the record, they are the files' paths.
 
@@ -52,10 +51,8 @@ def load_again(
     return first
 
 
-def ratings_of_run(
-    path: Path, config: Config, record: Mapping[str, Any], dataset: str | None = None,
-    test_file: str | None = None,
-) -> Ratings:
+def ratings_of_run(path: Path, config: Config, record: Mapping[str, Any],
+                   dataset: str | None = None, test_file: str | None = None) -> Ratings:
     """Return the ratings that the run in the folder `path` was trained on, from the files `dataset`
     and `test_file` if they are given. `record` is the content of its config.json, `config` the
     settings in it. Raise UserError if no ratings have the run's fingerprint."""

@@ -49,11 +49,9 @@ class Handshake:
     started. Within it, an error of this worker ends the others, and theirs, or something else at
     their address, ends this process: by `end`, which is called in a thread with the reason."""
 
-    def __init__(
-        self, cluster: Cluster, log: Callable[[str], object],
-        end: Callable[[str], object] = end_at_once, patience: float = PATIENCE,
-        silence: float = SILENCE,
-    ) -> None:
+    def __init__(self, cluster: Cluster, log: Callable[[str], object],
+                 end: Callable[[str], object] = end_at_once, patience: float = PATIENCE,
+                 silence: float = SILENCE) -> None:
         self.cluster, self.log, self.end = cluster, log, end
         self.patience, self.silence = patience, silence
         addresses = cluster.addresses

@@ -115,9 +115,8 @@ def train_epochs(
             state.best.restore()
 
 
-def refuse_divergence(
-    model: AutoRec, epoch: int, cost: float, train_rmse: float, test: Scores | None
-) -> None:
+def refuse_divergence(model: AutoRec, epoch: int, cost: float, train_rmse: float,
+                      test: Scores | None) -> None:
     """Raise Diverged unless all is finite and the training RMSE is at most `EXPLODED` times
     the width of the rating scale."""
     metrics = {"training cost": cost, "training RMSE": train_rmse}

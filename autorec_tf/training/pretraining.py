@@ -18,9 +18,8 @@ from autorec_tf.training.trainer import Trainer, untrained
 CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
-def pretrain(
-    model: AutoRec, train: RatingMatrix, after_epoch: Callable[[], object] = lambda: None
-) -> None:
+def pretrain(model: AutoRec, train: RatingMatrix,
+             after_epoch: Callable[[], object] = lambda: None) -> None:
     """Pre-train a deep model greedily, layer by layer (the paper's section 3, "Going deeper").
 
     From the outside in, each pair of mirrored layers is trained for `pretrain_epoch` epochs as an
@@ -50,10 +49,9 @@ def pretrain(
     Trainer(model).synchronise()
 
 
-def train_shallow(
-    matrix: RatingMatrix, config: Config, hidden_neuron: int, scale: tuple[float, float],
-    after_epoch: Callable[[], object] = lambda: None, workers: Workers | None = None,
-) -> AutoRec:
+def train_shallow(matrix: RatingMatrix, config: Config, hidden_neuron: int,
+                  scale: tuple[float, float], after_epoch: Callable[[], object] = lambda: None,
+                  workers: Workers | None = None) -> AutoRec:
     """Return an AutoRec of one hidden layer, trained on `matrix` for `pretrain_epoch` epochs; if
     that is a part of the columns, the others are those of `workers`."""
     config = replace(

@@ -48,9 +48,7 @@ class Records(TrainingRecords, Protocol):
     def log_ranked(self, done: int, total: int) -> None:
         """Show how many of `total` users are ranked."""
 
-    def finish(
-        self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
-        predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None,
-    ) -> None:
+    def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
+               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
         """Record the result; `titles`: of items, by id as text; `predictions`: arrays of a file to
         predict from."""

@@ -20,9 +20,8 @@ from autorec_tf.system.random_streams import random_stream
 Gradients = tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]
 
 
-def build(
-    config: Config, train: RatingMatrix, scale: tuple[float, float], workers: Workers | None = None
-) -> AutoRec:
+def build(config: Config, train: RatingMatrix, scale: tuple[float, float],
+          workers: Workers | None = None) -> AutoRec:
     """Return the model that `config` means for the ratings `train`, before its first epoch; if
     these are a part of the columns, the others are those of `workers`."""
     model = untrained(config, train, scale, workers)
@@ -35,9 +34,8 @@ def build(
     return model
 
 
-def untrained(
-    config: Config, train: RatingMatrix, scale: tuple[float, float], workers: Workers | None
-) -> AutoRec:
+def untrained(config: Config, train: RatingMatrix, scale: tuple[float, float],
+              workers: Workers | None) -> AutoRec:
     """Return `build`'s model with a bias of 0."""
     shards = ColumnShards(train.num_columns, train, workers)
     values = train.distinct if config.input_encoding == "one_hot" else None
@@ -56,10 +54,9 @@ class Objective:
     def __init__(self, model: AutoRec, dropout: Callable[[], Dropout] | None = None) -> None:
         self.model, self.dropout = model, dropout
 
-    def gradients(
-        self, ratings: SparseRows, rows: tf.Tensor, penalty_scale: tf.Tensor | float = 1.0,
-        weights: tf.Tensor | None = None,
-    ) -> Gradients:
+    def gradients(self, ratings: SparseRows, rows: tf.Tensor,
+                  penalty_scale: tf.Tensor | float = 1.0,
+                  weights: tf.Tensor | None = None) -> Gradients:
         """Return the gradients, J(B) and the squared error of the mini-batch of `rows` (int64 [B])
         of `ratings`. With shared decoder `weights`, the last gradient is theirs, and what they are
         computed from has none through them."""
@@ -120,9 +117,8 @@ class Trainer:
             2**31, size=len(self.config.hidden_neuron) + 1
         )
 
-    def train_epoch(
-        self, ratings: SparseRows, order: np.ndarray, learning_rate: float
-    ) -> tuple[float, float]:
+    def train_epoch(self, ratings: SparseRows, order: np.ndarray,
+                    learning_rate: float) -> tuple[float, float]:
         """Train on every row of `ratings` once, in `order` (int64 [rows]), one step per mini-batch;
         a full-batch optimiser takes one step.
 
