@@ -180,9 +180,8 @@ class AutoRec:
             rows = tf.range(start, tf.minimum(start + PREDICTION_ROWS, num_rows))
             return blocks.write(blocks.size(), self.shards.run(self.encode, ratings, rows))
 
-        blocks = tf.TensorArray(
-            tf.float32, 0, True, infer_shape=False, element_shape=[None, self.Wt.shape[1]]
-        )
+        blocks = tf.TensorArray(tf.float32, 0, True, infer_shape=False,
+                                element_shape=[None, self.Wt.shape[1]])
         return serial_loop(block, blocks, num_rows, PREDICTION_ROWS).concat()
 
     def predict_test(self, split: Split) -> np.ndarray:
@@ -238,7 +237,5 @@ class AutoRec:
 
     def with_config(self, config: Config) -> "AutoRec":
         """Return a model of the same parameters, with other settings."""
-        return AutoRec(
-            self.shards.num_columns, config, self.scale, self.density, self.shards, self.values,
-            self.num_rows, self.parameters,
-        )
+        return AutoRec(self.shards.num_columns, config, self.scale, self.density, self.shards,
+                       self.values, self.num_rows, self.parameters)

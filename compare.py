@@ -126,16 +126,15 @@ def read_result(folder: Path) -> Result | None:
         return None
     known = record | {k: summary[k] for k in ("dataset", "preset") if k in summary}
     suffix = MEAN if several else ""
-    return Result(
-        name=folder.resolve().name, dataset=str(known.get("dataset", "?")),
-        preset=str(known.get("preset", "?")), status=str(summary.get("status", "no result yet")),
-        splits=int(number(folder, summary, "num_splits") or 0) if several else 1,
-        means=measures(folder, summary, suffix),
-        halves=measures(folder, summary, INTERVAL) if several else {},
-        scores=split_scores(folder, record) if several else {},
-        fingerprint=None if record.get("folds") else record.get("fingerprint"),
-        settings=settings_of(record, several),
-    )
+    return Result(name=folder.resolve().name, dataset=str(known.get("dataset", "?")),
+                  preset=str(known.get("preset", "?")),
+                  status=str(summary.get("status", "no result yet")),
+                  splits=int(number(folder, summary, "num_splits") or 0) if several else 1,
+                  means=measures(folder, summary, suffix),
+                  halves=measures(folder, summary, INTERVAL) if several else {},
+                  scores=split_scores(folder, record) if several else {},
+                  fingerprint=None if record.get("folds") else record.get("fingerprint"),
+                  settings=settings_of(record, several))
 
 
 def split_scores(folder: Path, record: dict[str, Any]) -> dict[tuple, float]:

@@ -74,9 +74,8 @@ def split_of(config: Config, ratings: Ratings, validation_ratio: float | None = 
     """Return the split of `ratings` by `config`, with its `validation_ratio` or another."""
     ratio = config.validation_ratio if validation_ratio is None else validation_ratio
     fold = (config.fold, config.num_folds) if config.fold and config.num_folds else None
-    return split_ratings(
-        ratings, config.train_ratio, config.seed_of_split, config.orientation, ratio, fold
-    )
+    return split_ratings(ratings, config.train_ratio, config.seed_of_split, config.orientation,
+                         ratio, fold)
 
 
 def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
@@ -154,20 +153,17 @@ def resolve(config: Config, ratings: Ratings) -> Config:
     Raise UserError if one-hot inputs are requested for too many values."""
     if config.input_encoding == "auto":
         few = count_values(ratings) <= MOST_VALUES
-        config = replace(
-            config, input_encoding="one_hot" if few else "rating",
-            lambda_one_hot=config.lambda_one_hot if few else None,
-        )
+        config = replace(config, input_encoding="one_hot" if few else "rating",
+                         lambda_one_hot=config.lambda_one_hot if few else None)
     if set(config.members) & set(WITHOUT_VALUES) and count_values(ratings) > MOST_VALUES:
         config = replace(config, members=tuple(WITHOUT_VALUES.get(x, x) for x in config.members))
     test_file = config.test_file and plain_name(config.test_file)  # without the machine's folders
     cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
     data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
-    config = replace(
-        config, dataset=ratings.name, data_dir=data_dir, split_seed=config.seed_of_split,
-        test_file=test_file, rating_scale=ratings.scale, cold_rating=cold_rating,
-        lambda_factor=config.lambda_factor or lambda_factor(ratings, config),
-    )
+    config = replace(config, dataset=ratings.name, data_dir=data_dir,
+                     split_seed=config.seed_of_split, test_file=test_file,
+                     rating_scale=ratings.scale, cold_rating=cold_rating,
+                     lambda_factor=config.lambda_factor or lambda_factor(ratings, config))
     if not config.resume:  # a run that is resumed keeps those of its record
         config = replace(config, member_settings=resolved_member_settings(config))
     one_hot = any(each.input_encoding == "one_hot" for each in model_configs(config))

@@ -53,9 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        "recommend.py", description="Recommend from a finished run.", allow_abbrev=False
-    )
+    parser = Parser("recommend.py", description="Recommend from a finished run.",
+                    allow_abbrev=False)
     parser.add_argument("run", help="a run folder, as results/quick, or what export.py made of it")
     question = parser.add_mutually_exclusive_group(required=True)
     question.add_argument("--user", metavar="ID", help="recommend items to this user")
@@ -64,9 +63,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--predict", metavar="CSV", help="predict the ratings of the pairs in this file's columns "
         "user and item; prints CSV",
     )
-    question.add_argument(
-        "--all", metavar="CSV", help="write this new file with recommendations for every user"
-    )
+    question.add_argument("--all", metavar="CSV",
+                          help="write this new file with recommendations for every user")
     parser.add_argument("-n", type=int, default=10, help="items to recommend (default: 10)")
     parser.add_argument(
         "--ratings", metavar="CSV", help="take in the new ratings in this file's columns user, "
@@ -143,9 +141,8 @@ def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
     finished = read_run(run, given.data_dir, given.dataset, given.test_file)
     if given.ratings:
         known = finished.ratings
-        new = read_file(
-            given.ratings, given, finished.config, known.user_ids, known.item_ids, known.scale
-        )
+        new = read_file(given.ratings, given, finished.config, known.user_ids, known.item_ids,
+                        known.scale)
         finished = fold_in(finished, *new)
     titles = read_titles(finished.ratings.name, finished.config.ratings_folder())
     return finished.recommender(titles), finished.config

@@ -45,10 +45,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
 
     A flag that is given overrides the preset, and is not tuned.
     """
-    parser = Parser(
-        prog="main.py", description="Train AutoRec (Sedhain et al., WWW 2015) and record the run.",
-        allow_abbrev=False, argument_default=argparse.SUPPRESS,
-    )
+    parser = Parser(prog="main.py",
+                    description="Train AutoRec (Sedhain et al., WWW 2015) and record the run.",
+                    allow_abbrev=False, argument_default=argparse.SUPPRESS)
     types = get_type_hints(Config)
     for group, flags in itertools.groupby(flag_fields(), lambda f: f.metadata["group"]):
         arguments_of = parser.add_argument_group(group)

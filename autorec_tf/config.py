@@ -230,9 +230,8 @@ class Config:
                              "folder; alone, it means true")
 
     # The names of the flags or keywords given, if known, and each member's resolved settings.
-    given: tuple[str, ...] | None = field(
-        default=None, compare=False, metadata=dict(recorded=False)
-    )
+    given: tuple[str, ...] | None = field(default=None, compare=False,
+                                          metadata=dict(recorded=False))
     member_settings: tuple[dict[str, Any], ...] = ()
 
     init_stddev: float = fixed(0.03)  # of the truncated normal that V and W start from

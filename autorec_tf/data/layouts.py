@@ -153,11 +153,9 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
         remarks.append("blanks after separators")
     if header or skipped:
         skipped = filled[number][0] - (not header)
-    return Layout(
-        separator, len(names), positions, header, remarks=tuple(remarks), skipped=skipped,
-        quotechar=quote, decimal=decimal, thousands=settings.get("thousands", ""),
-        comment=comment, skipinitialspace=blanks,
-    )
+    return Layout(separator, len(names), positions, header, remarks=tuple(remarks), skipped=skipped,
+                  quotechar=quote, decimal=decimal, thousands=settings.get("thousands", ""),
+                  comment=comment, skipinitialspace=blanks)
 
 
 def split(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:

@@ -49,10 +49,8 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
                         "one with --rating_scale LOW HIGH")
     (user_ids, user_ranks), (item_ids, item_ranks) = (one.ranked() for one in ids)
     scale = rules.scale or (lowest, highest)
-    return Ratings(
-        name, user_ranks[joined(parts, "users")], item_ranks[joined(parts, "items")],
-        rounded(joined(parts, "values"), scale), user_ids, item_ids, scale, held_out,
-    )
+    return Ratings(name, user_ranks[joined(parts, "users")], item_ranks[joined(parts, "items")],
+                   rounded(joined(parts, "values"), scale), user_ids, item_ids, scale, held_out)
 
 
 def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Rules,
@@ -124,9 +122,8 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
     table = table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
     rows, values = table.index.to_numpy(), table["value"].to_numpy()
     times_left = None if part.times is None else part.times[rows]
-    return replace(
-        part, users=part.users[rows], items=part.items[rows], values=values, times=times_left
-    )
+    return replace(part, users=part.users[rows], items=part.items[rows], values=values,
+                   times=times_left)
 
 
 def refuse_pair(file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids],

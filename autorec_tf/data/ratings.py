@@ -244,9 +244,7 @@ class Split:
         """Return the same split in the other orientation."""
         validation = None if self.validation is None else self.validation.transposed()
         other = "user" if self.orientation == "item" else "item"
-        return Split(
-            self.train.transposed(), self.test.transposed(), validation, other, self.unit
-        )
+        return Split(self.train.transposed(), self.test.transposed(), validation, other, self.unit)
 
     def part(self, number: int, count: int) -> "Split":
         """Return one of `count` parts, `number` from 0: some columns next to each other. All have
@@ -298,7 +296,5 @@ def index_ratings(name: str, users: np.ndarray, items: np.ndarray, values: np.nd
     (user_codes, user_ids), (item_codes, item_ids) = (
         pd.factorize(column, sort=True) for column in (users, items)
     )
-    return Ratings(
-        name, user_codes.astype(np.int32), item_codes.astype(np.int32),
-        rounded(values.astype(np.float64), scale), user_ids, item_ids, scale,
-    )
+    return Ratings(name, user_codes.astype(np.int32), item_codes.astype(np.int32),
+                   rounded(values.astype(np.float64), scale), user_ids, item_ids, scale)

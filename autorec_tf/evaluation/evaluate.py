@@ -96,7 +96,5 @@ def ranking(factors: Sequence[Factors], split: Split, cold: Baseline, relevant: 
     def predict_block(users: np.ndarray, items: slice) -> np.ndarray:
         return blended(factors, [f.block(users, items) for f in factors])
 
-    return rank(
-        predict_block, split.train, split.test, cold, relevant=relevant, most_users=most_users,
-        seed=seed, progress=progress,
-    )
+    return rank(predict_block, split.train, split.test, cold, relevant=relevant,
+                most_users=most_users, seed=seed, progress=progress)

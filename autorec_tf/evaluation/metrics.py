@@ -50,10 +50,8 @@ def score(predictions: np.ndarray, ratings: np.ndarray,
     error = predictions - ratings
     sums = np.sum(error**2), np.sum(np.abs(error)), len(error)
     squared_error, absolute_error, number = map(float, total(sums))
-    return Scores(
-        rmse=float(np.sqrt(squared_error / number)), mae=absolute_error / number,
-        squared_error=squared_error, num_ratings=int(number),
-    )
+    return Scores(rmse=float(np.sqrt(squared_error / number)), mae=absolute_error / number,
+                  squared_error=squared_error, num_ratings=int(number))
 
 
 def cold_pairs(train: RatingMatrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -40,10 +40,8 @@ def popular_items(item_ratings: np.ndarray, item_embeddings: Sequence[tuple[floa
     chosen = chosen[item_ratings[chosen] > 0]
     similar = nearest(item_embeddings, chosen, item_ratings > 0, num_similar)
     return [
-        PopularItem(
-            int(index), int(item_ratings[index]),
-            list(zip(items.tolist(), similarity.tolist(), strict=True)),
-        )
+        PopularItem(int(index), int(item_ratings[index]),
+                    list(zip(items.tolist(), similarity.tolist(), strict=True)))
         for index, (items, similarity) in zip(chosen, similar, strict=True)
     ]
 

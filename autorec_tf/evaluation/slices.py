@@ -107,10 +107,8 @@ def bins(index: np.ndarray, lows: np.ndarray, highs: np.ndarray, predictions: np
     """Return the bins k, from lows[k] to highs[k], of the pairs whose `index` is k; those without a
     pair are left out."""
     return [
-        Bin(
-            float(lows[k]), float(highs[k]), float(ratings[part].mean(dtype=np.float64)),
-            float(predictions[part].mean()), score(predictions[part], ratings[part]),
-        )
+        Bin(float(lows[k]), float(highs[k]), float(ratings[part].mean(dtype=np.float64)),
+            float(predictions[part].mean()), score(predictions[part], ratings[part]))
         for k in range(len(lows))
         if (part := index == k).any()
     ]

@@ -105,8 +105,7 @@ def bar_style(value: float, largest: float, signed: bool) -> str:
     return f"width:{width:.1f}%;margin-left:{left:.1f}%"
 
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-)
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+                        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                        keep_trailing_newline=True)
 TEMPLATES.filters |= {"number": format, "as_typed": as_typed, "bar_style": bar_style}

@@ -172,9 +172,8 @@ class RunRecords:
         self.progress = Progress(ratings.name, config.train_epoch)
         self.progress.print_line(f"Run folder: {folder.path}")
         key = folder.record().get("comet_experiment")
-        self.comet = Tracker(
-            config.comet, folder.path.name, folder.path, self.progress.print_line, key
-        )
+        self.comet = Tracker(config.comet, folder.path.name, folder.path, self.progress.print_line,
+                             key)
         self.experiment_key = self.comet.experiment_key or key
         self.summary: dict[str, Any] = {
             "status": "interrupted", "dataset": ratings.name, "preset": config.preset
@@ -345,10 +344,9 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
     again. Raise UserError if a record cannot be written, or another worker is lost.
     """
     settings = replace(config, comet="off", run_name=None).to_dict()
-    workers.assert_same_on_all_workers(
-        "settings or ratings", (settings, ratings.fingerprint, workers.num_replicas),
-        "start all workers with the same flags, on the same data",
-    )
+    workers.assert_same_on_all_workers("settings or ratings",
+                                       (settings, ratings.fingerprint, workers.num_replicas),
+                                       "start all workers with the same flags, on the same data")
     consensus = Consensus(workers, interruption, config.checkpoint_every)
     if folder is None:
         print_line(f"Worker {workers.cluster.index} of {workers.cluster.size}: the first one, "

@@ -101,11 +101,9 @@ def fitting_config(config: Config, matrix: RatingMatrix) -> Config:
     if config.regularization == "plain" and config.optimizer_method not in FULL_BATCH:
         # Plain Omega counts once in each mini-batch of an epoch.
         times = math.ceil(matrix.num_rows / config.batch_size)
-        config = replace(
-            config, lambda_encoder=times * config.encoder_lambda,
-            lambda_decoder=times * config.decoder_lambda,
-            lambda_one_hot=config.lambda_one_hot and times * config.lambda_one_hot,
-        )
+        config = replace(config, lambda_encoder=times * config.encoder_lambda,
+                         lambda_decoder=times * config.decoder_lambda,
+                         lambda_one_hot=config.lambda_one_hot and times * config.lambda_one_hot)
     return config
 
 

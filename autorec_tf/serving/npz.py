@@ -153,11 +153,10 @@ def read_saved_model(path: str | os.PathLike) -> ModelContent:
                             "read here")
         content = {name: file[name] for name in file}
         recommender = checked(from_content(content))
-        ratings = Ratings(
-            str(content["name"]), content["users"], content["items"], content["values"],
-            recommender.user_ids, recommender.item_ids, recommender.unit.file_scale,
-            content.get("held_out"), bool(content["mapped"]),
-        )
+        ratings = Ratings(str(content["name"]), content["users"], content["items"],
+                          content["values"], recommender.user_ids, recommender.item_ids,
+                          recommender.unit.file_scale, content.get("held_out"),
+                          bool(content["mapped"]))
         train = RatingMatrix(content["train_indptr"], content["train_indices"],
                              content["train_values"], ratings.num_users)
         config = Config.from_dict(json.loads(str(content["config"])))
@@ -165,9 +164,8 @@ def read_saved_model(path: str | os.PathLike) -> ModelContent:
         parameters = [[p.oriented(content[p.npz_name(i)]) for p in parameters_of(each)]
                       for i, each in models]
         values, summary = [content.get(f"values_{i}") for i, _ in models], str(content["summary"])
-        return ModelContent(
-            config, ratings, train, parameters, values, recommender, json.loads(summary)
-        )
+        return ModelContent(config, ratings, train, parameters, values, recommender,
+                            json.loads(summary))
 
 
 def read_npz(path: str | Path) -> Recommender:

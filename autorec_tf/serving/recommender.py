@@ -118,11 +118,10 @@ def recommender_of(config: Config, ratings: Ratings, train: RatingMatrix,
     """Return what predicts by `factors`, which were trained on `train`, items x users, of all known
     `ratings`; it leaves out none of them."""
     split = Split(train, train, unit=ratings.unit)
-    return Recommender(
-        user_ids=ratings.user_ids, item_ids=ratings.item_ids,
-        user_ratings=train.column_counts, item_ratings=train.row_counts, unit=ratings.unit,
-        cold=cold_baseline(split, config.cold_rating).transposed(), factors=factors,
-    )
+    return Recommender(user_ids=ratings.user_ids, item_ids=ratings.item_ids,
+                       user_ratings=train.column_counts, item_ratings=train.row_counts,
+                       unit=ratings.unit,
+                       cold=cold_baseline(split, config.cold_rating).transposed(), factors=factors)
 
 
 def rated(ratings: Ratings) -> RatingMatrix:

@@ -58,9 +58,8 @@ def ratings_of_run(path: Path, config: Config, record: Mapping[str, Any],
     settings in it. Raise UserError if no ratings have the run's fingerprint."""
     if test_file and not config.test_file:
         raise UserError(f"--test_file {test_file}: {path} had none")
-    config = replace(
-        config, dataset=dataset or config.dataset, test_file=test_file or config.test_file
-    )
+    config = replace(config, dataset=dataset or config.dataset,
+                     test_file=test_file or config.test_file)
     ratings = load_again(config, record, lambda _: None)
     if ratings.fingerprint != record.get("fingerprint"):
         where = " and ".join(map(str, ratings.files.values())) or config.ratings_folder()

@@ -84,9 +84,7 @@ class ServedFactors(tf.Module):
         super().__init__(name="factors")
         self.weight, self.scale = factors.weight, factors.scale
         self.by_item, self.activation = factors.orientation == "item", factors.output_activation
-        self.codes, self.Wt, self.b = map(
-            variable, (factors.row_embeddings, factors.Wt, factors.b)
-        )
+        self.codes, self.Wt, self.b = map(variable, (factors.row_embeddings, factors.Wt, factors.b))
 
     def pairs(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
         row, column = (item, user) if self.by_item else (user, item)

@@ -35,10 +35,9 @@ def pretrain(model: AutoRec, train: RatingMatrix,
     shallow = train_shallow(train, config, sizes[0], model.scale, after_epoch, workers)
     assign(model.parameters[: len(shallow.parameters)], shallow.parameters)
     # An inner autoencoder reconstructs codes: all of them observed, within g's range.
-    inner = replace(
-        config, engine="dense", precision="float32", lambda_encoder=None, lambda_decoder=None,
-        lambda_one_hot=None, input_encoding="rating", output_activation=config.hidden_activation,
-    )
+    inner = replace(config, engine="dense", precision="float32", lambda_encoder=None,
+                    lambda_decoder=None, lambda_one_hot=None, input_encoding="rating",
+                    output_activation=config.hidden_activation)
     code_range = CODE_RANGES.get(config.hidden_activation, model.scale)
     for i, size in enumerate(sizes[1 : len(sizes) // 2 + 1]):
         train = as_ratings(shallow.encode_all(sparse_rows(train)))
@@ -54,9 +53,8 @@ def train_shallow(matrix: RatingMatrix, config: Config, hidden_neuron: int,
                   workers: Workers | None = None) -> AutoRec:
     """Return an AutoRec of one hidden layer, trained on `matrix` for `pretrain_epoch` epochs; if
     that is a part of the columns, the others are those of `workers`."""
-    config = replace(
-        config, hidden_neuron=(hidden_neuron,), train_epoch=config.pretrain_epoch, pretrain_epoch=0,
-    )
+    config = replace(config, hidden_neuron=(hidden_neuron,), train_epoch=config.pretrain_epoch,
+                     pretrain_epoch=0)
     model = untrained(config, matrix, scale, workers)
     trainer, rows = Trainer(model), sparse_rows(matrix)
     for epoch in range(1, config.train_epoch + 1):

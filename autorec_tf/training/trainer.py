@@ -39,9 +39,7 @@ def untrained(config: Config, train: RatingMatrix, scale: tuple[float, float],
     """Return `build`'s model with a bias of 0."""
     shards = ColumnShards(train.num_columns, train, workers)
     values = train.distinct if config.input_encoding == "one_hot" else None
-    return AutoRec(
-        train.num_columns, config, scale, train.density, shards, values, train.num_rows
-    )
+    return AutoRec(train.num_columns, config, scale, train.density, shards, values, train.num_rows)
 
 
 class Objective:
