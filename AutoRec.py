@@ -165,8 +165,7 @@ class AutoRec:
         return serial_loop(block, blocks, num_rows, PREDICTION_ROWS).concat()
 
     def encode(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
-        """Return the last hidden layer of `rows` (int64 [B]), from their `ratings`: float32 [B,
-        l]."""
+        """Return the last hidden layer of `rows` (int64 [B]) from `ratings`: float32 [B, l]."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
         z, _ = self.encoder.product(self.encoder.inputs(batch))
         return self.hidden(self.shards.sum_forward(z, PREDICTION_ROWS))

@@ -181,8 +181,7 @@ def count_values(ratings: Ratings) -> int:
 
 
 def lambda_factor(ratings: Ratings, config: Config) -> float:
-    """Return the mean number of ratings of a column in a mini-batch, relative to MovieLens-1M. Good
-    plain lambdas grow with it."""
+    """Return the mean ratings of a column in a mini-batch, relative to MovieLens-1M."""
     counts = len(ratings), ratings.num_users, ratings.num_items
     return ratings_of_a_column(*counts, config) / ratings_of_a_column(
         sum(ML_1M_COUNTS), ML_1M_USERS, ML_1M_ITEMS, config
@@ -195,8 +194,7 @@ def ratings_of_a_column(num_ratings: int, num_users: int, num_items: int, config
 
 
 def read_ml_1m(path: str | Path) -> Ratings:
-    """Return the ratings in a MovieLens-1M `ratings.dat`. Raise UserError that names the file, the
-    line and the mistake."""
+    """Return the ratings in a MovieLens-1M `ratings.dat`; UserError names file and line."""
     dataset = DATASETS["ml-1m"]
     assert dataset.layout
     return read_ratings("ml-1m", [RatingsFile(dataset.layout, Path(path))], Rules(dataset.scale))

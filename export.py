@@ -48,8 +48,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def export(given: argparse.Namespace) -> None:
-    """Export a run. Raises UserError if it cannot be read, or the new folder is there already or
-    cannot be made."""
+    """Export a run. Raises UserError if it cannot be read, or the folder cannot be made."""
     target = Path(given.output or Path(given.run) / "export")
     refuse_existing(target)
     start_tensorflow()

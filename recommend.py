@@ -120,8 +120,7 @@ def answer(given: argparse.Namespace) -> None:
 
 
 def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
-    """The recommender of a run folder, with the new `--ratings` taken in, or of an export, and the
-    run's settings."""
+    """The recommender of a run folder, with new `--ratings`, or of an export, and settings."""
     run = Path(given.run)
     path = run / NAME if (run / NAME).is_file() else run
     if path.is_file():

@@ -39,8 +39,7 @@ FOLD_NAMES: Check = (
 
 def flag(default: Any, group: str, text: str, check: Check | None = None,
          choices: Sequence[str] | None = None, recorded: bool = True) -> Any:
-    """Return a field of `Config` that is also a flag. Not `recorded` is what says where a run is,
-    and not what."""
+    """Return a field of `Config` with a flag; not `recorded` is where a run is, and not what."""
     metadata = dict(group=group, text=text, check=check, choices=choices, recorded=recorded)
     return field(default=default, metadata=metadata)
 
@@ -399,8 +398,7 @@ class Config:
         return self.base_lr * self.decay_rate ** ((epoch - 1) // self.decay_epoch_step)
 
     def ratings_folder(self) -> str:
-        """Return `--data_dir`, or a folder of the dataset's name; for ml-1m, the environment's
-        before that."""
+        """Return `--data_dir`, or else ml-1m's of the environment, or the dataset's name."""
         name = self.dataset or "ml-1m"
         set_folder = os.environ.get(DATA_DIR_VARIABLE) if name == "ml-1m" else None
         return self.data_dir or set_folder or name

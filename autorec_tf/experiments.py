@@ -64,8 +64,7 @@ def tune(config: Config, ratings: Ratings, records: Records) -> Config:
 
 
 def grid(config: Config) -> list[dict[str, Any]]:
-    """Return the points of `GRID` over the settings in `config.tune`, lambdas being those of the
-    data."""
+    """Return the points of `GRID` over `config.tune`, with lambdas scaled to the data."""
     factor = config.lambda_factor or 1.0
     axes = GRID | {"lambda_value": [factor * value for value in GRID["lambda_value"]]}
     every = itertools.product(*(axes[name] for name in config.tune))
@@ -103,8 +102,7 @@ def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
 
 
 def validation_split(config: Config, ratings: Ratings) -> Split:
-    """Return the training ratings of `config`'s split, parted again: a tenth of them is the test
-    side."""
+    """Return the training ratings of `config`'s split, of which a tenth is the test side."""
     split = split_of(config, ratings, VALIDATION_RATIO)
     assert split.validation
     return replace(split, test=split.validation, validation=None)
@@ -201,8 +199,7 @@ def train_model(
     config: Config, split: Split, scale: tuple[float, float], records: TrainingRecords,
     after_pretraining_epoch: Callable[[], object],
 ) -> tuple[AutoRec, Callable[[], Scores] | None]:
-    """Train one model in one process; return it, and its `reconstruction` measure if `config` asks
-    for that."""
+    """Train one model in one process; return it, and its `reconstruction` if that is wanted."""
     model = build(config, split.train, scale)
     state = records.restore(TrainState(model, split))
     if state.is_new:

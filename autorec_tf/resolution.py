@@ -22,8 +22,7 @@ def over_preset(given: dict[str, Any]) -> Config:
 
 
 def split_configs(config: Config) -> list[Config]:
-    """Return the settings of each run of a run over several splits or folds. Splits have
-    consecutive seeds; folds are of one seed."""
+    """Return the settings of each run of a run over several splits or folds."""
     if config.num_folds:
         return [
             replace(config, fold=number, run_name=f"fold_{number}")
@@ -74,8 +73,7 @@ def over_members(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], 
 
 
 def model_configs(config: Config) -> list[Config]:
-    """Return the settings of each model that `config` trains: of a blend's members, which share a
-    split whose rows are items, or its own."""
+    """Return the settings of each model of `config`; members share a split by item."""
     if not config.members:
         return [config]
     return member_configs(replace(config, orientation="item"))

@@ -82,8 +82,7 @@ class Ids:
         return codes if np.array_equal(merged, np.arange(len(ids))) else merged[codes]
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sorted ids, int64 if all are whole numbers and else strings, and the rank of
-        each code among them, int32."""
+        """Return the sorted ids, int64 or strings, and the rank of each code among them, int32."""
         numbers = all(type(one) is int for one in self.codes)
         kind = int if numbers else object
         ids = np.array([one if numbers else str(one) for one in self.codes], kind)
@@ -129,8 +128,7 @@ def known_id(known: pd.Index, one: Any) -> Any:
 
 
 def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
-    """Return the argument of a command line's `flag` as an id of the kind of those `known`. Raise
-    UserError if it cannot be one."""
+    """Return the argument of `flag` as an id of the kind of those `known`, or raise UserError."""
     if known.dtype.kind not in "iu":
         return as_utf8(text)
     if not WHOLE_ARGUMENT.fullmatch(text):

@@ -41,8 +41,7 @@ WORDS = {"none": None, "true": True, "false": False}
 
 
 def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
-    """Return what `--read_csv KEY=VALUE ...` asks for. Raise UserError for a key that is not known
-    or a value that is none for it."""
+    """Return what `--read_csv KEY=VALUE ...` asks for. Raise UserError for any other."""
     settings: dict[str, Any] = {}
     for each in given:
         key, _, value = each.partition("=")

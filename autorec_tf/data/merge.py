@@ -128,8 +128,7 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
 
 def refuse_pair(file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids],
                 flag: bool) -> None:
-    """Raise UserError that names the first of `pairs` that has two ratings, the number of such
-    pairs, and, with `flag`, the flag that chooses."""
+    """Raise UserError that names the first of `pairs` with two ratings and how many there are."""
     again = pairs.duplicated()
     second = int(again.idxmax())
     first = int((pairs == pairs[second]).idxmax())

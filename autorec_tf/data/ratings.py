@@ -195,8 +195,7 @@ class RatingMatrix:
 
     @cached_property
     def distinct(self) -> np.ndarray:
-        """The values that ratings have, ascending, float32; of a part, those of the whole
-        matrix."""
+        """The values of ratings, of a part those of the whole matrix: float32, ascending."""
         return self.part.distinct if self.part else np.sort(pd.unique(self.values))
 
     @cached_property
@@ -215,8 +214,7 @@ class RatingMatrix:
         )
 
     def transposed(self) -> "RatingMatrix":
-        """Return the same ratings with rows and columns exchanged; rows without ratings stay
-        columns."""
+        """Return the same ratings with rows and columns exchanged, also those without ratings."""
         indptr = np.append(0, np.cumsum(self.column_counts))
         indices, values = np.empty(len(self), np.int32), np.empty(len(self), np.float32)
         cuts = np.searchsorted(indptr, np.arange(0, len(self), CHUNK))
@@ -291,8 +289,7 @@ def rounded(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
 
 def index_ratings(name: str, users: np.ndarray, items: np.ndarray, values: np.ndarray,
                   scale: tuple[float, float]) -> Ratings:
-    """Return ratings from columns of ids: an id's index is its position among the sorted ids that
-    occur."""
+    """Return ratings from columns of ids: an index is the position among the sorted ids."""
     (user_codes, user_ids), (item_codes, item_ids) = (
         pd.factorize(column, sort=True) for column in (users, items)
     )

@@ -92,8 +92,7 @@ def netflix_file(folder: Path) -> NetflixFile:
 
 def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
                read_csv: Sequence[str], log: Callable[[str], None]) -> RatingsFile:
-    """Return the file that the user names with `flag`, which may be in `data_dir`, and log its
-    format."""
+    """Return the file that the user names with `flag`, perhaps in `data_dir`; log its format."""
     path = Path(name)
     if not path.is_file() and data_dir:
         path = Path(data_dir) / name

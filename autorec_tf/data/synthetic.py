@@ -39,8 +39,7 @@ def synthetic_ratings(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def user_activity(rng: np.random.Generator, num_ratings: int) -> np.ndarray:
-    """Return each user's number of ratings, int64: a shifted power law that sums to `num_ratings`
-    exactly."""
+    """Return each user's number of ratings, int64, from a power law; the sum is `num_ratings`."""
     weight = rng.permutation((np.arange(ML_1M_USERS) + 120.0) ** -1.0)
     spare = num_ratings - LEAST_ACTIVITY * ML_1M_USERS
     activity = LEAST_ACTIVITY + np.floor(weight / weight.sum() * spare).astype(np.int64)
@@ -49,8 +48,7 @@ def user_activity(rng: np.random.Generator, num_ratings: int) -> np.ndarray:
 
 
 def draw_items(rng: np.random.Generator, activity: np.ndarray) -> np.ndarray:
-    """Return distinct items for each user, int64, ascending within a user, popular ones more
-    often."""
+    """Return distinct items for each user, int64, ascending, popular ones more often."""
     log_popularity = rng.permutation(-2.0 * np.log(np.arange(ML_1M_ITEMS) + 300.0))
     # An item that nobody happens to draw would be missing, so each is given one user first.
     first_user = rng.integers(ML_1M_USERS, size=ML_1M_ITEMS)

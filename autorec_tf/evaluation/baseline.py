@@ -26,8 +26,7 @@ Total = Callable[[Any], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """mean + row_bias + column_bias, float64, clipped to `scale`; a bias is 0 where nothing is
-    known."""
+    """mean + row_bias + column_bias, float64, clipped to `scale`; an unknown bias is 0."""
 
     mean: float
     row_bias: np.ndarray
@@ -35,8 +34,7 @@ class Baseline:
     scale: tuple[float, float] = (-np.inf, np.inf)
 
     def predict(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return what is predicted of (row, column) index pairs: float64 [pairs]. An index below 0
-        is one of which nothing is known."""
+        """Return the predictions of (row, column) index pairs, -1 if unknown: float64 [pairs]."""
         biases = bias_at(self.row_bias, rows) + bias_at(self.column_bias, columns)
         return np.clip(self.mean + biases, *self.scale)
 
@@ -104,8 +102,7 @@ class PredictionPostprocessor:
             self.cold_ratings = baseline.predict(rows[self.cold], columns[self.cold])
 
     def __call__(self, predictions: np.ndarray) -> np.ndarray:
-        """Return raw `predictions` [pairs], in the unit of training, as final ones: float64
-        [pairs], in the file's unit."""
+        """Return raw `predictions` as final ones: float64 [pairs], in the file's unit."""
         final = np.clip(predictions.astype(np.float64), *self.unit.model_scale)
         final[self.cold] = self.cold_ratings
         return self.unit.to_file(final)

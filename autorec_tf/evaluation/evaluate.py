@@ -81,8 +81,7 @@ def evaluate(model: Trained, split: Split, cold_rating: str | None = "paper",
 
 
 def score_test(split: Split, predictions: np.ndarray, cold_rating: str | None) -> Scores:
-    """Return the scores of raw `predictions` of the test ratings, in their order, in the file's
-    unit."""
+    """Return the scores of raw `predictions` of the test ratings, in the file's unit."""
     final = PredictionPostprocessor(split, split.test, cold_rating)(predictions)
     return score(final, split.unit.to_file(split.test.values))
 

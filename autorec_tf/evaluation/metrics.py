@@ -55,6 +55,5 @@ def score(predictions: np.ndarray, ratings: np.ndarray,
 
 
 def cold_pairs(train: RatingMatrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return which (row, column) pairs have a row or a column without training ratings: bool
-    [pairs]."""
+    """Return which pairs have a row or a column without training ratings: bool [pairs]."""
     return (train.row_counts[rows] == 0) | (train.column_counts[columns] == 0)

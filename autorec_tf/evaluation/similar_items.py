@@ -18,8 +18,7 @@ SMALLEST = np.finfo(np.float32).tiny
 
 @dataclass(frozen=True)
 class PopularItem:
-    """An item with many training ratings, and the items most like it, each with its similarity.
-    Items are indices."""
+    """The index of an item with many training ratings, and items like it with similarity."""
 
     index: int
     num_ratings: int

@@ -69,8 +69,7 @@ class Bin:
 
 
 def by_value(predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, float]) -> list[Bin]:
-    """Return `score`, apart for each true rating; in even bins, where there are more than
-    `MOST_BINS` different ones."""
+    """Return `score` for each true rating, or for even bins if these are over `MOST_BINS`."""
     values = np.unique(ratings)
     if len(values) > MOST_BINS:
         return binned(ratings, predictions, ratings, scale)
@@ -79,8 +78,7 @@ def by_value(predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, f
 
 def calibration(predictions: np.ndarray, ratings: np.ndarray,
                 scale: tuple[float, float]) -> list[Bin]:
-    """Return `score`, apart for even bins of the predictions: a calibrated model's mean rating is
-    its mean prediction in each."""
+    """Return `score` for even bins of the predictions: a calibrated model's means are equal."""
     return binned(predictions, predictions, ratings, scale)
 
 
@@ -104,8 +102,7 @@ def even_edges(scale: tuple[float, float]) -> np.ndarray:
 
 def bins(index: np.ndarray, lows: np.ndarray, highs: np.ndarray, predictions: np.ndarray,
          ratings: np.ndarray) -> list[Bin]:
-    """Return the bins k, from lows[k] to highs[k], of the pairs whose `index` is k; those without a
-    pair are left out."""
+    """Return the bins k, from lows[k] to highs[k], of the pairs whose `index` is k, if any are."""
     return [
         Bin(float(lows[k]), float(highs[k]), float(ratings[part].mean(dtype=np.float64)),
             float(predictions[part].mean()), score(predictions[part], ratings[part]))

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The mean difference of `num_pairs` pairs, half its 95 % interval, and the two-sided p value
-    of no difference."""
+    """The mean difference of pairs, half its 95 % interval, and the two-sided p value of none."""
 
     num_pairs: int
     mean: float

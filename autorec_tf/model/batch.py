@@ -47,8 +47,7 @@ class Pairs(NamedTuple):
 
 
 def sparse_rows(matrix: RatingMatrix, by_column: bool = False) -> SparseRows:
-    """Copy `matrix` to the device once, to be trained on and predicted from many times; perhaps
-    `by_column`, too."""
+    """Copy `matrix` to the device, to be used many times; perhaps `by_column`, too."""
     part = matrix.part
     full_matrix = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
     indptr, indices, values = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
@@ -82,7 +81,6 @@ def penalty_weights(batch: "Batch | Pairs", config: Config,
 
 
 def pairs(row: tf.Tensor, column: tf.Tensor, num_rows: tf.Tensor) -> Pairs:
-    """Return the (row, column) pairs, int64 [pairs], as `Pairs` among rows 0..num_rows-1; `row`
-    must ascend."""
+    """Return (row, column) pairs, int64 [pairs], as `Pairs` of `num_rows` rows; `row` ascends."""
     starts = tf.searchsorted(row, tf.range(num_rows + 1), out_type=tf.int64)
     return Pairs(starts, tf.cast(row, tf.int32), tf.cast(column, tf.int32))

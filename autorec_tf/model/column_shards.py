@@ -27,8 +27,7 @@ FILE_BYTES = 1 << 26  # of a checkpoint that several workers send
 
 
 class Stored(NamedTuple):
-    """A variable in a checkpoint: whether each column has its own entries in it, and whether the
-    checkpoint has it transposed."""
+    """A variable in a checkpoint: whether it is divided by columns, and whether transposed."""
 
     variable: tf.Variable
     is_per_column: bool = False
@@ -90,8 +89,7 @@ class ColumnShards:
         return tf.distribute.get_replica_context().all_reduce("SUM", filled)[:size]
 
     def once(self, x: tf.Tensor) -> tf.Tensor:
-        """Return what all workers have alike so that their sum is `x`; the gradient is that of
-        each."""
+        """Return parts whose sum over workers is `x`, which each has, as its gradient is."""
         return x if self.first == 0 else x - tf.stop_gradient(x)
 
     def sum(self, values: Any) -> np.ndarray:
@@ -100,8 +98,7 @@ class ColumnShards:
         return self.workers.sum(values) if self.workers else values
 
     def broadcast(self, variables: Sequence[tf.Variable]) -> None:
-        """Set what all workers have alike to what the first one has: processors of different kinds
-        round differently."""
+        """Set what all workers have alike to the first one's: processors round differently."""
         if self.workers:
             for x in variables:
                 x.assign(self.workers.sum(x.numpy() * (self.first == 0)))
@@ -111,8 +108,7 @@ class ColumnShards:
         return matrix.columns(self.first, self.last) if self.workers else matrix
 
     def gather(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return all workers' `values`, which are one a rating, where the ratings of all are of
-        `columns`, in their order."""
+        """Return all workers' `values`, one a rating, in the order of all ratings' `columns`."""
         if not self.workers:
             return values
         gathered = np.zeros(len(columns), values.dtype)

@@ -84,8 +84,7 @@ class Decoder:
 
 
 class SvdppDecoder(Decoder):
-    """A `Decoder` whose weights also have Y, float32 (m, l), and whose rows have biases c, float32
-    [m]."""
+    """A `Decoder` with Y, float32 (m, l), in its weights, and biases of rows, float32 [m]."""
 
     by_column = True
 

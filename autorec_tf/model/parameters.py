@@ -49,8 +49,7 @@ class Parameter:
 
 
 def parameters_of(config: Config, num_values: int = 0) -> list[Parameter]:
-    """Return the parameters of a model with these settings, in order; `num_values` is the number
-    of rating values with one-hot inputs."""
+    """Return a model's parameters, in order; `num_values`: of ratings with one-hot inputs."""
     first, last = config.hidden_neuron[0], config.hidden_neuron[-1]
     one_hot, svdpp = config.input_encoding == "one_hot", config.decoder == "svdpp"
     declared = [

@@ -54,8 +54,7 @@ def write_slices(prefix: Path, slices: Iterable[Slice], file_bytes: float = math
 
 
 def read_slice(prefix: Path, name: str, shape: tuple[int, ...], start: int, like: Any) -> Any:
-    """Return rows from `start` on of a tensor of `shape`, as many as `like` has, in its type. Raise
-    tf.errors.OpError if they cannot be read."""
+    """Return as many rows of a tensor as `like` has, from `start`; raise tf.errors.OpError."""
     return tf.raw_ops.RestoreV2(
         prefix=as_utf8(prefix), tensor_names=[name], dtypes=[like.dtype],
         shape_and_slices=[specification(shape, start, tuple(like.shape))],

@@ -44,8 +44,7 @@ class Checkpoint:
         self.remove_old()
 
     def load(self) -> dict[str, Any] | None:
-        """Return what `save` was told, without the variables; None if nothing is kept. Raise
-        UserError if that is of other settings or was changed."""
+        """Return what `save` was told, None if nothing; UserError for other settings or damage."""
         if not self.path.exists():
             return None
         content = read_json(self.path)

@@ -49,8 +49,10 @@ class Console:
         self.metrics.append(metrics)
         self.progress.log(metrics)
 
-    def stop_if_asked(self) -> None:
-        pass  # Ctrl-C raises KeyboardInterrupt here
+    def do_nothing(self, *_: Any, **__: Any) -> None:
+        """Ctrl-C raises KeyboardInterrupt here, and there is no folder for the others to fill."""
+
+    stop_if_asked = log_settings = log_members = log_ranked = do_nothing
 
     def tuned(self) -> list[float]:
         return self.rmses
@@ -59,20 +61,11 @@ class Console:
         self.rmses.append(round(validation_rmse, 5))  # as in tuning.csv
         self.progress.log_point(point, validation_rmse)
 
-    def log_settings(self, config: Config) -> None:
-        pass
-
     def of_member(self, config: Config, purpose: str, number: int) -> "Console":
         self.progress.begin_member("", config, purpose, number)
         member = copy(self)
         member.metrics = []  # which are not those of the blend
         return member
-
-    def log_members(self, rows: list[dict[str, Any]]) -> None:
-        pass
-
-    def log_ranked(self, done: int, total: int) -> None:
-        pass
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:

@@ -25,8 +25,7 @@ class Progress:
         self.test_rmse: float | None = None
 
     def begin(self, name: str, epochs: int, held_out: str = "test") -> None:
-        """Go over to the training called `name`, if it is another one than before; `held_out`
-        says what the ratings on its test side are."""
+        """Go over to the training `name`, if it is another; `held_out` names its test side."""
         if name != self.dataset:
             self.close()
             self.dataset, self.epochs, self.held_out, self.test_rmse = name, epochs, held_out, None
@@ -51,8 +50,7 @@ class Progress:
             self.print_line(self.describe(metrics))
 
     def count(self, done: int, total: int, seconds: float) -> None:
-        """Renew the live line, if there is one, of something else than epochs: so many of `total`
-        done in so many seconds."""
+        """Renew the live line, if there is one: so many of `total` done in so many seconds."""
         if self.live:
             left = seconds / max(done, 1) * (total - done)
             times = f"{clock(seconds)} elapsed  {clock(left)} left"
@@ -152,8 +150,7 @@ def likely_mistakes(ratings: Ratings, split: Split) -> list[str]:
 
 
 def closing_lines(summary: dict[str, Any], folder: Path, go_on: str) -> str:
-    """Return the result and where it lies, and the command to go on with, if it was interrupted;
-    last, that it is not MovieLens' if it is not."""
+    """Return the result, where it lies, and how to `go_on` after an interruption."""
     lines = []
     if "final_test_rmse" in summary:
         epoch = f" after epoch {summary['final_test_epoch']}" if "epochs" in summary else ""

@@ -178,8 +178,7 @@ class RunFolder:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return what the config.json of a run holds; UserError if `folder` is none of a run, or it was
-    damaged."""
+    """Return what a run's config.json holds; UserError if there is none or it is damaged."""
     path = folder / CONFIG
     if (folder / SETTINGS).exists() and not path.exists():
         runs = (one.parent.name for one in sorted(folder.glob(f"*/{CONFIG}")))
@@ -210,8 +209,7 @@ def read_settings(folder: Path) -> tuple[bool, dict[str, Any]]:
 
 
 def config_of(folder: Path, record: dict[str, Any], **others: Any) -> Config:
-    """Return the settings in the `record` of `folder`, with `others` over them; UserError if they
-    cannot be used."""
+    """Return the settings in a `record`, with `others` over them; UserError for unusable ones."""
     try:
         return Config.from_dict(record, **others)
     except UserError as error:
@@ -261,8 +259,7 @@ def read_member_weights(folder: Path, orientations: Sequence[str]) -> list[float
 
 
 def tab_line(name: str, values: Sequence[float | None]) -> str:
-    """Return `name` and each value, every one followed by a tab, as the earlier program wrote
-    them."""
+    """Return `name` and each value, followed by tabs, as the earlier program wrote them."""
     return "\t".join([name, *map(str, values), "\n"])
 
 

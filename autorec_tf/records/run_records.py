@@ -74,8 +74,7 @@ class Consensus:
             raise Interrupted
 
     def save_or_stop(self, epoch: int, state: Any, save: Callable[[], object]) -> None:
-        """Call `save` every `checkpoint_every` epochs, after the last one, and before Interrupted
-        is raised."""
+        """Call `save` when it is time, also after the last epoch, and before Interrupted."""
         asked = self.is_asked_to_stop()
         if asked or state.is_done or epoch % self.checkpoint_every == 0:
             save()
@@ -93,8 +92,7 @@ def checkpoint_of(folder: Path, config: Config, ratings: Ratings,
 
 
 class WorkerRecords:
-    """The records of a worker that is not the first: it restores the same checkpoint, and ends
-    after the same epoch, but writes nothing."""
+    """The records of a worker that is not the first: the same steps, and nothing written."""
 
     def __init__(self, config: Config, ratings: Ratings, consensus: Consensus) -> None:
         self.config, self.ratings, self.consensus = config, ratings, consensus
@@ -120,25 +118,10 @@ class WorkerRecords:
         done = int(self.state.epoch.numpy())
         print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
 
-    def log_ranked(self, done: int, total: int) -> None:
-        pass
+    def do_nothing(self, *_: Any, **__: Any) -> Any:
+        """Several workers neither tune nor blend: config.NOT_DISTRIBUTED."""
 
-    # Several workers neither tune nor blend: config.NOT_DISTRIBUTED.
-
-    def tuned(self) -> list[float]:
-        return []
-
-    def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
-        pass
-
-    def log_settings(self, config: Config) -> None:
-        pass
-
-    def of_member(self, config: Config, purpose: str, number: int) -> "WorkerRecords":
-        return self
-
-    def log_members(self, rows: list[dict[str, Any]]) -> None:
-        pass
+    tuned = log_point = log_settings = of_member = log_members = log_ranked = do_nothing
 
 
 class MemberRecords:
@@ -191,15 +174,12 @@ class RunRecords:
         """The facts about data and machine that every record repeats."""
         train, test = self.split.train, self.split.test
         return {
-            "num_users": self.ratings.num_users,
-            "num_items": self.ratings.num_items,
-            "num_ratings": len(self.ratings),
-            "train_ratings": len(train),
+            "num_users": self.ratings.num_users, "num_items": self.ratings.num_items,
+            "num_ratings": len(self.ratings), "train_ratings": len(train),
             "test_ratings": len(test),
             "cold_test_ratings": int(cold_pairs(train, test.rows, test.indices).sum()),
             "fingerprint": self.ratings.fingerprint,
-            "threads": num_threads(),
-            "workers": self.workers.cluster.size,
+            "threads": num_threads(), "workers": self.workers.cluster.size,
             "replicas": self.workers.num_replicas,
         }
 
@@ -221,8 +201,7 @@ class RunRecords:
         self.folder.write_config(self.settings | {"files": files})
 
     def restore(self, state: Any) -> Any:
-        """Return `state`, set to what the run's checkpoint holds, if there is one, and log the
-        epochs before it again."""
+        """Return `state`, set to the run's checkpoint, and log the epochs before it again."""
         checkpoint = checkpoint_of(self.path, self.config, self.ratings)
         content = checkpoint.load()
         self.folder.truncate_to(content and content["metrics"])

@@ -34,8 +34,7 @@ def is_number(value: Any) -> bool:
 
 def training_summary(metrics: Sequence[EpochMetrics], evaluation: Evaluation,
                      reconstruction: Scores | None) -> dict[str, Any]:
-    """Return the results of a training: of one model with the `metrics` of its epochs, or of a
-    blend, without."""
+    """Return the results of a model with the `metrics` of its epochs, or of a blend."""
     summary = results(metrics) | {"epochs": len(metrics)} if metrics else {}
     if metrics:
         if "final_validation_rmse" not in summary:  # which chose an epoch
@@ -46,8 +45,7 @@ def training_summary(metrics: Sequence[EpochMetrics], evaluation: Evaluation,
 
 
 def closing_entries(split: Split, seconds: float) -> dict[str, Any]:
-    """Return the last entries, which every summary has: the size of the test, and what the run
-    took."""
+    """Return what every summary ends with: the size of the test, and what the run took."""
     test = split.test
     return {
         "test_ratings": len(test),
@@ -86,12 +84,9 @@ def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
         if (leaking := getattr(final, RECONSTRUCTION)) is not None:
             summary[RECONSTRUCTION] = leaking
         summary |= {
-            "final_test_epoch": final.epoch,
-            "final_test_rmse": final.test_rmse,
-            "final_test_mae": final.test_mae,
-            "best_test_epoch": best.epoch,
-            "best_test_rmse": best.test_rmse,
-            "best_test_mae": best.test_mae,
+            "final_test_epoch": final.epoch, "final_test_rmse": final.test_rmse,
+            "final_test_mae": final.test_mae, "best_test_epoch": best.epoch,
+            "best_test_rmse": best.test_rmse, "best_test_mae": best.test_mae,
         }
     return summary
 
@@ -100,8 +95,7 @@ def scores_of(evaluation: Evaluation) -> dict[str, Any]:
     """Return an evaluation as summary.json holds it."""
     ranking = evaluation.ranking
     return {
-        "final_test_rmse": evaluation.scores.rmse,
-        "final_test_mae": evaluation.scores.mae,
+        "final_test_rmse": evaluation.scores.rmse, "final_test_mae": evaluation.scores.mae,
         "biases_test_rmse": evaluation.biases.rmse,
         "global_mean_test_rmse": evaluation.global_mean.rmse,
         "ndcg_at_10": ranking.ndcg if ranking.num_users else None,

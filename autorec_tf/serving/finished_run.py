@@ -36,8 +36,7 @@ class WeightedModel(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """Settings and fingerprint as recorded, all known ratings, those trained on (items x users),
-    and the models."""
+    """Settings, fingerprint, all known ratings, those of training (items x users), and models."""
 
     config: Config
     fingerprint: str

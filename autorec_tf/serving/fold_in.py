@@ -95,8 +95,7 @@ def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
 
 
 def fitting_config(config: Config, matrix: RatingMatrix) -> Config:
-    """A model's settings for `fit_new`, which computes the objective of a whole epoch at once,
-    and without the noise of dropout."""
+    """A model's settings for `fit_new`: of a whole epoch at once, and without dropout."""
     config = replace(config, dropout=0.0, input_dropout=0.0)
     if config.regularization == "plain" and config.optimizer_method not in FULL_BATCH:
         # Plain Omega counts once in each mini-batch of an epoch.

@@ -115,8 +115,7 @@ def prediction_content(config: Config, fingerprint: str,
 
 
 class ModelContent(NamedTuple):
-    """What `model_content` was given: all but the models is as it was, and these are their
-    `AutoRec.parameters` and `AutoRec.values`."""
+    """What `model_content` was given, with the `parameters` and `values` of each `AutoRec`."""
 
     config: Config
     ratings: Ratings
@@ -143,8 +142,7 @@ def model_content(run: FinishedRun, recommender: Recommender,
 
 
 def read_saved_model(path: str | os.PathLike) -> ModelContent:
-    """Return what is in a file of `model_content`. Raises UserError as `open_npz`, and for an
-    export without ratings."""
+    """Return what is in a file of `model_content`; UserError as `open_npz`, and for an export."""
     with open_npz(path) as file:
         if "estimator" not in file:
             raise UserError(f"{path} is an export without ratings: recommend.py reads it")
@@ -169,8 +167,7 @@ def read_saved_model(path: str | os.PathLike) -> ModelContent:
 
 
 def read_npz(path: str | Path) -> Recommender:
-    """The recommender in a file that `write_npz` wrote; it knows no ratings to leave out. Raise
-    UserError as `open_npz` does."""
+    """The recommender in a file of `write_npz`, without ratings; UserError as `open_npz`."""
     with open_npz(path) as file:
         return checked(from_content(file))
 

@@ -115,8 +115,7 @@ class Recommender:
 
 def recommender_of(config: Config, ratings: Ratings, train: RatingMatrix,
                    factors: Sequence[Factors]) -> Recommender:
-    """Return what predicts by `factors`, which were trained on `train`, items x users, of all known
-    `ratings`; it leaves out none of them."""
+    """Return what predicts by `factors`, trained on `train`, items x users, leaving nothing out."""
     split = Split(train, train, unit=ratings.unit)
     return Recommender(user_ids=ratings.user_ids, item_ids=ratings.item_ids,
                        user_ratings=train.column_counts, item_ratings=train.row_counts,

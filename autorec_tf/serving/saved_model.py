@@ -12,8 +12,7 @@ from autorec_tf.system.files import as_utf8
 
 
 def save(recommender: Recommender, path: Path) -> None:
-    """Write `recommender` as a SavedModel to the folder `path`, with the signatures that export.py
-    tells."""
+    """Write `recommender` as a SavedModel to the folder `path`, as export.py describes it."""
     model = ServedModel(recommender)
     user = tf.TensorSpec([None], model.user_ids.dtype, "user")
     item = tf.TensorSpec([None], model.item_ids.dtype, "item")

@@ -12,13 +12,11 @@ PACKAGES = ("tensorflow", "numpy", "pandas", "scipy", "numba", "comet-ml", "matp
 
 
 def environment() -> dict[str, Any]:
-    """What ran: versions, processor kind and the git commit; nothing that names the machine."""
+    """What ran, to be recorded."""
     return {
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in PACKAGES},
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
+        "system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count(),
         "git_commit": git_commit(REPOSITORY),
     }
 

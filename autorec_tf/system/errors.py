@@ -93,8 +93,7 @@ def reported_errors(name: str) -> Iterator[Outcome]:
 
 
 def print_answer(text: str) -> None:
-    """Print what was asked for. Raise UserError if it is lost, but not where nobody reads any
-    more."""
+    """Print what was asked for; UserError if it is lost, but not where nobody reads."""
     try:
         write(f"{text}\n", sys.stdout)
     except OSError as error:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 from autorec_tf.system.runtime import STDERR
@@ -69,7 +70,5 @@ class Interruption:
 def warn(text: str) -> None:
     """Write to stderr, if anybody is still there to read it. Not print: another thread may be in
     the middle of one, or have stderr held back."""
-    try:
+    with suppress(OSError):
         os.write(STDERR[0], text.encode())
-    except OSError:
-        pass

@@ -60,8 +60,7 @@ def start_tensorflow(log: Callable[[str], object] = warn, lean: bool = False) ->
 
 
 def leave(code: int) -> NoReturn:
-    """End the process. What is left is not searched for garbage first: of TensorFlow, that is a
-    second."""
+    """End the process, without a search for garbage: of TensorFlow, that is a second."""
     gc.freeze()
     sys.exit(code)
 

@@ -33,8 +33,7 @@ class TrainState:
         self.best = BestEpoch(model) if split.validation else None
 
     def write(self, prefix: str | Path | None) -> None:
-        """Write the checkpoint `prefix`; workers as in `AutoRec.save`. Raise tf.errors.OpError if
-        that fails."""
+        """Write the checkpoint `prefix`, as `AutoRec.save` does. Raise tf.errors.OpError."""
         self.model.shards.write(prefix, self.stored())
 
     def read(self, prefix: str | Path) -> None:
@@ -117,8 +116,7 @@ def train_epochs(
 
 def refuse_divergence(model: AutoRec, epoch: int, cost: float, train_rmse: float,
                       test: Scores | None) -> None:
-    """Raise Diverged unless all is finite and the training RMSE is at most `EXPLODED` times
-    the width of the rating scale."""
+    """Raise Diverged unless all is finite, and the training RMSE not beyond `EXPLODED`."""
     metrics = {"training cost": cost, "training RMSE": train_rmse}
     if test:
         metrics["test RMSE"] = test.rmse
@@ -131,8 +129,7 @@ def refuse_divergence(model: AutoRec, epoch: int, cost: float, train_rmse: float
 
 
 class Evaluator:
-    """Scores of a model's predictions of the `held_out` ratings of a split, those of all workers
-    together."""
+    """Scores of predictions of a split's `held_out` ratings, of all workers together."""
 
     def __init__(self, model: AutoRec, split: Split, held_out: RatingMatrix) -> None:
         self.model, self.held_out = model, held_out

@@ -50,5 +50,4 @@ class Records(TrainingRecords, Protocol):
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
-        """Record the result; `titles`: of items, by id as text; `predictions`: arrays of a file to
-        predict from."""
+        """Record the result; `titles`: by item id; `predictions`: arrays to predict from."""

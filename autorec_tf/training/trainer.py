@@ -137,8 +137,7 @@ class Trainer:
         return float(sums[0]), float(np.sqrt(sums[1] / sums[2]))
 
     def synchronise(self) -> None:
-        """Set the parameters that every worker has to the first worker's: rounding differs between
-        processors."""
+        """Set what every worker has to the first worker's: processors round differently."""
         model = self.model
         self.shards.broadcast([
             x for p, x in zip(model.declared, model.parameters, strict=True) if not p.is_per_column
@@ -199,8 +198,7 @@ class Trainer:
             tf.raw_ops.AssignVariableOp(resource=x.handle, value=nothing, validate_shape=False)
 
     def stored(self, path: str) -> Iterator[tuple[str, Stored]]:
-        """Yield the variables of model and optimiser by their names in the checkpoint of a
-        training."""
+        """Yield the variables of model and optimiser by their names in a checkpoint."""
         declared = self.model.declared
         for parameter, x in zip(declared, self.model.parameters, strict=True):
             name = parameter.checkpoint or parameter.name
