@@ -145,9 +145,9 @@ class RunRecords:
                  consensus: Consensus, started: float) -> None:
         self.config = replace(config, run_name=folder.path.name)
         self.ratings, self.split, self.consensus = ratings, split, consensus
-        self.workers, self.stop_if_asked = consensus.workers, consensus.stop_if_asked
+        self.workers, self.interruption = consensus.workers, consensus.interruption
         self.folder, self.path, self.started = folder, folder.path, started
-        self.tuned = folder.tuned
+        self.stop_if_asked, self.tuned = consensus.stop_if_asked, folder.tuned
         self.seconds_before = 0.0  # of the run that is resumed
         self.state: Any = None  # of the training
         self.report = ReportData()
@@ -309,7 +309,7 @@ class RunRecords:
         self.comet.log_report(report)
         self.comet.log_summary(self.summary)
         # First Comet's record: a run that dies while it closes is not finished, and is resumed.
-        self.comet.close(hurry=lambda: self.consensus.interruption.requested)
+        self.comet.close(hurry=lambda: self.interruption.requested)
         self.folder.write_summary(self.summary)
 
 
