@@ -27,7 +27,7 @@ its own input, z_i would be less by r V_u + D_{u,r}, and the prediction, to firs
 before f, * being element by element. The second product costs what the first one does.
 
 With `--decoder svdpp`, W_u is one part of a column's weights, and each row has a bias of its own,
-as in SVD++: model/svdpp.py. Leaving one out then concerns both sides.
+as in SVD++: model/decoder.py. Leaving one out then concerns both sides.
 
 Shapes at the ends of lines: B rows of a mini-batch, n columns, k units of the first hidden layer
 and l of the last (the same one, but in a deep model), e ratings observed in the mini-batch.

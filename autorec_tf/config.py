@@ -162,7 +162,7 @@ class Config:
         "rating is, and not from itself, too (AutoRec.py); for one hidden layer")
     decoder: str = flag("own", "model", "own: a column's output weights are its own, as in the "
                         "paper; svdpp: besides, a vector of each row that it has a rating of, and "
-                        "each row a bias, as in SVD++ (model/svdpp.py); for one hidden layer and "
+                        "each row a bias, as in SVD++ (model/decoder.py); for one hidden layer and "
                         "optimisers on all rows at once", choices=("own", "svdpp"))
     initial_bias: str = flag(
         "zero", "model", "where b starts: at 0, or where f gives the mean training rating",

@@ -19,7 +19,7 @@ numbered from 1; a lone model is member 1):
     codes_i (rows, l)         float32, the hidden codes of the rows, from their training ratings
     inner_i_j, inner_bias_i_j    of a deep model: (inputs, outputs) and (outputs), j from 1
     Y_i (m, l), c_i (m), own_W_i (l, n)    float32, of a model with the decoder of SVD++
-                              (model/svdpp.py), m being its rows: W_i is the sum that it predicts
+                              (model/decoder.py), m being its rows: W_i is the sum that it predicts
                               by, own_W_i its own part, and c_i the last unit of codes_i, which is 1
                               in W_i
     D_i (n, values, k), values_i (values)    float32, with one-hot inputs: the first hidden layer of

@@ -4,9 +4,9 @@
     --distribute workers    one process on each machine of TF_CONFIG (MultiWorkerMirroredStrategy)
 
 Of GPUs, every one holds all parameters, takes its part of each mini-batch, and has its gradients
-added to the others' (AutoRec.py); workers divide the columns (model/division.py). What is to be
-decided, every worker decides from the same numbers; the first one alone keeps records. Knows
-nothing of ratings.
+added to the others' (training/trainer.py); workers divide the columns (model/column_shards.py).
+What is to be decided, every worker decides from the same numbers; the first one alone keeps
+records. Knows nothing of ratings.
 """
 
 import hashlib
