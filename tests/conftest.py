@@ -20,6 +20,11 @@ from tests.faults.archive_server import ArchiveServer
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Twice as many workers as processors: many tests wait, for servers and for processes."""
+    return min(4, 2 * (os.cpu_count() or 1))
+
+
 @pytest.fixture(scope="session")
 def ml_1m():
     """The folder of the real MovieLens-1M; the test is skipped where there is none."""

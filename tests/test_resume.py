@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 
 import main
+from autorec_tf.model import column_shards
 from autorec_tf.records import run_records
 from autorec_tf.records.run_folder import RunFolder
 from autorec_tf.records.run_records import RunRecords
@@ -124,7 +125,7 @@ def keep_at(numbers, folder, kept, monkeypatch):
 
     monkeypatch.setattr(RunFolder, "add", add_half)
     before_and_after(files.os, "replace")
-    before_and_after(tf.train.Checkpoint, "write")
+    before_and_after(column_shards, "write_slices")
     return lambda: next(moments) - 1
 
 
@@ -426,16 +427,18 @@ def fill_disk(what, patch):
         add = RunFolder.add
         patch.setattr(RunFolder, "add", lambda *a: fail() if a[1].epoch == 3 else add(*a))
     elif what == "checkpoint":
-        write = tf.train.Checkpoint.write
+        write = column_shards.write_slices
 
-        def fail_as_tensorflow(self, prefix):
-            if prefix.endswith("-4"):
-                Path(f"{prefix}.data-00000-of-00001.tempstate1").write_bytes(b"half")
-                message = f"{prefix}.data-00000-of-00001; {NO_SPACE}"
+        def fail_as_tensorflow(prefix, *args):
+            if prefix.name.endswith("-4"):
+                temporary = prefix.with_name(f"{prefix.name}_temp")
+                temporary.mkdir()
+                (temporary / "part-00000.tempstate1").write_bytes(b"half")
+                message = f"{temporary}/part-00000; {NO_SPACE}"
                 raise tf.errors.ResourceExhaustedError(None, None, message)
-            return write(self, prefix)
+            return write(prefix, *args)
 
-        patch.setattr(tf.train.Checkpoint, "write", fail_as_tensorflow)
+        patch.setattr(column_shards, "write_slices", fail_as_tensorflow)
     else:
         patch.setattr(RunRecords, "write_summary", fail)
 

@@ -209,6 +209,7 @@ from autorec_tf.model.batch import sparse_rows
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix
 from autorec_tf.system.distribution import Cluster, Workers
+from autorec_tf.training.trainer import Trainer
 
 replicas = Workers("mirrored", Cluster())
 assert replicas.num_replicas == 3 and replicas.all_gather(7) == [7]
@@ -236,21 +237,22 @@ for variant in (
     alone = build(variant)
     with replicas.scope():
         mirrored = build(variant)
+    trainers = Trainer(alone), Trainer(mirrored)
     for epoch in range(3):
         order = np.random.default_rng(epoch).permutation(22)
-        results = [m.train_epoch(sparse_rows(matrix), order, 0.1) for m in (alone, mirrored)]
+        results = [each.train_epoch(sparse_rows(matrix), order, 0.1) for each in trainers]
     pairs = list(zip(alone.parameters, mirrored.parameters))
     found.append(dict(
         moved=float(np.abs(alone.V - build(variant).V).max()),
         differ=max(float(np.abs(a.numpy() - m.numpy()).max()) for a, m in pairs),
         replicas=max(float(np.abs(x.numpy() - m.values[0].numpy()).max())
                      for _, m in pairs for x in m.values),
-        results=results, steps=[int(m.steps.numpy()) for m in (alone, mirrored)],
+        results=results, steps=[int(each.steps.numpy()) for each in trainers],
     ))
 
 @tf.function
 def dropped():
-    return replicas.strategy.run(lambda: mirrored.dropout(tf.ones([1, 1000]), 0.5, 1))
+    return replicas.strategy.run(lambda: trainers[1].dropout()(tf.ones([1, 1000]), 0.5, 1))
 
 parts = [x.numpy() for x in replicas.strategy.experimental_local_results(dropped())]
 same = [float((parts[i] == parts[j]).mean()) for i, j in ((0, 1), (0, 2), (1, 2))]
