@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import socket
+import sys
 import zipfile
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,6 +24,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def pytest_xdist_auto_num_workers(config):
     """Twice as many workers as processors: many tests wait, for servers and for processes."""
     return min(4, 2 * (os.cpu_count() or 1))
+
+
+def pytest_runtest_setup(item):
+    """Graphs run as they are traced: optimising them takes a third of a small training's time.
+    The tests that start processes run what users run."""
+    if tf := sys.modules.get("tensorflow"):
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(scope="session")
