@@ -21,11 +21,6 @@ from tests.faults.archive_server import ArchiveServer
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def pytest_xdist_auto_num_workers(config):
-    """Twice as many workers as processors: many tests wait, for servers and for processes."""
-    return min(4, 2 * (os.cpu_count() or 1))
-
-
 def pytest_runtest_setup(item):
     """Graphs run as they are traced: optimising them takes a third of a small training's time.
     The tests that start processes run what users run."""
