@@ -175,13 +175,19 @@ def number(folder: Path, summary: dict[str, Any], name: str) -> float | None:
 
 def settings_of(record: dict[str, Any], several: bool) -> dict[str, Any]:
     """The settings in a record, as JSON has them, and the ratings' fingerprint. One that the
-    record does not have had its default; those that each split chose for itself say so."""
+    record does not have had its default; those that each split chose for itself say so. Those of
+    a blend's members are named by member and setting."""
     if not record:
         return {}
     defaults = json.loads(json.dumps(Config().to_dict())) | BEFORE
     settings = {name: record.get(name, default) for name, default in defaults.items()}
     if several and isinstance(settings["tune"], list):
         settings |= {name: "chosen" for name in map(str, settings["tune"]) if name in settings}
+    members, each_own = settings["members"], settings.pop("member_settings")
+    if isinstance(members, list) and isinstance(each_own, list):
+        for member, own in zip(members, each_own, strict=False):
+            if isinstance(own, dict):
+                settings |= {f"{member} {name}": value for name, value in own.items()}
     if "fingerprint" in record:
         settings["fingerprint"] = str(record["fingerprint"])[:8]
     return {name: value for name, value in settings.items()

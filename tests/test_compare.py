@@ -360,6 +360,16 @@ def test_settings_of_an_unexpected_kind_do_no_harm(tmp_path, capsys):
     assert "| base_lr |" in head and "| a\\|b\\n " in a and "| x " in a and "| None " in b
 
 
+def test_a_column_is_of_one_setting_of_one_member(tmp_path, capsys):
+    blend, own = SETTINGS | dict(members=["wide"]), {"base_lr": 0.005, "hidden_neuron": [500]}
+    make(tmp_path / "a", blend | dict(member_settings=[own]), RESULT)
+    make(tmp_path / "b", blend | dict(member_settings=[own | {"hidden_neuron": [1000]}]), RESULT)
+    make(tmp_path / "c", blend | dict(member_settings=[3]), RESULT)
+    rows, _ = table_of([tmp_path / name for name in "abc"], capsys)
+    assert [row["wide hidden_neuron"] for row in rows] == ["500", "1000", "?"]
+    assert not {"member_settings", "wide base_lr"} & set(rows[0])
+
+
 def test_without_any_run_there_is_one_clear_line(tmp_path, capsys):
     assert compare.main([str(tmp_path)]) == 2
     left_out, line = refusal(capsys)
