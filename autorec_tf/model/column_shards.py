@@ -118,10 +118,11 @@ class ColumnShards:
     def slices(self, variables: Mapping[str, Stored]) -> Iterator[Slice]:
         """Yield the `variables` of all workers, by name, to be written."""
         for name, (x, is_per_column, transposed) in variables.items():
-            if not (self.workers and is_per_column):
-                values = x.numpy()
-                values = values.T if transposed else values
-                yield Slice(name, values.shape, 0, values)
+            if not self.workers:  # TensorFlow's own memory, where NumPy's would be a copy
+                yield Slice(name, (), 0, tf.transpose(x) if transposed else x.read_value())
+                continue
+            if not is_per_column:
+                yield Slice(name, (), 0, x.numpy())
                 continue
             shape = (self.total, *x.shape[1:])
             for start, chunk in self.chunks(x):

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from autorec_tf.system.files import as_utf8
@@ -14,12 +13,13 @@ SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's name, as tf.train.Chec
 
 
 class Slice(NamedTuple):
-    """Some rows of a tensor, or columns if `axis` is 1, from `start` on; `shape` is the whole's."""
+    """Some rows of a tensor, or columns if `axis` is 1, from `start` on; `shape` is the whole
+    tensor's, or () if these are all its `values` (NumPy's or TensorFlow's)."""
 
     name: str
     shape: tuple[int, ...]
     start: int
-    values: np.ndarray
+    values: Any
     axis: int = 0
 
 
@@ -46,8 +46,9 @@ def write_slices(prefix: Path, slices: Iterable[Slice], file_bytes: float = math
         pending.clear()
 
     for each in slices:
-        if pending and sum(one.values.nbytes for one in [*pending, each]) > file_bytes:
-            write()
+        if file_bytes < math.inf and pending:
+            if sum(one.values.nbytes for one in [*pending, each]) > file_bytes:
+                write()
         pending.append(each)
     write()
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=files, destination_prefix=as_utf8(prefix))
