@@ -98,7 +98,7 @@ def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
     name, folder = config.dataset or "ml-1m", Path(config.ratings_folder())
     columns, how = (config.columns, config.test_columns or config.columns), (config.read_csv, log)
     if config.columns and not config.test_file and has_a_name(name):
-        raise UserError(f"--columns {config.columns} is for a file of your own: the columns of "
+        raise UserError(f"--columns {config.columns} is for your own file: the columns of "
                         f"{name} are known")
     if config.folds:
         files = sources.fold_files(name, folder, config.folds, columns, *how)

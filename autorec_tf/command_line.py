@@ -72,7 +72,7 @@ def resume_settings(given: dict[str, Any]) -> Config:
         before = getattr(config, name)
         if name not in ("resume", *free) and value != before:
             raise UserError(f"--{name} {value}: the run in {given['resume']} has {before}, and "
-                            "goes on with it")
+                            "keeps it")
     if given.get("train_epoch", config.train_epoch) < config.train_epoch:
         raise UserError(f"--train_epoch {given['train_epoch']}: the run in {given['resume']} has "
                         f"{config.train_epoch}, and may only be made longer")

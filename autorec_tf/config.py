@@ -110,8 +110,8 @@ class Config:
         "header, skiprows, skipinitialspace",
         (lambda x: all("=" in each for each in x), "KEY=VALUE, as in sep=; or decimal=,"))
     duplicates: str = flag(
-        "refuse", "data", "which rating counts where a user rates an item more than once in a file "
-        "of your own", choices=("refuse", "first", "last", "mean"))
+        "refuse", "data", "which rating counts where a user rates an item more than once in your "
+        "own file", choices=("refuse", "first", "last", "mean"))
     no_rating: tuple[str, ...] = flag(
         (), "data", "ratings that mean none and are left out: numbers, and NaN for missing ones, "
         "as in -1 NaN")
@@ -204,7 +204,7 @@ class Config:
     decay_epoch_step: int = flag(
         50, "training", "epochs between two steps of the learning rate", AT_LEAST_1)
     decay_rate: float = flag(0.5, "training", "factor of the learning rate at each step", RATE)
-    patience: int = flag(0, "training", "with --validation_ratio: stop after so many epochs "
+    patience: int = flag(0, "training", "with --validation_ratio: stop after N epochs "
                          "without a new lowest validation RMSE; 0: never", NOT_NEGATIVE)
     distribute: str | None = flag(
         None, "training", "mirrored: on all GPUs of this machine; workers: on the machines in the "
@@ -213,7 +213,7 @@ class Config:
     random_seed: int = flag(
         1994, "training", "seed of split, initialisation and shuffling", NOT_NEGATIVE)
     display_step: int = flag(
-        1, "output", "evaluate and print every so many epochs, and always the last", AT_LEAST_1)
+        1, "output", "evaluate and print every N epochs, and after the last", AT_LEAST_1)
     checkpoint_every: int = flag(
         50, "output", "keep what --resume goes on from every so many epochs, and after the last",
         AT_LEAST_1)
@@ -319,7 +319,7 @@ class Config:
             raise UserError(f"{ways[0]} does not go with {ways[1]}: each says which ratings are "
                             "for testing, so leave one out")
         if self.fold and not self.fold <= (self.num_folds or 0):
-            raise UserError(f"--fold {self.fold} is none of --num_folds "
+            raise UserError(f"--fold {self.fold} is not one of --num_folds "
                             f"{self.num_folds or '(not given)'}")
         if self.folds and not self.dataset:
             raise UserError(f"--folds {' '.join(self.folds)} needs --dataset: ml-100k, or the "
@@ -384,8 +384,8 @@ class Config:
                 continue
             value = as_tuples(content[f.name])
             if not is_of(value, hints[f.name]):
-                raise UserError(f"{f.name} is {reprlib.repr(content[f.name])}, which is no value "
-                                "for it")
+                raise UserError(f"{f.name} is {reprlib.repr(content[f.name])}, which is not "
+                                "a value for it")
             if f.init:
                 settings[f.name] = value
             elif value != f.default:

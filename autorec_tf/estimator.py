@@ -51,7 +51,7 @@ class AutoRecModel:
         user = positions_of(self.recommender.users, users)
         item = positions_of(self.recommender.items, items)
         if len(user) != len(item):
-            raise UserError(f"{len(user):,} users and {len(item):,} items are no pairs")
+            raise UserError(f"{len(user):,} users and {len(item):,} items are not pairs")
         return predict_at(self.recommender, user, item)[0].astype(np.float64)
 
     def recommend(self, user: Any, n: int = 10) -> pd.DataFrame:

@@ -18,7 +18,7 @@ def as_setting(name: str, value: Any) -> Any:
     names = [f.name for f in flag_fields()]
     if name not in names:
         close = "".join(f", but {each} is" for each in difflib.get_close_matches(name, names, 1))
-        raise UserError(f"{name} is no setting{close}: python main.py --help shows them all")
+        raise UserError(f"{name} is not a setting{close}: python main.py --help shows them all")
     hint = get_type_hints(Config)[name]
     try:
         plain = as_plain(value, hint, joined=name in ("columns", "test_columns"))

@@ -45,7 +45,7 @@ def parse_id(text: str, digits_only: bool) -> int | str:
     if len(text) > MAX_ID:
         raise ValueError(f"an id of more than {MAX_ID} characters")
     if digits_only:
-        raise ValueError(f"the id {text[:20]!r} is no whole number")
+        raise ValueError(f"the id {text[:20]!r} is not a whole number")
     return text
 
 

@@ -97,11 +97,12 @@ def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
     if not path.is_file() and data_dir:
         path = Path(data_dir) / name
     if not path.is_file() and flag == "test_file":
-        raise UserError(f"--test_file {name} is no file: name one, and its folder with --data_dir "
-                        "if need be")
+        raise UserError(f"--test_file {name} is not a file: name one, and its folder with "
+                        "--data_dir if need be")
     if not path.is_file():
-        raise UserError(f"{name} is no file, and no dataset of that name is known: name a file (or "
-                        f"its folder with --data_dir), or one of {', '.join(DATASETS)}, synthetic")
+        raise UserError(f"{name} is not a file, and no dataset of that name is known: name a file "
+                        "(or its folder with --data_dir), or one of "
+                        f"{', '.join(DATASETS)}, synthetic")
     file = open_file(path, columns, read_csv)
     log(printable(f"Data file {file}"))
     return file

@@ -36,7 +36,7 @@ class Parameter:
         return COLUMN in self.axes
 
     def shape(self, num_columns: int, num_rows: int) -> tuple[int, ...]:
-        """Return the shape in a model of so many columns and rows."""
+        """Return the shape in a model with these numbers of columns and rows."""
         sizes = {COLUMN: num_columns, ROW: num_rows}
         return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in self.axes)
 

@@ -50,7 +50,7 @@ class Progress:
             self.print_line(self.describe(metrics))
 
     def count(self, done: int, total: int, seconds: float) -> None:
-        """Renew the live line, if there is one: so many of `total` done in so many seconds."""
+        """Renew the live line, if there is one, with what is done of `total`, and the seconds."""
         if self.live:
             left = seconds / max(done, 1) * (total - done)
             times = f"{clock(seconds)} elapsed  {clock(left)} left"

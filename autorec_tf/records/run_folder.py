@@ -69,7 +69,7 @@ class RunFolder:
                             "of its own with --data_dir, or their file with --dataset")
         if self.is_finished() and record["train_epoch"] >= config.train_epoch:
             raise UserError(f"{self.path} is finished, with {config.train_epoch} epochs: only a "
-                            "larger --train_epoch makes it go on")
+                            "larger --train_epoch continues it")
 
     def record(self) -> dict[str, Any]:
         """Return what config.json holds; nothing in a new folder."""
@@ -187,7 +187,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{folder} is no run folder: cannot read {path} "
+        raise UserError(f"{folder} is not a run folder: cannot read {path} "
                         f"({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: it is not JSON ({error})") from error
@@ -220,8 +220,8 @@ def resumed_config(folder: str | Path, **others: Any) -> Config:
     """Return the settings of the run in `folder`, to go on with it, with `others` over them."""
     folder = Path(folder) if Path(folder).name.strip(".") else Path(folder).resolve()
     if (folder / SETTINGS).exists():
-        raise UserError(f"{folder} holds several splits: repeat the command that made it, and it "
-                        "goes on")
+        raise UserError(f"{folder} holds several splits: repeat the command that made it "
+                        "to continue it")
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} holds no {CONFIG} of a run: nothing to go on with")
     where = dict(results_dir=str(folder.parent), run_name=folder.name, resume=str(folder))
@@ -267,7 +267,7 @@ def default_name(config: Config) -> str:
     """Return a run's name made of dataset, preset, seed, optimiser, learning rate and UTC time.
 
     A run over several splits or folds has a digest of its settings for the time: the same command
-    goes on in the same folder, also in one that a version without folds began.
+    continues in the same folder, also in one that a version without folds began.
     """
     if not config.is_repeated:
         last = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
