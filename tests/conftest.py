@@ -22,10 +22,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_runtest_setup(item):
-    """Graphs run as they are traced: optimising them takes a third of a small training's time.
-    The tests that start processes run what users run."""
+    """Make small trainings in this process fast: graphs run as they are traced, without being
+    optimised first, and tests marked `eager`, but not `eager(False)`, trace none. Processes run
+    what users run."""
     if tf := sys.modules.get("tensorflow"):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        eager = item.get_closest_marker("eager")
+        tf.config.run_functions_eagerly(eager is not None and eager.args != (False,))
 
 
 @pytest.fixture(scope="session")

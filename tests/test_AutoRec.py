@@ -118,6 +118,7 @@ def test_reference_gradients_are_the_finite_differences_of_its_objective(regular
         assert_close(exact, difference, 1e-7)
 
 
+@pytest.mark.eager
 @both_engines
 @every_variant
 def test_every_variant_equals_the_reference(engine, variant):
@@ -147,6 +148,7 @@ def test_leaving_one_out_equals_the_reference(engine, regularization, variant):
         assert_close(actual, expected)
 
 
+@pytest.mark.eager
 @both_engines
 @pytest.mark.parametrize(
     "regularization, leave_one_out, variant",
@@ -487,6 +489,7 @@ def test_values_own_vectors_are_saved_by_the_name_of_the_equation(tmp_path):
 METHODS = ("Adam", "RMSProp", "RProp", "LBFGS")
 
 
+@pytest.mark.eager
 @both_engines
 @both_rules
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from tests.facts import assert_names
 from tests.facts import refused as told_refused
 from tests.program import read_json
 
+pytestmark = pytest.mark.eager
+
 ROOT = Path(__file__).resolve().parent.parent
 BLEND = dict(members=("item", "user"), train_epoch=2, input_encoding="one_hot")
 QUICK = dict(hidden_neuron=6, train_epoch=3, batch_size=8, base_lr=0.02, progress=False)

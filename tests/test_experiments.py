@@ -32,6 +32,8 @@ from data_preprocessor import split_ratings
 from tests.plain import final_predictions
 from tests.reference import Reference
 
+pytestmark = pytest.mark.eager
+
 NAMED = ("tune", "members")
 SCALE = (1.0, 5.0)
 CONFIG = Config(

@@ -26,6 +26,8 @@ from tests.conftest import REPOSITORY
 from tests.facts import assert_names
 from tests.program import read_json
 
+pytestmark = pytest.mark.eager
+
 FOLDER = REPOSITORY / "tests" / "old_runs"
 NEW = [f"v2/{name}" for name in
        ("single", "one_hot", "deep", "rprop", "validation", "blend", "workers")]

@@ -27,7 +27,7 @@ from tests.facts import assert_names
 from tests.program import TIME_COLUMNS, command, environment, read_metrics, run_main, wait_for
 from tests.records.test_comet import archived_metrics
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 SMALL = (
     "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.05 --train_epoch 6 "
@@ -186,19 +186,17 @@ def test_the_moments_span_the_whole_run(whole, kept):
     assert max(MOMENTS) <= kept.moments <= max(MOMENTS) + 4
 
 
+@pytest.mark.eager(False)  # a graph must not keep what it was traced with
 @pytest.mark.parametrize(
     "flags",
     [
         "--optimizer_method RProp --dropout 0.3 --orientation user",
-        "--optimizer_method LBFGS",
-        "--hidden_neuron 6 3 6 --pretrain_epoch 2 --optimizer_method RMSProp",
+        "--input_encoding one_hot --hidden_neuron 6 3 6 --pretrain_epoch 2 --input_dropout 0.4 "
+        "--optimizer_method RMSProp",
         "--validation_ratio 0.2 --patience 1 --train_epoch 12",
         "--score_reconstruction --display_step 4",
         "--regularization plain --tune lambda_value --train_epoch 4",
-        "--members item user --train_epoch 4",
-        "--input_encoding one_hot --hidden_neuron 6 3 6 --pretrain_epoch 2 --input_dropout 0.4",
         "--input_encoding one_hot --members item user --train_epoch 4",
-        "--input_encoding auto --leave_one_out --optimizer_method LBFGS",
         "--preset single --train_epoch 12",
     ],
 )
@@ -488,7 +486,7 @@ def test_the_comet_experiment_goes_on(here, tmp_path):
 # The program as a process
 
 
-LONG = f"{SMALL} --train_epoch 100 --checkpoint_every 10 --num_folds 3"
+LONG = f"{SMALL} --train_epoch 60 --checkpoint_every 10 --num_folds 3"
 
 
 @pytest.fixture
@@ -542,7 +540,7 @@ def wait_for_file(path, size, process):
 def test_a_run_whose_output_nobody_reads_goes_on(piped, kept):
     assert (piped.returncode, piped.stderr) == (0, "")
     assert len(piped.stdout.splitlines()) == 1
-    assert len(read_metrics(kept.path / "results" / "piped" / "fold_3")) == 100
+    assert len(read_metrics(kept.path / "results" / "piped" / "fold_3")) == 60
 
 
 def test_a_folder_in_use_is_refused_and_the_run_in_it_goes_on(killed, kept):
@@ -551,12 +549,6 @@ def test_a_folder_in_use_is_refused_and_the_run_in_it_goes_on(killed, kept):
     assert in_use_code == taken_code == 2
     assert_names(in_use, folder, "in use")
     assert_names(taken, folder, "another --run_name")
-
-
-def test_a_killed_process_is_resumed_exactly(killed, small_data, tmp_path, piped, kept):
-    done = run_main("--resume", killed / "fold_2", "--data_dir", small_data, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert records(killed / "fold_2") == records(kept.path / "results" / "piped" / "fold_2")
 
 
 def test_killed_folds_go_on_exactly_and_finished_ones_are_left_alone(
@@ -568,7 +560,7 @@ def test_killed_folds_go_on_exactly_and_finished_ones_are_left_alone(
     assert {path: path.stat().st_mtime_ns for path in (killed / "fold_1").iterdir()} == first
     lines = done.stdout.splitlines()
     assert len([x for x in lines if x.startswith("fold_1 ")]) == 1
-    assert len([x for x in lines if "  1/100 " in x]) == 1  # of fold_3, for fold_2 goes on
+    assert len([x for x in lines if "  1/60 " in x]) == 1  # of fold_3, for fold_2 goes on
     for fold in ("fold_1", "fold_2", "fold_3"):
         assert records(killed / fold) == records(kept.path / "results" / "piped" / fold)
 

@@ -15,6 +15,8 @@ from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.trainer import build
 from data_preprocessor import split_ratings
 
+pytestmark = pytest.mark.eager
+
 STARS = (1.0, 5.0)
 CONFIG = Config(
     hidden_neuron=8, batch_size=16, base_lr=0.02, train_epoch=4, engine="dense", split_seed=1,

@@ -228,14 +228,26 @@ def test_dataset_and_test_file_are_places_and_no_changes_of_a_run(unfinished, tm
     assert_names(capsys.readouterr().err, "--test_file b/t.csv", " run ", "None")
 
 
+def assert_is_interrupted(folder, output):
+    """That every record of the run is there, up to the epoch that its output names."""
+    summary, epochs = read_json(folder / "summary.json"), len(read_metrics(folder))
+    assert (summary["status"], summary["epochs"]) == ("interrupted", epochs)
+    (line,) = [line for line in output.splitlines() if line.startswith("Interrupted")]
+    assert f"epoch {epochs};" in line
+    _, costs = (folder / "train_record.txt").read_text("utf-8").splitlines()
+    assert len(costs.split("\t")) == epochs + 2  # a name, and a tab after each value
+    assert (folder / "comet.zip").exists() and (folder / "parameters.index").exists()
+    assert (folder / "rmse.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
-def test_the_command_that_an_interrupted_run_prints_goes_on_with_it(tmp_path):
+def test_ctrl_c_writes_every_record_and_the_command_that_it_prints_continues_the_run(tmp_path):
     triples = made_up_triples()
     train = write(tmp_path / "it's far" / "#1 ratings&co.csv", triples[:550])
     test = write(tmp_path / "third \"place\"" / "ml-1m", triples[550:])
     process = subprocess.Popen(
-        command("--comet", "off", "--hidden_neuron", 2, "--train_epoch", 10**6, "--dataset",
+        command("--comet", "offline", "--hidden_neuron", 2, "--train_epoch", 10**6, "--dataset",
                 train.relative_to(tmp_path), "--test_file", test.relative_to(tmp_path),
                 "--results_dir", "my results", "--run_name", "it's a \"run\" $HOME"),
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -243,8 +255,9 @@ def test_the_command_that_an_interrupted_run_prints_goes_on_with_it(tmp_path):
     folder = tmp_path / "my results" / "it's a \"run\" $HOME"
     wait_for(lambda: (folder / "metrics.csv").exists(), process)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert_is_interrupted(folder, output)
     (line,) = [x.partition(": ")[2] for x in output.splitlines() if " --resume " in x]
     # A training that ends.
     epochs = len(read_metrics(folder))

@@ -774,11 +774,6 @@ def settings_of(url):
     return {"COMET_URL_OVERRIDE": url, "COMET_API_KEY": KEY}
 
 
-def test_archive_of_a_finished_run_holds_result_baselines_report_and_figures(small_data, tmp_path):
-    """So does the one of a run whose server failed: see above."""
-    assert_archive_is_worth_opening(small_run(small_data, tmp_path))
-
-
 def assert_archive_is_worth_opening(folder):
     logged = messages(folder / "comet.zip")
     with zipfile.ZipFile(folder / "comet.zip") as opened:

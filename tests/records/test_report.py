@@ -26,6 +26,8 @@ from autorec_tf.records.report import Neighbours, ReportData, neighbours_with_ti
 from tests.facts import assert_names
 from tests.program import RECONSTRUCTION, interrupt_at
 
+pytestmark = pytest.mark.eager
+
 VOID = ("meta",)
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
