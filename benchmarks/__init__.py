@@ -1,5 +1,5 @@
-"""What measures speed, size and accuracy, and nothing else; a script a question.
+"""Benchmarks of speed, memory and accuracy, one script per question.
 
-Each writes what it found under `results/` in this folder, and prints what a page of docs/ quotes.
-May import everything but the tests; nobody but them imports a benchmark.
+Each script writes its results under `results/` in this folder and prints the tables of a page in
+docs/. Benchmarks may import everything except the tests; only tests import benchmarks.
 """

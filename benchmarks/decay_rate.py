@@ -1,11 +1,11 @@
-"""Choose --decay_rate by validation: the default run, but for its test ratings.
+"""Choose the default of --decay_rate by validation.
 
     python -m benchmarks.decay_rate
 
-One tenth of seed 1994's training ratings is held out; what is left trains the default model for
-500 epochs under each rate of the grid, and the held-out ratings score its last epoch. Test
-ratings are not looked at. Writes benchmarks/results/decay_rate/summary.csv, a row a rate, and
-prints the table of docs/numbers.md.
+One tenth of seed 1994's training ratings is held out. The default model is trained on the rest for
+500 epochs with each rate of the grid, and the held-out ratings score its last epoch. Test ratings
+are not used. Writes benchmarks/results/decay_rate/summary.csv, one row per rate, and prints the
+table in docs/numbers.md.
 """
 
 import csv
@@ -22,7 +22,7 @@ from autorec_tf.system.runtime import start_tensorflow
 from data_preprocessor import load_ratings, split_ratings
 
 GRID = (0.96, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-HEAD = tables.head("`--decay_rate`", "validation RMSE, last epoch", "lowest on the way",
+HEAD = tables.head("`--decay_rate`", "validation RMSE, last epoch", "lowest validation RMSE",
                    "training RMSE")
 FOLDER = Path(__file__).parent / "results" / "decay_rate"
 
@@ -46,13 +46,13 @@ def main() -> None:
 
 
 def line(rate: float, validation: float, train: float, lowest: float) -> str:
-    """A rate's row of the table."""
+    """Return the table row of a rate."""
     return tables.line(rate, *(f"{rmse:.4f}" for rmse in (validation, lowest, train)))
 
 
 def validate(config: Config, split: Split, scale: tuple[float, float]) -> list[float]:
-    """RMSE of the last epoch on the held-out ratings, on the training ones, and the lowest
-    held-out RMSE of the epochs 10, 20, ..."""
+    """Return the last epoch's RMSE on held-out and on training ratings, and the lowest held-out
+    RMSE of epochs 10, 20, ..."""
     from autorec_tf.training.epochs import TrainState, train_epochs
     from autorec_tf.training.trainer import build
 

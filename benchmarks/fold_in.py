@@ -1,13 +1,13 @@
-"""What folding in costs against training again: new rows and new columns, on MovieLens-1M.
+"""Accuracy of folding in new rows and columns, compared with training again, on MovieLens-1M.
 
     python -m benchmarks.fold_in                    # I-AutoRec: new items are rows, users columns
-    python -m benchmarks.fold_in --model denoising  # the same, with input dropout
-    python -m benchmarks.fold_in --model user       # U-AutoRec: the reverse
+    python -m benchmarks.fold_in --model denoising  # the same with input dropout
+    python -m benchmarks.fold_in --model user       # U-AutoRec: new users are rows, items columns
 
-A tenth of the ratings is the test side. One model is trained on all training ratings; another
-without those of a random twentieth of the items (then: of the users), which `fold_in` takes in
-afterwards. Both predict the test ratings of that twentieth. Appends to
-benchmarks/results/fold_in/summary.csv, a row a seed and kind, and prints the table of
+A tenth of the ratings is for testing. One model is trained on all training ratings. A second model
+is trained without a random twentieth of the items, which `fold_in` adds afterwards; a third does
+the same with users. All models predict the test ratings of the new items or users. Appends one row
+per seed and kind to benchmarks/results/fold_in/summary.csv and prints the table in
 docs/numbers.md: means over all rows of that file.
 """
 
@@ -31,7 +31,7 @@ from autorec_tf.system.runtime import start_tensorflow
 from data_preprocessor import load_ratings, split_ratings
 
 SUMMARY = Path(__file__).parent / "results" / "fold_in" / "summary.csv"
-SHARE = 0.05  # of the items, or users, that are new
+FRACTION = 0.05  # of the items, or users, that are new
 SETTINGS = {
     "item": dict(regularization="plain", lambda_value=40.0, base_lr=0.005, decay_epoch_step=20),
     "denoising": dict(regularization="plain", lambda_value=20.0, input_dropout=0.5, base_lr=0.005,
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measure(config: Config, ratings: Ratings) -> list[dict]:
-    """A row for new items and one for new users."""
+    """Return a row for new items and one for new users."""
     from autorec_tf.serving.fold_in import fold_in
 
     split = split_ratings(ratings, config.train_ratio, config.random_seed)
@@ -80,7 +80,7 @@ def measure(config: Config, ratings: Ratings) -> list[dict]:
     for axis, new in ((1, "item"), (0, "user")):
         ids = np.unique(train[axis])
         rng = np.random.default_rng([config.random_seed, axis])
-        held_out = rng.choice(ids, round(SHARE * len(ids)), replace=False)
+        held_out = rng.choice(ids, round(FRACTION * len(ids)), replace=False)
         is_new, tests_new = (np.isin(side[axis], held_out) for side in (train, test))
         before = trained(config, [x[~is_new] for x in train], ratings.scale)
         folded, seconds = timed(lambda: fold_in(before, *(x[is_new] for x in train)))  # noqa: B023
@@ -106,7 +106,7 @@ def measure(config: Config, ratings: Ratings) -> list[dict]:
 
 
 def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float]):
-    """A finished run on nothing but these (user id, item id, rating) triples, all trained on."""
+    """Return a finished run that is trained on exactly these (user id, item id, rating) triples."""
     from autorec_tf.data.ratings import RatingMatrix
     from autorec_tf.model.batch import sparse_rows
     from autorec_tf.serving.finished_run import FinishedRun, WeightedModel, oriented
@@ -125,7 +125,7 @@ def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float
 
 
 def errors(run, test: list[np.ndarray]) -> np.ndarray:
-    """Prediction less rating of the `test` triples: float64 [test ratings]."""
+    """Return prediction minus rating for the `test` triples: float64 [test ratings]."""
     users, items, values = test
     return predict(run.recommender(), users, items)["prediction"].to_numpy() - values
 
@@ -149,7 +149,7 @@ def append(path: Path, row: dict) -> None:
 
 
 def table(path: Path) -> str:
-    """The means over seeds of the rows in the file at `path`, as Markdown."""
+    """Return the means over seeds of the rows in the file at `path`, as Markdown."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     lines = []
@@ -163,7 +163,8 @@ def table(path: Path) -> str:
                 )
                 lines.append([name, f"{new} ({found[0]['are']})", *(f"{x:.4f}" for x in means),
                               len(found)])
-    names = "test RMSE of the new ones' ratings", "new", "trained with them", "folded in", "splits"
+    names = ("test RMSE of new users' or items' ratings", "new", "trained on them", "folded in",
+             "splits")
     return tables.table(names, lines)
 
 

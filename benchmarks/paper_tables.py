@@ -1,13 +1,13 @@
-"""The paper's tables and figure on MovieLens-1M, the earlier program's number, and our best.
+"""The paper's tables and figure on MovieLens-1M, the earlier program's RMSE, and our best result.
 
     python -m benchmarks.paper_tables                # every row: hours on two cores
     python -m benchmarks.paper_tables paper best     # these rows
-    python -m benchmarks.paper_tables --render       # tables and figure of what is finished
+    python -m benchmarks.paper_tables --render       # tables and figure of the finished rows
 
-A row is a command line of main.py over random 90/10 splits, seeds 1994, 1995, ..., and can be run
-alone. A split that is finished is not run again, so the script goes on where it was stopped.
-Writes summary.csv, metrics.csv, table.md and hidden_units.png into results/paper_tables/ beside
-this file, where each row has the folder of its splits.
+A row is a command line of main.py over random 90/10 splits with seeds 1994, 1995, ..., and can also
+be run alone. Finished splits are not run again, so the script continues where it was stopped. It
+writes summary.csv, metrics.csv, table.md and hidden_units.png into results/paper_tables/ next to
+this file. The splits of each row are in a subfolder there.
 """
 
 import argparse
@@ -45,8 +45,7 @@ HIDDEN = (10, 20, 40, 80, 100, 200, 300, 400, 500)  # as in the paper's Figure 2
 
 @dataclass(frozen=True)
 class Row:
-    """A run of main.py with `arguments` over `num_splits` splits, and the paper's RMSE if it has
-    one."""
+    """A run of main.py with `arguments` over `num_splits` splits, and the paper's RMSE, if any."""
 
     name: str
     text: str
@@ -55,24 +54,24 @@ class Row:
     num_splits: int = 5
 
 
-# In the order of their worth.
+# The most important rows first.
 ROWS = [
     Row("default", "defaults: λ = 1, **weighted rule, not equation 2**", ""),
     Row("paper", "I-AutoRec, equation 2, settings chosen by validation", "--preset paper", 0.831),
-    Row("best", "best: a blend of AutoRecs", "--preset best"),
-    Row("single", "single: I-AutoRec with the decoder of SVD++, leaving one out, full batch",
+    Row("best", "best: a blend of three AutoRecs", "--preset best"),
+    Row("single", "single: I-AutoRec with the SVD++ decoder, leave-one-out, full batch",
         "--preset single"),
     Row("u_autorec", "U-AutoRec, weighted rule", "--orientation user --base_lr 0.003 "
         "--decay_epoch_step 25 --train_epoch 120", 0.874),
     Row("u_one_hot", "U-AutoRec, one-hot inputs, weighted rule", "--orientation user "
         "--input_encoding one_hot --lambda_one_hot 0.3 --base_lr 0.003 --decay_epoch_step 25 "
         "--train_epoch 120"),
-    Row("seed", "the earlier program's protocol", "--preset seed", num_splits=1),
+    Row("seed", "the earlier TensorFlow 1 program's protocol", "--preset seed", num_splits=1),
     Row("deep", "deep I-AutoRec, 500-250-500, pre-trained, half of the inputs dropped",
         "--hidden_neuron 500 250 500 --pretrain_epoch 60 --input_dropout 0.5 "
         "--regularization plain --lambda_value 0.2 --lambda_encoder 25 --lambda_decoder 25 "
         "--base_lr 0.005 --decay_epoch_step 20 --train_epoch 120", 0.827),
-    Row("leave_one_out", "I-AutoRec, equation 2, each training rating predicted from the others",
+    Row("leave_one_out", "I-AutoRec, equation 2, leave-one-out",
         "--leave_one_out --regularization plain --lambda_value 30 --base_lr 0.005 "
         "--decay_epoch_step 20 --train_epoch 100"),
     Row("act_identity_identity", "f identity, g identity", "--hidden_activation identity "
@@ -84,7 +83,7 @@ ROWS = [
     Row("act_sigmoid_sigmoid", "f sigmoid, g sigmoid", "--output_activation sigmoid "
         "--regularization plain --lambda_value 40 --base_lr 0.005 --decay_epoch_step 20 "
         "--train_epoch 100", 0.836),
-    Row("default_plain", "defaults, but equation 2", "--regularization plain"),
+    Row("default_plain", "defaults with equation 2", "--regularization plain"),
     *(
         Row(f"hidden_{k}", f"{k} hidden units", f"{PLAIN} --train_epoch 100 --hidden_neuron {k}")
         for k in HIDDEN
@@ -101,11 +100,11 @@ ROWS = [
 def main() -> None:
     parser = argparse.ArgumentParser(prog="paper_tables", description=__doc__.split("\n")[0])
     parser.add_argument("rows", nargs="*", help="rows to run (default: all)")
-    parser.add_argument("--render", action="store_true", help="run nothing")
+    parser.add_argument("--render", action="store_true", help="write tables and figure only")
     arguments = parser.parse_args()
     names = [row.name for row in ROWS]
     if unknown := set(arguments.rows) - set(names):
-        raise UserError(f"no row {', '.join(sorted(unknown))}: there are {', '.join(names)}")
+        raise UserError(f"unknown row {', '.join(sorted(unknown))}: choose from {', '.join(names)}")
     for row in ROWS:
         if not arguments.render and row.name in (arguments.rows or names):
             run(row)
@@ -115,13 +114,13 @@ def main() -> None:
 
 
 def command(row: Row) -> str:
-    """What main.py is told, but for where its results go."""
+    """Return the arguments of main.py, except for the results folder."""
     splits = f"--num_splits {row.num_splits}" if row.num_splits > 1 else ""
     return " ".join(filter(None, [row.arguments, splits]))
 
 
 def run(row: Row) -> None:
-    """Run the row's splits that are not finished yet."""
+    """Run the row's unfinished splits."""
     folder = FOLDER / row.name
     if row.num_splits == 1 and folder.exists():
         if finished(folder):
@@ -133,14 +132,14 @@ def run(row: Row) -> None:
 
 
 def finished(folder: Path) -> list[dict[str, Any]]:
-    """The summaries of the row's finished splits."""
-    places = sorted(folder.glob("split_*/summary.json")) or [folder / "summary.json"]
-    found = [json.loads(p.read_text(encoding="utf-8")) for p in places if p.exists()]
-    return [summary for summary in found if summary["status"] == "finished"]
+    """Return the summaries of the row's finished splits."""
+    paths = sorted(folder.glob("split_*/summary.json")) or [folder / "summary.json"]
+    summaries = [json.loads(p.read_text(encoding="utf-8")) for p in paths if p.exists()]
+    return [summary for summary in summaries if summary["status"] == "finished"]
 
 
 def render() -> None:
-    """Write the tables and the figure of what is finished."""
+    """Write the tables and the figure of the finished rows."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     done = [(row, splits) for row in ROWS if (splits := finished(FOLDER / row.name))]
     lines = [line for row, splits in done for line in summary_lines(row, splits)]
@@ -152,8 +151,8 @@ def render() -> None:
 
 
 def summary_lines(row: Row, splits: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The row's line of summary.csv; two for the earlier program's protocol, and `paper` stands
-    in Table 1(b), too."""
+    """Return the row's lines in summary.csv: two for the earlier program's protocol, and two for
+    `paper`, which is also in Table 1(b)."""
     seconds = round(mean_and_interval([split["seconds"] for split in splits])[0], 1)
 
     def line(name: str, measure: str = "final_test_rmse") -> dict[str, Any]:
@@ -161,7 +160,7 @@ def summary_lines(row: Row, splits: list[dict[str, Any]]) -> list[dict[str, Any]
         return {
             "row": name,
             "num_splits": len(splits),
-            "rmse_mean": round(mean, 8),  # the table rounds again
+            "rmse_mean": round(mean, 8),  # the table rounds further
             "rmse_ci95": round(half, 8) if len(splits) > 1 else "",
             "seconds": seconds,
         }
@@ -177,7 +176,7 @@ METRICS = "final_test_mae", "ndcg_at_10", "recall_at_10"
 
 
 def metrics_line(name: str, splits: list[dict[str, Any]]) -> dict[str, Any]:
-    """The means of the other metrics."""
+    """Return the means of the other metrics."""
     found = {"row": name, "num_splits": len(splits)}
     for metric in METRICS:
         values = [split[metric] for split in splits if metric in split]
@@ -191,7 +190,7 @@ def metrics_line(name: str, splits: list[dict[str, Any]]) -> dict[str, Any]:
 
 @cache
 def by_popularity() -> list[dict[str, Any]]:
-    """For comparison: every user is recommended the items with the most training ratings."""
+    """Return the ranking metrics of a baseline: the items with the most ratings, for every user."""
     ratings = load_ratings(Config(dataset="ml-1m"))
     found = []
     for seed in range(1994, 1999):
@@ -209,7 +208,7 @@ def by_popularity() -> list[dict[str, Any]]:
 
 
 def markdown(done: list[tuple[Row, list[dict[str, Any]]]], lines: list[dict[str, Any]]) -> str:
-    """The table of docs/numbers.md."""
+    """Return the table in docs/numbers.md."""
     by_name = {line["row"]: line for line in lines}
     table_rows = []
     for row, _ in done:
@@ -218,8 +217,8 @@ def markdown(done: list[tuple[Row, list[dict[str, Any]]]], lines: list[dict[str,
         if row.name == "seed":
             parts = [
                 ("seed_reconstruction", f"{row.text} (75/25): reconstruction RMSE (test ratings "
-                 "as input); it reports 0.910"),
-                ("seed_honest", "the same model's honest test RMSE"),
+                 "as input); that program reports 0.910"),
+                ("seed_honest", "the same model: test RMSE without test ratings as input"),
             ]
         for name, label in parts:
             line = by_name[name]
@@ -232,7 +231,7 @@ def markdown(done: list[tuple[Row, list[dict[str, Any]]]], lines: list[dict[str,
 
 
 def draw_hidden_units(lines: dict[str, dict[str, Any]]) -> None:
-    """The paper's Figure 2: test RMSE against the number of hidden units."""
+    """Draw the paper's Figure 2: test RMSE against the number of hidden units."""
     points = [(k, lines[f"hidden_{k}"]) for k in HIDDEN if f"hidden_{k}" in lines]
     if not points:
         return

@@ -1,11 +1,11 @@
-"""What others predict of a split's test ratings; runs in an environment of its own.
+"""Predictions of other libraries for a split's test ratings, in a separate environment.
 
     python -m benchmarks.peer_models svd split.npz predictions.npz
 
-The first file holds a split as `write_split` in peers.py wrote it, without the test ratings, which
-nothing here needs. The second one gets the raw predictions, and what they took: the seconds from
-arrays to predictions, without the imports and the reading, and the peak of memory. Of ours nothing
-is imported but what has no dependencies.
+The first file is a split written by `write_split` in peers.py. It contains no test ratings, as they
+are not needed here. The second file gets the raw predictions, the seconds from arrays to
+predictions (without imports and reading) and the peak memory. From this project, only modules
+without dependencies are imported.
 """
 
 import os
@@ -24,7 +24,7 @@ RANK, SWEEPS = 32, 250
 
 
 def predict_surprise(split: Split, name: str, **settings: object) -> np.ndarray:
-    """Return what Surprise's algorithm `name` predicts of the test pairs: float64 [pairs]."""
+    """Return the predictions of Surprise's algorithm `name` for the test pairs: float64 [pairs]."""
     import pandas as pd
     import surprise
 
@@ -41,18 +41,18 @@ def predict_surprise(split: Split, name: str, **settings: object) -> np.ndarray:
 def one_hot_and_implicit(
     own: np.ndarray, others: np.ndarray, shape: tuple[int, int]
 ) -> sp.csr_array:
-    """Return a row for each of shape[0] users, or items: a 1 in its own column, and after these in
-    the column of each of shape[1] `others` that it has a rating with 1 / sqrt(its ratings)."""
+    """Return the design matrix of shape[0] users or items: their one-hot ids, then, in the columns
+    of the shape[1] `others` that each has ratings with, 1 / sqrt(number of its ratings)."""
     weights = 1 / np.sqrt(np.bincount(own, minlength=shape[0]))[own]
     return sp.hstack([sp.eye_array(shape[0]), sp.csr_array((weights, (own, others)), shape)], "csr")
 
 
 def predict_myfm(split: Split, implicit: bool, sweeps: int = SWEEPS) -> np.ndarray:
-    """Return what a Bayesian factorisation machine predicts of the test pairs, of users and items,
-    and if asked so of both sides' `implicit` ratings: float64 [pairs].
+    """Return a Bayesian factorisation machine's predictions for the test pairs: float64 [pairs].
 
-    Every row of one user has the same numbers, so they are given once, as a relation block; users,
-    items, and each side's implicit part have a prior of their own.
+    Its features are users and items, and with `implicit` the items that each user has rated and the
+    users that have rated each item. All rows of a user have the same features, so these are passed
+    once, as a relation block. Users, items and each side's implicit features have separate priors.
     """
     import myfm
 
@@ -76,7 +76,7 @@ def predict_myfm(split: Split, implicit: bool, sweeps: int = SWEEPS) -> np.ndarr
     return model.predict(None, blocks(split["test_users"], split["test_items"]), os.cpu_count())
 
 
-# The name of a row, what it is, and what predicts.
+# The name of a row, its text in the table, and its prediction function.
 SURPRISE, MYFM = "[Surprise](https://surpriselib.com)", "[myFM](https://myfm.readthedocs.io)"
 MODELS: dict[str, tuple[str, Callable[[Split], np.ndarray]]] = {
     "baseline_only": (f"{SURPRISE} `BaselineOnly`", partial(predict_surprise, name="BaselineOnly")),

@@ -1,16 +1,15 @@
-"""What a user would take instead of AutoRec, on the same splits of MovieLens-1M: test RMSE, seconds
-and memory.
+"""AutoRec and other libraries on the same splits of MovieLens-1M: test RMSE, time and memory.
 
     python -m benchmarks.peers                          # every row, seeds 1994..1998: many hours
     python -m benchmarks.peers --splits 1994 1995       # these splits
     python -m benchmarks.peers svdpp default            # these rows
-    python -m benchmarks.peers --render                 # table and picture of what is finished
+    python -m benchmarks.peers --render                 # table and figure of the finished rows
 
-A split is that of `python main.py --random_seed SEED`. Its rows follow one another, and nothing
-else should run meanwhile: it is time that is measured. A row of a split that is finished is not run
-again, so the script goes on where it was stopped. Peers run in an environment that is made for them
-of requirements-peers.txt, in .peers/ beside this file. Writes peers.csv, time_to_rmse.csv,
-machines.csv, table.md and peers.png into results/peers/, and renews docs/peers.md and README.md.
+Splits are the same as with `python main.py --random_seed SEED`. The rows of a split run one after
+the other, and nothing else should run at the same time, because time is measured. Finished rows are
+not run again, so the script continues where it was stopped. Peers run in a separate environment,
+made from requirements-peers.txt in .peers/ next to this file. Writes peers.csv, time_to_rmse.csv,
+machines.csv, table.md and peers.png into results/peers/, and updates docs/peers.md and README.md.
 """
 
 import argparse
@@ -48,12 +47,12 @@ FOLDER = ROOT / "benchmarks" / "results" / "peers"
 PAGE, README = ROOT / "docs" / "peers.md", ROOT / "README.md"
 REQUIREMENTS = ROOT / "requirements-peers.txt"
 BEGIN, END = "<!-- what benchmarks.peers wrote -->\n", "<!-- end -->"
-LEFT = "../benchmarks/results/peers"  # from the page
+LEFT = "../benchmarks/results/peers"  # relative to the page
 RESULTS, TIMES, MACHINES = "peers.csv", "time_to_rmse.csv", "machines.csv"
 BELOW = (0.850, 0.840, 0.830)
 SPLITS = range(1994, 1999)
 FIRST = ("svd", "knn_baseline", "svdpp", "myfm_svdpp", "default", "paper", "single", "best")
-# Of paper_tables, those that it has.
+# Rows of paper_tables that are measured here, if they exist.
 WANTED = ("default", "paper", "u_one_hot", "deep", "single", "best")
 OURS = {row.name: row for name in WANTED for row in paper_tables.ROWS if row.name == name}
 TEXTS = {name: text for name, (text, _) in MODELS.items()} | {
@@ -66,10 +65,10 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", help="rows to run (default: all)")
     parser.add_argument("--splits", nargs="+", type=int, default=SPLITS, metavar="SEED",
                         help="seeds of the splits (default: 1994 to 1998)")
-    parser.add_argument("--render", action="store_true", help="run nothing")
+    parser.add_argument("--render", action="store_true", help="write table and figure only")
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(TEXTS):
-        raise UserError(f"no row {', '.join(sorted(unknown))}: there are {', '.join(TEXTS)}")
+        raise UserError(f"unknown row {', '.join(sorted(unknown))}: choose from {', '.join(TEXTS)}")
     if not arguments.render:
         run(unfinished(FOLDER, arguments.rows or TEXTS, arguments.splits))
     render(FOLDER, PAGE, README)
@@ -77,17 +76,17 @@ def main() -> None:
 
 
 def unfinished(folder: Path, rows: Container[str], splits: Sequence[int]) -> list[tuple[str, int]]:
-    """Return what is not in `folder` yet, as (row, split), a split's rows in one go."""
+    """Return the (row, split) pairs that are not in `folder` yet, split by split."""
     done = {(line["row"], int(line["split"])) for line in read_csv(folder / RESULTS)}
     asked = [row for row in TEXTS if row in rows]
     return [pair for split in splits for row in asked if (pair := (row, split)) not in done]
 
 
 def run(pairs: Sequence[tuple[str, int]]) -> None:
-    """Measure each (row, split), and record it."""
+    """Measure and record each (row, split)."""
     CACHE.mkdir(exist_ok=True)
     write_text(CACHE / ".gitignore", "*\n")
-    held = lock(CACHE)  # two at once would measure each other
+    held = lock(CACHE)  # two processes would slow each other down
     try:
         if any(row in MODELS for row, _ in pairs):
             ratings, python = load_ratings(Config(dataset="ml-1m")), make_environment()
@@ -105,7 +104,7 @@ def run(pairs: Sequence[tuple[str, int]]) -> None:
 def record(
     folder: Path, row: str, split: int, line: dict[str, Any], times: list[dict[str, Any]]
 ) -> None:
-    """Add a finished row of a split; peers.csv, which says that it is finished, at last."""
+    """Add a finished row of a split; peers.csv, which marks it as finished, is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     machine = {"processor": processor(), "cpus": os.cpu_count()}
     for name, lines in ((TIMES, times), (MACHINES, [machine]), (RESULTS, [line])):
@@ -117,7 +116,7 @@ def record(
 
 
 def processor() -> str:
-    """Return what the processor is called."""
+    """Return the name of the processor."""
     info = Path("/proc/cpuinfo")
     text = info.read_text(encoding="utf-8") if info.exists() else ""
     name = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
@@ -128,8 +127,8 @@ def processor() -> str:
 
 
 def make_environment() -> Path:
-    """Return the Python of an environment that has the peers; it is made if there is none, or of
-    other requirements. Raise UserError if it cannot be."""
+    """Return the Python of an environment with the peers; make it if it is missing or has other
+    requirements. Raise UserError if the installation fails."""
     folder = CACHE / "environment"
     python, made_of = folder / "bin" / "python", folder / REQUIREMENTS.name
     wanted = REQUIREMENTS.read_text(encoding="utf-8")
@@ -142,8 +141,8 @@ def make_environment() -> Path:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 lines = (done.stdout + done.stderr).strip().splitlines() or [str(done.returncode)]
-                raise UserError(f"cannot install {REQUIREMENTS.name}: {lines[-1]} (only rows of "
-                                f"peers need it, not {', '.join(OURS)})")
+                raise UserError(f"cannot install {REQUIREMENTS.name}: {lines[-1]} (not needed for "
+                                f"the rows {', '.join(OURS)})")
         write_text(made_of, wanted)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -152,9 +151,8 @@ def make_environment() -> Path:
 
 
 def write_split(path: Path, split: Split, seed: int) -> None:
-    """Write the training ratings of a split whose rows are items, and the pairs of its test
-    ratings in their order. The training ratings are in random order, as users hand them in: what
-    learns from one after the other would learn less from those of one item in a row."""
+    """Write the training ratings of a split whose rows are items, and the pairs of its test ratings
+    in their order. The training ratings are shuffled, as stochastic gradient descent needs."""
     train, test = split.train, split.test
     order = np.random.default_rng(seed).permutation(len(train))
     np.savez(
@@ -165,7 +163,7 @@ def write_split(path: Path, split: Split, seed: int) -> None:
 
 
 def measure_peer(row: str, seed: int, ratings: Ratings, python: Path) -> dict[str, Any]:
-    """Return the result of a peer on the split of `seed`."""
+    """Return the result of a peer on the split with seed `seed`."""
     split = split_ratings(ratings, Config().train_ratio, seed)
     with tempfile.TemporaryDirectory() as folder:
         given, left = Path(folder, "split.npz"), Path(folder, "predictions.npz")
@@ -177,19 +175,19 @@ def measure_peer(row: str, seed: int, ratings: Ratings, python: Path) -> dict[st
 
 
 def rmse_of(split: Split, predictions: np.ndarray) -> float:
-    """Return the RMSE of raw `predictions` of the test ratings: clipped, and 3 where the user or
-    the item has no training ratings."""
+    """Return the RMSE of raw `predictions` for the test ratings, after clipping them and replacing
+    those of cold pairs by 3."""
     return score_test(split, predictions, "paper").rmse
 
 
 def call(command: Sequence[Any], row: str, seed: int) -> None:
-    """Run a command, whose output is not ours. Raise UserError if it fails."""
+    """Run a command with its output on stderr. Raise UserError if it fails."""
     done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False)
     if done.returncode in (130, 143):
         raise KeyboardInterrupt
     if done.returncode:
-        raise UserError(f"{row} on split {seed} ended with exit code {done.returncode}: above is "
-                        "why; what is finished is kept")
+        raise UserError(f"{row} on split {seed} ended with exit code {done.returncode}. See its "
+                        "output above. Finished rows are kept; repeat the command to continue.")
 
 
 def result(rmse: float, seconds: float, peak_mb: float) -> dict[str, Any]:
@@ -201,11 +199,11 @@ def result(rmse: float, seconds: float, peak_mb: float) -> dict[str, Any]:
 
 
 def measure_ours(row: str, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the result of a row of ours on the split of `seed`, and its lines of the time to
-    accuracy. A split that benchmarks.paper_tables has run in this checkout is not run again."""
-    kept = paper_tables.FOLDER / row / f"split_{seed}"
-    if (kept / "summary.json").exists() and (kept / "config.json").exists():  # git has no such
-        return in_folder(kept)
+    """Return the result of an AutoRec row on the split with seed `seed`, and its lines of
+    time_to_rmse.csv. A split that benchmarks.paper_tables has run in this checkout is reused."""
+    earlier = paper_tables.FOLDER / row / f"split_{seed}"
+    if (earlier / "summary.json").exists() and (earlier / "config.json").exists():  # not in git
+        return in_folder(earlier)
     folder = CACHE / f"{row}_{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     command = [
@@ -220,11 +218,11 @@ def measure_ours(row: str, seed: int) -> tuple[dict[str, Any], list[dict[str, An
 
 
 def in_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what `measure_ours` does, of the finished run in `folder`."""
+    """Return the values that `measure_ours` returns, read from the finished run in `folder`."""
     summary, metrics = read_json(folder / "summary.json"), folder / "metrics.csv"
     line = result(summary["final_test_rmse"], summary["seconds"], summary["peak_memory_mb"])
     epochs, before = read_csv(metrics), 0.0
-    if epochs:  # before the first: starting, reading, and a row's tuning and pre-training
+    if epochs:  # before the first: starting, reading, tuning and pre-training
         started = (folder / "summary.json").stat().st_mtime - summary["seconds"]
         before = metrics.stat().st_mtime - started - float(epochs[-1]["elapsed_seconds"])
     return line, time_to_rmse(epochs, before, line)
@@ -233,24 +231,28 @@ def in_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def time_to_rmse(
     epochs: Sequence[dict[str, str]], before: float, line: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the seconds after which the test RMSE was first below each of `BELOW`; none where it
-    never was. `before` is what passed before the first of the `epochs`, rows of metrics.csv. A
-    blend has none: its RMSE is there when it ends."""
+    """Return the seconds after which the test RMSE was first below each of `BELOW`, or "" if never.
+
+    Args:
+        epochs: rows of metrics.csv; empty for a blend, whose RMSE is known only at its end.
+        before: seconds before the first epoch.
+        line: the result of the run.
+    """
     points = [(float(epoch["test_rmse"]), round(before + float(epoch["elapsed_seconds"]), 1))
               for epoch in epochs if epoch["test_rmse"]] or [(line["rmse"], line["seconds"])]
     first = {below: next((at for rmse, at in points if rmse < below), "") for below in BELOW}
     return [{"below": f"{below:.3f}", "seconds": at} for below, at in first.items()]
 
 
-# Table and picture.
+# Table and figure.
 
 
 def render(folder: Path, page: Path, readme: Path) -> None:
-    """Write the table and the picture of what is finished in `folder`, and put them into `page`,
-    and the rows that are shown first into `readme`."""
+    """Write the table and the figure of the finished rows into `folder` and `page`, and the most
+    important rows into `readme`."""
     found = read_csv(folder / RESULTS)
     if not found:
-        raise UserError("nothing is finished yet: python -m benchmarks.peers measures all")
+        raise UserError("no row is finished yet. Measure all rows with python -m benchmarks.peers.")
     rows = {name: lines for name in TEXTS if (lines := [r for r in found if r["row"] == name])}
     machines = {f"{m['processor']}, {m['cpus']} cores" for m in read_csv(folder / MACHINES)}
     text = "\n".join([results_table(rows), *times_table(read_csv(folder / TIMES)), "",
@@ -265,27 +267,27 @@ def render(folder: Path, page: Path, readme: Path) -> None:
 
 
 def put(page: Path, text: str) -> None:
-    """Put `text` into `page`, in the place for what is written here."""
+    """Replace the generated block of `page` by `text`."""
     head, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     write_text(page, f"{head}{begin}{text}{''.join(rest.partition(END)[1:])}")
 
 
 def first_table(rows: dict[str, list[dict[str, str]]]) -> str:
-    """Return README's table, of the splits that all its rows have."""
+    """Return README's table: means over the splits that all its rows have."""
     some = {name: rows[name] for name in FIRST if name in rows}
     shared = set.intersection(*({line["split"] for line in lines} for lines in some.values()))
     table_rows = []
     for name, lines in some.items():
         lines = [line for line in lines if line["split"] in shared]
         mean, seconds = means(lines, "rmse")[0], means(lines, "seconds")[0]
-        what = f"`python main.py --preset {name}`" if name in OURS else TEXTS[name]
-        table_rows.append([what, f"{mean:.4f}", f"{seconds:,.0f}"])
+        label = f"`python main.py --preset {name}`" if name in OURS else TEXTS[name]
+        table_rows.append([label, f"{mean:.4f}", f"{seconds:,.0f}"])
     seeds = f"on the splits of seeds {' and '.join(sorted(shared))}"
     return table([seeds, "test RMSE", "seconds"], table_rows) + "\n"
 
 
 def means(lines: Sequence[dict[str, str]], column: str) -> tuple[float, float]:
-    """Return the mean over the splits, and half its 95 % interval: 0 for a single one."""
+    """Return the mean over the splits, and half of its 95 % interval (0 for a single split)."""
     mean, half = mean_and_interval([float(line[column]) for line in lines])
     return mean, half if len(lines) > 1 else 0.0
 
@@ -302,7 +304,7 @@ def results_table(rows: dict[str, list[dict[str, str]]]) -> str:
 
 
 def times_table(lines: Sequence[dict[str, str]]) -> list[str]:
-    """Return a table of the mean seconds, where all splits of a row came below an RMSE."""
+    """Return a table of mean seconds; a mean is shown if all splits reached the RMSE."""
     table_rows = []
     for name in (name for name in OURS if any(line["row"] == name for line in lines)):
         cells = []
@@ -318,8 +320,8 @@ def times_table(lines: Sequence[dict[str, str]]) -> list[str]:
 
 
 def draw(rows: dict[str, list[dict[str, str]]]) -> Figure:
-    """Return a figure of RMSE against seconds: a row's mean, and a dash for each of the
-    splits, which are the same for all; ours in the colour of results."""
+    """Return a figure of RMSE against seconds: a dot for each row's mean and a dash for each split;
+    AutoRec's rows have another colour."""
     with style():
         figure = Figure(figsize=(8, 4.8), dpi=120, layout="constrained")
         axes = figure.add_subplot()
