@@ -1,23 +1,25 @@
-"""What a GPU makes of the program: one command of at most ten minutes, and one JSON.
+"""Accuracy, determinism and speed on a GPU: one command of at most ten minutes, one JSON file.
 
     python -m benchmarks.gpu --json benchmarks/results/gpu/gpu.json
-    python -m benchmarks.gpu --device cpu --epochs 2     # tries this script where there is no GPU
+    python -m benchmarks.gpu --device cpu --epochs 2     # tries this script without a GPU
 
-Each step is a process of its own and may take half of the time that is left; of one that fails,
-"<step>_failed" has the last line of its error. An `epoch_s` is the median of an epoch and its test,
-`train_s` that of an epoch alone, and `products_share` how much of it the five products take alone.
+Each step runs in a separate process and may take half of the remaining time. If a step fails,
+"<step>_failed" contains the last line of its error. `epoch_s` is the median time of an epoch and
+its test, `train_s` the median time of an epoch alone, and `products_share` the fraction of
+`train_s` that the five matrix products alone take.
 
-What the program does on a GPU only, and no test on a CPU sees:
+Code paths that only a GPU uses, so that no test on a CPU covers them:
 
-- system/runtime.py: op determinism takes deterministic kernels and refuses all others. TensorFlow
-  multiplies float32 as TF32 from Ampere on, which nothing here forbids: hence "without_tf32".
-- model/engines.py: `auto` is dense, and bfloat16 asks for no instruction of the processor.
-- model/dense_engine.py: each step's counts are made on CPU:0, and ragged.range has no other kernel:
-  they are copied. SparseToDense, the gather of b, its gradient (an unsorted segment sum), the
-  products, the fused updates, initial values and dropout's draws have kernels of the GPU's own.
-- model/sparse_engine.py, for who asks for it: computes on the CPU, between copies of all it takes.
-- system/distribution.py: `mirrored` takes all GPUs, and adds by NCCL (by rings, where they are
-  parts of one); `workers` takes all GPUs of each machine, which is not tried here.
+- system/runtime.py: op determinism selects deterministic kernels and refuses ops that have none.
+  From Ampere on, TensorFlow multiplies float32 as TF32, which nothing here disables: hence the
+  "without_tf32" steps.
+- model/engines.py: `auto` chooses dense, and bfloat16 needs no processor instruction.
+- model/dense_engine.py: each step's counts are made on CPU:0, as ragged.range has no other kernel,
+  and are copied. SparseToDense, the gather of b, its gradient (an unsorted segment sum), the
+  products, the fused updates, initial values and dropout masks have GPU kernels.
+- model/sparse_engine.py, if chosen: computes on the CPU and copies all its inputs and outputs.
+- system/distribution.py: `mirrored` uses all GPUs and all-reduces with NCCL, or with rings between
+  parts of one GPU; `workers` uses all GPUs of each machine, which is not tried here.
 """
 
 import argparse
@@ -44,20 +46,20 @@ from data_preprocessor import load_ratings, split_ratings
 
 STEPS = ("tests", "once", "again", "float32", "bfloat16", "float32_products", "bfloat16_products",
          "mirrored", "float32_without_tf32", "tests_without_tf32")
-TESTS = ("tests/model", "tests/test_AutoRec.py")  # they compute on what TensorFlow finds
+TESTS = ("tests/model", "tests/test_AutoRec.py")  # they run on the device that TensorFlow finds
 FLAGS = {"bfloat16": ["--precision=bfloat16"], "mirrored": ["--distribute=mirrored"]}
-SHORT = dict.fromkeys(("once", "again", "mirrored"), 20)  # epochs of what is only compared
-ROUNDS, PART_MB = 5, 3000  # turns of each way; memory of each half of a GPU
+SHORT = dict.fromkeys(("once", "again", "mirrored"), 20)  # epochs of steps that are compared
+ROUNDS, PART_MB = 5, 3000  # rounds of each method; memory of each half of a GPU
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="gpu", description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
-    parser.add_argument("--epochs", type=int, default=500, help="of a default run (default: 500)")
+    parser.add_argument("--epochs", type=int, default=500, help="in each full run (default: 500)")
     parser.add_argument("--minutes", type=float, default=10, help="for all steps (default: 10)")
-    parser.add_argument("--dataset", default="ml-1m", help="ml-1m, synthetic, or a file")
+    parser.add_argument("--dataset", default="ml-1m", help="ml-1m, synthetic, or a rating file")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="default: all")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)  # the folder of a step
     options = parser.parse_args()
     if options.device == "cpu":
@@ -77,14 +79,14 @@ def main() -> None:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Return what computes. Raise UserError if that is to be a GPU, and there is none."""
+    """Return the device and its software. Raise UserError if a GPU is asked for but not found."""
     tf = import_tensorflow()
     gpus = tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
-        raise UserError("TensorFlow finds no GPU: it needs NVIDIA's driver and pip install "
-                        "'tensorflow[and-cuda]'; --device cpu tries the script without one")
+        raise UserError("TensorFlow finds no GPU. Install NVIDIA's driver and pip install "
+                        "'tensorflow[and-cuda]', or try this script without one with --device cpu.")
     name = tf.config.experimental.get_device_details(gpus[0])["device_name"] if gpus else device
-    driver = Path("/proc/driver/nvidia/version")  # TensorFlow does not tell
+    driver = Path("/proc/driver/nvidia/version")  # TensorFlow does not report it
     build = tf.sysconfig.get_build_info()
     return {
         "device": name, "gpus": len(gpus), "tensorflow": tf.__version__,
@@ -94,8 +96,8 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def run_step(step: str, options: argparse.Namespace, folder: Path, seconds: float) -> dict:
-    """Return the figures of a step, run as a process that has so many seconds and leaves them in
-    `folder`; if it fails, why."""
+    """Run a step as a process, for at most `seconds`, and return the figures that it writes to
+    `folder`, or the reason of its failure."""
     command = [sys.executable, "-um", "benchmarks.gpu", f"--child={folder}", f"--steps={step}"]
     command += [f"--{name}={getattr(options, name)}" for name in ("device", "epochs", "dataset")]
     log = folder / f"{step}.log"
@@ -106,7 +108,7 @@ def run_step(step: str, options: argparse.Namespace, folder: Path, seconds: floa
         except subprocess.TimeoutExpired:
             return {f"{step}_failed": f"not done after {seconds:.0f} s"}
         finally:
-            with suppress(ProcessLookupError):  # nor does what it started go on
+            with suppress(ProcessLookupError):  # also ends its child processes
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if not code:
@@ -119,7 +121,7 @@ def run_step(step: str, options: argparse.Namespace, folder: Path, seconds: floa
 
 
 def figures_of(step: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return what `step` finds, in the process that is its own."""
+    """Return the figures of `step`, computed in this process."""
     tf = import_tensorflow()
     tf.config.experimental.enable_tensor_float_32_execution("without_tf32" not in step)
     if step.startswith("tests"):
@@ -137,7 +139,7 @@ def figures_of(step: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_tests(step: str) -> dict[str, Any]:
-    """Count the tests that pass and fail, and name those that fail."""
+    """Count the tests that pass and fail, and list the failing ones."""
     import pytest
     counts, failing = Counter({f"{step}_passed": 0}), list[str]()
 
@@ -152,7 +154,7 @@ def run_tests(step: str) -> dict[str, Any]:
 
 
 def products(precision: str, dataset: str) -> dict[str, Any]:
-    """Time the program's epoch on the dense engine, and its five products alone, in turns."""
+    """Time an epoch on the dense engine and its five matrix products alone, alternating."""
     start_tensorflow()
     config = Config(dataset=dataset, engine="dense", precision=precision)
     split = split_ratings(load_ratings(config), config.train_ratio, config.random_seed)
@@ -163,12 +165,12 @@ def products(precision: str, dataset: str) -> dict[str, Any]:
 
 
 def train(step: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Run main.py in this process, and return what it took."""
+    """Run main.py in this process and return its RMSE, time and memory."""
     import main as program
     epochs = min(options.epochs, SHORT.get(step, options.epochs))
     flags = [f"--dataset={options.dataset}", f"--train_epoch={epochs}", "--comet=off",
              f"--results_dir={options.child}", f"--run_name={step}", *FLAGS.get(step, ())]
-    # On a CPU, too, it is the GPU's engine that is tried.
+    # Also use the GPU's engine on a CPU.
     if code := program.main([*flags, *["--engine=dense"] * (options.device == "cpu")]):
         sys.exit(code)
     run = options.child / step
@@ -186,8 +188,8 @@ def train(step: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(step: str, *runs: Path) -> dict[str, Any]:
-    """Return whether two runs have the same metrics to the last bit, and how much one of an
-    epoch's differs at most, as a share of it."""
+    """Return whether two runs have bit-identical metrics, and the largest relative difference of
+    any metric of any epoch."""
     names = ("train_cost", "train_rmse", "test_rmse", "test_mae")
     once, other = ([float(row[name]) for row in read_csv(run / "metrics.csv") for name in names]
                    for run in runs)

@@ -1,11 +1,11 @@
-"""Parse, split, train and evaluate at the size of a large dataset, on made-up ratings.
+"""Parse, split, train and evaluate at the size of a large dataset, on synthetic ratings.
 
     python -m benchmarks.scale ml-20m
     python -m benchmarks.scale netflix --engine sparse
     python -m benchmarks.scale 10x              # ten times MovieLens-1M's ratings, same density
 
-Writes a temporary file in MovieLens-1M's format, an item at a time, then prints one JSON object:
-seconds and peak memory of the whole process.
+Writes a temporary file in MovieLens-1M's format, one item at a time. Then prints one JSON object
+with the seconds of each step and the peak memory of the process.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scale", description=__doc__.split("\n")[0])
     parser.add_argument("size", help=f"one of {', '.join(SIZES)}, or a multiple such as 10x")
     parser.add_argument("--engine", choices=("auto", "dense", "sparse"), default="auto")
-    parser.add_argument("--epochs", type=int, default=2, help="the last one is timed")
+    parser.add_argument("--epochs", type=int, default=2, help="the last one is timed (default: 2)")
     arguments = parser.parse_args()
     start_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
@@ -52,22 +52,22 @@ def main() -> None:
 
 
 def size_of(name: str) -> tuple[int, int, int]:
-    """Users, items and ratings of a named size, or of MovieLens-1M times a factor."""
+    """Return users, items and ratings of a named size, or of MovieLens-1M times a factor."""
     if name in SIZES:
         return SIZES[name]
     factor = float(name.removesuffix("x"))
     users, items, ratings = SIZES["ml-1m"]
-    side = math.sqrt(factor)  # users and items grow together, so density stays
+    side = math.sqrt(factor)  # users and items grow equally, so the density is constant
     return round(users * side), round(items * side), round(ratings * factor)
 
 
 def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) -> None:
-    """Write so many distinct ratings with power-law popularity, one item at a time."""
+    """Write `num_ratings` distinct ratings with power-law popularity, one item at a time."""
     rng = np.random.default_rng(0)
     weight = 1 / (np.arange(num_items) + num_items / 60)
     counts = np.minimum(weight / weight.sum() * num_ratings, 0.6 * num_users).astype(np.int64)
     counts = np.maximum(counts, 1)
-    while missing := num_ratings - counts.sum():  # what rounding and the cap left
+    while missing := num_ratings - counts.sum():  # left by rounding and the cap
         room = np.flatnonzero(counts < 0.6 * num_users) if missing > 0 else counts.argsort()[-1:]
         counts[room[: abs(missing)]] += np.sign(missing)
     bias = rng.normal(3.6, 0.5, num_users)
@@ -82,7 +82,7 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
 
 
 def measure(path: Path, config: Config) -> dict[str, float]:
-    """Seconds of parsing, splitting, the last training epoch and the test, and peak GB."""
+    """Return the seconds of parsing, splitting, the last epoch and the test, and peak GB."""
     from AutoRec import AutoRec
     from autorec_tf.evaluation.evaluate import score_test
     from autorec_tf.model.batch import sparse_rows

@@ -1,14 +1,13 @@
-"""How fast training is, as ratios measured in one run.
+"""Speed of training, as ratios measured in one run.
 
     python -m benchmarks.speed                    # everything, about a quarter of an hour
     python -m benchmarks.speed --quick            # MovieLens-1M alone, under a minute
     python -m benchmarks.speed --parts second_core    # one of its tables
     python -m benchmarks.speed --json benchmarks/results/speed/speed.json
 
-Prints the tables of docs/speed.md. The ways of training MovieLens-1M take turns within one
-process, so that a machine whose speed drifts treats them alike; a ratio is the median over the
-rounds. Large sizes run in processes of their own (benchmarks/scale.py), so that each has its own
-peak of memory.
+Prints the tables in docs/speed.md. The methods of training MovieLens-1M alternate within one
+process, so that changes in the machine's speed affect all of them; a ratio is the median over the
+rounds. Each large size runs in a separate process (benchmarks/scale.py) to measure its peak memory.
 """
 
 import argparse
@@ -39,17 +38,17 @@ from data_preprocessor import load_ratings, split_ratings
 ROOT = Path(__file__).parents[1]
 GROWTH = (1, 3, 10, 30)  # times MovieLens-1M's ratings
 RMSE_EPOCHS = 20
-TURNS, TIMED_EPOCHS = 3, 20  # of one core and two
+TURNS, TIMED_EPOCHS = 3, 20  # with one core and with two
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="speed", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="MovieLens-1M alone")
     parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS),
-                        help="which tables (default: all)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each way (default: 7)")
+                        help="tables to measure (default: all)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each method (default: 7)")
     parser.add_argument("--json", type=Path, metavar="FILE",
-                        help="renew the figures there, too")
+                        help="update the figures in FILE")
     arguments = parser.parse_args()
     start_tensorflow()
     figures: dict[str, float] = {}
@@ -62,7 +61,7 @@ def main() -> None:
 
 
 def movielens_1m(rounds: int) -> dict[str, float]:
-    """Time every way of an epoch of MovieLens-1M and print its rows."""
+    """Time an epoch of MovieLens-1M with every method and print the rows."""
     config = Config(dataset="ml-1m")
     ratings = load_ratings(config)
     split = split_ratings(ratings, config.train_ratio, config.random_seed)
@@ -105,10 +104,10 @@ def movielens_1m(rounds: int) -> dict[str, float]:
         figures["dense_bfloat16_over_matmuls"] = ratio("dense_bfloat16", "matmuls_bfloat16", False)
     print("\n| ratio | |\n| --- | --- |")
     for name, text in (
-        ("dense_float32_over_matmuls", "dense float32 epoch / its five bare products"),
-        ("dense_bfloat16_over_matmuls", "dense bfloat16 epoch / its five bare products"),
-        ("speedup_dense_over_feed_dict", "epoch and test: the earlier way / dense float32"),
-        ("speedup_sparse_over_feed_dict", "epoch and test: the earlier way / sparse"),
+        ("dense_float32_over_matmuls", "dense float32 epoch / its five bare matrix products"),
+        ("dense_bfloat16_over_matmuls", "dense bfloat16 epoch / its five bare matrix products"),
+        ("speedup_dense_over_feed_dict", "epoch and test: the earlier method / dense float32"),
+        ("speedup_sparse_over_feed_dict", "epoch and test: the earlier method / sparse"),
         ("speedup_sparse_over_dense", "epoch and test: dense float32 / sparse"),
     ):
         if name in figures:
@@ -123,7 +122,7 @@ def timed(function: Callable[[], object]) -> float:
 
 
 class Ours:
-    """The program's own epoch and test."""
+    """Epoch and test of this program."""
 
     def __init__(self, split: Split, config: Config) -> None:
         from AutoRec import AutoRec
@@ -148,12 +147,12 @@ class Ours:
 
 
 class BareProducts:
-    """The five matrix products of each step on the same shapes, and nothing else."""
+    """Only the five matrix products of each step, on the same shapes."""
 
     def __init__(self, split: Split, config: Config, precision: str) -> None:
         import tensorflow as tf
 
-        self.label = f"the five products alone, {precision}"
+        self.label = f"the five matrix products alone, {precision}"
         batch, rows, k = config.batch_size, split.train.num_rows, config.hidden_neuron[0]
 
         def random(*shape: int) -> tf.Tensor:
@@ -184,10 +183,10 @@ class BareProducts:
 
 
 class FeedDict:
-    """The earlier program's way, written anew: dense float32 matrices, a session that is fed
-    batch by batch, and a dense reconstruction of the whole test matrix."""
+    """A rewrite of the earlier TensorFlow 1 program's method: dense float32 matrices, fed to a
+    session batch by batch, and a dense reconstruction of the whole test matrix."""
 
-    label = "the earlier way: dense matrices, feed dictionaries"
+    label = "the earlier method: dense matrices, feed dictionaries"
 
     def __init__(self, split: Split, config: Config) -> None:
         import tensorflow as tf
@@ -226,14 +225,14 @@ class FeedDict:
 
 
 def dense(matrix: RatingMatrix) -> tuple[np.ndarray, np.ndarray]:
-    """Ratings and mask as dense float32 matrices: what this program never holds."""
+    """Return ratings and mask as dense float32 matrices, which this program itself never makes."""
     R, M = (np.zeros((matrix.num_rows, matrix.num_columns), np.float32) for _ in range(2))
     R[matrix.rows, matrix.indices], M[matrix.rows, matrix.indices] = matrix.values, 1
     return R, M
 
 
 def whole_program(_: int) -> dict[str, float]:
-    """`python main.py --train_epoch 2` as a process: start-up, parsing and peak memory."""
+    """Measure `python main.py --train_epoch 2`: start-up, parsing and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-u", str(ROOT / "main.py"), "--dataset", "ml-1m",
                    "--train_epoch", "2", "--results_dir", folder, "--run_name", "run"]
@@ -259,7 +258,7 @@ def whole_program(_: int) -> dict[str, float]:
 
 
 def second_core(_: int) -> dict[str, float]:
-    """What a second core is worth: processes that may use one and two take turns."""
+    """Measure the speed-up by a second core; processes with one and with two alternate."""
     turns = [[epoch_seconds(cores) for cores in (1, 2)] for _ in range(TURNS)]
     one, two = (median(column) for column in zip(*turns, strict=True))
     worth = median(one / two for one, two in turns)
@@ -270,7 +269,7 @@ def second_core(_: int) -> dict[str, float]:
 
 
 def epoch_seconds(cores: int) -> float:
-    """The median epoch of a run of main.py, without tests."""
+    """Return the median seconds of an epoch of main.py, without tests."""
     processors = sorted(os.sched_getaffinity(0))[:cores]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "main.py"), "--dataset", "ml-1m", "--comet", "off",
@@ -283,7 +282,7 @@ def epoch_seconds(cores: int) -> float:
 
 
 def agreement(_: int) -> dict[str, float]:
-    """Test RMSE of every engine and precision after some epochs from the same seed."""
+    """Compare the test RMSE of all engines and precisions after some epochs from one seed."""
     from AutoRec import AutoRec
     from autorec_tf.model.engines import multiplies_bfloat16
     from autorec_tf.training.epochs import TrainState, train_epochs
@@ -303,9 +302,9 @@ def agreement(_: int) -> dict[str, float]:
 
 
 def large(_: int) -> dict[str, float]:
-    """The large sizes, each a process of its own, and how the epoch grows with the ratings."""
-    print("", tables.head("size (made-up ratings)", "engine", "parse (s)", "epoch (s)", "test (s)",
-                          "peak (GB)"), sep="\n")
+    """Measure large sizes, one process each, and the growth of epoch time with the ratings."""
+    print("", tables.head("size (synthetic ratings)", "engine", "parse (s)", "epoch (s)",
+                          "test (s)", "peak (GB)"), sep="\n")
     growth = [at_size(f"{factor}x", "sparse", 3) for factor in GROWTH]
     logs = np.log([[float(r["size"].removesuffix("x")), r["epoch_s"]] for r in growth])
     exponent = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
