@@ -1,14 +1,14 @@
-"""What dividing the columns among workers is worth: time, memory and bytes, one process and two.
+"""Time, memory and bytes sent with the columns sharded over two workers, compared with one process.
 
-    python -m benchmarks.workers                                        # MovieLens-1M alone
+    python -m benchmarks.workers                                        # only MovieLens-1M
     python -m benchmarks.workers --sizes ml-1m ml-20m netflix --json \
 benchmarks/results/workers/workers.json
 
-Runs the real program: one process with one thread and with two, two workers of one thread each on
-loopback, and two in network namespaces of their own with a link of 1 and of 10 Gbit/s between them,
-where the system lets us make these (Linux, as root). An epoch's time is that of training and its
-evaluation, the shortest of those after the first; all runs of a size follow one another, and the
-ratios are of these. Sizes other than MovieLens-1M's are of made-up ratings (benchmarks/scale.py).
+Runs the real program: one process with one thread and with two; two workers with one thread each on
+loopback; and two workers in separate network namespaces, connected by a link of 1 and of 10 Gbit/s,
+if the system allows it (Linux, as root). An epoch's time covers training and evaluation; the
+shortest epoch after the first one counts. All runs of a size follow one another. Sizes other than
+MovieLens-1M's use synthetic ratings (benchmarks/scale.py).
 """
 
 import argparse
@@ -33,16 +33,16 @@ from benchmarks.scale import SIZES, write_ratings
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 EPOCHS = {"ml-1m": 12, "ml-20m": 3, "netflix": 2}
 BATCH_SIZE, HIDDEN = 512, 500
-TENSORFLOW_GB = 0.6  # what importing TensorFlow takes
+TENSORFLOW_GB = 0.6  # memory of a process that has imported TensorFlow
 NETWORKS = {"gbit1": "1gbit", "gbit10": "10gbit"}
 PORTS = (23456, 23457)
-LATENCY = 1e-4  # seconds between two machines of one room
+LATENCY = 1e-4  # seconds between two machines in one room
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The shortest epoch's seconds, the last test RMSE, the peak of memory of each process, and the
-    bytes that worker 0 sent in a step."""
+    """Seconds of the shortest epoch, the last test RMSE, the largest peak memory of a process, and
+    the bytes that worker 0 sent per step."""
 
     epoch: float
     rmse: float
@@ -51,7 +51,7 @@ class Measured:
 
 
 class Link:
-    """Two network namespaces with a link between them, of a `rate` as tc has it."""
+    """Two network namespaces, connected by a link with a `rate` in the notation of tc."""
 
     def __init__(self, rate: str) -> None:
         self.names = ("autorec-a", "autorec-b")
@@ -69,11 +69,11 @@ class Link:
                 "latency 50ms")
 
     def command(self, index: int) -> list[str]:
-        """What a worker's command begins with."""
+        """Return the first arguments of a worker's command."""
         return ["ip", "netns", "exec", self.names[index]]
 
     def sent(self) -> int:
-        """The bytes that worker 0 has sent so far."""
+        """Return the bytes that worker 0 has sent so far."""
         return sent_bytes("veth-a", self.command(0))
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Link:
 
 
 class Loopback:
-    """Two processes of this machine, of which each sends what the other one receives."""
+    """Two processes on this machine; each sends the bytes that the other receives."""
 
     addresses = tuple(f"127.0.0.1:{port}" for port in PORTS)
 
@@ -112,7 +112,7 @@ def sent_bytes(device: str, command: Sequence[str]) -> int:
 def measure(
     flags: Sequence[str], epochs: int, threads: int, network: Link | Loopback | None = None
 ) -> Measured:
-    """Run main.py with `flags` by one process, or by two workers with a `network` between them."""
+    """Run main.py with `flags` as one process, or as two workers connected by a `network`."""
     workers = 2 if network else 1
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         command = [
@@ -154,8 +154,8 @@ def measure(
 def watch(
     processes: Sequence[Any], metrics: Path, sent: Callable[[], int]
 ) -> tuple[int, list[tuple[int, Any]]]:
-    """Return the bytes sent between the first epoch's end and the last one's; and when all
-    processes have ended, the exit code of each, and what it used."""
+    """Wait for all processes. Return the bytes sent from the end of the first epoch to the end of
+    the last, and the exit code and resource usage of each process."""
     counts: list[tuple[int, int]] = []  # epochs done, bytes sent
     ends: dict[int, tuple[int, Any]] = {}
     while len(ends) < len(processes):
@@ -171,7 +171,7 @@ def watch(
 
 
 def measure_size(size: str, path: Path, networks: Sequence[str]) -> dict[str, Any]:
-    """Return the figures of one size, flat, and print its rows."""
+    """Return the figures of one size in a flat mapping, and print its rows."""
     flags = ["--dataset", "ml-1m"]
     if size != "ml-1m":
         write_ratings(path, *SIZES[size])
@@ -195,7 +195,7 @@ def measure_size(size: str, path: Path, networks: Sequence[str]) -> dict[str, An
         try:
             link = Link(NETWORKS[name])
         except OSError as error:
-            print(f"No link of {NETWORKS[name]}: {error}", flush=True)
+            print(f"Cannot make a link of {NETWORKS[name]}: {error}", flush=True)
             continue
         add(name, f"two workers, {NETWORKS[name].replace('gbit', ' Gbit/s')}", 1, link)
     return figures_of(size.replace("-", ""), runs)
@@ -219,8 +219,8 @@ def figures_of(size: str, runs: dict[str, Measured]) -> dict[str, Any]:
 
 
 def on_paper(figures: dict[str, Any], size: str) -> str:
-    """Return a table of what more machines would be worth, by the formula in docs/distributed.md:
-    an epoch of one thread, divided, and what each step sends, by ring, at a link's rate."""
+    """Return a table of epoch seconds on more machines, by the formula in docs/distributed.md: one
+    thread's epoch, divided, plus the time of each step's all-reduces in a ring at a link's rate."""
     steps = -(-SIZES[size][1] // BATCH_SIZE)
     one = figures[f"{size.replace('-', '')}_thread_epoch_s"]
     rows = []
@@ -228,7 +228,7 @@ def on_paper(figures: dict[str, Any], size: str) -> str:
         cells = []
         for gbit in (1, 10, 25):
             ring = 2 * (machines - 1) / machines * 4 * BATCH_SIZE * HIDDEN
-            # Each test row is encoded once more in an evaluation: one sum of the three.
+            # One of the three sums belongs to the evaluation, which encodes each test row again.
             sending = 3 * steps * (ring / (gbit * 1e9 / 8) + 2 * (machines - 1) * LATENCY)
             cells.append(f"{one / machines + (sending if machines > 1 else 0):.2f}")
         rows.append([machines, *cells])
@@ -239,18 +239,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="workers", description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="+", choices=tuple(EPOCHS), default=["ml-1m"])
     parser.add_argument("--networks", nargs="*", choices=tuple(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     arguments = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:
-        raise UserError("two workers on this machine need two processors")
+        raise UserError("two workers need two processors, but this process may use only one")
     print(tables.head("ratings", "trained by", "epoch (s)", "test RMSE", "peak GB",
-                      "MB sent a step"))
+                      "MB sent per step"))
     figures: dict[str, Any] = {}
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
             figures |= measure_size(size, Path(folder) / "ratings.dat", arguments.networks)
     for size in arguments.sizes:
-        print(f"\nSeconds of an epoch of {size}'s size, on paper:\n")
+        print(f"\nCalculated seconds per epoch at {size}'s size:\n")
         print(on_paper(figures, size))
     if arguments.json:
         for name in ("gbit1", "gbit10"):
