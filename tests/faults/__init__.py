@@ -1,1 +1,1 @@
-"""Everything that can go wrong, done to the real program: `python -m tests.faults`."""
+"""Faults that are injected into the real program: `python -m tests.faults`."""

@@ -1,11 +1,11 @@
-"""Everything that can go wrong, done to the real program, as the table of docs/reliability.md.
+"""Inject faults into the real program and print the table in docs/reliability.md.
 
     python -m tests.faults                                # about half an hour on two cores
     python -m tests.faults --json benchmarks/results/faults/faults.json
     python -m tests.faults --only inputs
 
-The Comet rows train on MovieLens-1M, the others on made-up ratings. Where pip-audit is installed,
-the installed packages are looked up in its database of known weaknesses, too.
+The Comet rows train on MovieLens-1M, the others on synthetic ratings. If pip-audit is installed, it
+also looks up the packages of requirements.txt in its database of known vulnerabilities.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from tests.faults import comet, deaths, inputs
 from tests.faults.fault import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACE = rf"(file://)?{re.escape(tempfile.gettempdir())}/tmp\w+/"  # of what a benchmark made
+TEMPORARY = rf"(file://)?{re.escape(tempfile.gettempdir())}/tmp\w+/"  # prefix of temporary files
 
 
 def audit() -> Iterator[Fault]:
-    """Packages with known weaknesses, as pip-audit finds them; nothing where it cannot."""
+    """Yield a row on packages with known vulnerabilities, if pip-audit is installed and online."""
     if importlib.util.find_spec("pip_audit") is None:
         return
     command = [sys.executable, "-m", "pip_audit", "-r", str(ROOT / "requirements.txt"),
@@ -55,17 +55,17 @@ SOURCES: dict[str, Callable[[], Iterator[Fault]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="faults", description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=SOURCES, default=list(SOURCES))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
     arguments = parser.parse_args()
     if arguments.json and not arguments.json.parent.is_dir():
-        raise UserError(f"there is no folder {arguments.json.parent} for {arguments.json.name}")
+        raise UserError(f"{arguments.json}: the folder {arguments.json.parent} does not exist")
     if "comet" in arguments.only:
-        comet.ratings_folder()  # that it is missing is told before half an hour's work
+        comet.ratings_folder()  # raise now, not after half an hour
     faults = []
     print("| fault | tried | survived | lost | message |\n| --- | --- | --- | --- | --- |")
     for name in arguments.only:
         for fault in SOURCES[name]():
-            fault.message = re.sub(PLACE, "", fault.message)
+            fault.message = re.sub(TEMPORARY, "", fault.message)
             faults.append(fault)
             print(line(fault), flush=True)
     if arguments.json:
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def line(fault: Fault) -> str:
-    """The fault as a row of a Markdown table."""
+    """Return the fault as a row of a Markdown table."""
     message = fault.message.replace("|", "\\|").replace("\n", " ")
     message = message if len(message) <= 240 else f"{message[:237]}..."
     return f"| {fault.fault} | {fault.tried:,} | {fault.survived:,} | {fault.lost} | {message} |"

@@ -1,4 +1,4 @@
-"""A stand-in for the server of the published archive, on loopback.
+"""A fake server of the published archive on loopback.
 
     with ArchiveServer(content) as server:
         monkeypatch.setattr(datasets.Dataset, "url", server.url)
@@ -9,20 +9,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class ArchiveServer:
-    """Answers every request with `content`, in one of several moods.
+    """A server that answers every request with `content`, in one of several moods.
 
     Args:
-        mood: "ok"; "missing" answers 404; "close" closes without an answer; "nonsense" answers what
-            is no HTTP; "moved" sends to another address, and "loop" to the same one; "cut" promises
-            all, sends half and closes; "stall" sends half and then nothing; "hang" never answers;
-            "trickle" sends a byte now and then; "endless" sends for ever; "unsized" does not say
-            how much will come; "patient" leaves the connection open after the last byte.
+        mood: "ok"; "missing" answers 404; "close" closes without an answer; "nonsense" sends an
+            answer that is not HTTP; "moved" redirects to another address, "loop" to the same one;
+            "cut" announces all, sends half and closes; "stall" sends half and then nothing; "hang"
+            never answers; "trickle" sends a byte now and then; "endless" sends for ever; "unsized"
+            omits the content length; "patient" leaves the connection open after the last byte.
     """
 
     def __init__(self, content: bytes, mood: str = "ok"):
         self.content, self.mood = content, mood
         self.num_requests = 0
-        self._released = threading.Event()  # lets the answers that hang go at the end
+        self._released = threading.Event()  # releases hanging answers at the end
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}/ml-1m.zip"
@@ -63,8 +63,8 @@ class ArchiveServer:
                     self.wfile.write(b"P")
                 while mood == "endless" and not server._released.is_set():
                     self.wfile.write(content)
-                whole = len(content)
-                self.wfile.write(content[: whole // 2 if mood in ("cut", "stall") else whole])
+                size = len(content)
+                self.wfile.write(content[: size // 2 if mood in ("cut", "stall") else size])
                 if mood in ("stall", "patient"):
                     server._released.wait(10)
 

@@ -1,13 +1,13 @@
-"""Comet at fault, while `python main.py` trains on the real MovieLens-1M.
+"""Faults of Comet while `python main.py` trains on the real MovieLens-1M.
 
     python -m tests.faults.comet
     python -m tests.faults.comet --rounds 5 --epochs 100
 
-A backend on loopback refuses the key, hangs, answers 500 or dies in the middle, or there is none.
-A run has survived if it ends with exit code 0, one warning and an archive that opens and holds
-every value of metrics.csv. Training time, the sum of metrics.csv's epoch_seconds, is compared with
-that of `--comet off`, by medians of alternating runs; that needs a machine that does nothing else.
-Every run has an API key, in a `.env` file, which must be in nothing that it prints or leaves.
+A backend on loopback refuses the key, hangs, answers 500, dies in the middle, or is missing. A run
+has survived if it ends with exit code 0, one warning and a readable archive with every value of
+metrics.csv. Training time, the sum of epoch_seconds in metrics.csv, is compared with `--comet off`
+by the medians of alternating runs; this needs an otherwise idle machine. Every run has an API key
+in a `.env` file. The key must not appear in its output or its files.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from tests.faults.fault import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "aB3dEf6hIj9kLm2nOp5qRs8tU"
-BACKENDS = {  # what main.py is told, and the backend that it meets; the first is the yardstick
+BACKENDS = {  # the value of --comet, and the backend; the first one is the reference
     "off": ("off", None),
     "healthy": ("online", ("ok",)),
     "offline": ("offline", None),
@@ -47,20 +47,20 @@ FAULTS = list(BACKENDS)[3:]
 
 @dataclass
 class Outcome:
-    """What a run did under one backend."""
+    """The outcome of a run with one backend."""
 
     exit_code: int
     warnings: list[str]
-    archived: int | None  # epochs that comet.zip holds whole; None without it
-    epochs: int  # epochs that metrics.csv holds
-    leaks: list[str]  # where the key was found
+    archived: int | None  # epochs that are complete in comet.zip; None without it
+    epochs: int  # epochs in metrics.csv
+    leaks: list[str]  # places that contain the key
     training_seconds: float
     seconds: float
 
     @property
     def survived(self) -> bool:
-        told_once = len(self.warnings) == 1
-        return self.exit_code == 0 and told_once and self.archived == self.epochs > 0
+        one_warning = len(self.warnings) == 1
+        return self.exit_code == 0 and one_warning and self.archived == self.epochs > 0
 
 
 def main() -> None:
@@ -73,23 +73,23 @@ def main() -> None:
 
 
 def ratings_folder() -> Path:
-    """MovieLens-1M's. Raises UserError if it is not there."""
+    """Return the folder of MovieLens-1M. Raise UserError if ratings.dat is not in it."""
     data = Path(os.environ.get(DATA_DIR_VARIABLE) or ROOT / "ml-1m").resolve()
     if not (data / "ratings.dat").is_file():
-        raise UserError(f"no ratings.dat in {data}: name MovieLens-1M's folder in "
-                        f"{DATA_DIR_VARIABLE}")
+        raise UserError(f"{data} contains no ratings.dat. Set {DATA_DIR_VARIABLE} to the folder "
+                        "of MovieLens-1M.")
     return data
 
 
 def rows(rounds: int = 3, epochs: int = 40) -> Iterator[Fault]:
-    """One row a fault, and one for the key. Raises UserError without MovieLens-1M."""
+    """Yield one row per fault and one for the key. Raise UserError without MovieLens-1M."""
     data = ratings_folder()
     outcomes = {name: [] for name in BACKENDS}
     names = list(BACKENDS)
     for _ in range(rounds):
         for name in names:
             outcomes[name].append(run(name, data, epochs))
-        names = names[3:] + names[:3]  # none is always the first
+        names = names[3:] + names[:3]  # so that no backend is always the first
     for name in FAULTS:
         yield fault_row(name, outcomes[name], outcomes["off"])
     yield key_row([outcome for some in outcomes.values() for outcome in some])
@@ -98,13 +98,13 @@ def rows(rounds: int = 3, epochs: int = 40) -> Iterator[Fault]:
 def fault_row(name: str, outcomes: list[Outcome], off: list[Outcome]) -> Fault:
     training, usual = (median(one.training_seconds for one in some) for some in (outcomes, off))
     more = median(one.seconds for one in outcomes) - median(one.seconds for one in off)
-    told = outcomes[-1].warnings[:1] or ["nothing"]
+    warning = outcomes[-1].warnings[:1] or ["nothing"]
     return Fault(
         fault=f"Comet: {name}",
         tried=len(outcomes),
         survived=sum(outcome.survived for outcome in outcomes),
         lost=sum(outcome.epochs - (outcome.archived or 0) for outcome in outcomes),
-        message=f"{told[0]} [training time x{training / usual:.3f} of --comet off, "
+        message=f"{warning[0]} [training time x{training / usual:.3f} of --comet off, "
         f"the whole run {more:+.1f} s]",
     )
 
@@ -121,46 +121,46 @@ def key_row(outcomes: list[Outcome]) -> Fault:
 
 
 def run(name: str, data: Path, epochs: int) -> Outcome:
-    """Train in a process of its own, under the backend called `name`."""
+    """Train in a separate process with the backend called `name`."""
     mode, mood = BACKENDS[name]
     with tempfile.TemporaryDirectory() as folder, CometServer(*mood or ("ok",)) as server:
-        place, here = Path(folder) / "place", Path(folder) / "here"
-        for new in (place, here):
+        home, cwd = Path(folder) / "home", Path(folder) / "cwd"
+        for new in (home, cwd):
             new.mkdir()
-        url = server.url if mood else "http://127.0.0.1:9/clientlib/"  # where nobody listens
-        (here / ".env").write_text(f"COMET_API_KEY={KEY}\nCOMET_URL_OVERRIDE={url}\n")
+        url = server.url if mood else "http://127.0.0.1:9/clientlib/"  # a closed port
+        (cwd / ".env").write_text(f"COMET_API_KEY={KEY}\nCOMET_URL_OVERRIDE={url}\n")
         command = [
             sys.executable, ROOT / "main.py", "--comet", mode, "--data_dir", data,
             "--train_epoch", epochs, "--display_step", max(1, epochs // 5),
-            "--results_dir", place, "--run_name", "run",
+            "--results_dir", home, "--run_name", "run",
         ]
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
+        others = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
         started = time.perf_counter()
         done = subprocess.run(
             list(map(str, command)),
-            cwd=here,
-            env=kept | {"HOME": str(place), "TMPDIR": str(place)},
+            cwd=cwd,
+            env=others | {"HOME": str(home), "TMPDIR": str(home)},
             capture_output=True,
             text=True,
         )
         seconds = time.perf_counter() - started
-        metrics = read_metrics(place / "run" / "metrics.csv")
+        metrics = read_metrics(home / "run" / "metrics.csv")
         output = done.stdout + done.stderr
         return Outcome(
             exit_code=done.returncode,
             warnings=[
-                line.replace(f"{place}/", "") for line in output.splitlines() if "warning" in line
+                line.replace(f"{home}/", "") for line in output.splitlines() if "warning" in line
             ],
-            archived=archived_epochs(place / "run" / "comet.zip", metrics),
+            archived=archived_epochs(home / "run" / "comet.zip", metrics),
             epochs=len(metrics),
-            leaks=[*(["the output"] if KEY in output else []), *leaking_files(place)],
+            leaks=[*(["the output"] if KEY in output else []), *leaking_files(home)],
             training_seconds=sum(epoch["epoch_seconds"] for epoch in metrics.values()),
             seconds=seconds,
         )
 
 
 def read_metrics(path: Path) -> dict[int, dict[str, float]]:
-    """Epoch -> its values, by name."""
+    """Return a mapping from epoch to its values by name."""
     if not path.exists():
         return {}
     with open(path, newline="", encoding="utf-8") as file:
@@ -169,7 +169,7 @@ def read_metrics(path: Path) -> dict[int, dict[str, float]]:
 
 
 def archived_epochs(path: Path, metrics: dict[int, dict[str, float]]) -> int | None:
-    """How many epochs of metrics.csv the archive at `path` holds, with every value."""
+    """Return the number of epochs that the archive at `path` contains with every value."""
     if not path.exists():
         return None
     with zipfile.ZipFile(path) as archive:
@@ -185,7 +185,7 @@ def archived_epochs(path: Path, metrics: dict[int, dict[str, float]]) -> int | N
 
 
 def leaking_files(folder: Path) -> list[str]:
-    """The files under `folder`, and in its archives, that hold the key."""
+    """Return the files under `folder`, and in its archives, that contain the key."""
     leaks = []
     for path in filter(Path.is_file, folder.rglob("*")):
         contents = {path.name: path.read_bytes()}

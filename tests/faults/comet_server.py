@@ -1,12 +1,12 @@
-"""A stand-in for the Comet backend on loopback: it takes and decodes what the client sends.
+"""A fake Comet backend on loopback, which decodes the requests of the client.
 
     with CometServer() as server:
         env["COMET_URL_OVERRIDE"] = server.url
         ...
     assert server.parameters["hidden_neuron"] == 500
 
-It knows the few addresses that comet-ml calls for an experiment, and answers any other with an
-empty object, as the backend does for what it does not mind.
+It knows the few addresses that comet-ml uses for an experiment. Any other request is answered with
+an empty object, as the backend does for requests that it accepts without a result.
 """
 
 import gzip
@@ -16,8 +16,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
-# The backend's codes for an API key and an experiment that it does not know, and for one that is
-# to be created and exists.
+# The backend's codes for an unknown API key, an unknown experiment, and an experiment that is to be
+# created but exists.
 WRONG_KEY, NO_EXPERIMENT, EXPERIMENT_EXISTS = 90212, 90210, 90999
 
 EXPERIMENT = {
@@ -37,27 +37,27 @@ ANSWERS = {
 
 
 class CometServer:
-    """The backend in one of seven moods.
+    """A backend in one of seven moods.
 
     Args:
-        mood: "ok"; "slow" takes half a second for each answer; "reject" refuses the key; "error"
+        mood: "ok"; "slow" answers after half a second; "reject" refuses the key; "error"
             answers 500 to everything, "deny" 401; "hang" never answers; "drop" closes each
             connection without an answer, as a dead server does.
-        since: the mood is "ok" until a request arrives whose path ends like this.
-        spared: so many of these requests are still answered.
+        since: end of a path; the mood is "ok" until a request for such a path arrives.
+        spared: number of these requests that are still answered.
     """
 
     def __init__(self, mood: str = "ok", since: str = "", spared: int = 0):
         self.mood, self._next_mood = ("ok", mood) if since else (mood, "")
         self._since, self._spared = since, spared
         self.requests = []  # (path, query, decoded body), in order of arrival
-        self.experiments = set()  # the keys of those that were created
+        self.experiments = set()  # keys of the created experiments
         self.parameters = {}
         self.metrics = []  # (name, value, step, epoch)
         self.others = {}
         self.images = {}  # name -> bytes
         self.html = ""
-        self._released = threading.Event()  # lets the answers that hang go at the end
+        self._released = threading.Event()  # releases hanging answers at the end
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}/clientlib/"
@@ -72,13 +72,13 @@ class CometServer:
         self._http.server_close()
 
     def wait_for(self, condition, seconds: float = 20.0) -> bool:
-        """Waits until `condition(self)` holds, and returns whether it does."""
+        """Wait until `condition(self)` holds, and return whether it does."""
         end = time.monotonic() + seconds
         while not condition(self) and time.monotonic() < end:
             time.sleep(0.02)
         return condition(self)
 
-    def _handler(server):  # noqa: N805 - the handler below has a self of its own
+    def _handler(server):  # noqa: N805 (`self` is the handler's)
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -107,7 +107,7 @@ class CometServer:
             def handle(self):
                 try:
                     super().handle()
-                except ConnectionError:  # the client is gone, as a killed one is
+                except ConnectionError:  # the client is gone, for example killed
                     pass
 
         return Handler

@@ -1,9 +1,9 @@
-"""Death, signals, full and vanishing disks, diverging numbers and rivals, on the real program.
+"""Kills, signals, full and vanishing disks, divergence and competing runs, on the real program.
 
     python -m tests.faults.deaths
 
-Runs on small made-up ratings. A run has survived if it, or the run that resumes or repeats it,
-ends with the records and variables of one that was left alone, to the last bit, times aside.
+Runs on small synthetic ratings. A run has survived if it, or the run that resumes or repeats it,
+ends with records and variables that are bit-identical to an uninterrupted run, except for times.
 """
 
 import hashlib
@@ -42,32 +42,32 @@ def main() -> None:
 
 
 def rows(kills: int = KILLS) -> Iterator[Fault]:
-    """One row a fault."""
+    """Yield one row per fault."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder))
-        place.make_data()
-        place.run("--run_name whole")
-        yield killed_downloading(place)
-        yield from killed(place, kills)
-        yield signalled(place, [signal.SIGINT], 130, "Ctrl-C once")
-        yield signalled(place, [signal.SIGTERM], 143, "SIGTERM once")
-        yield signalled(place, [signal.SIGINT] * 2, 130, "Ctrl-C twice")
-        yield unwritable(place, "disk full (a tmpfs of 3 MB)", "size=3m")
-        yield unwritable(place, "read-only results folder", "ro")
-        yield removed(place)
-        yield diverged(place)
-        yield rivals(place)
-        yield side_by_side(place)
+        workspace = Workspace(Path(folder))
+        workspace.make_data()
+        workspace.run("--run_name uninterrupted")
+        yield killed_downloading(workspace)
+        yield from killed(workspace, kills)
+        yield signalled(workspace, [signal.SIGINT], 130, "Ctrl-C once")
+        yield signalled(workspace, [signal.SIGTERM], 143, "SIGTERM once")
+        yield signalled(workspace, [signal.SIGINT] * 2, 130, "Ctrl-C twice")
+        yield unwritable(workspace, "disk full (a tmpfs of 3 MB)", "size=3m")
+        yield unwritable(workspace, "read-only results folder", "ro")
+        yield removed(workspace)
+        yield diverged(workspace)
+        yield rivals(workspace)
+        yield side_by_side(workspace)
 
 
 @dataclass
-class Place:
+class Workspace:
     """A folder with ratings and runs."""
 
     path: Path
 
     def make_data(self) -> None:
-        """Ratings of 300 users x 200 items, in MovieLens-1M's format."""
+        """Write ratings of 300 users x 200 items in MovieLens-1M's format."""
         rng = np.random.default_rng(1)
         pairs = rng.permutation(300 * 200)[:15000]
         values = rng.integers(1, 6, len(pairs))
@@ -84,7 +84,7 @@ class Place:
         )
 
     def run(self, flags: str) -> tuple[int, str, str]:
-        """Exit code, output and error output."""
+        """Return the exit code, the output and the error output."""
         process = self.start(flags)
         stdout, stderr = process.communicate()
         return process.returncode, stdout, stderr
@@ -93,8 +93,7 @@ class Place:
         return self.path / "results" / name
 
     def recover(self, name: str) -> tuple[int, str, str]:
-        """Resume the run called `name`, or repeat it if it had not begun; a finished one is let
-        be."""
+        """Resume the run called `name`, or repeat it if it had not begun, unless it is finished."""
         folder = self.run_folder(name)
         summary = folder / "summary.json"
         if summary.exists() and json.loads(summary.read_text("utf-8"))["status"] == "finished":
@@ -104,10 +103,10 @@ class Place:
         shutil.rmtree(folder, ignore_errors=True)
         return self.run(f"--run_name {name}")
 
-    def is_whole(self, name: str) -> bool:
-        """Whether the run has the metrics and parameters of the one that was left alone, all of
-        its records, and nothing half-written."""
-        found, expected = self.run_folder(name), self.run_folder("whole")
+    def is_complete(self, name: str) -> bool:
+        """Return whether the run has the metrics and parameters of the uninterrupted run, all of
+        its records, and no partial files."""
+        found, expected = self.run_folder(name), self.run_folder("uninterrupted")
         names = [{p.name for p in folder.iterdir()} - {".lock"} for folder in (found, expected)]
         same_bytes = all(
             (found / each).read_bytes() == (expected / each).read_bytes()
@@ -116,49 +115,49 @@ class Place:
         return names[0] == names[1] and same_bytes and metrics(found) == metrics(expected)
 
     def checkpoint(self, name: str) -> int:
-        """The epoch of the checkpoint of a run, 0 if there is none."""
+        """Return the epoch of a run's checkpoint, or 0 without a checkpoint."""
         path = self.run_folder(name) / "checkpoint.json"
         return json.loads(path.read_text(encoding="utf-8"))["epoch"] if path.exists() else 0
 
 
 def environment() -> dict[str, str]:
-    """The program's, without this user's settings of it."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
-    return kept | {"PYTHONPATH": str(MAIN.parent)}
+    """Return the environment of the program, without this user's settings."""
+    others = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
+    return others | {"PYTHONPATH": str(MAIN.parent)}
 
 
 def metrics(folder: Path) -> list[list[str]]:
-    """metrics.csv without its times."""
+    """Return the cells of metrics.csv without its times."""
     lines = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
     return [line.split(",")[: -len(TIMES)] for line in lines]
 
 
-def killed(place: Place, kills: int) -> Iterator[Fault]:
-    """SIGKILL at moments spread over a run's life; a row for each stage that it was in."""
+def killed(workspace: Workspace, kills: int) -> Iterator[Fault]:
+    """Kill runs at times spread over their duration; yield one row per stage."""
     stages: dict[str, list[bool]] = {}
     started = time.perf_counter()
-    place.run("--run_name timed")
+    workspace.run("--run_name timed")
     seconds = time.perf_counter() - started
     for i in range(kills):
-        process = place.start("--run_name cut")
+        process = workspace.start("--run_name cut")
         try:
             process.wait(timeout=seconds * (i + 0.5) / kills)
         except subprocess.TimeoutExpired:
             process.kill()
         process.communicate()
-        folder = place.run_folder("cut")
-        if process.returncode != 0:  # else it was faster than we
+        folder = workspace.run_folder("cut")
+        if process.returncode != 0:  # else it ended first
             stage = stage_of(folder)
-            recovered = place.recover("cut")[0] == 0
-            stages.setdefault(stage, []).append(recovered and place.is_whole("cut"))
+            recovered = workspace.recover("cut")[0] == 0
+            stages.setdefault(stage, []).append(recovered and workspace.is_complete("cut"))
         shutil.rmtree(folder, ignore_errors=True)
     for stage, survived in stages.items():
         yield Fault(f"SIGKILL {stage}", len(survived), sum(survived), survived.count(False),
-                    "resumed: Going on after epoch ..." if "training" in stage or "writing" in stage
+                    "resumed from the last checkpoint" if "training" in stage or "writing" in stage
                     else "repeated")
 
 
-# main.py, but for where MovieLens-1M comes from.
+# main.py with another address for MovieLens-1M.
 DOWNLOADING = """
 import sys
 from dataclasses import replace
@@ -173,31 +172,31 @@ sys.exit(main.main(sys.argv[4:]))
 """
 
 
-def killed_downloading(place: Place) -> Fault:
-    """SIGKILL while the data is on its way: what arrived is not taken for the whole."""
+def killed_downloading(workspace: Workspace) -> Fault:
+    """Kill runs while they download: a partial download must not be used."""
     content, survived = io.BytesIO(), 0
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("ml-1m/movies.dat", "1::Toy Story (1995)::Animation\n")
-        archive.write(place.path / "data" / "ratings.dat", "ml-1m/ratings.dat")
-    content, fetched = content.getvalue(), place.path / "fetched"
+        archive.write(workspace.path / "data" / "ratings.dat", "ml-1m/ratings.dat")
+    content, fetched = content.getvalue(), workspace.path / "fetched"
     digest = hashlib.sha256(content).hexdigest()
     flags = FLAGS.replace("--data_dir data", "--data_dir fetched --run_name cut").split()
     for i in range(DOWNLOADS):
         with ArchiveServer(content, "stall") as server:
             command = [sys.executable, "-c", DOWNLOADING, server.url, digest, str(len(content))]
-            process = subprocess.Popen([*command, *flags], cwd=place.path, env=environment(),
+            process = subprocess.Popen([*command, *flags], cwd=workspace.path, env=environment(),
                                        stdout=subprocess.DEVNULL)
             wait_for(lambda server=server: server.num_requests > 0, process)
             time.sleep(0.1 * i)
             process.kill()
             process.wait()
-        whole_before = (fetched / "ratings.dat").exists()
+        complete_before = (fetched / "ratings.dat").exists()
         with ArchiveServer(content) as server:
             command[3] = server.url
-            code = subprocess.run([*command, *flags], cwd=place.path, env=environment(),
+            code = subprocess.run([*command, *flags], cwd=workspace.path, env=environment(),
                                   capture_output=True).returncode
-        survived += code == 0 and not whole_before and place.is_whole("cut")
-        shutil.rmtree(place.run_folder("cut"))
+        survived += code == 0 and not complete_before and workspace.is_complete("cut")
+        shutil.rmtree(workspace.run_folder("cut"))
         shutil.rmtree(fetched)
     return Fault("SIGKILL while downloading", DOWNLOADS, survived, DOWNLOADS - survived, "repeated")
 
@@ -214,11 +213,12 @@ def stage_of(folder: Path) -> str:
     )
 
 
-def signalled(place: Place, signals: list[int], code: int, name: str, times: int = 3) -> Fault:
+def signalled(workspace: Workspace, signals: list[int], code: int, name: str,
+              times: int = 3) -> Fault:
     survived, message = 0, ""
     for _ in range(times):
-        process = place.start("--run_name cut")
-        wait_for(lambda: (place.run_folder("cut") / "metrics.csv").exists(), process)
+        process = workspace.start("--run_name cut")
+        wait_for(lambda: (workspace.run_folder("cut") / "metrics.csv").exists(), process)
         for number in signals:
             process.send_signal(number)
             time.sleep(0.05)
@@ -227,23 +227,23 @@ def signalled(place: Place, signals: list[int], code: int, name: str, times: int
         except subprocess.TimeoutExpired:
             process.kill()
         message = process.communicate()[1].strip().split("\n")[-1]
-        done = process.returncode == code and place.recover("cut")[0] == 0
-        survived += done and place.is_whole("cut")
-        shutil.rmtree(place.run_folder("cut"))
+        done = process.returncode == code and workspace.recover("cut")[0] == 0
+        survived += done and workspace.is_complete("cut")
+        shutil.rmtree(workspace.run_folder("cut"))
     return Fault(name, times, survived, times - survived, message)
 
 
-def unwritable(place: Place, name: str, options: str) -> Fault:
-    """A results folder that cannot be written, or not to the end; recovered when it can."""
-    with mounted(place.path / "results_small", options) as mount:
+def unwritable(workspace: Workspace, name: str, options: str) -> Fault:
+    """Fill or write-protect the results folder; recover the run when it is writable again."""
+    with mounted(workspace.path / "results_small", options) as mount:
         if not mount:
-            return Fault(name, 0, 0, 0, "not tried: mounting a tmpfs needs the right to")
-        code, _, error = place.run("--run_name cut --results_dir results_small")
-        told = code == 2 and len(error.splitlines()) == 1
-        shutil.copytree(mount, place.path / "results", dirs_exist_ok=True)
-    whole = place.recover("cut")[0] == 0 and place.is_whole("cut")
-    shutil.rmtree(place.run_folder("cut"))
-    return Fault(name, 1, int(told and whole), int(not whole), error.strip())
+            return Fault(name, 0, 0, 0, "not tried: mounting a tmpfs needs root rights")
+        code, _, error = workspace.run("--run_name cut --results_dir results_small")
+        one_line = code == 2 and len(error.splitlines()) == 1
+        shutil.copytree(mount, workspace.path / "results", dirs_exist_ok=True)
+    complete = workspace.recover("cut")[0] == 0 and workspace.is_complete("cut")
+    shutil.rmtree(workspace.run_folder("cut"))
+    return Fault(name, 1, int(one_line and complete), int(not complete), error.strip())
 
 
 @contextmanager
@@ -262,49 +262,50 @@ def mounted(path: Path, options: str) -> Iterator[Path | None]:
         path.rmdir()
 
 
-def removed(place: Place) -> Fault:
-    process = place.start("--run_name cut")
-    folder = place.run_folder("cut")
+def removed(workspace: Workspace) -> Fault:
+    process = workspace.start("--run_name cut")
+    folder = workspace.run_folder("cut")
     wait_for(lambda: (folder / "checkpoint.json").exists(), process)
-    shutil.move(folder, place.path / "gone")
-    shutil.rmtree(place.path / "gone")
+    shutil.move(folder, workspace.path / "gone")
+    shutil.rmtree(workspace.path / "gone")
     error = process.communicate()[1].strip()
-    told = process.returncode == 2 and len(error.splitlines()) == 1 and not folder.exists()
-    whole = place.recover("cut")[0] == 0 and place.is_whole("cut")
+    one_line = process.returncode == 2 and len(error.splitlines()) == 1 and not folder.exists()
+    complete = workspace.recover("cut")[0] == 0 and workspace.is_complete("cut")
     shutil.rmtree(folder)
-    return Fault("results folder removed underneath", 1, int(told and whole), int(not whole), error)
+    return Fault("results folder removed underneath", 1, int(one_line and complete),
+                 int(not complete), error)
 
 
-def diverged(place: Place) -> Fault:
+def diverged(workspace: Workspace) -> Fault:
     flags = "--run_name cut --base_lr 1e6 --regularization plain"
-    code, _, error = place.run(flags)
-    told = code == 2 and len(error.splitlines()) == 1 and "learning rate" in error
-    shutil.rmtree(place.run_folder("cut"))
-    return Fault("numbers that diverge", 1, int(told), 0, error.strip())
+    code, _, error = workspace.run(flags)
+    one_line = code == 2 and len(error.splitlines()) == 1 and "learning rate" in error
+    shutil.rmtree(workspace.run_folder("cut"))
+    return Fault("numbers that diverge", 1, int(one_line), 0, error.strip())
 
 
-def rivals(place: Place, times: int = 3) -> Fault:
-    """Two runs with one name, and a third that resumes it: one wins, the others are told."""
+def rivals(workspace: Workspace, times: int = 3) -> Fault:
+    """Start two runs with one name, and a third that resumes it: two must end with one line."""
     survived, message = 0, ""
     for _ in range(times):
-        pair = [place.start("--run_name cut") for _ in range(2)]
-        wait_for(lambda: (place.run_folder("cut") / "metrics.csv").exists(), *pair)
-        pair.append(place.start("--resume results/cut --data_dir data --comet off"))
+        pair = [workspace.start("--run_name cut") for _ in range(2)]
+        wait_for(lambda: (workspace.run_folder("cut") / "metrics.csv").exists(), *pair)
+        pair.append(workspace.start("--resume results/cut --data_dir data --comet off"))
         ended = [(process.communicate()[1].strip(), process.returncode) for process in pair]
         losers = [error for error, code in ended if code == 2 and len(error.splitlines()) == 1]
         message = losers[-1] if losers else ""
-        survived += len(losers) == 2 and place.is_whole("cut")
-        shutil.rmtree(place.run_folder("cut"))
+        survived += len(losers) == 2 and workspace.is_complete("cut")
+        shutil.rmtree(workspace.run_folder("cut"))
     return Fault("two runs with one name, a third resumes it", times, survived,
                  times - survived, message)
 
 
-def side_by_side(place: Place, times: int = 4) -> Fault:
-    """Runs that name themselves, started in the same second."""
-    before = set((place.path / "results").iterdir())
-    ended = [process.wait() for process in [place.start("") for _ in range(times)]]
-    made = set((place.path / "results").iterdir()) - before
-    survived = sum(place.is_whole(folder.name) for folder in made) if not any(ended) else 0
+def side_by_side(workspace: Workspace, times: int = 4) -> Fault:
+    """Start runs without --run_name in the same second."""
+    before = set((workspace.path / "results").iterdir())
+    ended = [process.wait() for process in [workspace.start("") for _ in range(times)]]
+    made = set((workspace.path / "results").iterdir()) - before
+    survived = sum(workspace.is_complete(folder.name) for folder in made) if not any(ended) else 0
     for folder in made:
         shutil.rmtree(folder)
     return Fault("runs side by side", times, survived, times - survived, "each in its own folder")

@@ -1,14 +1,14 @@
-"""What the benchmarks of faults report."""
+"""The result of injecting a fault."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Fault:
-    """A fault, how often it was tried and survived, what was lost, and what the user was told."""
+    """A fault: how often it was tried and survived, the lost results, and the program's message."""
 
     fault: str
     tried: int
     survived: int
-    lost: int  # finished epochs or records lost, bad data taken as good, or partial output left
+    lost: int  # lost epochs or records, bad data accepted, or partial output
     message: str  # one typical message

@@ -1,13 +1,13 @@
-"""Damage what comes in from files, and see whether it is read right or refused in one line.
+"""Damage input files, and check that each is read correctly or refused with one line.
 
     python -m tests.faults.inputs               # 10,000 files, a minute or two
     python -m tests.faults.inputs --tried 1000
 
-Valid files of every format are damaged at random, from one seed. A parser of its own, slow and
-plain, says what each holds: the program must read just that, or else refuse the file with a
-UserError of one line, leave nothing behind and take bounded memory. Some of the files go through
-`python main.py`, which must end with code 2. Files of the kinds that people have are written by
-`kinds`, which knows what they hold.
+Valid files of every format are damaged at random, from one seed. A slow, simple reference parser
+reads each of them. The program must read the same ratings, or refuse the file with a UserError of
+one line, leave no files behind and use bounded memory. Some of the files are passed to
+`python main.py`, which must end with exit code 2. Files in the variants that users have come from
+`kinds`, which knows their content.
 """
 
 import argparse
@@ -45,10 +45,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TRIED, COMMANDS, ARCHIVES, RECORDS = 10_000, 50, 400, 1_000
 LINES = 12  # of a valid file
 LONG_LINE = 10_000_000  # characters
-MOST_GROWTH = 100.0  # MB of memory that a file of one such line may take
+MOST_GROWTH = 100.0  # MB of memory that a file with such a line may need
 Triples = list[tuple[str, str, float]]
 
-# The formats: what parts the fields, the header, how a rating is written, and the scale.
+# The formats: separator, header, pattern of a rating, and scale.
 FORMATS = {
     "ml-100k": ("\t", "", r"\d", (1, 5)),
     "ml-1m": ("::", "", r"\d", (1, 5)),
@@ -60,7 +60,7 @@ FORMATS = {
 
 
 def valid(format: str, rng: random.Random) -> bytes:
-    """A valid file."""
+    """Return a valid file."""
     separator, header, _, scale = FORMATS[format]
     pairs = rng.sample([(user, item) for user in range(1, 9) for item in range(1, 9)], LINES)
     if format == "netflix":
@@ -82,7 +82,7 @@ def valid(format: str, rng: random.Random) -> bytes:
 
 
 def in_a_line(change: Callable[[str, str, random.Random], str]) -> Callable[..., bytes]:
-    """A damage that changes one line, which is not the first."""
+    """Return a damage that changes one line after the first."""
 
     def damage(content: bytes, separator: str, rng: random.Random) -> bytes:
         lines = content.decode().split("\n")
@@ -118,15 +118,15 @@ def random_bytes(content: bytes, separator: str, rng: random.Random) -> bytes:
 
 
 def inserted(content: bytes, separator: str, rng: random.Random) -> bytes:
-    place = rng.randrange(len(content))
+    at = rng.randrange(len(content))
     some = [b"\n", b"\r", b"\r\n", b"\0", b'"', b" ", b":", b",", b"\t", b"-", b"+", b".", b"0",
             b"\x1f", b"\x1a", b"\xc2\xa0", b"\xd9\xa3", b"\n\n"]
-    return content[:place] + rng.choice(some) + content[place:]
+    return content[:at] + rng.choice(some) + content[at:]
 
 
 def not_utf8(content: bytes, separator: str, rng: random.Random) -> bytes:
-    place = rng.randrange(len(content))
-    return content[:place] + rng.choice([b"\xe9", b"\xff\xfe", b"\xed\xa0\x80"]) + content[place:]
+    at = rng.randrange(len(content))
+    return content[:at] + rng.choice([b"\xe9", b"\xff\xfe", b"\xed\xa0\x80"]) + content[at:]
 
 
 def wrong_separator(content: bytes, separator: str, rng: random.Random) -> bytes:
@@ -164,11 +164,11 @@ DAMAGES: dict[str, Callable[[bytes, str, random.Random], bytes]] = {
 }
 
 
-# The slow parser.
+# The slow reference parser.
 
 
 def fields_of(line: str, separator: str) -> list[str] | None:
-    """The fields of a line, one character after the other; None if quotes are not as in CSV."""
+    """Return the fields of a line, read by character; None if its quotes are not valid CSV."""
     if separator == "::":
         return None if '"' in line else line.split("::")
     fields, text, state = [], "", "start"
@@ -196,7 +196,7 @@ def fields_of(line: str, separator: str) -> list[str] | None:
 
 
 def slow(format: str, content: bytes) -> Triples | None:
-    """What a file holds, or None if it is to be refused."""
+    """Return the ratings in a file, or None if it must be refused."""
     separator, header, rating, scale = FORMATS[format]
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     lines = [line.removesuffix(b"\r") for line in lines[:-1]] + [lines[-1]] * (lines[-1] != b"")
@@ -215,7 +215,7 @@ def slow(format: str, content: bytes) -> Triples | None:
         triples = slow_netflix(texts)
     else:
         if header:
-            # A file of one's own says by its header what parts its fields.
+            # The header of a user's file determines its separator.
             candidates = [separator] if format != "a file" else [",", ";", "\t", "|"]
             found = [one for one in candidates if texts and is_header(format, texts[0], one)]
             if not found:
@@ -243,7 +243,7 @@ def slow(format: str, content: bytes) -> Triples | None:
             if not good or (scale and not scale[0] <= float(fields[2]) <= scale[1]):
                 return None
             triples.append((fields[0], fields[1], float(np.float32(float(fields[2])))))
-    if format == "a file":  # a line that stands twice is read once
+    if format == "a file":  # a repeated line is read once
         triples = list(dict.fromkeys(triples))
     if not triples or len({triple[:2] for triple in triples}) < len(triples):
         return None
@@ -251,7 +251,7 @@ def slow(format: str, content: bytes) -> Triples | None:
 
 
 def is_rating(pattern: str, text: str) -> bool:
-    """Whether `text` is a published rating, or any number where there is no pattern."""
+    """Return whether `text` matches `pattern` or, if that is empty, is a number."""
     if pattern:
         return bool(re.fullmatch(pattern, text, re.ASCII))
     with contextlib.suppress(ValueError):
@@ -260,7 +260,7 @@ def is_rating(pattern: str, text: str) -> bool:
 
 
 def is_header(format: str, text: str, separator: str) -> bool:
-    """Whether `text` is the published header, or one that names user, item and rating."""
+    """Return whether `text` is the published header, or one with user, item and rating."""
     if format != "a file":
         return text == FORMATS[format][1]
     names = [name.strip() for name in fields_of(text, separator) or []]
@@ -286,7 +286,7 @@ def slow_netflix(texts: list[str]) -> Triples | None:
     return triples
 
 
-# What is tried.
+# The faults.
 
 
 class Count:
@@ -305,7 +305,7 @@ class Count:
 
 
 def file_of(format: str, folder: Path, content: bytes) -> tuple[Path, Config]:
-    """The file written, and the configuration that reads it."""
+    """Write the file; return its path and the configuration that reads it."""
     if format == "a file":
         path, config = folder / "mine.csv", dict(dataset=str(folder / "mine.csv"))
     else:
@@ -316,8 +316,8 @@ def file_of(format: str, folder: Path, content: bytes) -> tuple[Path, Config]:
 
 
 def attempt(path: Path, config: Config, expected: Triples | None) -> tuple[bool, bool, str]:
-    """Whether a file was read right or refused in one line, whether bad data was taken as good,
-    and the message."""
+    """Return whether a file was read correctly or refused with one line, whether bad data was
+    accepted, and the message."""
     before = sorted(path.parent.rglob("*"))
     try:
         found = triples_of(load_ratings(config, lambda _: None))
@@ -332,7 +332,7 @@ def attempt(path: Path, config: Config, expected: Triples | None) -> tuple[bool,
 
 
 def clear(message: str, path: Path) -> bool:
-    """Whether a message is one line that names the file and is no longer than a person reads."""
+    """Return whether a message is one line, names the file and is short enough to read."""
     return message.isprintable() and len(message) < 800 and str(path) in message
 
 
@@ -343,7 +343,7 @@ def triples_of(ratings: Ratings) -> Triples:
 
 
 def files(tried: int, folder: Path) -> Iterator[Fault]:
-    """Damaged files of ratings, read within this process."""
+    """Yield rows on damaged rating files, read in this process."""
     for number, (name, damage) in enumerate(DAMAGES.items()):
         count = Count(f"file of ratings: {name}")
         rng = random.Random(number)
@@ -357,7 +357,7 @@ def files(tried: int, folder: Path) -> Iterator[Fault]:
 
 
 def kinds(tried: int, folder: Path) -> Iterator[Fault]:
-    """Files of the kinds that people have: every other one is damaged."""
+    """Yield rows on files in the variants that users have; every other one is damaged."""
     for number, (name, make) in enumerate(KINDS.items()):
         count, rng = Count(f"file as people have it: {name}"), random.Random(number)
         for turn in range(-(-tried // len(KINDS))):
@@ -374,7 +374,7 @@ def kinds(tried: int, folder: Path) -> Iterator[Fault]:
 def verdict(
     path: Path, config: Config, made: Made, is_damaged: int, cut: bool
 ) -> tuple[bool, bool, str]:
-    """Whether a file of a kind was read right or, damaged, refused; as `attempt` returns it."""
+    """Return the same as `attempt`, for a file of a kind that may be damaged."""
     try:
         ratings = load_ratings(config, lambda _: None)
     except UserError as error:
@@ -393,7 +393,7 @@ def verdict(
 
 
 def long_lines(folder: Path) -> Iterator[Fault]:
-    """Lines of ten million characters: the memory that they take is part of the verdict."""
+    """Yield a row on lines of ten million characters, whose memory is limited."""
     count = Count("file of ratings: a line of 10^7 characters")
     rng = random.Random(0)
     for format in FORMATS:
@@ -413,14 +413,14 @@ def long_lines(folder: Path) -> Iterator[Fault]:
 
 
 def fresh_peak() -> float:
-    """The resident memory now, in MB, from where the peak is counted anew if the system can."""
+    """Reset the peak of resident memory, if the system allows it, and return it in MB."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak_memory_mb()
 
 
 def commands(folder: Path) -> Iterator[Fault]:
-    """Damaged files through the command line."""
+    """Yield a row on damaged files, passed to the command line."""
     rng, count = random.Random(1), Count("python main.py on a damaged file")
     damages, number = list(DAMAGES.values()), 0
     while count.row.tried < COMMANDS:
@@ -428,7 +428,7 @@ def commands(folder: Path) -> Iterator[Fault]:
         format = rng.choice(list(FORMATS))
         content = damages[number % len(damages)](valid(format, rng), FORMATS[format][0], rng)
         if slow(format, content) is not None:
-            continue  # what is read is trained on, which is the other tests' business
+            continue  # a valid file would be trained on, which other tests cover
         path, config = file_of(format, folder, content)
         flags = ["--dataset", config.dataset]
         flags += ["--data_dir", config.data_dir] if config.data_dir else []
@@ -445,7 +445,7 @@ def commands(folder: Path) -> Iterator[Fault]:
 
 
 def archives(folder: Path) -> Iterator[Fault]:
-    """Damaged archives, with the published checksum and, as if that were no help, with theirs."""
+    """Yield rows on damaged archives, with the published checksum and with a matching one."""
     dataset, rng = datasets.DATASETS["ml-1m"], random.Random(2)
     titles, lines = b"1::A::B\n" * 99, b"1::1::5::0\n" * 99
     good = zipped({"ml-1m/movies.dat": titles, "ml-1m/ratings.dat": lines})
@@ -479,7 +479,7 @@ def archives(folder: Path) -> Iterator[Fault]:
                 try:
                     datasets.fetch(offered, there)
                     survived = known or content == good
-                except (UserError, OSError) as error:  # which load_ratings tells in one line
+                except (UserError, OSError) as error:  # load_ratings reports these in one line
                     survived, message = "\n" not in str(error), str(error)
                 except Exception as error:
                     survived, message = False, f"{type(error).__name__}: {error}"
@@ -505,7 +505,7 @@ STRANGE = [None, True, -1, 0, 0.5, 1e308, 10**400, float("nan"), float("inf"), "
 
 
 def damaged_json(content: dict, rng: random.Random) -> bytes:
-    """A JSON file, changed in what it says or in its bytes."""
+    """Return a JSON file with a changed value or changed bytes."""
     text = json.dumps(content, indent=2).encode()
     kind = rng.randrange(6)
     if kind == 0:
@@ -525,8 +525,7 @@ def damaged_json(content: dict, rng: random.Random) -> bytes:
 
 
 def records(folder: Path) -> Iterator[Fault]:
-    """Records of earlier runs that were damaged or changed, as --resume and --num_splits read
-    them."""
+    """Yield rows on damaged records of earlier runs, which --resume and --num_splits read."""
     rng = random.Random(3)
     ratings = index_ratings("mine", np.arange(4), np.arange(4), np.array([1, 2, 3, 4]), (1.0, 4.0))
     config = Config(dataset="mine", num_splits=2, results_dir=str(folder), run_name="run",
@@ -544,7 +543,7 @@ def records(folder: Path) -> Iterator[Fault]:
                         json.loads(json.dumps(one.to_dict())) | {"num_users": 4}),
     }
 
-    def go_on() -> None:
+    def resume() -> None:
         splits = RepeatedRuns(config, ratings.fingerprint)
         try:
             found = splits.finished(one)
@@ -557,15 +556,15 @@ def records(folder: Path) -> Iterator[Fault]:
         finally:
             splits.close()
 
-    for name, (place, content) in parts.items():
+    for name, (path, content) in parts.items():
         count = Count(f"record: {name}")
-        for file, whole in parts.values():
-            file.write_text(json.dumps(whole))
+        for file, undamaged in parts.values():
+            file.write_text(json.dumps(undamaged))
         if name == "config.json":
             parts["summary.json"][0].unlink()
         for _ in range(RECORDS // len(parts)):
-            place.write_bytes(damaged_json(content, rng))
-            count.add(*told(go_on, place))
+            path.write_bytes(damaged_json(content, rng))
+            count.add(*outcome_of(resume, path))
             if name == "config.json":
                 (folder / "run" / "split_1").mkdir(exist_ok=True)
         yield count.row
@@ -574,7 +573,7 @@ def records(folder: Path) -> Iterator[Fault]:
 
 
 def metrics(folder: Path, rng: random.Random) -> Iterator[Fault]:
-    """metrics.csv before a checkpoint's mark: no change of it is taken for what was written."""
+    """Yield a row on metrics.csv: no change before the checkpoint's position is accepted."""
     count, path = Count("record: metrics.csv"), folder / "metrics" / "metrics.csv"
     path.parent.mkdir()
     good = (b"epoch,learning_rate,train_cost,train_rmse,test_cost,test_rmse,test_mae,"
@@ -585,14 +584,14 @@ def metrics(folder: Path, rng: random.Random) -> Iterator[Fault]:
         content = rng.choice([truncated, binary, inserted, random_bytes, not_utf8])(good, "", rng)
         path.write_bytes(content)
         run = RunFolder(folder, "metrics", named_by_user=False)
-        survived, _, message = told(lambda run=run: run.truncate_to(position), path)
-        taken = not message and content[: len(good)] != good
-        count.add(survived and not taken, taken, message)
+        survived, _, message = outcome_of(lambda run=run: run.truncate_to(position), path)
+        accepted = not message and content[: len(good)] != good
+        count.add(survived and not accepted, accepted, message)
     yield count.row
 
 
 def checkpoints(folder: Path, rng: random.Random) -> Iterator[Fault]:
-    """A checkpoint's files: none that was damaged is taken for what was kept."""
+    """Yield rows on the files of a checkpoint: no damaged one is accepted."""
     import_tensorflow()
     from AutoRec import AutoRec
     from autorec_tf.training.epochs import TrainState
@@ -601,8 +600,8 @@ def checkpoints(folder: Path, rng: random.Random) -> Iterator[Fault]:
     model = AutoRec(40, Config(hidden_neuron=(5,), engine="dense"))
     state, values = TrainState(model, Split(matrix, matrix)), model.V.numpy()
     state.epoch.assign(7)
-    kept = Checkpoint(folder, "checkpoint", {"random_seed": 1})
-    kept.save(state, 7, 1.5, {"bytes": 0, "sha256": ""})
+    checkpoint = Checkpoint(folder, "checkpoint", {"random_seed": 1})
+    checkpoint.save(state, 7, 1.5, {"bytes": 0, "sha256": ""})
     for path in sorted(folder.glob("checkpoint*")):
         count = Count(f"checkpoint: {path.name.removeprefix('checkpoint')}")
         good = path.read_bytes()
@@ -612,15 +611,15 @@ def checkpoints(folder: Path, rng: random.Random) -> Iterator[Fault]:
             )
             path.write_bytes(content)
             model.V.assign(0 * values)
-            survived, _, message = told(lambda: kept.restore(state), path)
+            survived, _, message = outcome_of(lambda: checkpoint.restore(state), path)
             wrong = not message and not np.array_equal(model.V, values)
             count.add(survived and not wrong, wrong, message)
         path.write_bytes(good)
         yield count.row
 
 
-def told(function: Callable[[], None], path: Path) -> tuple[bool, bool, str]:
-    """Whether `function` ends well, or with a clear message about `path`."""
+def outcome_of(function: Callable[[], None], path: Path) -> tuple[bool, bool, str]:
+    """Return the same as `attempt`: survived if `function` succeeds or has a clear message."""
     try:
         function()
     except UserError as error:
@@ -633,7 +632,7 @@ def told(function: Callable[[], None], path: Path) -> tuple[bool, bool, str]:
 
 
 def rows(tried: int = TRIED) -> Iterator[Fault]:
-    """Every fault of what comes in from files."""
+    """Yield a row on every fault of input files."""
     read = (lambda folder: files(tried, folder), lambda folder: kinds(tried // 4, folder))
     for part in (*read, long_lines, archives, records, commands):
         with tempfile.TemporaryDirectory() as folder:
@@ -642,7 +641,7 @@ def rows(tried: int = TRIED) -> Iterator[Fault]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="inputs", description=__doc__.split("\n")[0])
-    parser.add_argument("--tried", type=int, default=TRIED, help="files of ratings to damage")
+    parser.add_argument("--tried", type=int, default=TRIED, help="number of rating files to damage")
     total = Fault("all", 0, 0, 0, "")
     print("| fault | tried | survived | lost | message |\n| --- | --- | --- | --- | --- |")
     for row in (*rows(parser.parse_args().tried), total):

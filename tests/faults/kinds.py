@@ -1,7 +1,7 @@
-"""Files of ratings of the kinds that people have, made up at random, whole and damaged.
+"""Synthetic rating files in the variants that users have, intact and damaged.
 
-What is whole must give just the ratings that were written. What is damaged, in one place, must be
-refused in one line, or give all ratings but those of the lines that were touched.
+An intact file must give exactly the ratings that were written. A file that is damaged at one
+position must be refused with one line, or give all ratings except those of the damaged lines.
 """
 
 import bz2
@@ -20,13 +20,13 @@ from typing import Any
 Triples = list[tuple[str, str, float]]
 Rows = list[tuple[str, str, str]]
 LINES = 20
-TOUCHED = 3  # ratings that differ at most where one place is damaged: it may join two lines
+TOUCHED = 3  # most ratings that one damage may change: it may join two lines
 
 
 @dataclass
 class Made:
-    """A file, the settings that it is read with, the ratings that it holds and, of a test file, its
-    content; which of the ratings come last, if that is asked."""
+    """A file: its content, its ratings, the settings to read it with, the content of a test file,
+    if any, and the pairs of the latest ratings if it is split by time."""
 
     content: bytes
     triples: Triples
@@ -36,7 +36,7 @@ class Made:
 
 
 def some(rng: random.Random, levels: str = "0.5 1 1.5 2 2.5 3 3.5 4 4.5 5", name: str = "") -> Rows:
-    """Distinct pairs and their ratings as text, not all alike."""
+    """Return distinct pairs and their ratings as text, with at least two different ratings."""
     pairs = rng.sample([(user, item) for user in range(1, 12) for item in range(1, 12)], LINES)
     values = levels.split()
     first = [(f"{name}{user}", str(item), rng.choice(values)) for user, item in pairs[2:]]
@@ -181,18 +181,18 @@ KINDS: dict[str, Callable[[random.Random], Made]] = {
 
 
 def damaged(content: bytes, rng: random.Random) -> tuple[bytes, bool]:
-    """The content with one place changed, and whether what comes after it was cut off."""
-    place = rng.randrange(len(content))
+    """Return the content with one position changed, and whether the rest was cut off."""
+    at = rng.randrange(len(content))
     kind = rng.choice(["cut", "changed", "inserted", "removed"])
     if kind == "cut":
-        return content[:place], True
+        return content[:at], True
     byte = rng.choice([rng.randbytes(1), rng.choice([b"\n", b'"', b",", b";", b" ", b"\0", b"9"])])
-    middle = {"changed": byte, "inserted": byte + content[place : place + 1], "removed": b""}[kind]
-    return content[:place] + middle + content[place + 1 :], False
+    middle = {"changed": byte, "inserted": byte + content[at : at + 1], "removed": b""}[kind]
+    return content[:at] + middle + content[at + 1 :], False
 
 
 def agrees(found: Triples, written: Triples, cut: bool) -> bool:
-    """Whether what was read of a damaged file is what was written, but for the lines touched."""
+    """Return whether the ratings read equal those written, except on the damaged lines."""
 
     def plain(triples: Triples) -> Counter:
         return Counter((re.sub(r"\.0*$", "", user), re.sub(r"\.0*$", "", item), rating)

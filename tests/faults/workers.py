@@ -1,11 +1,11 @@
-"""kill -9 of one of two workers, at moments spread over a run, and what becomes of both.
+"""SIGKILL of one of two workers, at times spread over a run.
 
     python -m tests.faults.workers                        # about ten minutes
 
-A run has survived if the other worker ends by itself and says so, or, where the two had not met,
-still waits and can be ended; and if the run, gone on with by two workers, ends with the metrics of
-one that was left alone, to the last bit, and by one process and by three workers, with the RMSE of
-every epoch to 1e-5. One that had not begun is begun again.
+A run has survived if both of these are true. The other worker ends by itself with one line, or, if
+it had not found the killed one yet, it still waits and can be stopped. The run then ends with the
+metrics of an uninterrupted run: bit-identical if two workers resume it; with the RMSE of every
+epoch within 1e-5 if one process or three workers do. A run that had not begun is repeated.
 """
 
 import json
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults.deaths import FLAGS, MAIN, Place, environment, metrics, stage_of
+from tests.faults.deaths import FLAGS, MAIN, Workspace, environment, metrics, stage_of
 from tests.faults.fault import Fault
 
 KILLS = 10
@@ -37,32 +37,32 @@ def main() -> None:
 
 
 def rows(kills: int = KILLS) -> Iterator[Fault]:
-    """One row a stage of the run's life."""
+    """Yield one row per stage of the run."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder))
-        place.make_data()
+        workspace = Workspace(Path(folder))
+        workspace.make_data()
         started = time.perf_counter()
-        together(place, 2, "--run_name whole")
+        run_workers(workspace, 2, "--run_name uninterrupted")
         seconds = time.perf_counter() - started
         stages: dict[str, list[bool]] = {}
         message = ""
         for i in range(kills):
-            processes = start(place, 2, "--run_name cut")
+            processes = start(workspace, 2, "--run_name cut")
             time.sleep(seconds * (i + 0.5) / kills)
             processes[i % 2].kill()
-            ended, said = end(processes, i % 2)
-            message = said or message
-            stage = stage_of(place.run_folder("cut"))
-            survived = ended and all([goes_on(place, count) for count in (1, 2, 3)])
+            ended, error = end(processes, i % 2)
+            message = error or message
+            stage = stage_of(workspace.run_folder("cut"))
+            survived = ended and all([resumes(workspace, count) for count in (1, 2, 3)])
             stages.setdefault(stage, []).append(survived)
-            shutil.rmtree(place.run_folder("cut"), ignore_errors=True)
+            shutil.rmtree(workspace.run_folder("cut"), ignore_errors=True)
         for stage, outcomes in stages.items():
             yield Fault(f"SIGKILL of a worker {stage}", len(outcomes), sum(outcomes),
                         outcomes.count(False), message)
 
 
-def start(place: Place, count: int, flags: str) -> list[subprocess.Popen]:
-    """Start `count` workers of one cluster, or one process without any."""
+def start(workspace: Workspace, count: int, flags: str) -> list[subprocess.Popen]:
+    """Start `count` workers of one cluster, or a single process without a cluster."""
     with ExitStack() as stack:
         ports = [stack.enter_context(socket.socket()) for _ in range(count)]
         for port in ports:
@@ -77,22 +77,22 @@ def start(place: Place, count: int, flags: str) -> list[subprocess.Popen]:
         cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
         variables = {"TF_CONFIG": json.dumps(cluster), "TF_NUM_INTRAOP_THREADS": "1"}
         processes.append(subprocess.Popen(
-            command, cwd=place.path, env=environment() | (variables if count > 1 else {}),
+            command, cwd=workspace.path, env=environment() | (variables if count > 1 else {}),
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         ))
     return processes
 
 
-def together(place: Place, count: int, flags: str) -> bool:
-    """Run `count` workers to their end; return whether all went well."""
+def run_workers(workspace: Workspace, count: int, flags: str) -> bool:
+    """Run `count` workers to their end; return whether all succeeded."""
     ended = [(process.communicate(), process.returncode)
-             for process in start(place, count, flags)]
+             for process in start(workspace, count, flags)]
     return all(code == 0 for _, code in ended)
 
 
 def end(processes: Sequence[subprocess.Popen], killed: int) -> tuple[bool, str]:
-    """Wait for both workers; return whether the other one ended in time, in one line if it was not
-    done already, and that line. One that has met nobody waits on, and ends when it is told to."""
+    """Wait for both workers. Return whether the other one ended in time, either finished or with
+    one line, and that line. If it has not found the killed worker yet, it must end on SIGTERM."""
     processes[killed].communicate()
     other = processes[1 - killed]
     try:
@@ -103,15 +103,15 @@ def end(processes: Sequence[subprocess.Popen], killed: int) -> tuple[bool, str]:
         other.kill()
         other.communicate()
         return other.returncode == 128 + signal.SIGTERM, ""
-    told = [line for line in error.splitlines() if line.startswith("main.py: error: ")]
-    return other.returncode == 0 or len(told) == 1, "".join(told)
+    lines = [line for line in error.splitlines() if line.startswith("main.py: error: ")]
+    return other.returncode == 0 or len(lines) == 1, "".join(lines)
 
 
-def goes_on(place: Place, count: int) -> bool:
-    """Resume a copy of the run that was cut, by `count` workers, or begin it again; return whether
-    its metrics are those of the run that was left alone."""
+def resumes(workspace: Workspace, count: int) -> bool:
+    """Resume a copy of the killed run with `count` workers, or repeat it. Return whether its
+    metrics equal those of the uninterrupted run."""
     name = f"again{count}"
-    folder, cut = place.run_folder(name), place.run_folder("cut")
+    folder, cut = workspace.run_folder(name), workspace.run_folder("cut")
     summary = cut / "summary.json"
     if summary.exists() and json.loads(summary.read_text("utf-8"))["status"] == "finished":
         return True
@@ -119,10 +119,11 @@ def goes_on(place: Place, count: int) -> bool:
     if (cut / "config.json").exists():
         shutil.copytree(cut, folder)
         flags = f"--resume results/{name} --data_dir data"
-    done = together(place, count, flags)
-    same = done and is_same(metrics(folder), metrics(place.run_folder("whole")), exactly=count == 2)
+    done = run_workers(workspace, count, flags)
+    expected = metrics(workspace.run_folder("uninterrupted"))
+    is_equal = done and is_same(metrics(folder), expected, exactly=count == 2)
     shutil.rmtree(folder, ignore_errors=True)
-    return same
+    return is_equal
 
 
 def is_same(ours: list[list[str]], theirs: list[list[str]], exactly: bool) -> bool:
