@@ -1,7 +1,8 @@
-"""README and docs/ say what is so: their numbers, flags, commands, links and the example."""
+"""README and docs/ are correct: their figures, flags, commands, links and examples."""
 
 import csv
 import importlib.util
+import io
 import json
 import re
 import shlex
@@ -14,15 +15,20 @@ import pytest
 
 import compare
 import export
+import main
 import recommend
 from autorec_tf.command_line import parse_arguments
-from autorec_tf.config import Config, flag_fields
+from autorec_tf.config import DATA_DIR_VARIABLE, Config, flag_fields
 from autorec_tf.data.datasets import DATASETS
 from autorec_tf.data.synthetic import ML_1M_COUNTS
+from autorec_tf.evaluation.baseline import fit_baseline
+from autorec_tf.evaluation.metrics import EpochMetrics, score
+from autorec_tf.records.progress import Progress, closing_lines, headline
 from autorec_tf.system.distribution import Cluster, read_cluster
 from benchmarks import decay_rate, fold_in
 from benchmarks.workers import on_paper
-from data_preprocessor import load_ratings
+from data_preprocessor import load_ratings, split_of
+from tests.conftest import rating_lines
 from tests.facts import assert_names
 from tests.faults.__main__ import line
 from tests.faults.fault import Fault
@@ -36,8 +42,8 @@ PAGES = {
 }
 README, NUMBERS, SPEED = PAGES["README.md"], PAGES["docs/numbers.md"], PAGES["docs/speed.md"]
 RELIABILITY, DATA = PAGES["docs/reliability.md"], PAGES["docs/data.md"]
-DISTRIBUTED = PAGES["docs/distributed.md"]
-(RUN,) = set(re.findall(r"results/ml-1m_[\w.-]+?Z", README))
+DISTRIBUTED, USING = PAGES["docs/distributed.md"], PAGES["docs/using.md"]
+(RUN,) = set(re.findall(r"results/ml-1m_[\w.-]+?Z", README + USING))
 PARSERS = {
     "main.py": parse_arguments,
     "recommend.py": recommend.parse,
@@ -48,10 +54,9 @@ ML_1M = sum(ML_1M_COUNTS)
 
 
 def printed(page, by):
-    """What the script `by` printed, as `page` quotes it."""
-    (block,) = re.findall(
-        rf"<!-- what {re.escape(by)} printed -->\n(.*?)\n<!-- end -->", page, re.S
-    )
+    """Return the output of the script `by` that `page` quotes."""
+    mark = rf"<!-- (?:printed by {re.escape(by)}|what {re.escape(by)} printed) -->"
+    (block,) = re.findall(rf"{mark}\n(.*?)\n<!-- end -->", page, re.S)
     return block
 
 
@@ -61,7 +66,7 @@ def read_rows(path):
 
 
 def commands(page):
-    """Every command that `page` gives for one of the programs at the root: [program, flags]."""
+    """Return the commands of `page` for the programs in the root: (program, flags)."""
     blocks = re.findall(r"```sh\n(.*?)```", page, re.S)
     lines = [line for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`((?:\.venv/bin/)?python [^`]+)`", page)
@@ -71,25 +76,25 @@ def commands(page):
 
 
 def of_finished_runs(page):
-    """The section of `page` with the most commands for finished runs, and those commands."""
+    """Return the section of `page` with the most commands for finished runs, and its commands."""
     sections = [(each, commands(each)) for each in page.split("\n## ")]
     return max(sections, key=lambda each: sum(name != "main.py" for name, _ in each[1]))
 
 
 def rows_of(table):
-    """The cells of each row of a table in Markdown."""
+    """Return the cells of each row of a Markdown table."""
     return [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
 
 
 def paragraph(page, *facts):
-    """The one paragraph of `page` that names all `facts`, in a line."""
+    """Return the one paragraph of `page` that names all `facts`, as one line."""
     (found,) = [text for each in page.split("\n\n") if all(
         fact in (text := " ".join(each.split())) for fact in facts)]
     return found
 
 
 def slugs(page):
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of the page's headings, as GitHub derives them."""
     text = re.sub(r"```.*?```", "", page, flags=re.S)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
@@ -98,12 +103,25 @@ def slugs(page):
 # Pages and their links.
 
 
-def test_readme_is_a_page_that_decides():
-    assert len((REPOSITORY / "README.md").read_bytes()) <= 12_288
+def test_readme_is_short_and_begins_with_the_papers_own_protocol():
+    assert len((REPOSITORY / "README.md").read_bytes()) <= 7_168
+    (row,) = [row for row in rows_of((RESULTS / "paper_tables" / "table.md").read_text("utf-8"))
+              if row[-1] == "`--preset paper --num_splits 5`"]
+    assert re.findall(r"\b0\.\d+", README)[:2] == [row[1].split()[0], row[2]]
+    table = README.split("| settings |")[1].split("\n\n")[0]
+    presets = [re.search(r"--preset (\w+)", line) for line in table.splitlines()[2:]]
+    assert [each and each[1] for each in presets] == ["paper", "single", "best", None]
 
 
 def test_readme_leads_to_every_page_of_docs():
     assert [name for name in PAGES if name != "README.md" and f"]({name}" not in README] == []
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "README.md"])
+def test_a_page_begins_with_links_to_its_sections(name):
+    page = re.sub(r"```.*?```", "", PAGES[name], flags=re.S)
+    linked = set(re.findall(r"\]\(#([\w-]+)\)", page.split("\n## ")[0]))
+    assert slugs("\n".join(re.findall(r"^## .+$", page, re.MULTILINE))) <= linked
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -121,7 +139,7 @@ def test_every_link_into_the_repository_leads_somewhere(name):
 def test_the_citation_is_of_the_paper_that_readme_links():
     citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
     doi = re.search(r"doi: (\S+)", citation)[1]
-    assert f"[AutoRec](https://doi.org/{doi})" in README
+    assert f"[AutoRec](https://doi.org/{doi})" in " ".join(README.split())
     authors = re.findall(r"family-names: (\w+)", citation)
     assert authors == ["Sedhain", "Menon", "Sanner", "Xie"] and ", ".join(authors) in README
 
@@ -131,7 +149,7 @@ def test_the_citation_is_of_the_paper_that_readme_links():
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_command_is_understood(name, monkeypatch):
-    monkeypatch.chdir(REPOSITORY)  # where the run is that is gone on with
+    monkeypatch.chdir(REPOSITORY)  # which contains the run to resume
     for program, flags in commands(PAGES[name].replace("results/<run>", RUN)):
         if program == "-m":
             assert importlib.util.find_spec(flags[0]), flags
@@ -140,9 +158,9 @@ def test_every_command_is_understood(name, monkeypatch):
 
 
 def test_the_commands_of_all_programs_are_found():
-    programs = [program for program, _ in commands(README)]
-    assert {*PARSERS, "-m"} <= set(programs)
-    _, found = of_finished_runs(README)
+    assert {"main.py", "-m"} <= {program for program, _ in commands(README)}
+    assert set(PARSERS) <= {program for program, _ in commands(USING)}
+    _, found = of_finished_runs(USING)
     assert {"recommend.py", "export.py"} <= {program for program, _ in found} and len(found) >= 6
     modules = {
         flags[0] for page in PAGES.values() for name, flags in commands(page) if name == "-m"
@@ -158,15 +176,38 @@ def test_every_flag_that_is_named_is_one_of_main_or_of_the_program_in_question()
     for name in ("README.md", *(page for page in PAGES if page.startswith("docs/"))):
         flags = set(re.findall(r"`--(\w+)[ `]", PAGES[name]))
         assert flags <= of_main | others | {"help"}, name
-    section, _ = of_finished_runs(README)
+    section, _ = of_finished_runs(USING)
     flags = set(re.findall(r"`--(\w+)[ `]", section))
     assert flags <= of_recommend | {"members"} and len(flags) > 5
 
 
 def test_the_flags_that_one_needs_are_flags_and_no_more_than_eight():
-    flags = re.findall(r"^\| `--(\w+)` \|", README, re.MULTILINE)
+    flags = re.findall(r"^\| `--(\w+)` \|", USING, re.MULTILINE)
     assert 5 <= len(set(flags)) == len(flags) <= 8
     assert set(flags) <= {field.name for field in flag_fields()}
+
+
+def test_the_commands_for_finished_runs_work_on_small_data(monkeypatch, tmp_path, capsys):
+    section, found = of_finished_runs(USING)
+    programs = {"main.py": main, "recommend.py": recommend, "export.py": export}
+    triples = [(1 + n // 20, 1 + n % 20, 1 + n * n % 5) for n in range(400) if n % 7]
+    (tmp_path / "ratings.dat").write_bytes(rating_lines(triples))
+    monkeypatch.setenv(DATA_DIR_VARIABLE, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (pairs,) = re.findall(r"printf '(.*)' > pairs.csv", section)
+    Path("pairs.csv").write_text(pairs.encode().decode("unicode_escape"))
+    for program, flags in found:
+        flags = [{"60": "2"}.get(flag, flag) for flag in flags]
+        flags += ["--comet", "off"] * (program == "main.py")
+        assert programs[program].main(flags) == 0, (program, flags)
+    written = {"predictions.csv", "top.csv", "results/quick/export/autorec.npz"}
+    assert all((tmp_path / name).is_file() for name in written)
+    (code,) = re.findall(r"^python -c '(.*)'$", section, re.MULTILINE)
+    capsys.readouterr()
+    exec(compile(code, "using.md", "exec"), {})
+    assert_names(capsys.readouterr().out, "'rating'", "'known'", "shape=(2,)")
+    signatures = re.findall(r"^\| `(\w+)`.* \| `user`", section, re.MULTILINE)
+    assert signatures == ["predict", "all_items"]
 
 
 def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
@@ -193,7 +234,7 @@ def test_the_differences_between_runs_are_what_compare_prints(capsys):
 
 
 def test_every_published_dataset_has_a_row():
-    table = DATA.split("| `--dataset` | is |")[1].split("\n\n")[0]
+    table = DATA.split("| `--dataset` | ratings |")[1].split("\n\n")[0]
     named = set(re.findall(r"`([\w-]+)`", "".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE))))
     assert named == {*DATASETS, "synthetic"}
 
@@ -221,10 +262,10 @@ def test_ten_lines_of_python_train_and_predict(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
-    example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    (example,) = re.findall(r"```python\n(.*?)```", USING, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ml-1m").symlink_to(ml_1m)
-    exec(compile(example.replace("train_epoch=20", "train_epoch=2"), "README.md", "exec"), {})
+    exec(compile(example.replace("train_epoch=20", "train_epoch=2"), "using.md", "exec"), {})
     epoch, rmse = capsys.readouterr().out.splitlines()[-1].split()
     assert epoch == "2" and float(rmse) == pytest.approx(1.357, abs=0.02)
 
@@ -236,7 +277,7 @@ def test_the_quoted_rmse_is_the_committed_runs_last_epoch():
     summary = json.loads((REPOSITORY / RUN / "summary.json").read_text(encoding="utf-8"))
     config = json.loads((REPOSITORY / RUN / "config.json").read_text(encoding="utf-8"))
     assert summary["final_test_epoch"] == 500 and summary["status"] == "finished"
-    assert f"**{summary['final_test_rmse']:.4f}**" in README
+    assert f"**{summary['final_test_rmse']:.4f}**" in USING
     assert summary["final_test_rmse"] <= 0.840
     assert summary["final_test_rmse"] <= summary["best_test_rmse"] + 0.002
     default = Config(rating_scale=(1.0, 5.0)).to_dict()  # the data's, as it was found
@@ -250,8 +291,37 @@ def test_the_quoted_time_memory_and_cold_ratings_are_the_committed_runs():
     summary = json.loads((REPOSITORY / RUN / "summary.json").read_text(encoding="utf-8"))
     seconds, gigabytes = summary["seconds"], summary["peak_memory_mb"] / 1000
     number = ML_1M - round(0.9 * ML_1M)
-    assert_names(README, f"{seconds:.0f} seconds", f"{gigabytes:.2f} GB")
+    assert_names(" ".join(USING.split()), f"{seconds:.0f} seconds", f"{gigabytes:.2f} GB")
     assert_names(NUMBERS, f"{summary['cold_test_ratings']} of {number:,}")
+
+
+def test_the_output_in_readme_is_what_the_program_prints_of_the_committed_run(ml_1m_ratings):
+    (shown,) = re.findall(r"\n\n```\n(.*?)\n```\n", README, re.DOTALL)
+    config = Config(split_seed=1994)
+    split = split_of(config, ml_1m_ratings)
+    last = read_rows(REPOSITORY / RUN / "metrics.csv")[-1]
+    metrics = EpochMetrics(**{name: float(cell) if cell else None for name, cell in last.items()}
+                           | {"epoch": int(last["epoch"])})
+    stream = io.StringIO()
+    Progress("ml-1m", config.train_epoch, stream).log(metrics)
+    summary = json.loads((REPOSITORY / RUN / "summary.json").read_text(encoding="utf-8"))
+    test, biases = split.test, fit_baseline(split)
+    by_biases = score(biases.predict(test.rows, test.indices), test.values).rmse
+    by_mean = score(np.full(len(test), biases.mean), test.values).rmse
+    summary |= {"biases_test_rmse": by_biases, "global_mean_test_rmse": by_mean}
+    lines = "\n".join([headline(config, ml_1m_ratings, split), stream.getvalue(),
+                       closing_lines(summary, Path(RUN), "")]).splitlines()
+    assert len(shown.splitlines()) == 5 and set(shown.splitlines()) <= set(lines), "\n".join(lines)
+
+
+def test_the_output_in_readme_has_the_figures_of_the_committed_run():
+    (shown,) = re.findall(r"\n\n```\n(.*?)\n```\n", README, re.DOTALL)
+    summary = json.loads((REPOSITORY / RUN / "summary.json").read_text(encoding="utf-8"))
+    measured = [summary[name] for name in ("final_train_rmse", "final_test_rmse", "final_test_mae")]
+    (biases,) = [row["rmse"] for row in read_rows(RESULTS / "peers" / "peers.csv")
+                 if (row["row"], row["split"]) == ("baseline_only", "1994")]
+    assert_names(shown, *(f" {float(value):.4f}" for value in (*measured, biases)),
+                 f"{summary['test_ratings']:,} ", f" {summary['cold_test_ratings']} cold")
 
 
 def test_the_headline_numbers_are_the_tables():
@@ -259,6 +329,25 @@ def test_the_headline_numbers_are_the_tables():
     for name in ("default", "paper", "single", "best"):
         mean, half = float(rows[name]["rmse_mean"]), float(rows[name]["rmse_ci95"])
         assert f"**{mean:.4f} ± {half:.4f}**" in README
+
+
+def test_the_seconds_and_the_peers_in_readme_are_those_of_the_peers_table():
+    splits = ["1994", "1995"]
+    found = {}
+    for row in read_rows(RESULTS / "peers" / "peers.csv"):
+        if row["split"] in splits:
+            found.setdefault(row["row"], []).append((float(row["rmse"]), float(row["seconds"])))
+    means = {name: [statistics.fmean(each) for each in zip(*rows, strict=True)]
+             for name, rows in found.items() if len(rows) == len(splits)}
+    table = README.split("| settings |")[1].split("\n\n")[0]
+    for name, word in (("paper", "paper`"), ("single", "single`"), ("best", "best`"),
+                       ("default", "default:")):
+        (line,) = [line for line in table.splitlines() if word in line]
+        assert line.endswith(f" | {means[name][1]:.0f} |"), name
+    line = paragraph(README, "docs/peers.md", *splits)
+    for name in ("svdpp", "myfm_svdpp", "single"):
+        rmse, seconds = means[name]
+        assert f"{rmse:.4f} in {seconds:.0f} s" in line, name
 
 
 def test_the_table_is_the_committed_one():
