@@ -1,4 +1,4 @@
-"""Every hyper-parameter, once: its default, its range and its help."""
+"""Every setting of a run: its default, its valid range and its help text."""
 
 import math
 import os
@@ -11,227 +11,256 @@ from autorec_tf.presets import GRID, MEMBERS, PRESETS
 from autorec_tf.system.errors import UserError
 
 DATA_DIR_VARIABLE = "AUTOREC_DATA_DIR"
-MOST_VALUES = 20  # that --input_encoding one_hot takes
+MOST_VALUES = 20  # rating values that can have one-hot inputs
 ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")
 
 Check = tuple[Callable[[Any], bool], str]
 AT_LEAST_1: Check = (lambda x: x >= 1, "at least 1")
-SHARE: Check = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
+FRACTION_OR_0: Check = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
 NOT_NEGATIVE: Check = (lambda x: 0 <= x < math.inf, "0 or more")
-FINITE: Check = (lambda x: abs(x) < 1e308, "a number")  # which 10**400 of a JSON file is not
+FINITE: Check = (lambda x: abs(x) < 1e308, "a finite number")  # 10**400 in a JSON file is not
 POSITIVE: Check = (lambda x: 0 < x < math.inf, "greater than 0")
 FRACTION: Check = (lambda x: 0 < x < 1, "between 0 and 1, both excluded")
 RATE: Check = (lambda x: 0 < x <= 1, "greater than 0 and at most 1")
 COLUMNS: Check = (
     lambda x: len(set(names := [name.strip() for name in x.split(",")])) == len(names) in (3, 4)
-    and all(names), "three or four different names or numbers, with commas between them",
+    and all(names), "three or four different names or positions, separated by commas",
 )
 PLAIN_NAME: Check = (
     lambda x: x not in (".", "..") and x.isprintable() and not set(x) & set("/\\:")
     and 0 < len(x.encode()) <= 200,
-    "a plain folder name, of at most 200 bytes and without / \\ or :",
+    "a plain folder name of at most 200 bytes, without / \\ or :",
 )
 FOLD_NAMES: Check = (
     lambda x: len(set(x)) == len(x) and all(PLAIN_NAME[0](f"fold_{name}") for name in x),
-    "different names of files, without .base and .test and their folder",
+    "different file names, without their folder and without .base or .test",
 )
 
 
-def flag(default: Any, group: str, text: str, check: Check | None = None,
+def flag(default: Any, text: str, check: Check | None = None, metavar: Any = None,
          choices: Sequence[str] | None = None, recorded: bool = True) -> Any:
-    """Return a field of `Config` with a flag; not `recorded` is where a run is, and not what."""
-    metadata = dict(group=group, text=text, check=check, choices=choices, recorded=recorded)
+    """Return a field of `Config` that has a flag.
+
+    Args:
+        default: Value without the flag.
+        text: Help text. It states the default if `default` is None or empty.
+        check: Condition of a valid value, and its description.
+        metavar: Placeholder of the value in --help.
+        choices: Valid values.
+        recorded: Whether config.json holds the value; False for paths and devices.
+    """
+    metadata = dict(text=text, check=check, metavar=metavar, choices=choices, recorded=recorded)
     return field(default=default, metadata=metadata)
 
 
 def fixed(value: Any) -> Any:
-    """Return a field of `Config` that is recorded like the others and has no flag."""
+    """Return a field of `Config` that is recorded like the others but has no flag."""
     return field(default=value, init=False)
 
 
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
 FULL_BATCH = ("RProp", "LBFGS")
 NOT_DISTRIBUTED = ("tune", "members")
-NO_FOLDS: dict[str, Any] = {"num_folds": None, "fold": None, "folds": []}  # as JSON has them
-# What a version did that did not have these settings, where that is not the default.
+NO_FOLDS: dict[str, Any] = {"num_folds": None, "fold": None, "folds": []}  # as in JSON
+# The behaviour of earlier versions without these settings, where it is not today's default.
 BEFORE: dict[str, Any] = {"cold_rating": "paper", "map_scale": False, "lambda_factor": 1.0}
 
 
 @dataclass(frozen=True)
 class Config:
-    """One run's settings. Raises `UserError` if a value is out of its range."""
+    """The settings of one run. Raise `UserError` if a value is out of its range.
+
+    command_line.py derives a flag from each field with a help text, and orders the flags in groups.
+    """
 
     resume: str | None = flag(
-        None, "experiment", "go on with the run in this folder, from its last checkpoint; its "
-        "settings are kept, but --train_epoch may grow", recorded=False)
+        None, "continue the run in this folder from its last checkpoint, with its settings; only "
+        "--train_epoch may be larger (default: start a new run)", metavar="FOLDER", recorded=False)
     preset: str = flag(
-        "default", "experiment", "settings to start from, which other flags override: paper (its "
-        "I-AutoRec, lambda and learning rate chosen by validation), seed (the earlier program's "
-        "protocol), single (one model, the most accurate there is), best (several models, blended)",
+        "default", "settings to start from; other flags override them. default: I-AutoRec with the "
+        "weighted rule (--regularization); paper: the paper's I-AutoRec, with lambda and learning "
+        "rate chosen by validation; seed: the protocol of the earlier TensorFlow 1 program; "
+        "single: the most accurate single model; best: a blend of three models, more accurate than "
+        "single",
         choices=tuple(PRESETS))
-    num_splits: int = flag(1, "experiment", "repeat the run with as many consecutive seeds, and "
-                           "report mean and 95 %% interval", AT_LEAST_1)
+    num_splits: int = flag(
+        1, "repeat the run on N random splits with consecutive seeds, and report the mean and its "
+        "95 %% interval", AT_LEAST_1)
     num_folds: int | None = flag(
-        None, "experiment", "cut the ratings into as many parts, and repeat the run with each of "
-        "them for testing and the others for training, so that each rating is tested once "
-        "(default: none)", (lambda x: x >= 2, "at least 2"))
+        None, "N-fold cross-validation: test on each of N parts of the ratings in turn, and train "
+        "on the other parts (default: one random split)", (lambda x: x >= 2, "at least 2"))
     fold: int | None = flag(
-        None, "experiment", "run this one of --num_folds alone, from 1 (default: all)", AT_LEAST_1)
+        None, "run only this fold of --num_folds, counted from 1 (default: all folds)", AT_LEAST_1)
     folds: tuple[str, ...] = flag(
-        (), "experiment", "repeat the run with each of these published folds: NAME.base (or "
-        "NAME.train) and NAME.test in the folder of --dataset, as in --dataset ml-100k --folds u1 "
-        "u2 u3 u4 u5", FOLD_NAMES)
+        (), "run these published folds: NAME.base (or NAME.train) and NAME.test in the folder of "
+        "--dataset, as in --dataset ml-100k --folds u1 u2 u3 u4 u5 (default: none)", FOLD_NAMES,
+        "NAME")
     tune: tuple[str, ...] = flag(
-        (), "experiment", "settings to choose from their grid (config.py) by validation ratings: "
-        "lambda_value, base_lr, decay_epoch_step", choices=tuple(GRID))
+        (), "choose these settings by a grid search on validation ratings: lambda_value, base_lr, "
+        "decay_epoch_step; the grid is in autorec_tf/presets.py (default: none)", metavar="NAME",
+        choices=tuple(GRID))
     members: tuple[str, ...] = flag(
-        (), "experiment", "models (config.py) to blend with weights learned on validation ratings: "
-        "item, denoising, wide, deep, weighted, user, user_one_hot, single", choices=tuple(MEMBERS))
+        (), "blend these models, with weights learned on validation ratings: item, denoising, "
+        "wide, deep, weighted, user, user_one_hot, single; their settings are in "
+        "autorec_tf/presets.py (default: train one model)", metavar="NAME", choices=tuple(MEMBERS))
     score_reconstruction: bool = flag(
-        False, "experiment", "score the reconstruction of test ratings given as input, too: the "
-        "earlier program's measure, which leaks")
+        False, "also report the RMSE of reconstructing the test ratings from themselves: the "
+        "measure of the earlier TensorFlow 1 program, which leaks the test ratings")
     dataset: str | None = flag(
-        None, "data", "which ratings to train on: ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, "
-        "netflix, synthetic, or a file of ratings; if not given, ml-1m, or the built-in synthetic "
-        "stand-in where MovieLens-1M is neither on disk nor to be downloaded",
-        (lambda x: 0 < len(x) and "\0" not in x, "a dataset's name or a file"))
+        None, "rating data: ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, netflix, synthetic, or "
+        "your rating file (default: ml-1m, or synthetic if ml-1m is not on disk and cannot be "
+        "downloaded)",
+        (lambda x: 0 < len(x) and "\0" not in x, "a dataset's name or a file"), "NAME")
     data_dir: str | None = flag(
-        None, "data", "folder of the dataset's files (default: one of the dataset's name; for "
-        f"ml-1m, ${DATA_DIR_VARIABLE} if that is set)", recorded=False)
+        None, "folder with the dataset's files (default: a folder named after the dataset; for "
+        f"ml-1m, ${DATA_DIR_VARIABLE} if that is set)", metavar="FOLDER", recorded=False)
     columns: str | None = flag(
-        None, "data", "user, item, rating and perhaps timestamp of a file: names of its header, or "
-        "positions from 1, as in userId,movieId,rating (default: what its header says, or the "
-        "first)", COLUMNS)
+        None, "columns of user, item, rating and, optionally, timestamp in your file, separated by "
+        "commas: header names, as in userId,movieId,rating, or positions from 1 (default: usual "
+        "names in the header, or else the first columns)", COLUMNS, "NAMES")
     test_columns: str | None = flag(
-        None, "data", "the same of --test_file (default: as --columns)", COLUMNS)
+        None, "the same for --test_file (default: as --columns)", COLUMNS, "NAMES")
     read_csv: tuple[str, ...] = flag(
-        (), "data", "what pandas.read_csv is to be told of a file where its first lines do not "
-        "show it, as KEY=VALUE: sep, decimal, thousands, encoding, quotechar, quoting, comment, "
-        "header, skiprows, skipinitialspace",
-        (lambda x: all("=" in each for each in x), "KEY=VALUE, as in sep=; or decimal=,"))
+        (), "pandas.read_csv options for your file, if they cannot be detected from its first "
+        "lines: sep, decimal, thousands, encoding, quotechar, quoting, comment, header, skiprows, "
+        "skipinitialspace (default: detected)",
+        (lambda x: all("=" in each for each in x), "KEY=VALUE, as in sep=; or decimal=,"),
+        "KEY=VALUE")
     duplicates: str = flag(
-        "refuse", "data", "which rating counts where a user rates an item more than once in your "
-        "own file", choices=("refuse", "first", "last", "mean"))
+        "refuse", "the rating to use if your data has several for the same user and item; "
+        "refuse: report an error", choices=("refuse", "first", "last", "mean"))
     no_rating: tuple[str, ...] = flag(
-        (), "data", "ratings that mean none and are left out: numbers, and NaN for missing ones, "
-        "as in -1 NaN")
+        (), "values in the rating column that are not ratings, and are skipped: numbers, and NaN "
+        "for missing ratings, as in -1 NaN (default: none)", metavar="VALUE")
     rating_scale: tuple[float, ...] = flag(
-        (), "data", "lowest and highest rating there can be, if they are not the dataset's",
+        (), "lowest and highest possible rating (default: the scale of the dataset, or the lowest "
+        "and highest rating in your file)",
         (lambda x: len(x) in (0, 2) and all(map(FINITE[0], x)) and list(x) == sorted(set(x)),
-         "two numbers, the lower one first"),
-    )
+         "two finite numbers, the lower one first"), ("LOW", "HIGH"))
     test_file: str | None = flag(
-        None, "data", "file of the test ratings; those of --dataset are all for training (default: "
-        "none)", (lambda x: 0 < len(x) and "\0" not in x, "a file"))
+        None, "file with the test ratings; all ratings of --dataset are then training ratings "
+        "(default: none, test ratings are chosen by --split)",
+        (lambda x: 0 < len(x) and "\0" not in x, "a file"), "FILE")
     cold_rating: str | None = flag(
-        None, "data", "what is predicted where the user or the item has no training rating: 3, as "
-        "the paper has it, or the mean of what is known of them (default: paper for a dataset with "
-        "a name, mean for a file)", choices=("paper", "mean"))
+        None, "prediction if the user or the item has no training ratings. paper: 3; mean: the "
+        "mean rating, plus the bias of the user or item if that has some (default: paper for a "
+        "named dataset, mean for your file)", choices=("paper", "mean"))
     map_scale: bool = flag(
-        True, "data", "train on 1 to 5 in place of a rating scale that does not lie within 0.5 to "
-        "5, so that results do not depend on the unit; false: on the scale as it is")
+        True, "map the ratings to 1 to 5 for training unless their scale is within 0.5 to 5, so "
+        "that results do not depend on their unit; false: never map")
     relevant_rating: float | None = flag(
-        None, "data", "the lowest rating of an item that is relevant to a user, for NDCG and "
-        "recall (default: 4 of 1 to 5, and as high on another scale)", FINITE)
+        None, "lowest rating of a relevant item, for NDCG and recall (default: 4 on a scale of 1 "
+        "to 5, and proportionally on other scales)", FINITE)
     ranked_users: int = flag(
-        10_000, "data", "how many users NDCG and recall are of at most, drawn from the seed",
-        AT_LEAST_1)
-    split: str = flag("random", "data", "which ratings are for testing: random ones, or the latest "
-                      "by timestamp", choices=("random", "time"))
-    train_ratio: float = flag(0.9, "data", "share of the ratings to train on", FRACTION)
+        10_000, "largest number of users for NDCG and recall; if there are more, N of them are "
+        "sampled", AT_LEAST_1)
+    split: str = flag("random", "choice of the test ratings: at random, or the latest by timestamp",
+                      choices=("random", "time"))
+    train_ratio: float = flag(0.9, "fraction of the ratings used for training", FRACTION)
     validation_ratio: float = flag(
-        0.0, "data", "share of the training ratings to hold out and choose the epoch by", SHARE)
+        0.0, "fraction of the training ratings held out for validation; results are then those of "
+        "the epoch with the lowest validation RMSE", FRACTION_OR_0)
     split_seed: int | None = flag(
-        None, "data", "seed of the split (default: --random_seed)", NOT_NEGATIVE)
-    orientation: str = flag("item", "model", "what a row is: item (I-AutoRec) or user (U-AutoRec)",
-                            choices=("item", "user"))
+        None, "seed of the split (default: --random_seed)", NOT_NEGATIVE)
+    orientation: str = flag(
+        "item", "rows of the rating matrix: items (I-AutoRec) or users (U-AutoRec)",
+        choices=("item", "user"))
     hidden_neuron: tuple[int, ...] = flag(
-        (500,), "model", "hidden units; several numbers make a deep model, as in 500 250 500",
+        (500,), "number of hidden units; several numbers, as in 500 250 500, make a deep model",
         (lambda x: len(x) > 0 and min(x) >= 1, "one or more whole numbers, each at least 1"))
     hidden_activation: str = flag(
-        "sigmoid", "model", "g, after every hidden layer", choices=ACTIVATION_NAMES)
+        "sigmoid", "activation g of the hidden layers", choices=ACTIVATION_NAMES)
     output_activation: str = flag(
-        "identity", "model", "f; sigmoid and tanh span the rating scale", choices=ACTIVATION_NAMES)
+        "identity", "activation f of the output layer; sigmoid and tanh are scaled to the rating "
+        "scale", choices=ACTIVATION_NAMES)
     input_encoding: str = flag(
-        "rating", "model", "rating: a rating times its column's vector is the input, as in the "
-        f"paper; one_hot: besides, each of at most {MOST_VALUES} rating values of a column has a "
-        "vector of its own (AutoRec.py); auto: one_hot, unless the ratings have more values",
+        "rating", "rating: the input vector of a rating is its value times the vector of its "
+        f"column, as in the paper; one_hot: each of the (at most {MOST_VALUES}) rating values of a "
+        "column has an additional input vector; auto: one_hot, or rating if there are more values",
         choices=("rating", "one_hot", "auto"))
     leave_one_out: bool = flag(
-        False, "model", "predict each training rating from the row's other ratings, as a test "
-        "rating is, and not from itself, too (AutoRec.py); for one hidden layer")
-    decoder: str = flag("own", "model", "own: a column's output weights are its own, as in the "
-                        "paper; svdpp: besides, a vector of each row that it has a rating of, and "
-                        "each row a bias, as in SVD++ (model/decoder.py); for one hidden layer and "
-                        "optimisers on all rows at once", choices=("own", "svdpp"))
+        False, "predict each training rating without itself as an input, as test ratings are "
+        "predicted; needs one hidden layer without --dropout")
+    decoder: str = flag(
+        "own", "own: each column has its output weights, as in the paper; svdpp: the vectors of "
+        "the rows that rated the column are added, and each row has a bias, as in SVD++; needs one "
+        "hidden layer and --optimizer_method LBFGS or RProp", choices=("own", "svdpp"))
     initial_bias: str = flag(
-        "zero", "model", "where b starts: at 0, or where f gives the mean training rating",
-        choices=("zero", "mean"))
-    lambda_value: float = flag(1.0, "model", "regularisation strength, lambda", NOT_NEGATIVE)
+        "zero", "initial value of the output bias b: 0, or the value for which f returns the mean "
+        "training rating", choices=("zero", "mean"))
+    lambda_value: float = flag(
+        1.0, "regularisation strength: the lambda of equation 2", NOT_NEGATIVE)
     lambda_factor: float | None = flag(
-        None, "model", "what --tune and --members multiply their plain lambdas by, which were "
-        "chosen on MovieLens-1M (default: the ratings of a column in a mini-batch, over those "
-        "there)", POSITIVE)
+        None, "factor for the lambdas of --tune and --members under the plain rule, which were "
+        "chosen on MovieLens-1M (default: the mean number of ratings of a column in a mini-batch, "
+        "relative to MovieLens-1M)", POSITIVE)
     lambda_encoder: float | None = flag(
-        None, "model", "lambda of V alone (default: --lambda_value)", NOT_NEGATIVE)
+        None, "lambda of V (default: --lambda_value)", NOT_NEGATIVE)
     lambda_decoder: float | None = flag(
-        None, "model", "lambda of W alone (default: --lambda_value)", NOT_NEGATIVE)
+        None, "lambda of W (default: --lambda_value)", NOT_NEGATIVE)
     lambda_one_hot: float | None = flag(
-        None, "model", "lambda of the rating values' own vectors, where inputs are one_hot "
-        "(default: that of V)", NOT_NEGATIVE)
+        None, "lambda of the input vectors of rating values, for one-hot inputs (default: the "
+        "lambda of V)", NOT_NEGATIVE)
     regularization: str = flag(
-        "weighted", "model", "weighted: a column's weights once per rating it has in the batch; "
-        "plain: equation 2 of the paper, all weights once a batch", choices=("weighted", "plain"))
+        "weighted", "weighted: penalise the weights of a column once for each of its ratings in a "
+        "mini-batch; plain: equation 2 of the paper, penalise all weights once in a mini-batch",
+        choices=("weighted", "plain"))
     dropout: float = flag(
-        0.0, "model", "share of each hidden layer's units left out of a training step", SHARE)
-    input_dropout: float = flag(0.0, "model", "share of the input ratings left out of a training "
-                                "step; all are reconstructed", SHARE)
-    train_epoch: int = flag(500, "training", "number of epochs", AT_LEAST_1)
-    batch_size: int = flag(512, "training", "rows in a mini-batch", AT_LEAST_1)
+        0.0, "fraction of the units of each hidden layer dropped in a training step", FRACTION_OR_0)
+    input_dropout: float = flag(
+        0.0, "fraction of the input ratings dropped in a training step; all ratings are "
+        "reconstructed", FRACTION_OR_0)
+    train_epoch: int = flag(500, "number of training epochs", AT_LEAST_1)
+    batch_size: int = flag(512, "number of rows in a mini-batch", AT_LEAST_1)
     pretrain_epoch: int = flag(
-        0, "training", "epochs of greedy layer-wise pre-training of a deep model", NOT_NEGATIVE)
+        0, "epochs of greedy layer-wise pre-training of a deep model", NOT_NEGATIVE)
     optimizer_method: str = flag(
-        "Adam", "training", "optimiser; RProp and LBFGS take one step an epoch, on all rows at "
-        "once", choices=("Adam", "RMSProp", "RProp", "LBFGS"))
+        "Adam", "optimiser; RProp and LBFGS take one step per epoch, on all rows at once",
+        choices=("Adam", "RMSProp", "RProp", "LBFGS"))
     engine: str = flag(
-        "auto", "training", "sparse: products of observed ratings only, for the CPU; dense: whole "
-        "matrices; auto: whichever is faster here", choices=("auto", "dense", "sparse"))
-    precision: str = flag("float32", "training", "of the dense engine's products; parameters, loss "
-                          "and updates are float32 always", choices=("float32", "bfloat16"))
+        "auto", "sparse: compute products of observed ratings only (for the CPU); dense: multiply "
+        "whole matrices; auto: the faster one for this machine and data",
+        choices=("auto", "dense", "sparse"))
+    precision: str = flag(
+        "float32", "precision of the dense engine's matrix products; parameters, loss and updates "
+        "are always float32", choices=("float32", "bfloat16"))
     grad_clip: bool = flag(
-        False, "training", "clip each gradient component to [-5, 5]; alone, it means true")
-    base_lr: float = flag(0.001, "training", "learning rate of the first epochs", POSITIVE)
+        False, "clip each gradient component to [-5, 5]; the flag without a value means true")
+    base_lr: float = flag(
+        0.001, "initial learning rate; for RProp the initial step size, not used by LBFGS",
+        POSITIVE)
     decay_epoch_step: int = flag(
-        50, "training", "epochs between two steps of the learning rate", AT_LEAST_1)
-    decay_rate: float = flag(0.5, "training", "factor of the learning rate at each step", RATE)
-    patience: int = flag(0, "training", "with --validation_ratio: stop after N epochs "
-                         "without a new lowest validation RMSE; 0: never", NOT_NEGATIVE)
+        50, "multiply the learning rate by --decay_rate every N epochs", AT_LEAST_1)
+    decay_rate: float = flag(0.5, "factor of the learning-rate schedule", RATE)
+    patience: int = flag(
+        0, "stop after N epochs without a new lowest validation RMSE; needs --validation_ratio; 0: "
+        "never stop early", NOT_NEGATIVE)
     distribute: str | None = flag(
-        None, "training", "mirrored: on all GPUs of this machine; workers: on the machines in the "
-        "environment variable TF_CONFIG, one process each (default: this process alone)",
-        choices=("mirrored", "workers"), recorded=False)
+        None, "mirrored: train on all GPUs of this machine; workers: train on the machines in the "
+        "environment variable TF_CONFIG, with one process each (default: train in this process "
+        "only)", choices=("mirrored", "workers"), recorded=False)
     random_seed: int = flag(
-        1994, "training", "seed of split, initialisation and shuffling", NOT_NEGATIVE)
+        1994, "seed of the split, the initial weights, shuffling and dropout", NOT_NEGATIVE)
     display_step: int = flag(
-        1, "output", "evaluate and print every N epochs, and after the last", AT_LEAST_1)
+        1, "evaluate and print every N epochs, and after the last one", AT_LEAST_1)
     checkpoint_every: int = flag(
-        50, "output", "keep what --resume goes on from every so many epochs, and after the last",
-        AT_LEAST_1)
-    results_dir: str = flag("results", "output", "where run folders are made", recorded=False)
+        50, "write a checkpoint for --resume every N epochs, and after the last one", AT_LEAST_1)
+    results_dir: str = flag(
+        "results", "folder in which run folders are created", metavar="FOLDER", recorded=False)
     run_name: str | None = flag(
-        None, "output", "name of the run folder (default: made of the settings and UTC time)",
-        PLAIN_NAME)
+        None, "name of the run folder (default: built from the settings and the UTC time)",
+        PLAIN_NAME, "NAME")
     comet: str = flag(
-        "auto", "output",
-        "Comet experiment; auto: online if an API key is configured, else an offline archive",
+        "auto", "online: log to Comet while training; offline: write an archive for a later "
+        "upload; off: do not use Comet; auto: online if an API key is configured, else offline",
         choices=("auto", "online", "offline", "off"))
-    tensorboard: bool = flag(False, "output", "write summaries for TensorBoard into the run "
-                             "folder; alone, it means true")
+    tensorboard: bool = flag(
+        False, "write TensorBoard summaries to the run folder; the flag without a value means true")
 
-    # The names of the flags or keywords given, if known, and each member's resolved settings.
+    # Names of the flags or keywords that the user gave, if known.
     given: tuple[str, ...] | None = field(default=None, compare=False,
                                           metadata=dict(recorded=False))
-    member_settings: tuple[dict[str, Any], ...] = ()
+    member_settings: tuple[dict[str, Any], ...] = ()  # the resolved settings of each member
 
     init_stddev: float = fixed(0.03)  # of the truncated normal that V and W start from
     grad_clip_limit: float = fixed(5.0)
@@ -260,42 +289,44 @@ class Config:
             shown = f"--{each.name} {reprlib.repr(value)}"
             if allowed["check"] and not allowed["check"][0](value):
                 raise UserError(f"{shown}: must be {allowed['check'][1]}")
-            several = value if isinstance(value, tuple) else (value,)
-            if allowed["choices"] and not set(several) <= set(allowed["choices"]):
+            values = value if isinstance(value, tuple) else (value,)
+            if allowed["choices"] and not set(values) <= set(allowed["choices"]):
                 raise UserError(f"{shown}: must be one of {', '.join(allowed['choices'])}")
         self.check_combinations()
 
     def check_combinations(self) -> None:
-        """Raise UserError for settings that would silently have no effect together."""
+        """Raise UserError if a setting would silently have no effect beside another one."""
         sizes = self.hidden_neuron
-        mirrored = len(sizes) > 1 and len(sizes) % 2 and sizes == sizes[::-1]
-        if self.pretrain_epoch and not mirrored:
-            raise UserError(f"--pretrain_epoch {self.pretrain_epoch}: layer-wise pre-training "
-                            "needs hidden layers that mirror each other around one in the middle, "
-                            "as in --hidden_neuron 500 250 500")
-        alone = [name for name in NOT_WITH_MEMBERS if getattr(self, name)]
-        if self.members and alone:
-            raise UserError(f"--{alone[0]} does not go with --members, which have settings of "
-                            "their own and hold out ratings for their weights")
+        symmetric = len(sizes) > 1 and len(sizes) % 2 and sizes == sizes[::-1]
+        if self.pretrain_epoch and not symmetric:
+            raise UserError(f"--pretrain_epoch {self.pretrain_epoch} needs hidden layers that are "
+                            "symmetric around one in the middle, as in --hidden_neuron 500 250 500")
+        excluded = [name for name in NOT_WITH_MEMBERS if getattr(self, name)]
+        if self.members and excluded:
+            raise UserError(f"--{excluded[0]} cannot be combined with --members: members have "
+                            "their own settings and validation ratings. Leave one of them out.")
         if self.members and self.tensorboard:
-            raise UserError("--tensorboard does not go with --members, whose epochs are not kept")
+            raise UserError("--tensorboard cannot be combined with --members: the epochs of "
+                            "members are not recorded. Leave one of them out.")
         if self.grad_clip and self.optimizer_method in FULL_BATCH:
-            raise UserError(f"--grad_clip does not go with {self.optimizer_method}: RProp uses the "
-                            "gradient's sign only, and L-BFGS needs the gradient itself")
+            raise UserError("--grad_clip cannot be combined with --optimizer_method "
+                            f"{self.optimizer_method}: RProp uses only the sign of the gradient, "
+                            "and L-BFGS needs the exact gradient. Leave one of them out.")
         if self.tune and self.optimizer_method in FULL_BATCH:
-            raise UserError(f"--tune does not go with --optimizer_method {self.optimizer_method}: "
-                            "it tries settings for mini-batches")
+            raise UserError("--tune cannot be combined with --optimizer_method "
+                            f"{self.optimizer_method}: its grid is for mini-batches. Leave one of "
+                            "them out.")
         if self.lambda_one_hot is not None and self.input_encoding == "rating":
             raise UserError(f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding "
                             "one_hot")
         if self.leave_one_out and (len(sizes) > 1 or self.dropout):
-            what = "--dropout" if self.dropout else "several hidden layers"
-            raise UserError(f"--leave_one_out does not go with {what}")
+            other = "--dropout" if self.dropout else "several hidden layers"
+            raise UserError(f"--leave_one_out cannot be combined with {other}")
         if self.decoder == "svdpp" and len(sizes) > 1:
-            raise UserError("--decoder svdpp does not go with several hidden layers")
+            raise UserError("--decoder svdpp cannot be combined with several hidden layers")
         if self.decoder == "svdpp" and self.optimizer_method not in FULL_BATCH:
-            raise UserError("--decoder svdpp needs --optimizer_method LBFGS or RProp: it sums over "
-                            "all rows")
+            raise UserError("--decoder svdpp needs --optimizer_method LBFGS or RProp: it computes "
+                            "sums over all rows")
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
         self.check_splits()
@@ -303,7 +334,7 @@ class Config:
             self.check_distributed()
 
     def ways_to_split(self) -> list[str]:
-        """Return the flags that say which ratings are for testing, but for shares and seeds."""
+        """Return the flags that choose the test ratings, without ratios and seeds."""
         ways = {
             f"--num_splits {self.num_splits}": self.num_splits > 1,
             f"--num_folds {self.num_folds}": self.num_folds,
@@ -311,40 +342,42 @@ class Config:
             f"--test_file {self.test_file}": self.test_file,
             "--split time": self.split == "time",
         }
-        return [way for way, used in ways.items() if used]
+        return [way for way, is_used in ways.items() if is_used]
 
     def check_splits(self) -> None:
-        """Raise UserError unless one flag alone says which ratings are for testing."""
+        """Raise UserError if several flags choose the test ratings, or a fold does not exist."""
         if len(ways := self.ways_to_split()) > 1:
-            raise UserError(f"{ways[0]} does not go with {ways[1]}: each says which ratings are "
-                            "for testing, so leave one out")
-        if self.fold and not self.fold <= (self.num_folds or 0):
-            raise UserError(f"--fold {self.fold} is not one of --num_folds "
-                            f"{self.num_folds or '(not given)'}")
+            raise UserError(f"{ways[0]} cannot be combined with {ways[1]}: both choose the test "
+                            "ratings. Leave one of them out.")
+        if self.fold and not self.num_folds:
+            raise UserError(f"--fold {self.fold} needs --num_folds")
+        if self.fold and self.num_folds and self.fold > self.num_folds:
+            raise UserError(f"--fold {self.fold}: must be at most --num_folds {self.num_folds}")
         if self.folds and not self.dataset:
             raise UserError(f"--folds {' '.join(self.folds)} needs --dataset: ml-100k, or the "
-                            "folder of the files")
+                            "folder with the files of the folds")
 
     def check_distributed(self) -> None:
-        """Raise UserError for what several devices or machines do not do together."""
-        alone = [f"--{name}" for name in NOT_DISTRIBUTED if getattr(self, name)]
+        """Raise UserError for a setting that --distribute does not support."""
+        excluded = [f"--{name}" for name in NOT_DISTRIBUTED if getattr(self, name)]
         mirrored = self.distribute == "mirrored"
         if mirrored and self.engine == "sparse":
-            alone.append("--engine sparse")
+            excluded.append("--engine sparse")
         if mirrored and self.pretrain_epoch:
-            alone.append("--pretrain_epoch")
+            excluded.append("--pretrain_epoch")
         if self.optimizer_method in FULL_BATCH:
-            alone.append(f"--optimizer_method {self.optimizer_method}")
+            excluded.append(f"--optimizer_method {self.optimizer_method}")
         if mirrored and self.is_repeated:
-            alone += self.ways_to_split()
+            excluded += self.ways_to_split()
         dense = " and the dense engine" if mirrored else ""
-        if alone:
-            raise UserError(f"{alone[0]} does not go with --distribute {self.distribute}, which "
-                            f"trains one model by mini-batches{dense}: leave one of them out")
+        if excluded:
+            raise UserError(f"{excluded[0]} cannot be combined with --distribute "
+                            f"{self.distribute}, which trains one model by mini-batches{dense}. "
+                            "Leave one of them out.")
 
     @property
     def is_repeated(self) -> bool:
-        """Whether this is a run over several splits or folds."""
+        """Whether this run repeats training over several splits or folds."""
         over_folds = bool(self.num_folds and not self.fold) or len(self.folds) > 1
         return self.num_splits > 1 or over_folds
 
@@ -365,17 +398,23 @@ class Config:
         return self.lambda_value if self.lambda_decoder is None else self.lambda_decoder
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every setting but the paths, which tell of a machine and not of the experiment."""
+        """Return all settings except paths and devices, which belong to a machine and not to the
+        experiment."""
         hidden = {f.name for f in fields(self) if not f.metadata.get("recorded", True)}
         return {name: value for name, value in asdict(self).items() if name not in hidden}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], **others: Any) -> "Config":
-        """Return the settings in `content`, what `to_dict` returned and JSON kept, with `others`
-        over them. One that is not there is as in `BEFORE`, or has its default.
+        """Return the settings in a run's record.
 
-        Raise UserError for a value of another type or out of range, and for a constant that this
-        version has changed.
+        Args:
+            content: Result of `to_dict`, also after JSON, and possibly of an earlier version: a
+                setting that is missing has its value in `BEFORE`, or its default.
+            **others: Settings that override `content`.
+
+        Raises:
+            UserError: A value has the wrong type or is out of range, or a constant differs from
+                that of this version.
         """
         content = BEFORE | content
         hints, settings = get_type_hints(cls), dict(others)
@@ -384,35 +423,36 @@ class Config:
                 continue
             value = as_tuples(content[f.name])
             if not is_of(value, hints[f.name]):
-                raise UserError(f"{f.name} is {reprlib.repr(content[f.name])}, which is not "
-                                "a value for it")
+                raise UserError(f"{f.name} {reprlib.repr(content[f.name])} is not a valid "
+                                "value")
             if f.init:
                 settings[f.name] = value
             elif value != f.default:
-                raise UserError(f"{f.name} is {reprlib.repr(value)}, and {f.default!r} in this "
-                                "version")
+                raise UserError(f"{f.name} is {reprlib.repr(value)}, but {f.default!r} in "
+                                "this version")
         return cls(**settings)
 
     def learning_rate(self, epoch: int) -> float:
-        """Return the step-decayed learning rate of `epoch`, which counts from 1."""
+        """Return the learning rate of `epoch` (counted from 1) by step decay."""
         return self.base_lr * self.decay_rate ** ((epoch - 1) // self.decay_epoch_step)
 
     def ratings_folder(self) -> str:
-        """Return `--data_dir`, or else ml-1m's of the environment, or the dataset's name."""
+        """Return the folder of the ratings: `data_dir`, or for ml-1m the one in the environment
+        variable, or the one named after the dataset."""
         name = self.dataset or "ml-1m"
-        set_folder = os.environ.get(DATA_DIR_VARIABLE) if name == "ml-1m" else None
-        return self.data_dir or set_folder or name
+        from_environment = os.environ.get(DATA_DIR_VARIABLE) if name == "ml-1m" else None
+        return self.data_dir or from_environment or name
 
 
 def as_tuples(value: Any) -> Any:
-    """Return `value` as `Config` has it: lists, which JSON has in their place, are tuples."""
+    """Return a value from JSON with tuples in place of lists, as in `Config`."""
     if isinstance(value, dict):
         return {name: as_tuples(each) for name, each in value.items()}
     return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
 def is_of(value: Any, hint: Any) -> bool:
-    """Return whether `value` is of the type `hint`, one of those that `Config` uses."""
+    """Return whether `value` has the type `hint`, which must be one that `Config` uses."""
     if get_origin(hint) is dict:  # settings by name
         hints = {f.name: get_type_hints(Config)[f.name] for f in flag_fields()}
         return isinstance(value, dict) and all(
@@ -420,11 +460,11 @@ def is_of(value: Any, hint: Any) -> bool:
         )
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(is_of(x, get_args(hint)[0]) for x in value)
-    if get_args(hint):  # of a union
+    if get_args(hint):  # a union
         return any(is_of(value, each) for each in get_args(hint))
     return type(value) is hint or hint is float and type(value) is int
 
 
 def flag_fields() -> list:
     """Return the fields of `Config` that have a flag."""
-    return [f for f in fields(Config) if f.metadata.get("group")]
+    return [f for f in fields(Config) if f.metadata.get("text")]

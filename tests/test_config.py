@@ -2,11 +2,12 @@
 
 import json
 import re
+import shlex
 from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
-from autorec_tf.command_line import parse_arguments
+from autorec_tf.command_line import GROUPS, MOST_USED, parse_arguments
 from autorec_tf.config import DATA_DIR_VARIABLE, Config, flag_fields
 from autorec_tf.experiments import extend_grid, grid
 from autorec_tf.presets import GRID, MEMBERS, PRESETS
@@ -461,21 +462,41 @@ def help_text(capsys, monkeypatch):
 
 
 def test_help_names_every_flag_and_its_default(help_text):
-    entries = [" ".join(entry.split()) for entry in re.split(r"\n\s+(?=--)", help_text)]
+    entries = [" ".join(entry.split()) for entry in re.split(r"\n  (?=--)", help_text)]
     for f in flag_fields():
         (entry,) = (e for e in entries if re.match(rf"--{f.name}[ =]", e))
         default = " ".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
-        if default == "":
-            assert "(default" not in entry
-            continue
-        shown = {"dataset": "ml-1m", "resume": "checkpoint"}.get(f.name, "(default: ")
-        assert (shown if default is None else f"(default: {default})") in entry
+        default = str(default).lower() if isinstance(default, bool) else default
+        assert ("(default: " if default in (None, "") else f"(default: {default})") in entry
+        assert entry.count("(default: ") == 1
 
 
 def test_help_is_grouped_and_fits_80_columns(help_text):
     assert all(len(line) <= 80 for line in help_text.splitlines())
-    for group in ("experiment", "data", "model", "training", "output"):
+    for group in GROUPS:
         assert f"\n{group}:\n" in help_text
+
+
+def test_help_begins_with_the_settings_that_most_people_need(help_text):
+    flags = re.findall(r"^  --(\w+)", help_text, re.MULTILINE)
+    assert flags == [*MOST_USED, *(name for names in GROUPS.values() for name in names)]
+    assert MOST_USED == ("dataset", "preset", "num_splits", "orientation", "hidden_neuron",
+                         "lambda_value", "train_epoch", "resume")
+
+
+def test_every_setting_is_in_exactly_one_group_of_the_help():
+    names = [*MOST_USED, *(name for names in GROUPS.values() for name in names)]
+    assert sorted(names) == sorted(f.name for f in flag_fields())
+
+
+def test_the_examples_in_the_help_are_valid_commands(help_text, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(Config().to_dict()), encoding="utf-8")
+    lines = re.findall(r"^  python main\.py(.*)", help_text, re.MULTILINE)
+    assert len(lines) == 4
+    for line in lines:
+        arguments = shlex.split(line.replace("results/<run>", str(tmp_path)), comments=True)
+        assert parse_arguments(arguments).resume == (
+            str(tmp_path) if "--resume" in arguments else None)
 
 
 # What is recorded
