@@ -1,16 +1,16 @@
-"""Table several runs side by side.
+"""Print a table that compares several runs.
 
-    python compare.py results/*                          # runs, in the order given
-    python compare.py results/* --sort rmse              # the best first
-    python compare.py results/* --csv runs.csv           # and as CSV, every digit
+    python compare.py results/*                          # in the given order
+    python compare.py results/* --sort rmse              # the best run first
+    python compare.py results/* --csv runs.csv           # also write CSV, with every digit
 
-A row is a run folder, or the folder of a run over several splits: then means, with half of the
-95 % interval. The settings shown are those in which the runs differ; `?` is one that a folder has
-no record of. Below, each run over splits or folds is told from the first such one in the table, by
-the differences of test RMSE on the splits that both have: what is random in a split is in both.
-What a table of test results is not for is choosing settings: see --tune and
---validation_ratio of main.py. Exit codes: 0 done, 2 no run among the folders, or the
-table is lost.
+Each row is a run folder, or the folder of a run over several splits, which shows means and half of
+their 95 % intervals. The table has a column for each setting in which the runs differ; `?` means
+that the folder does not record the setting. Lines below the table compare each run over splits or
+folds with the first such run, by the paired differences of test RMSE on the splits that both have;
+pairing removes the variance between splits. Do not choose settings by test results: main.py has
+--tune and --validation_ratio for that. Exit codes: 0 done; 2 no run among the folders, or the table
+could not be written.
 """
 
 import argparse
@@ -34,29 +34,27 @@ from autorec_tf.system.terminal import open_streams, print_line
 
 NOT_ALWAYS = ("biases", "validation RMSE", "reconstruction RMSE (test ratings as input)")
 SORTS = {"rmse": "test RMSE", "mae": "MAE", "ndcg": "NDCG@10", "seconds": "seconds"}
-# These have columns of their own, or change no result.
+# These settings have a fixed column, or do not change the result.
 NOT_COMPARED = {"dataset", "preset", "num_splits", "run_name", "display_step", "checkpoint_every",
                 "comet", "tensorboard"}
-# What leaves a setting to the data or the machine, so that it can be compared with nothing.
-OPEN: dict[str, Any] = {"rating_scale": [], "engine": "auto", "split_seed": None}
+# Values that are resolved from the data or the machine, and so cannot be compared.
+UNRESOLVED: dict[str, Any] = {"rating_scale": [], "engine": "auto", "split_seed": None}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run folder says: means of the measures and half their 95 % intervals, by column; the
-    test RMSE of each split, by what makes it the same one on the same ratings, and their
-    fingerprint; and the settings, empty where they are not recorded."""
+    """The result of a run folder."""
 
     name: str
     dataset: str
     preset: str
     status: str
     splits: int
-    means: dict[str, float]
-    halves: dict[str, float]
-    scores: dict[tuple, float]
-    fingerprint: str | None
-    settings: dict[str, Any]
+    means: dict[str, float]  # of each measure, by column
+    halves: dict[str, float]  # half the 95 % intervals of the means
+    scores: dict[tuple, float]  # the test RMSE of each split, by `split_scores`' key
+    fingerprint: str | None  # of the ratings
+    settings: dict[str, Any]  # empty if they are not recorded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,24 +65,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser("compare.py", description="Table several runs side by side.",
-                    allow_abbrev=False)
-    parser.add_argument("folders", nargs="+", help="run folders, as results/*")
-    parser.add_argument("--sort", choices=SORTS, help="the best first (default: as given)")
-    parser.add_argument("--csv", metavar="FILE", help="write the table to this new file, too")
+    parser = Parser("compare.py", description="Print a table that compares several runs.",
+                    epilog="example: python compare.py results/* --sort rmse", allow_abbrev=False)
+    parser.add_argument("folders", nargs="+", help="run folders, such as results/*")
+    parser.add_argument("--sort", choices=SORTS, help="sort by this measure, the best run first "
+                        "(default: in the given order)")
+    parser.add_argument("--csv", metavar="FILE", help="also write the table, with every digit, to "
+                        "this new file (default: only print it)")
     return parser.parse_args(arguments)
 
 
 def compare(given: argparse.Namespace) -> None:
-    """Answer a command line. Raises UserError for unusable input."""
+    """Print the table of a command line. Raise UserError for invalid input."""
     if given.csv and Path(given.csv).exists():
-        raise UserError(f"{given.csv} already exists and is never overwritten: choose another name")
+        raise UserError(f"{given.csv} already exists and is never overwritten. Choose another "
+                        "--csv.")
     results = read_results([Path(folder) for folder in given.folders])
     if not results:
-        raise UserError("no run among these folders: name run folders, as results/*")
+        raise UserError("none of these is a run folder. Name run folders, such as results/*.")
     if given.sort:
         results.sort(key=lambda result: sort_key(result, SORTS[given.sort]))
-    columns = differing(results)
+    columns = differing_settings(results)
     first = next((result for result in results if result.scores), None)
     differences = [difference(result, first) for result in results]
     if given.csv:
@@ -101,67 +102,70 @@ def compare(given: argparse.Namespace) -> None:
 
 
 def read_results(folders: Sequence[Path]) -> list[Result]:
-    """The results of the run folders among `folders`; what is left out is told."""
-    results, others = [], []
+    """Return the results of the run folders among `folders`, and report the folders skipped."""
+    results, skipped = [], []
     for folder in folders:
         try:
             result = read_result(folder)
         except UserError as error:
-            print_line(f"left out: {error}", sys.stderr)
+            print_line(f"skipped: {error}", sys.stderr)
             continue
         if result:
             results.append(result)
         else:
-            others.append(str(folder))
-    if others:
-        print_line(f"left out, as no run: {', '.join(others)}", sys.stderr)
+            skipped.append(str(folder))
+    if skipped:
+        print_line(f"skipped, not a run folder: {', '.join(skipped)}", sys.stderr)
     return results
 
 
 def read_result(folder: Path) -> Result | None:
-    """What `folder` says, None if it is no run's; UserError if it is damaged."""
-    several, record = read_settings(folder)
+    """Return the result in `folder`, or None if that is not a run folder. Raise UserError if it is
+    damaged."""
+    is_repeated, record = read_settings(folder)
     summary = read_summary(folder)
     if not record and "status" not in summary:
         return None
     known = record | {k: summary[k] for k in ("dataset", "preset") if k in summary}
-    suffix = MEAN if several else ""
+    suffix = MEAN if is_repeated else ""
     return Result(name=folder.resolve().name, dataset=str(known.get("dataset", "?")),
                   preset=str(known.get("preset", "?")),
                   status=str(summary.get("status", "no result yet")),
-                  splits=int(number(folder, summary, "num_splits") or 0) if several else 1,
+                  splits=int(number(folder, summary, "num_splits") or 0) if is_repeated else 1,
                   means=measures(folder, summary, suffix),
-                  halves=measures(folder, summary, INTERVAL) if several else {},
-                  scores=split_scores(folder, record) if several else {},
+                  halves=measures(folder, summary, INTERVAL) if is_repeated else {},
+                  scores=split_scores(folder, record) if is_repeated else {},
                   fingerprint=None if record.get("folds") else record.get("fingerprint"),
-                  settings=settings_of(record, several))
+                  settings=settings_of(record, is_repeated))
 
 
 def split_scores(folder: Path, record: dict[str, Any]) -> dict[tuple, float]:
-    """The test RMSE of each split in the table of `folder`, by what makes it the same one on the
-    same ratings: seed and share, fold and seed, or the fingerprint of a published fold."""
-    prints = str(record.get("fingerprint")).split()
+    """Return the test RMSE of each split of the run in `folder`.
+
+    The keys are equal for equal splits of the same ratings: seed and --train_ratio; fold, number of
+    folds and seed; or name and fingerprint of a published fold."""
+    fingerprints = str(record.get("fingerprint")).split()
     names = record.get("folds")
-    names = dict(zip(names, prints, strict=False)) if isinstance(names, list) else {}
-    same = {name: str(record.get(name)) for name in ("train_ratio", "num_folds", "split_seed")}
+    names = dict(zip(names, fingerprints, strict=False)) if isinstance(names, list) else {}
+    common = {name: str(record.get(name)) for name in ("train_ratio", "num_folds", "split_seed")}
     scores: dict[tuple, float] = {}
     try:
         for row in read_csv(folder / SPLITS):
-            key: tuple = ("seed", row.get("split_seed"), same["train_ratio"])
+            key: tuple = ("seed", row.get("split_seed"), common["train_ratio"])
             if "fold" in row:
-                key = ("fold", row["fold"], same["num_folds"], same["split_seed"])
+                key = ("fold", row["fold"], common["num_folds"], common["split_seed"])
             if names:
                 key = ("name", row["fold"], names[row["fold"]])
             scores[key] = float(row["final_test_rmse"])
     except (KeyError, OSError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(f"{folder / SPLITS} is damaged: no split or RMSE in it") from error
+        raise UserError(f"{folder / SPLITS} is damaged: a split or its RMSE is missing") from error
     if not all(map(is_number, scores.values())):
-        raise UserError(f"{folder / SPLITS} is damaged: final_test_rmse is no number")
+        raise UserError(f"{folder / SPLITS} is damaged: final_test_rmse is not a number")
     return scores
 
 
 def measures(folder: Path, summary: dict[str, Any], suffix: str) -> dict[str, float]:
-    """The measures, by column, that are in a summary under their names with `suffix`."""
+    """Return the measures in a summary, whose keys end with `suffix`, by column."""
     values = {name: number(folder, summary, f"{key}{suffix}") for name, key in MEASURES.items()}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -169,51 +173,52 @@ def measures(folder: Path, summary: dict[str, Any], suffix: str) -> dict[str, fl
 def number(folder: Path, summary: dict[str, Any], name: str) -> float | None:
     value = summary.get(name)
     if value is not None and not is_number(value):
-        raise UserError(f"{folder / SUMMARY} is damaged: {name} is no number")
+        raise UserError(f"{folder / SUMMARY} is damaged: {name} is not a number")
     return value
 
 
-def settings_of(record: dict[str, Any], several: bool) -> dict[str, Any]:
-    """The settings in a record, as JSON has them, and the ratings' fingerprint. One that the
-    record does not have had its default; those that each split chose for itself say so. Those of
-    a blend's members are named by member and setting."""
+def settings_of(record: dict[str, Any], is_repeated: bool) -> dict[str, Any]:
+    """Return the settings in a record, with JSON's types, and the fingerprint of the ratings.
+
+    A setting that is missing has its default. Settings that were tuned for each split are "chosen".
+    Settings of the members of a blend have the names of the member and the setting."""
     if not record:
         return {}
     defaults = json.loads(json.dumps(Config().to_dict())) | BEFORE
     settings = {name: record.get(name, default) for name, default in defaults.items()}
-    if several and isinstance(settings["tune"], list):
+    if is_repeated and isinstance(settings["tune"], list):
         settings |= {name: "chosen" for name in map(str, settings["tune"]) if name in settings}
-    members, each_own = settings["members"], settings.pop("member_settings")
-    if isinstance(members, list) and isinstance(each_own, list):
-        for member, own in zip(members, each_own, strict=False):
-            if isinstance(own, dict):
-                settings |= {f"{member} {name}": value for name, value in own.items()}
+    members, member_settings = settings["members"], settings.pop("member_settings")
+    if isinstance(members, list) and isinstance(member_settings, list):
+        for member, content in zip(members, member_settings, strict=False):
+            if isinstance(content, dict):
+                settings |= {f"{member} {name}": value for name, value in content.items()}
     if "fingerprint" in record:
         settings["fingerprint"] = str(record["fingerprint"])[:8]
     return {name: value for name, value in settings.items()
-            if name not in NOT_COMPARED and (name not in OPEN or OPEN[name] != value)}
+            if name not in NOT_COMPARED and (name not in UNRESOLVED or UNRESOLVED[name] != value)}
 
 
-def differing(results: Sequence[Result]) -> list[str]:
-    """The settings that are not the same in all runs which have a record of them."""
+def differing_settings(results: Sequence[Result]) -> list[str]:
+    """Return the settings that differ between the runs that record them."""
     records = [result.settings for result in results if result.settings]
-    every = dict.fromkeys(name for record in records for name in record)
+    recorded = dict.fromkeys(name for record in records for name in record)
     names = [
-        name for name in every
+        name for name in recorded
         if len({json.dumps(record[name]) for record in records if name in record}) > 1
     ]
     if all(record.get("split_seed") == record["random_seed"] for record in records):
-        names = [name for name in names if name != "split_seed"]  # it says nothing more
+        names = [name for name in names if name != "split_seed"]  # it adds nothing
     return names
 
 
 def difference(result: Result, first: Result | None) -> PairedDifference | None:
-    """Return how the test RMSE of a run differs from that of the `first` one over several splits,
-    on the splits of both; None where they do not have two of the same ratings in common."""
+    """Return the paired difference between the test RMSEs of a run and the `first` run over several
+    splits, or None if they have fewer than two splits of the same ratings in common."""
     if first is None or result is first:
         return None
     same = result.dataset == first.dataset
-    if result.fingerprint and first.fingerprint:  # older runs have none
+    if result.fingerprint and first.fingerprint:  # earlier versions did not record it
         same = result.fingerprint == first.fingerprint
     both = [key for key in first.scores if key in result.scores]
     if not same or len(both) < 2:
@@ -230,13 +235,13 @@ def as_line(result: Result, first: Result, paired: PairedDifference) -> str:
 
 
 def sort_key(result: Result, column: str) -> tuple[bool, float]:
-    """Where a run stands when the best is first; those without a result are last."""
+    """Return the key that sorts the best run first, and runs without a result last."""
     value = result.means.get(column, 0.0)
     return column not in result.means, -value if column == "NDCG@10" else value
 
 
 def cells(result: Result, columns: Sequence[str], results: Sequence[Result]) -> dict[str, str]:
-    """A row for people."""
+    """Return a row of the printed table."""
     shown = [name for name in MEASURES if name not in NOT_ALWAYS
              or any(name in other.means for other in results)]
     row = {name: with_interval(result.means[name], result.halves.get(name))
@@ -249,7 +254,7 @@ def cells(result: Result, columns: Sequence[str], results: Sequence[Result]) -> 
 
 
 def as_text(value: Any) -> str:
-    """A setting, as the command line has it."""
+    """Return the value of a setting as on the command line."""
     if isinstance(value, list):
         return " ".join(map(as_text, value))
     if isinstance(value, float):
@@ -259,7 +264,7 @@ def as_text(value: Any) -> str:
 
 def figures(result: Result, paired: PairedDifference | None,
             columns: Sequence[str]) -> dict[str, Any]:
-    """A row for programs, with every digit, under the names of summary.json and config.json."""
+    """Return a row of the CSV file: every digit, and the names of summary.json and config.json."""
     row = {"run": printable(result.name), "dataset": result.dataset, "preset": result.preset,
              "status": result.status, "splits": result.splits}
     for name, key in MEASURES.items():

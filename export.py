@@ -1,21 +1,20 @@
-"""Export a finished run, to be served or passed on without its ratings.
+"""Export a finished run without its ratings, for serving or sharing.
 
     python export.py results/<run>                       # to results/<run>/export
     python export.py results/<run> --output models/movies
 
-The folder, which must be new and appears only when it is whole, holds
+The folder must be new, and appears only when it is complete. It holds
 
     autorec/1/saved_model.pb ...    a SavedModel in TensorFlow Serving's layout
-    autorec.npz                     every parameter, see serving/npz.py
+    autorec.npz                     all parameters; autorec_tf/serving/npz.py describes the format
 
-Signatures of the SavedModel; ids are int64 or string, as in the ratings:
+The SavedModel has these signatures; ids are int64 or string, as in the ratings:
 
     predict, serving_default    user [pairs], item [pairs] -> rating float32 [pairs], known bool
     all_items                   user [users] -> rating float32 [users, items], item [items]
 
-A rating is within the scale; where user or item has no training rating (`known` is false), it is
-what the run predicted of such pairs.
-`all_items` leaves nothing out: who asks knows what the user has rated.
+Ratings are within the rating scale. If the user or the item has no training ratings, `known` is
+false and the rating follows the run's --cold_rating. `all_items` does not leave out rated items.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.runtime import leave, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line
 
-# Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
+# Modules that import TensorFlow are imported in functions: --help does not wait for TensorFlow.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,15 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser("export.py", description="Export a finished run.", allow_abbrev=False)
-    parser.add_argument("run", help="a run folder, as results/quick")
-    parser.add_argument("--output", metavar="FOLDER", help="a new folder (default: RUN/export)")
+    parser = Parser("export.py", description="Export a finished run without its ratings, as a "
+                    "SavedModel and as autorec.npz.",
+                    epilog="example: python export.py results/quick", allow_abbrev=False)
+    parser.add_argument("run", help="a run folder, such as results/quick")
+    parser.add_argument("--output", metavar="FOLDER", help="new folder for the export (default: "
+                        "export in the run folder)")
     add_data_flags(parser)
     return parser.parse_args(arguments)
 
 
 def export(given: argparse.Namespace) -> None:
-    """Export a run. Raises UserError if it cannot be read, or the folder cannot be made."""
+    """Export a run. Raise UserError if it cannot be read, or the export cannot be written."""
     target = Path(given.output or Path(given.run) / "export")
     refuse_existing(target)
     start_tensorflow()
@@ -61,24 +63,24 @@ def export(given: argparse.Namespace) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
-            whole = Path(folder) / "export"
-            whole.mkdir()
-            write_npz(whole / NAME, run, recommender)
-            save(recommender, whole / "autorec" / "1")
+            complete = Path(folder) / "export"
+            complete.mkdir()
+            write_npz(complete / NAME, run, recommender)
+            save(recommender, complete / "autorec" / "1")
             refuse_existing(target)
-            os.rename(whole, target)
+            os.rename(complete, target)
     except OSError as error:
-        raise UserError(f"cannot write {target} ({error.strerror or error}): choose another "
-                        "--output") from error
+        raise UserError(f"cannot write {target} ({error.strerror or error}). Choose another "
+                        "--output.") from error
     print_line(f"Exported to {target}: autorec/1 for TensorFlow, autorec.npz for NumPy and "
-               "recommend.py.\nNeither holds a rating; whether they may be passed on is for the "
-               "data's terms to say.")
+               "recommend.py.\nThe export holds no ratings. See the data's terms before you share "
+               "it.")
 
 
 def refuse_existing(target: Path) -> None:
     if target.exists():
-        raise UserError(f"{target} already exists and is never overwritten: choose another "
-                        "--output")
+        raise UserError(f"{target} already exists and is never overwritten. Choose another "
+                        "--output.")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
     python main.py                            # item-based AutoRec on MovieLens-1M, 500 epochs
     python main.py --preset paper --num_splits 5
-    python main.py --resume results/<run>     # what was interrupted goes on
-    python main.py --help                     # every setting and its default
+    python main.py --resume results/<run>     # continue an interrupted run
+    python main.py --help                     # all settings and their defaults
 
-Leaves a folder under results/ and a Comet experiment (an offline archive without an API key).
-Exit codes: 0 finished, also if nobody reads its output, 2 unusable input or folder, 130 or 143
-ended by Ctrl-C or SIGTERM with its records written.
+Write a run folder under results/ and a Comet experiment (an offline archive without an API key).
+Exit codes: 0 finished, even if the reader of its output has closed the pipe; 2 invalid input or
+folder; 130 or 143 stopped by Ctrl-C or SIGTERM, with the records written.
 """
 
 import signal
@@ -48,8 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(config: Config) -> int:
-    """Load the ratings and run one split of them, or several; return the exit code. Raise UserError
-    for unusable input. Of several published folds, these are the ratings of the first."""
+    """Load the ratings, train on one or several splits of them, and return the exit code.
+
+    With several published folds, the ratings loaded here are those of the first fold.
+
+    Raises:
+        UserError: The input is invalid.
+    """
     started = time.perf_counter()
     share_freed_memory()
     with Handshake(read_cluster(config.distribute), print_line) as handshake:
@@ -73,8 +78,10 @@ def run(config: Config) -> int:
 
 def run_split(config: Config, ratings: Ratings, handshake: Handshake,
               interruption: Interruption, started: float) -> dict[str, Any]:
-    """Train on one split, evaluate and record; return the summary, which the first worker has.
-    `started`: time.perf_counter(). Raise UserError for bad settings, before anything is written."""
+    """Train on one split, evaluate, record, and return the summary (empty on later workers).
+
+    `started` is the value of time.perf_counter() at the start. Raise UserError for invalid settings
+    before anything is written."""
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     print_line(headline(config, ratings, split))
@@ -90,7 +97,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
-    part = split.part(workers.cluster.index, workers.cluster.size)
+    local = split.part(workers.cluster.index, workers.cluster.size)  # this worker's ratings
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         trained: Trained
         measure: Any = None
@@ -99,16 +106,16 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
         else:
             config = tune(config, ratings, records)
             with workers.scope():
-                trained = model = build(config, part.train, ratings.unit.model_scale, workers)
-            state = records.restore(TrainState(model, part))
+                trained = model = build(config, local.train, ratings.unit.model_scale, workers)
+            state = records.restore(TrainState(model, local))
             if state.is_new:
-                pretrain(model, part.train, records.stop_if_asked)
-            measure = reconstruction(model, part) if config.score_reconstruction else None
-            with closing(train_epochs(state, part, measure)) as epochs, suppress(Interrupted):
+                pretrain(model, local.train, records.stop_if_asked)
+            measure = reconstruction(model, local) if config.score_reconstruction else None
+            with closing(train_epochs(state, local, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:
                     records.log_epoch(metrics, state)
             state.trainer.release()
-        del part  # memory that evaluation needs
+        del local  # free memory for the evaluation
         titles = read_titles(ratings.name, config.ratings_folder())
         evaluation = evaluate_trained(config, trained, split, records.log_ranked)
         predictions = run_content(config, ratings, split, evaluation.factors)
@@ -118,39 +125,39 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
 
 def run_splits(config: Config, ratings: Ratings, handshake: Handshake,
                interruption: Interruption) -> None:
-    """Run several splits, or folds, and put a table over them.
+    """Run several splits or folds, and write a table of their results.
 
-    One that an earlier run of the same command finished is not run again, and one that it began is
-    gone on with. Published folds are all read before the first is run, and each again at its turn:
-    that is the memory of one.
+    Splits that an earlier run of the same command finished are not run again; one that it began is
+    resumed. All published folds are read before the first run to check them, and each fold is read
+    again before its own run, so that only one is in memory.
     """
     config = replace(config, run_name=config.run_name or default_name(config))
-    every, fingerprints = split_configs(config), [ratings.fingerprint]
+    configs, fingerprints = split_configs(config), [ratings.fingerprint]
     if config.folds:
-        fingerprints += [load_ratings(one, print_line).fingerprint for one in every[1:]]
+        fingerprints += [load_ratings(fold, print_line).fingerprint for fold in configs[1:]]
     workers = None
     if handshake.cluster.size > 1:
         start_tensorflow(lean=True)
         workers = handshake.workers(config.distribute)
     with closing(RepeatedRuns(config, " ".join(fingerprints), workers)) as runs:
-        for one in every:
-            one = replace(one, results_dir=str(runs.path))
-            summary = runs.finished(one)
+        for each in configs:
+            each = replace(each, results_dir=str(runs.path))
+            summary = runs.finished(each)
             if summary:
-                print_line(f"{one.run_name} is finished: "
+                print_line(f"{each.run_name} is finished: "
                            f"test RMSE {summary['final_test_rmse']:.4f}")
             else:
-                started, one = time.perf_counter(), runs.unfinished(one)
-                ratings = load_ratings(one, lambda _: None) if one.folds else ratings
-                summary = run_split(one, ratings, handshake, interruption, started)
+                started, each = time.perf_counter(), runs.unfinished(each)
+                ratings = load_ratings(each, lambda _: None) if each.folds else ratings
+                summary = run_split(each, ratings, handshake, interruption, started)
             if interruption.requested:
                 return
-            runs.add(one, summary)
+            runs.add(each, summary)
         print_line(runs.table())
 
 
 def stop(number: int, _: object) -> None:
-    """Before there is a run to finish, SIGTERM is no more than a Ctrl-C."""
+    """Exit on SIGTERM as on Ctrl-C, while there is no run to finish yet."""
     warn("main.py: interrupted\n")
     sys.exit(128 + number)
 

@@ -1,16 +1,16 @@
-"""Recommend from a finished run.
+"""Predict and recommend with a finished run.
 
-    python recommend.py results/<run> --user 1 -n 10              # what user 1 would like best
-    python recommend.py results/<run> --item 1                    # what is like item 1
+    python recommend.py results/<run> --user 1 -n 10              # recommend items to user 1
+    python recommend.py results/<run> --item 1                    # items similar to item 1
     python recommend.py results/<run> --predict pairs.csv         # ratings of user,item pairs
-    python recommend.py results/<run> --all top.csv               # everybody's best
-    python recommend.py results/<run> --ratings new.csv --user 7  # with new ratings, not retrained
+    python recommend.py results/<run> --all top.csv               # recommend to every user
+    python recommend.py results/<run> --ratings new.csv --user 7  # fold in new ratings first
     python recommend.py results/<run>/export --item 1             # from an export, without ratings
 
-What a user has rated is left out. Ids are those of the ratings' file. What is read may be
-whatever main.py reads.
-The answer goes to stdout, and notes to stderr. Exit codes: 0 done, or nobody reads the answer,
-2 unusable input, or the answer is lost, 130 ended by Ctrl-C.
+Recommendations leave out the items that the user has rated. Ids are those of the rating file. Input
+files may have any format that main.py reads. The answer is printed to stdout, and notes to stderr.
+Exit codes: 0 done, even if the reader of the answer has closed the pipe; 2 invalid input, or the
+answer could not be written; 130 stopped by Ctrl-C.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from autorec_tf.system.files import atomic_write
 from autorec_tf.system.runtime import leave, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line
 
-# Modules that import TensorFlow are imported in functions, so that --help need not wait for it.
+# Modules that import TensorFlow are imported in functions: --help does not wait for TensorFlow.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,45 +53,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser("recommend.py", description="Recommend from a finished run.",
+    parser = Parser("recommend.py", description="Predict and recommend with a finished run.",
+                    epilog="example: python recommend.py results/quick --user 1 -n 5",
                     allow_abbrev=False)
-    parser.add_argument("run", help="a run folder, as results/quick, or what export.py made of it")
+    parser.add_argument("run", help="a run folder, such as results/quick, or an export of it, such "
+                        "as results/quick/export")
     question = parser.add_mutually_exclusive_group(required=True)
     question.add_argument("--user", metavar="ID", help="recommend items to this user")
-    question.add_argument("--item", metavar="ID", help="find items similar to this one")
-    question.add_argument(
-        "--predict", metavar="CSV", help="predict the ratings of the pairs in this file's columns "
-        "user and item; prints CSV",
-    )
-    question.add_argument("--all", metavar="CSV",
-                          help="write this new file with recommendations for every user")
-    parser.add_argument("-n", type=int, default=10, help="items to recommend (default: 10)")
-    parser.add_argument(
-        "--ratings", metavar="CSV", help="take in the new ratings in this file's columns user, "
-        "item and rating, of new or known users and items, without training again",
-    )
-    own = "of --predict or --ratings, as for main.py (default: the run's own)"
-    parser.add_argument("--columns", help=own)
-    parser.add_argument("--read_csv", nargs="+", default=(), help=own)
+    question.add_argument("--item", metavar="ID", help="list items similar to this one")
+    question.add_argument("--predict", metavar="FILE", help="predict the ratings of the pairs in "
+                          "the columns user and item of this file, and print them as CSV")
+    question.add_argument("--all", metavar="FILE", help="write recommendations for every user to "
+                          "this new CSV file")
+    parser.add_argument("-n", type=int, default=10, metavar="N",
+                        help="number of items to list (default: 10)")
+    parser.add_argument("--ratings", metavar="FILE", help="before answering, fold in the new "
+                        "ratings in the columns user, item and rating of this file, of new or "
+                        "known users and items; nothing is trained again (default: none)")
+    as_main = "of the --predict or --ratings file, as for main.py (default: {})"
+    parser.add_argument("--columns", metavar="NAMES",
+                        help="columns " + as_main.format("as in the run's rating file"))
+    parser.add_argument("--read_csv", nargs="+", default=(), metavar="KEY=VALUE",
+                        help="format " + as_main.format("as in the run's rating file"))
     add_data_flags(parser)
-    parser.add_argument("--output", metavar="FILE", help="write to this new file, as CSV")
-    parser.add_argument("--json", action="store_true", help="print (or write) JSON")
+    parser.add_argument("--output", metavar="FILE", help="write the answer to this new file, as "
+                        "CSV (default: print it)")
+    parser.add_argument("--json", action="store_true", help="print or write the answer as JSON")
     given = parser.parse_args(arguments)
     if given.n < 1:
         parser.error(f"-n {given.n}: must be at least 1")
     if given.all and (given.json or given.output):
-        parser.error("--all writes CSV to the file that it names: leave --json and --output out")
+        parser.error("--all already names a CSV file. Leave out --json and --output.")
     return given
 
 
 def answer(given: argparse.Namespace) -> None:
-    """Answer a command line. Raises UserError for unusable input."""
+    """Print or write the answer to a command line. Raise UserError for invalid input."""
     for path in filter(None, (given.all, given.output)):
         if Path(path).exists():
-            raise UserError(f"{path} already exists and is never overwritten: choose another name")
+            raise UserError(f"{path} already exists and is never overwritten. Choose another "
+                            "name.")
     recommender, config = open_recommender(given)
     if recommender.rated is None and (given.user is not None or given.all):
-        warn("An export holds no ratings: what a user has rated is not left out.")
+        print_note("An export holds no ratings: items that the user has rated are not left out.")
     if given.all:
         write_top(recommender, given.n, given.all)
     elif given.predict:
@@ -100,38 +104,40 @@ def answer(given: argparse.Namespace) -> None:
         table = predict(recommender, users, items)
         cold = int(((table["user_ratings"] == 0) | (table["item_ratings"] == 0)).sum())
         if cold:
-            rule = "as 3, the paper's rule" if config.cold_rating != "mean" else (
-                "by the means that are known")
-            warn(f"{cold:,} of {len(table):,} pairs have a user or an item without training "
-                 f"ratings: predicted {rule}.")
+            rule = "the rating 3, as in the paper" if config.cold_rating != "mean" else (
+                "the means and biases of the training ratings")
+            print_note(f"{cold:,} of {len(table):,} pairs have a user or an item without training "
+                       f"ratings. Their prediction is {rule}.")
         print_table(table, given, index=False)
     elif given.user is not None:
         user = as_id(given.user, recommender.user_ids, "--user")
         table = recommend(recommender, user, given.n)
         known = recommender.user_ratings[recommender.user(user)]
-        heading = f"For user {user}, from {known:,} training ratings:"
+        heading = f"Recommendations for user {user}, who has {known:,} training ratings:"
         print_table(table, given, heading)
     else:
         item = as_id(given.item, recommender.item_ids, "--item")
         table = similar(recommender, item, given.n)
         title = recommender.titles.get(str(item), f"item {item}")
-        heading = f"Like {title}, by {recommender.item_ratings[recommender.item(item)]:,} ratings:"
+        known = recommender.item_ratings[recommender.item(item)]
+        heading = f"Items similar to {title}, which has {known:,} ratings:"
         print_table(table, given, heading)
 
 
 def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
-    """The recommender of a run folder, with new `--ratings`, or of an export, and settings."""
+    """Return the recommender of a run folder, with the new --ratings folded in, or of an export,
+    and the settings of the run."""
     run = Path(given.run)
     path = run / NAME if (run / NAME).is_file() else run
     if path.is_file():
         if given.ratings:
-            raise UserError(f"--ratings needs the run's own ratings, which {path} does not hold: "
-                            "name the run folder")
+            raise UserError(f"--ratings needs the ratings of the run, which {path} does not hold. "
+                            "Name the run folder instead.")
         recommender = read_npz(path)
         config = replace(npz_config(path), data_dir=given.data_dir)
         titles = read_titles(config.dataset or "", config.ratings_folder())
         return recommender.titled(titles), config
-    if (run / PREDICTIONS).is_file() and not given.ratings:  # TensorFlow is not needed
+    if (run / PREDICTIONS).is_file() and not given.ratings:  # needs no TensorFlow
         return open_predictions(run, given)
     start_tensorflow()
     from autorec_tf.serving.finished_run import read_run
@@ -148,8 +154,8 @@ def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
 
 
 def open_predictions(run: Path, given: argparse.Namespace) -> tuple[Recommender, Config]:
-    """The recommender that a run folder holds, and the run's settings. The ratings are read where
-    they are to be left out."""
+    """Return the recommender stored in a run folder, and the settings of the run. Read the ratings
+    only if the answer must leave out rated items."""
     record = read_record(run)
     config = config_of(run, record, data_dir=given.data_dir)
     recommender = read_npz(run / PREDICTIONS)
@@ -164,10 +170,21 @@ def read_file(
     path: str, given: argparse.Namespace, config: Config, user_ids: np.ndarray,
     item_ids: np.ndarray, scale: tuple[float, float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The users and items in a file, ids of the kind of those given, and its ratings, if there is a
-    `scale`: read as the run's own file was, by the same names if it has them.
+    """Read the pairs, or with `scale` the ratings, in a file.
 
-    Raises UserError that names the file, the line and what is wrong.
+    Args:
+        path: File. Its format and columns are those of the run's rating file, unless flags differ.
+        given: Flags.
+        config: Settings of the run.
+        user_ids: Ids of the run's users, int64 or text; the result has the same type.
+        item_ids: The same for the items.
+        scale: Lowest and highest rating, or None for a file without ratings.
+
+    Returns:
+        Users, items and ratings (without `scale`, values to ignore), one entry a line.
+
+    Raises:
+        UserError: The file is malformed; the message names the file and the line.
     """
     roles, read_csv = 2 if scale is None else 3, given.read_csv or config.read_csv
     try:
@@ -178,11 +195,11 @@ def read_file(
         file = open_file(Path(path), None, read_csv, roles)
     rules = Rules(scale, no_rating=config.no_rating)
     duplicates = None if scale is None else config.duplicates
-    return read_more(file, (user_ids, item_ids), rules, duplicates, warn)
+    return read_more(file, (user_ids, item_ids), rules, duplicates, print_note)
 
 
 def write_top(recommender: Recommender, n: int, path: str) -> None:
-    """Write everybody's best to the file `path`, as they are found."""
+    """Write the `n` best items of every user to the file `path`, block by block."""
     total, done, started = int((recommender.user_ratings > 0).sum()), 0, time.perf_counter()
     progress = Progress(path, 0, sys.stderr)
     with new_file(path) as file:
@@ -192,12 +209,12 @@ def write_top(recommender: Recommender, n: int, path: str) -> None:
             done += block["user"].nunique()
             progress.count(done, total, time.perf_counter() - started)
         progress.close()
-    warn(f"{path}: the best {n} of {done:,} users.")
+    print_note(f"{path}: the best {n} items for each of {done:,} users.")
 
 
 def print_table(table: pd.DataFrame, given: argparse.Namespace, heading: str = "",
                 index: bool = True) -> None:
-    """Print or write `table`, as text, CSV or JSON."""
+    """Print or write `table` as text, CSV or JSON."""
     table = table.reset_index() if index else table
     if given.json:
         text = table.to_json(orient="records", indent=1)
@@ -213,7 +230,7 @@ def print_table(table: pd.DataFrame, given: argparse.Namespace, heading: str = "
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """A table for people: numbers to the right, text to the left."""
+    """Return a table as text: numbers are aligned right, names left."""
     columns = []
     for name in table:
         cells = [f"{x:.3f}" if isinstance(x, float) else printable(str(x)) for x in table[name]]
@@ -223,14 +240,14 @@ def as_text(table: pd.DataFrame) -> str:
     return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
 
 
-def warn(text: str) -> None:
-    """Tell a person something, beside what a program may read."""
+def print_note(text: str) -> None:
+    """Print a note to stderr, so that stdout holds only the answer."""
     print_line(text, sys.stderr)
 
 
 @contextmanager
 def new_file(path: str) -> Iterator[TextIO]:
-    """The file `path` to write to; it appears only when it is whole."""
+    """Open the new file `path` for writing; it appears only when it is complete."""
     try:
         with atomic_write(Path(path)) as unfinished:
             with open(unfinished, "w", encoding="utf-8", newline="") as file:
