@@ -1,4 +1,4 @@
-"""AutoRec for TensorFlow, from Python.
+"""The Python API of AutoRec for TensorFlow.
 
     from autorec_tf import load, train
 
@@ -8,19 +8,20 @@
     model.save("model.npz")
     load("model.npz").similar("Alien")
 
-The settings are those of `python main.py --help`, and so are the results, to the last bit. Only
-`save` writes. Mistakes raise `UserError`, of one line. Importing this package does not import
-TensorFlow; training starts it as main.py does: from then on, your own random operations in this
-process need a seed.
+`train` has the settings of `python main.py --help`, and returns the same results to the last bit.
+Only `save` writes files, apart from the download of a named dataset. Invalid input raises
+`UserError` with a message of one line. Importing this package does not import TensorFlow. `train`
+and `load` start TensorFlow with deterministic operations, as main.py does: afterwards, your own
+random operations in this process need a seed.
 """
 
 import importlib
 from importlib.util import find_spec
 from pathlib import Path
 
-# The modules beside this package, by whose names other modules go, too.
-BESIDE = ("AutoRec", "data_preprocessor")
-# The modules that define what this one offers.
+# Our modules outside this package, whose names other modules might have, too.
+TOP_LEVEL = ("AutoRec", "data_preprocessor")
+# The module that defines each public name.
 LAZY = {
     "AutoRecModel": "autorec_tf.estimator",
     "Diverged": "autorec_tf.system.errors",
@@ -32,15 +33,15 @@ __all__ = ["AutoRecModel", "Diverged", "UserError", "load", "train"]
 
 
 def refuse_foreign_modules() -> None:
-    """Raise ImportError if a module by the name of one of ours comes before it on the path."""
-    for name in BESIDE:
+    """Raise ImportError if another module with the name of one of ours precedes it on the path."""
+    for name in TOP_LEVEL:
         ours = Path(__file__).resolve().parent.parent / f"{name}.py"
         spec = find_spec(name)
         origin = spec and spec.origin and Path(spec.origin).resolve()
         if origin and origin != ours:
             raise ImportError(
-                f"{origin} is imported in place of {ours}: rename it, or run Python in another "
-                "folder"
+                f"{origin} would be imported instead of {ours}. Rename it, or run Python in "
+                "another folder."
             )
 
 

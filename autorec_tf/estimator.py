@@ -1,6 +1,6 @@
-"""A trained model in Python: predictions, recommendations, new ratings, and its file.
+"""A trained model in the Python API: prediction, recommendation, fold-in, saving and loading.
 
-The modules that import TensorFlow are imported where they are used.
+Modules that import TensorFlow are imported in functions.
 """
 
 import os
@@ -26,14 +26,17 @@ from autorec_tf.system.runtime import start_tensorflow
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AutoRecModel:
-    """A trained AutoRec, or a blend of several, with its ratings.
+    """A trained AutoRec, or a blend of several, with its ratings. `train` and `load` return it.
 
-    Ids are those of the ratings, by the rules for files: 1, "1" and 1.0 are one id, and ids come
-    back as numbers if all are whole numbers, and else as text. `summary` holds what main.py writes
-    to summary.json.
+    Users and items are given by their ids in the ratings. 1, "1" and 1.0 are the same id. Ids are
+    returned as int64 if all of them are whole numbers, and otherwise as text.
+
+    Attributes:
+        summary: Results of the training, as in main.py's summary.json.
+        test_rmse: RMSE of the test ratings.
     """
 
-    run: Any  # serving.finished_run.FinishedRun, which imports TensorFlow
+    run: Any  # a serving.finished_run.FinishedRun; that module imports TensorFlow
     recommender: Recommender
     summary: dict[str, Any]
 
@@ -42,32 +45,79 @@ class AutoRecModel:
 
     @property
     def test_rmse(self) -> float:
-        """The RMSE of the test ratings, each predicted from training ratings alone."""
+        """RMSE of the test ratings, predicted from training ratings only."""
         return self.summary["final_test_rmse"]
 
     def predict(self, users: Any, items: Any) -> np.ndarray:
-        """Return the predicted ratings of pairs of ids, within the scale: float64 [pairs]. Where
-        user or item is unknown, or has no training rating, it is by the rule `cold_rating`."""
+        """Predict the ratings of (user, item) pairs.
+
+        If the user or the item is unknown or has no training ratings, the prediction follows the
+        setting `cold_rating`.
+
+        Args:
+            users: User ids, [pairs], or one id.
+            items: Item ids, [pairs], or one id.
+
+        Returns:
+            Predicted ratings within the rating scale, float64 [pairs].
+
+        Raises:
+            UserError: The numbers of users and items differ.
+        """
         user = positions_of(self.recommender.users, users)
         item = positions_of(self.recommender.items, items)
         if len(user) != len(item):
-            raise UserError(f"{len(user):,} users and {len(item):,} items are not pairs")
+            raise UserError(f"{len(user):,} users and {len(item):,} items are not pairs. Give one "
+                            "item for each user.")
         return predict_at(self.recommender, user, item)[0].astype(np.float64)
 
     def recommend(self, user: Any, n: int = 10) -> pd.DataFrame:
-        """Return the `n` items that `user` is predicted to rate highest, of those not rated yet:
-        item, title, prediction, ratings (training ratings of the item), by rank. Raise UserError
-        for a user without training ratings."""
+        """Recommend the items with the highest predicted ratings that `user` has not rated.
+
+        Args:
+            user: User id.
+            n: Number of items.
+
+        Returns:
+            DataFrame of `n` rows or fewer, with index `rank` (from 1) and columns `item`, `title`,
+            `prediction` and `ratings`, the number of training ratings of the item.
+
+        Raises:
+            UserError: The user is unknown or has no training ratings, or `n` is below 1.
+        """
         return recommend(self.recommender, known_id(self.recommender.users, user), n)
 
     def similar(self, item: Any, n: int = 10) -> pd.DataFrame:
-        """Return the `n` items most like `item`, as `recommend` does, with their similarity."""
+        """Return the items that are most similar to `item` by the cosine of their embeddings.
+
+        Args:
+            item: Item id.
+            n: Number of items.
+
+        Returns:
+            DataFrame as from `recommend`, with a column `similarity` in place of `prediction`.
+
+        Raises:
+            UserError: The item is unknown or has no training ratings, or `n` is below 1.
+        """
         return similar(self.recommender, known_id(self.recommender.items, item), n)
 
     def fold_in(self, ratings: pd.DataFrame, columns: Any = None) -> "AutoRecModel":
-        """Return a model that knows the new `ratings`, too, of new or known users and items,
-        without training again; this one stays as it is, and the summary is its. A rating takes the
-        place of a known one of the same pair. `columns` as in `train`, by default the same."""
+        """Return a model that also uses new ratings, without training again.
+
+        This model does not change, and the new model has the same summary.
+
+        Args:
+            ratings: DataFrame as for `train`, with new or known users and items. A new rating
+                replaces the known one of the same user and item.
+            columns: Column names as for `train`; by default those of the training ratings.
+
+        Returns:
+            The new model.
+
+        Raises:
+            UserError: The ratings are invalid.
+        """
         from autorec_tf.serving.fold_in import fold_in
 
         with python_words():
@@ -80,12 +130,20 @@ class AutoRecModel:
         return AutoRecModel(run, run.recommender(self.recommender.titles), self.summary)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything, the ratings too, to the new file `path`, for `load`. It is an export of
-        serving/npz.py with more in it, so recommend.py reads it. Raise UserError if `path` is there
-        already, or cannot be written."""
+        """Write the model and its ratings to a file for `load` or recommend.py.
+
+        The format is described in autorec_tf/serving/npz.py.
+
+        Args:
+            path: New file, such as "model.npz".
+
+        Raises:
+            UserError: The file already exists or cannot be written.
+        """
         path = Path(path)
         if path.exists():
-            raise UserError(f"{path} already exists and is never overwritten: choose another name")
+            raise UserError(f"{path} already exists and is never overwritten. Choose another "
+                            "name.")
         content = model_content(self.run, self.recommender, self.summary)
         try:
             with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
@@ -95,8 +153,19 @@ class AutoRecModel:
 
 
 def load(path: str | os.PathLike) -> AutoRecModel:
-    """Return what `AutoRecModel.save` wrote to `path`: it answers as before, to the last bit, and
-    needs no file of ratings. Raise UserError if the file is damaged, or another's."""
+    """Load a model that `AutoRecModel.save` wrote.
+
+    Its answers are the same to the last bit. The rating files are not needed.
+
+    Args:
+        path: File from `AutoRecModel.save`.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: The file cannot be read, is damaged, or is not from `AutoRecModel.save`.
+    """
     start_tensorflow(lambda _: None)
     from autorec_tf.serving.finished_run import finished_run
 

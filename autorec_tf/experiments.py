@@ -1,9 +1,9 @@
-"""What goes beyond training one model: settings chosen by validation ratings, several models
-blended, and the earlier program's leaking measure.
+"""Experiments with several trainings: tuning, blends, and the leaking measure of the earlier
+TensorFlow 1 program.
 
-Test ratings are seen here by `reconstruction` alone, which exists to show what that does; the
-others are given training and validation ratings. Everything is recorded by the `records` that the
-functions are given (training/records.py).
+Only `reconstruction` uses the test ratings as input, to show the effect of that leak; all other
+functions train on training ratings and choose by validation ratings. The `records` argument
+(training/records.py) records the results.
 """
 
 import itertools
@@ -32,19 +32,20 @@ from autorec_tf.training.records import Records, TrainingRecords
 from autorec_tf.training.trainer import build
 from data_preprocessor import split_of
 
-STEPS_OUTWARDS = 8  # of --tune at most, where its best lambda is the lowest or highest tried
-VALIDATION_RATIO = 0.1  # of the training ratings, to choose settings or learn weights by
+STEPS_OUTWARDS = 8  # largest number of points that --tune adds to its grid, beyond its bounds
+VALIDATION_RATIO = 0.1  # fraction of the training ratings that choose settings or weights
 
 
 class Purpose(Enum):
-    """What a model of a blend is trained for."""
+    """The purpose of a training of a blend's member."""
 
     WEIGHTS = "for the weights"
     RESULT = "for the result"
 
 
 def tune(config: Config, ratings: Ratings, records: Records) -> Config:
-    """Return `config` with the settings in `config.tune` as validation ratings choose them."""
+    """Return `config` with the values of the settings `config.tune` that have the lowest validation
+    RMSE."""
     if not config.tune:
         return config
     points, rmses, last = grid(config), records.tuned(), len(grid(config)) + STEPS_OUTWARDS
@@ -73,8 +74,10 @@ def grid(config: Config) -> list[dict[str, Any]]:
 
 def extend_grid(config: Config, points: Sequence[dict[str, Any]],
                 rmses: Sequence[float]) -> dict[str, Any] | None:
-    """Return the point next to the best one, if that has the lowest or the highest lambda that was
-    tried: a step outwards; None if it has not, or on MovieLens-1M, for which the grid was made."""
+    """Return the next point beyond the best one if its lambda is the lowest or highest one tried.
+
+    Return None otherwise, and on MovieLens-1M, on which the grid was chosen.
+    """
     if config.lambda_factor in (None, 1.0) or "lambda_value" not in config.tune:
         return None
     best, low, high = points[rmses.index(min(rmses))], *GRID["lambda_value"]
@@ -86,9 +89,11 @@ def extend_grid(config: Config, points: Sequence[dict[str, Any]],
 
 def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
                     after_epoch: Callable[[], object]) -> float:
-    """Return what the settings of `point` are worth: the last epoch's RMSE of validation ratings, a
-    tenth of the training ratings of `config`'s split; infinite if training diverges. The test
-    ratings are not looked at."""
+    """Return the validation RMSE of the settings `point` after the last epoch.
+
+    The validation ratings are a tenth of the training ratings of `config`'s split; test ratings are
+    not used. Return infinity if training diverges.
+    """
     split = validation_split(config, ratings)
     trial = replace(config, **point, display_step=config.train_epoch)
     model = build(trial, split.train, ratings.unit.model_scale)
@@ -102,7 +107,7 @@ def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
 
 
 def validation_split(config: Config, ratings: Ratings) -> Split:
-    """Return the training ratings of `config`'s split, of which a tenth is the test side."""
+    """Return a split of the training ratings of `config`'s split; its test ratings are a tenth."""
     split = split_of(config, ratings, VALIDATION_RATIO)
     assert split.validation
     return replace(split, test=split.validation, validation=None)
@@ -110,14 +115,14 @@ def validation_split(config: Config, ratings: Ratings) -> Split:
 
 @dataclass(frozen=True)
 class BlendMember:
-    """One model of a blend: its settings, weight and lone scores, and what it predicts."""
+    """One model of a blend: its settings, weight, scores without the others, and predictions."""
 
     config: Config
     weight: float
     validation_rmse: float
     test_rmse: float
     model: AutoRec
-    predictions: np.ndarray  # raw, of the test ratings
+    predictions: np.ndarray  # float32 [pairs], of the test ratings, not clipped
 
     def row(self) -> dict[str, Any]:
         """Return the member's line in members.csv."""
@@ -129,18 +134,19 @@ class BlendMember:
 
 @dataclass(frozen=True)
 class Blend:
-    """Several models: their predictions, clipped to the scale, are summed by weight."""
+    """Several models, which predict the weighted sum of their predictions, each clipped to the
+    rating scale."""
 
     members: list[BlendMember]
     scale: tuple[float, float]
 
     def predict_test(self, split: Split) -> np.ndarray:
-        """Return what was predicted of the test ratings: float64 [pairs]."""
+        """Return the predictions of the test ratings: float64 [pairs]."""
         weights = np.array([member.weight for member in self.members])
         return weights @ np.clip([member.predictions for member in self.members], *self.scale)
 
     def factors(self, train: RatingMatrix) -> list[Factors]:
-        """Return each member as it predicts from `train`, whose rows are items."""
+        """Return the factors of each member, which predict from `train` (rows are items)."""
         sides = {"item": train, "user": train.transposed()}
         return [
             replace(factors, weight=member.weight)
@@ -149,27 +155,26 @@ class Blend:
         ]
 
     def save(self, prefix: Path) -> None:
-        """Write each member's parameters, as `AutoRec.save`, under `prefix`_1 and so on."""
+        """Write the parameters of the members with `AutoRec.save`, to `prefix`_1 and so on."""
         for number, member in enumerate(self.members, 1):
             member.model.save(f"{prefix}_{number}")
 
 
 def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Split]:
-    """Train `config.members`, blend them with weights learned on validation ratings, and return the
-    blend and its split, whose rows are items.
+    """Train `config.members` and blend them; return the blend and its split, whose rows are items.
 
-    Every member is trained twice: without a tenth of the training ratings, which then choose the
-    weights, and with all of them, for the result.
+    Each member is trained twice: without a tenth of the training ratings, on which the weights are
+    then learned, and on all training ratings for the result.
     """
     config = replace(config, orientation="item")
     split = split_of(config, ratings)
-    part = validation_split(config, ratings)
+    inner_split = validation_split(config, ratings)
     scale, rule = ratings.unit.model_scale, config.cold_rating or "paper"
-    _, held_out = train_members(config, part, scale, Purpose.WEIGHTS, records)
+    _, held_out = train_members(config, inner_split, scale, Purpose.WEIGHTS, records)
     models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
-    weights = blend_weights(np.clip(held_out, *scale), part.test.values)
+    weights = blend_weights(np.clip(held_out, *scale), inner_split.test.values)
     members = [
-        BlendMember(member, float(weight), score_test(part, validation, rule).rmse,
+        BlendMember(member, float(weight), score_test(inner_split, validation, rule).rmse,
                     score_test(split, predicted, rule).rmse, model, predicted)
         for member, weight, validation, predicted, model in zip(
             member_configs(config), weights, held_out, predictions, models, strict=True)
@@ -180,14 +185,13 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
 
 def train_members(config: Config, split: Split, scale: tuple[float, float], purpose: Purpose,
                   records: Records) -> tuple[list[AutoRec], list[np.ndarray]]:
-    """Train every member on `split`, whose rows are items; return the models and their raw
-    predictions of its test ratings, in its order."""
+    """Train every member on `split`, whose rows are items; return the models and their predictions
+    of its test ratings, not clipped, in the order of the split."""
     models, predictions = [], []
     for number, member in enumerate(member_configs(config), 1):
-        same = split.orientation == member.orientation
-        member_split = split if same else split.transposed()
-        own = records.of_member(member, purpose.value, number)
-        model, _ = train_model(member, member_split, scale, own, records.stop_if_asked)
+        member_split = split if split.orientation == member.orientation else split.transposed()
+        member_records = records.of_member(member, purpose.value, number)
+        model, _ = train_model(member, member_split, scale, member_records, records.stop_if_asked)
         pairs = split.test.rows, split.test.indices
         pairs = pairs if member.orientation == "item" else pairs[::-1]
         models.append(model)
@@ -199,7 +203,8 @@ def train_model(
     config: Config, split: Split, scale: tuple[float, float], records: TrainingRecords,
     after_pretraining_epoch: Callable[[], object],
 ) -> tuple[AutoRec, Callable[[], Scores] | None]:
-    """Train one model in one process; return it, and its `reconstruction` if that is wanted."""
+    """Train one model in one process; return it, and its `reconstruction` if `config` asks for
+    it."""
     model = build(config, split.train, scale)
     state = records.restore(TrainState(model, split))
     if state.is_new:
@@ -212,24 +217,33 @@ def train_model(
 
 
 def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-    """Return the weights, none negative, with the least squared error of the weighted sum of
-    `predictions` [members, pairs] against validation `ratings` [pairs]: float64 [members]."""
-    from scipy.optimize import nnls  # 30 MB, and few runs blend
+    """Return the weights of a blend by non-negative least squares.
+
+    Args:
+        predictions: Clipped predictions of the validation ratings, [members, pairs].
+        ratings: The validation ratings, [pairs].
+
+    Returns:
+        Weights, float64 [members].
+    """
+    from scipy.optimize import nnls  # needs 30 MB of memory, and few runs blend
 
     weights, _ = nnls(predictions.T.astype(np.float64), ratings.astype(np.float64))
     return weights
 
 
 def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
-    """Return the earlier program's measure: the network is given the *test* ratings and the same
-    test ratings are compared with what comes out. Not a prediction, and never to be quoted as
-    one."""
+    """Return a function that scores the reconstruction of the test ratings from themselves.
+
+    The network's input is the *test* ratings, and its output is compared with the same ratings, as
+    in the earlier TensorFlow 1 program. This is not a prediction: never report it as one.
+    """
     evaluate, inputs = Evaluator(model, split, split.test), model.rows(split.test)
     return lambda: evaluate(inputs)
 
 
 def evaluate_trained(config: Config, trained: Trained, split: Split,
                      progress: Callable[[int, int], object]) -> Evaluation:
-    """Return the evaluation of `trained` on the test ratings by the rules of `config`."""
+    """Return the evaluation of `trained` on the test ratings, with the settings of `config`."""
     return evaluate(trained, split, config.cold_rating, config.relevant_rating,
                     config.ranked_users, config.random_seed, progress)

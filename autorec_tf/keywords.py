@@ -1,4 +1,4 @@
-"""Keyword arguments of the Python API to settings."""
+"""Convert keyword arguments of the Python API to settings."""
 
 import difflib
 import reprlib
@@ -13,12 +13,16 @@ from autorec_tf.system.errors import UserError, without_dashes
 
 
 def as_setting(name: str, value: Any) -> Any:
-    """Return a setting that was given in Python as `Config` has it: lists are tuples, NumPy's
-    numbers are Python's. Raise UserError for a name that is none, or a value of another type."""
+    """Return a keyword argument with the type of the setting in `Config`.
+
+    Lists become tuples, and NumPy numbers become Python numbers. Raise UserError if there is no
+    such setting or the value has another type.
+    """
     names = [f.name for f in flag_fields()]
     if name not in names:
         close = "".join(f", but {each} is" for each in difflib.get_close_matches(name, names, 1))
-        raise UserError(f"{name} is not a setting{close}: python main.py --help shows them all")
+        raise UserError(f"{name} is not a setting{close}. See python main.py --help for all "
+                        "settings.")
     hint = get_type_hints(Config)[name]
     try:
         plain = as_plain(value, hint, joined=name in ("columns", "test_columns"))
@@ -31,21 +35,22 @@ def as_setting(name: str, value: Any) -> Any:
 
 
 def as_plain(value: Any, hint: Any, joined: bool = False) -> Any:
-    """Return `value` in Python's types, as far as there is one of the type `hint` for it; several
-    are a tuple, or are to be `joined` by commas."""
+    """Return `value` with Python's types, converted to the type `hint` if possible. Several values
+    become a tuple, or with `joined` one text with commas."""
     plain = np.asarray(value).tolist()
     if isinstance(plain, list) and joined:
         return ",".join(map(str, plain))
     if get_origin(hint) is tuple:
-        several, (kind, *_) = plain if isinstance(plain, list) else [plain], get_args(hint)
-        # Numbers of --no_rating are text, as they are on a command line.
-        return tuple(several if kind is int else map(kind, several))
+        values, (kind, *_) = plain if isinstance(plain, list) else [plain], get_args(hint)
+        # Numbers in no_rating become text, as on the command line.
+        return tuple(values if kind is int else map(kind, values))
     return float(plain) if type(plain) is int and float in (hint, *get_args(hint)) else plain
 
 
 @contextmanager
 def python_words() -> Iterator[None]:
-    """Within it, a UserError is of one line, and names arguments and no flags."""
+    """Re-raise a UserError without the traceback of its cause, and with argument names in place of
+    flags."""
     try:
         yield
     except UserError as error:

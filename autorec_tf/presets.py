@@ -1,7 +1,7 @@
-"""Settings by name: presets, the members of blends, and the grid of --tune. Values only.
+"""Named settings: presets, the members of blends, and the grid of --tune. Values only.
 
-What is given as a flag or keyword wins over a member's settings, these over the preset's, and these
-over the defaults of `Config`.
+Priority, highest first: a flag or keyword that the user gives, the member's settings, the preset's
+settings, the defaults of `Config`.
 """
 
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "best": {"members": ("single", "deep", "user_one_hot")},
 }
 
-# What --tune chooses from. The bounds are those of an exploration; the choice is each split's own.
+# The values that --tune tries, within bounds found by exploration. Each split makes its own choice.
 GRID: dict[str, Sequence[Any]] = {
     "lambda_value": (30.0, 40.0),
     "base_lr": (0.003, 0.005),
     "decay_epoch_step": (15, 20),
 }
 
-# What --members names: settings over those of the configuration. They were chosen on ratings held
-# out of seed 1994's training ratings, each model for itself.
+# The settings of each --members, which override those of the run. They were chosen on ratings held
+# out of seed 1994's training ratings, separately for each model.
 MEMBERS: dict[str, dict[str, Any]] = {
     "item": {"orientation": "item", "regularization": "plain", "lambda_value": 40.0,
              "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
@@ -55,4 +55,5 @@ MEMBERS: dict[str, dict[str, Any]] = {
                      "decay_epoch_step": 25, "train_epoch": 120},
     "single": {"orientation": "item", **PRESETS["single"]},
 }
-WITHOUT_VALUES = {"user_one_hot": "user"}  # members where ratings have too many values for one-hot
+# Members that replace one-hot ones if the ratings have too many values.
+WITHOUT_VALUES = {"user_one_hot": "user"}

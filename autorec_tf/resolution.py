@@ -1,5 +1,8 @@
-"""Which settings apply: those given as a flag or keyword, or else a member's, the preset's, or the
-default. And the settings of each run, split and model that a configuration means."""
+"""Resolve settings: apply presets and members, and list the settings of each run and model.
+
+Priority, highest first: a flag or keyword that the user gives, the member's settings, the preset's
+settings, the defaults of `Config`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,18 +14,26 @@ from autorec_tf.system.errors import UserError
 
 
 def over_preset(given: dict[str, Any]) -> Config:
-    """Return the settings `given` over those of the preset among them; one that is given is not
-    tuned. Raise UserError for settings that cannot be used."""
+    """Return the settings of a preset, overridden by the settings `given`.
+
+    Args:
+        given: Settings by name, from flags or keywords, possibly with "preset". They are not tuned.
+
+    Raises:
+        UserError: The settings are invalid.
+    """
     settings = PRESETS.get(given.get("preset", "default"), {}) | given
     if "tune" not in given:
         settings["tune"] = tuple(name for name in settings.get("tune", ()) if name not in given)
     elif both := set(given["tune"]) & set(given):
-        raise UserError(f"--{both.pop()} is given, and to be chosen by --tune: leave one out")
+        name = both.pop()
+        raise UserError(f"--{name} is given, but --tune {name} would choose it. Leave one of them "
+                        "out.")
     return Config(**settings, given=tuple(sorted(set(given) - {"preset"})))
 
 
 def split_configs(config: Config) -> list[Config]:
-    """Return the settings of each run of a run over several splits or folds."""
+    """Return the settings of each run that `config` repeats over splits or folds."""
     if config.num_folds:
         return [
             replace(config, fold=number, run_name=f"fold_{number}")
@@ -38,8 +49,8 @@ def split_configs(config: Config) -> list[Config]:
 
 
 def member_configs(config: Config) -> list[Config]:
-    """Return the settings of each of `config.members`. They share the split, and each has its own
-    initialisation and shuffling."""
+    """Return the settings of each of `config.members`. Members share the split; initialisation and
+    shuffling differ."""
     members = config.member_settings or earlier_member_settings(config)
     return [
         replace(config, **settings, members=(), member_settings=(),
@@ -49,21 +60,21 @@ def member_configs(config: Config) -> list[Config]:
 
 
 def resolved_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
-    """Return the settings of each of `config.members`, with lambdas scaled to the data: those given
-    as a flag or keyword, or else the member's."""
+    """Return the settings of each of `config.members`, with lambdas scaled to the data. Flags and
+    keywords override the member's settings."""
     given = config.given
     return earlier_member_settings(config) if given is None else over_members(config, given)
 
 
 def earlier_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
-    """Return the settings of members as versions chose them that did not record them: those that
-    are not their defaults, or else the member's."""
+    """Return the settings of members by the rule of versions that did not record them: the run's
+    setting if it differs from its default, else the member's."""
     default, names = Config(), [f.name for f in flag_fields() if f.name != "orientation"]
     return over_members(config, [n for n in names if getattr(config, n) != getattr(default, n)])
 
 
 def over_members(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], ...]:
-    """Return the settings of each of `config.members`, those in `names` being the run's."""
+    """Return the settings of each of `config.members`, except that `names` are the run's."""
     factor = config.lambda_factor or 1.0
     return tuple(
         {name: getattr(config, name) if name in names else value
@@ -73,16 +84,18 @@ def over_members(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], 
 
 
 def model_configs(config: Config) -> list[Config]:
-    """Return the settings of each model of `config`; members share a split by item."""
+    """Return the settings of each model of `config`; the split of members has items as rows."""
     if not config.members:
         return [config]
     return member_configs(replace(config, orientation="item"))
 
 
 def scale_lambdas(member: dict[str, Any], factor: float) -> dict[str, Any]:
-    """Return the settings of a member with its plain lambdas of V, D and W times `factor`; a deep
-    model's inner lambda, `lambda_value` beside those of V and W, stays, and so does that of all
-    rows at once."""
+    """Return the settings of a member with its lambdas of V, D and W multiplied by `factor`.
+
+    Only the plain rule over mini-batches is scaled. The lambda of a deep model's inner layers
+    (`lambda_value`, if V and W have their own) is not.
+    """
     if member["regularization"] != "plain" or member.get("optimizer_method") in FULL_BATCH:
         return member
     names = {"lambda_encoder", "lambda_decoder"} & set(member) or {"lambda_value"}

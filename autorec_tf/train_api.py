@@ -1,4 +1,4 @@
-"""Training from Python: a DataFrame or a dataset in, an `AutoRecModel` out."""
+"""Training in the Python API: `train` turns a DataFrame or a dataset into an `AutoRecModel`."""
 
 import os
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pandas as pd
 
 from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
 
-import_tensorflow()  # silently, before a module below does
+import_tensorflow()  # silently, before a module below imports it
 
 from autorec_tf.config import Config
 from autorec_tf.data.frame import FrameFile, second_frame
@@ -25,31 +25,46 @@ from autorec_tf.serving.finished_run import finished_run
 from autorec_tf.system.errors import UserError
 from data_preprocessor import load_ratings, read_files, resolve, split_of
 
-# What is for main.py's run folders, and for files where there is a DataFrame.
-OF_FOLDERS = ("resume", "num_splits", "distribute", "results_dir", "run_name", "comet",
-              "tensorboard", "checkpoint_every")
-OF_FILES = ("dataset", "data_dir", "read_csv", "test_file")
+# Settings of main.py's run folders, and settings of files, which do not apply to a DataFrame.
+FOLDER_SETTINGS = ("resume", "num_splits", "distribute", "results_dir", "run_name", "comet",
+                   "tensorboard", "checkpoint_every")
+FILE_SETTINGS = ("dataset", "data_dir", "read_csv", "test_file")
 
 
 def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool = True,
           **settings: Any) -> AutoRecModel:
-    """Train on `ratings` and return what predicts.
+    """Train AutoRec on ratings and return the model.
 
-    ratings: a DataFrame with a column each for user, item and rating, and perhaps timestamp, named
-    as in a CSV file's header, or by `columns=("customer", "product", "stars")`; or what --dataset
-    takes, as "ml-1m" or a file. test: the test ratings, alike; by default a tenth is drawn.
-    progress: whether to show the training's on stdout. settings: those of main.py, by the names of
-    its flags. Missing ratings and pairs that stand twice are refused unless `no_rating=("NaN",)`
-    and `duplicates="last"` (or first, mean) say what they mean.
+    Equal calls return equal results, to the last bit. Nothing is written to disk, except that a
+    named dataset is downloaded.
 
-    Raise UserError, of one line, for settings or ratings that cannot be used, and its subclass
-    Diverged. Equal calls give equal results, to the last bit.
+    Args:
+        ratings: DataFrame with one rating a row: a column each for user and item (numbers or text),
+            rating (numbers) and, optionally, timestamp. Columns are found by their usual names,
+            such as user, item, rating, or are named by `columns=("customer", "product", "stars")`.
+            Also the name of a dataset, such as "ml-1m", or the path of a rating file.
+        test: DataFrame with the test ratings, in the same format. By default they are a random
+            tenth of `ratings`; see the settings `train_ratio` and `split`.
+        progress: Whether to print progress to stdout.
+        **settings: Settings of main.py by the names of their flags, such as `hidden_neuron=100`;
+            `python main.py --help` lists them. Missing ratings and repeated (user, item) pairs are
+            errors unless `no_rating=("NaN",)` skips the former and `duplicates="last"` (or "first",
+            "mean") resolves the latter. Settings of run folders, such as `resume` and
+            `num_splits`, are only for main.py.
+
+    Returns:
+        The trained model, or with `members` the blend.
+
+    Raises:
+        UserError: The settings or the ratings are invalid; the message is one line.
+        Diverged: Training diverged (a subclass of UserError).
     """
     console = Console(progress)
     with python_words():
         config, known = read_given(ratings, test, settings, console)
         if config.is_repeated:
-            raise UserError("several folds are for main.py: choose one, as in num_folds=5, fold=1")
+            raise UserError("several folds are only for main.py. Choose one fold, as in "
+                            "num_folds=5, fold=1.")
         split = split_of(config, known)
         console.log(headline(config, known, split))
         start_tensorflow(console.log)
@@ -70,28 +85,30 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
         evaluation = evaluate_trained(config, model, split, console.log_ranked)
         titles = read_titles(known.name, config.ratings_folder())
         console.finish(model, evaluation, titles, {}, measure and measure())
-    parts = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
-    models = [(w, [x.numpy() for x in m.parameters], m.config, m.values) for w, m in parts]
+    weighted = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
+    models = [(w, [x.numpy() for x in m.parameters], m.config, m.values) for w, m in weighted]
     run = finished_run(models, config, known, split.by_item().train)
     return AutoRecModel(run, run.recommender(titles), console.summary)
 
 
 def read_given(ratings: Any, test: Any, settings: dict[str, Any],
                console: Console) -> tuple[Config, Ratings]:
-    """Return the settings of `train`, what they left open filled in, and all ratings."""
-    if others := [name for name in OF_FOLDERS if name in settings]:
-        raise UserError(f"{others[0]} is for main.py, which keeps run folders: leave it out")
+    """Return the resolved settings of `train`, and all ratings."""
+    if excluded := [name for name in FOLDER_SETTINGS if name in settings]:
+        raise UserError(f"{excluded[0]} is only for main.py, which writes run folders. Leave it "
+                        "out.")
     given = {name: as_setting(name, value) for name, value in settings.items()}
     if isinstance(ratings, str | os.PathLike):
         given["dataset"], ratings = os.fspath(ratings), None
     if ratings is None and given.get("dataset"):
         if test is not None:
-            raise UserError("test is for ratings in a DataFrame: name a --test_file")
+            raise UserError("test is only for ratings in a DataFrame. Use --test_file instead.")
         config = over_preset(given)
         known = load_ratings(config, console.log)
         return resolve(config, known), known
-    if both := [name for name in OF_FILES if name in given]:
-        raise UserError(f"{both[0]} is for files, and there is a DataFrame: leave one out")
+    if excluded := [name for name in FILE_SETTINGS if name in given]:
+        raise UserError(f"{excluded[0]} is only for files, but the ratings are in a DataFrame. "
+                        "Leave one of them out.")
     config = over_preset(given | ({} if test is None else {"test_file": "test DataFrame"}))
     files = [FrameFile(ratings, config.columns)]
     if test is not None:
