@@ -9,7 +9,7 @@ Splits are the same as with `python main.py --random_seed SEED`. The rows of a s
 the other, and nothing else should run at the same time, because time is measured. Finished rows are
 not run again, so the script continues where it was stopped. Peers run in a separate environment,
 made from requirements-peers.txt in .peers/ next to this file. Writes peers.csv, time_to_rmse.csv,
-machines.csv, table.md and peers.png into results/peers/, and updates docs/peers.md and README.md.
+machines.csv, table.md and peers.png into results/peers/, and updates docs/peers.md.
 """
 
 import argparse
@@ -44,14 +44,13 @@ from data_preprocessor import load_ratings, split_ratings
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "benchmarks" / ".peers"
 FOLDER = ROOT / "benchmarks" / "results" / "peers"
-PAGE, README = ROOT / "docs" / "peers.md", ROOT / "README.md"
+PAGE = ROOT / "docs" / "peers.md"
 REQUIREMENTS = ROOT / "requirements-peers.txt"
 BEGIN, END = "<!-- what benchmarks.peers wrote -->\n", "<!-- end -->"
 LEFT = "../benchmarks/results/peers"  # relative to the page
 RESULTS, TIMES, MACHINES = "peers.csv", "time_to_rmse.csv", "machines.csv"
 BELOW = (0.850, 0.840, 0.830)
 SPLITS = range(1994, 1999)
-FIRST = ("svd", "knn_baseline", "svdpp", "myfm_svdpp", "default", "paper", "single", "best")
 # Rows of paper_tables that are measured here, if they exist.
 WANTED = ("default", "paper", "u_one_hot", "deep", "single", "best")
 OURS = {row.name: row for name in WANTED for row in paper_tables.ROWS if row.name == name}
@@ -71,7 +70,7 @@ def main() -> None:
         raise UserError(f"unknown row {', '.join(sorted(unknown))}: choose from {', '.join(TEXTS)}")
     if not arguments.render:
         run(unfinished(FOLDER, arguments.rows or TEXTS, arguments.splits))
-    render(FOLDER, PAGE, README)
+    render(FOLDER, PAGE)
     print((FOLDER / "table.md").read_text(encoding="utf-8"))
 
 
@@ -247,9 +246,8 @@ def time_to_rmse(
 # Table and figure.
 
 
-def render(folder: Path, page: Path, readme: Path) -> None:
-    """Write the table and the figure of the finished rows into `folder` and `page`, and the most
-    important rows into `readme`."""
+def render(folder: Path, page: Path) -> None:
+    """Write the table and the figure of the finished rows into `folder` and `page`."""
     found = read_csv(folder / RESULTS)
     if not found:
         raise UserError("no row is finished yet. Measure all rows with python -m benchmarks.peers.")
@@ -263,27 +261,12 @@ def render(folder: Path, page: Path, readme: Path) -> None:
              f"Every row of every split: [{RESULTS}]({LEFT}/{RESULTS}), "
              f"[{TIMES}]({LEFT}/{TIMES}), [{MACHINES}]({LEFT}/{MACHINES}).\n")
     put(page, f"{text}\n{links}")
-    put(readme, first_table(rows))
 
 
 def put(page: Path, text: str) -> None:
     """Replace the generated block of `page` by `text`."""
     head, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     write_text(page, f"{head}{begin}{text}{''.join(rest.partition(END)[1:])}")
-
-
-def first_table(rows: dict[str, list[dict[str, str]]]) -> str:
-    """Return README's table: means over the splits that all its rows have."""
-    some = {name: rows[name] for name in FIRST if name in rows}
-    shared = set.intersection(*({line["split"] for line in lines} for lines in some.values()))
-    table_rows = []
-    for name, lines in some.items():
-        lines = [line for line in lines if line["split"] in shared]
-        mean, seconds = means(lines, "rmse")[0], means(lines, "seconds")[0]
-        label = f"`python main.py --preset {name}`" if name in OURS else TEXTS[name]
-        table_rows.append([label, f"{mean:.4f}", f"{seconds:,.0f}"])
-    seeds = f"on the splits of seeds {' and '.join(sorted(shared))}"
-    return table([seeds, "test RMSE", "seconds"], table_rows) + "\n"
 
 
 def means(lines: Sequence[dict[str, str]], column: str) -> tuple[float, float]:
