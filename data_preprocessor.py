@@ -4,8 +4,8 @@
     split = split_ratings(ratings, 0.9, seed=1994)               # rows are items
     split.train.indptr, split.train.indices, split.train.values  # CSR
 
-An *id* is written in the file; an *index* is 0..n-1. No array here has users x items entries:
-memory grows with the number of ratings.
+An *id* is the name in the file; an *index* is 0..n-1. No array has users x items entries: memory
+grows with the number of ratings.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,13 +32,19 @@ from autorec_tf.system.random_streams import random_stream
 
 def split_ratings(ratings: Ratings, train_ratio: float, seed: int, orientation: str = "item",
                   validation_ratio: float = 0.0, fold: tuple[int, int] | None = None) -> Split:
-    """Split ratings at random: round(train_ratio x ratings) are for training, the others for test.
+    """Split ratings at random into training, test and perhaps validation ratings.
 
-    The split depends on the seed and the ratios alone. Rows are items and columns users, or the
-    reverse with orientation "user". If ratings have `held_out`, those are the test ratings, and
-    `train_ratio` is unused. `validation_ratio` is the fraction of the training ratings that are for
-    validation instead. With `fold`, (i, k), the i-th of k parts of the ratings in random order are
-    for test: the k folds of a seed test every rating once. Raise UserError for an empty side.
+    Args:
+        ratings: the ratings. If they have `held_out`, those are the test ratings.
+        train_ratio: round(train_ratio x ratings) are for training, unless `held_out` or `fold`.
+        seed: the split depends only on the seed and the ratios.
+        orientation: "item" if rows are items and columns users, "user" for the reverse.
+        validation_ratio: the fraction of the training ratings that is used for validation.
+        fold: (i, k) to use the i-th of k parts of the ratings in random order for test: each rating
+            is a test rating in one of the k folds of a seed.
+
+    Raises:
+        UserError: if a side of the split is empty.
     """
     order = random_stream(seed, "split").permutation(len(ratings))
     num_train = round(len(ratings) * train_ratio)
@@ -53,11 +59,11 @@ def split_ratings(ratings: Ratings, train_ratio: float, seed: int, orientation: 
     num_validation = round(num_train * validation_ratio)
     if not 0 < num_train < len(ratings):
         flag = f"--num_folds {fold[1]}" if fold else f"--train_ratio {train_ratio}"
-        raise UserError(f"{flag} of {len(ratings)} ratings leaves one side of the split empty: "
-                        f"choose another {'number' if fold else 'ratio'}")
+        raise UserError(f"{flag} leaves one side of the split of {len(ratings)} ratings empty. "
+                        f"Choose another {'number' if fold else 'ratio'}.")
     if validation_ratio and not 0 < num_validation < num_train:
-        raise UserError(f"--validation_ratio {validation_ratio} of {num_train} training ratings "
-                        "leaves one side empty: choose another ratio")
+        raise UserError(f"--validation_ratio {validation_ratio} leaves one side of the split of "
+                        f"{num_train} training ratings empty. Choose another ratio.")
     train, validation, test = np.split(order, [num_train - num_validation, num_train])
     axes = (ratings.items, ratings.users), (ratings.num_items, ratings.num_users)
     (rows, columns), shape = axes if orientation == "item" else (axes[0][::-1], axes[1][::-1])
@@ -71,7 +77,7 @@ def split_ratings(ratings: Ratings, train_ratio: float, seed: int, orientation: 
 
 
 def split_of(config: Config, ratings: Ratings, validation_ratio: float | None = None) -> Split:
-    """Return the split of `ratings` by `config`, with its `validation_ratio` or another."""
+    """Return the split of `ratings` by `config`, or with another `validation_ratio`."""
     ratio = config.validation_ratio if validation_ratio is None else validation_ratio
     fold = (config.fold, config.num_folds) if config.fold and config.num_folds else None
     return split_ratings(ratings, config.train_ratio, config.seed_of_split, config.orientation,
@@ -80,17 +86,23 @@ def split_of(config: Config, ratings: Ratings, validation_ratio: float | None = 
 
 def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     """Return the ratings that `config` names, with the test ratings marked unless they are drawn at
-    random; of several published folds, return the first.
+    random. With several published folds, return the first.
 
-    A published dataset is read from `config.ratings_folder()`, and first downloaded into it if
-    need be. If no dataset is named, and ml-1m is neither on disk nor to be downloaded, the ratings
-    are synthetic. `log` reports that, and the format of the user's files. Raise UserError if the
-    data is missing or malformed, or has fewer ratings than folds.
+    A published dataset is read from `config.ratings_folder()`, and downloaded into it if necessary.
+    If no dataset is named, and ml-1m is neither on disk nor can be downloaded, the ratings are
+    synthetic.
+
+    Args:
+        config: the settings.
+        log: called with a line about synthetic ratings, and about the format of the user's files.
+
+    Raises:
+        UserError: if the data is missing or malformed, or has fewer ratings than folds.
     """
     ratings = read_or_make_up(config, log)
     if (config.num_folds or 0) > len(ratings):
-        raise UserError(f"--num_folds {config.num_folds}: there are {len(ratings)} ratings, so "
-                        "choose at most as many folds")
+        raise UserError(f"--num_folds {config.num_folds}: there are only {len(ratings)} ratings. "
+                        f"Choose at most {len(ratings)} folds.")
     return ratings
 
 
@@ -98,8 +110,8 @@ def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
     name, folder = config.dataset or "ml-1m", Path(config.ratings_folder())
     columns, how = (config.columns, config.test_columns or config.columns), (config.read_csv, log)
     if config.columns and not config.test_file and has_a_name(name):
-        raise UserError(f"--columns {config.columns} is for your own file: the columns of "
-                        f"{name} are known")
+        raise UserError(f"--columns {config.columns}: the columns of {name} are known. Leave out "
+                        "--columns, or name your file with --dataset.")
     if config.folds:
         files = sources.fold_files(name, folder, config.folds, columns, *how)
     elif name in DATASETS:
@@ -122,9 +134,8 @@ def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
 
 def read_files(name: str, files: Sequence[RatingsFile], config: Config,
                log: Callable[[str], None] = print) -> Ratings:
-    """Return the ratings of the dataset `name` in `files`, read by the settings in `config`. If it
-    is a published dataset, all files except a `test_file` are published. For the rest see
-    `read_ratings`."""
+    """Return the ratings of the dataset `name` in `files`, with the settings in `config`. The files
+    of a published dataset are published, except a `test_file`. For `log` see `read_ratings`."""
     duplicates = [config.duplicates] * len(files)
     scale = (config.rating_scale[0], config.rating_scale[1]) if config.rating_scale else None
     if name in DATASETS:
@@ -137,51 +148,51 @@ def read_files(name: str, files: Sequence[RatingsFile], config: Config,
 
 
 def synthetic(config: Config) -> Ratings:
-    """Return synthetic ratings. Raise UserError for settings that need a file."""
+    """Return synthetic ratings. Raise UserError for settings that need a rating file."""
     scale = DATASETS["ml-1m"].scale
     other_scale = config.rating_scale not in ((), scale)
     if config.test_file or config.split == "time" or other_scale:
-        raise UserError("synthetic ratings have neither timestamps nor a test file nor another "
-                        "scale: leave out --split, --test_file and --rating_scale, or name a "
-                        "--dataset")
+        raise UserError("synthetic ratings have no timestamps, no test file and no other scale. "
+                        "Leave out --split, --test_file and --rating_scale, or name another "
+                        "--dataset.")
     return index_ratings("synthetic", *synthetic_ratings(config.random_seed), scale)
 
 
 def resolve(config: Config, ratings: Ratings) -> Config:
-    """Return `config` with the settings that depend on the ratings filled in, for the record of the
-    run. A member with one-hot inputs becomes the same one without if ratings have too many values.
-    Raise UserError if one-hot inputs are requested for too many values."""
+    """Return `config` with the settings that depend on the ratings filled in, for the run's record.
+    If the ratings have too many values, a member with one-hot inputs becomes the same member
+    without. Raise UserError if one-hot inputs are requested for too many values."""
     if config.input_encoding == "auto":
-        few = count_values(ratings) <= MOST_VALUES
-        config = replace(config, input_encoding="one_hot" if few else "rating",
-                         lambda_one_hot=config.lambda_one_hot if few else None)
+        is_few = count_values(ratings) <= MOST_VALUES
+        config = replace(config, input_encoding="one_hot" if is_few else "rating",
+                         lambda_one_hot=config.lambda_one_hot if is_few else None)
     if set(config.members) & set(WITHOUT_VALUES) and count_values(ratings) > MOST_VALUES:
         config = replace(config, members=tuple(WITHOUT_VALUES.get(x, x) for x in config.members))
-    test_file = config.test_file and plain_name(config.test_file)  # without the machine's folders
+    test_file = config.test_file and plain_name(config.test_file)  # without its folders
     cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
-    data_dir = config.ratings_folder() if config.folds else config.data_dir  # each is read later
+    data_dir = config.ratings_folder() if config.folds else config.data_dir  # for later folds
     config = replace(config, dataset=ratings.name, data_dir=data_dir,
                      split_seed=config.seed_of_split, test_file=test_file,
                      rating_scale=ratings.scale, cold_rating=cold_rating,
                      lambda_factor=config.lambda_factor or lambda_factor(ratings, config))
-    if not config.resume:  # a run that is resumed keeps those of its record
+    if not config.resume:  # a resumed run keeps the recorded ones
         config = replace(config, member_settings=resolved_member_settings(config))
     one_hot = any(each.input_encoding == "one_hot" for each in model_configs(config))
     if one_hot and (count := count_values(ratings)) > MOST_VALUES:
-        remedy = "choose other --members" if config.members else "use --input_encoding rating"
+        remedy = "Choose other --members." if config.members else "Use --input_encoding rating."
         raise UserError(f"--input_encoding one_hot: the ratings have {count:,} different values, "
-                        f"and at most {MOST_VALUES} can have input vectors of their own: {remedy}")
+                        f"and one-hot inputs support at most {MOST_VALUES} values. {remedy}")
     return config
 
 
 def count_values(ratings: Ratings) -> int:
-    """Return the number of different values that training ratings have."""
+    """Return the number of different values among the training ratings."""
     values = ratings.values if ratings.held_out is None else ratings.values[~ratings.held_out]
     return len(pd.unique(ratings.unit.to_model(values)))
 
 
 def lambda_factor(ratings: Ratings, config: Config) -> float:
-    """Return the mean ratings of a column in a mini-batch, relative to MovieLens-1M."""
+    """Return the mean number of ratings of a column in a mini-batch, relative to MovieLens-1M."""
     counts = len(ratings), ratings.num_users, ratings.num_items
     return ratings_of_a_column(*counts, config) / ratings_of_a_column(
         sum(ML_1M_COUNTS), ML_1M_USERS, ML_1M_ITEMS, config
@@ -194,7 +205,7 @@ def ratings_of_a_column(num_ratings: int, num_users: int, num_items: int, config
 
 
 def read_ml_1m(path: str | Path) -> Ratings:
-    """Return the ratings in a MovieLens-1M `ratings.dat`; UserError names file and line."""
+    """Return the ratings in a MovieLens-1M `ratings.dat`. Raise UserError if it is malformed."""
     dataset = DATASETS["ml-1m"]
     assert dataset.layout
     return read_ratings("ml-1m", [RatingsFile(dataset.layout, Path(path))], Rules(dataset.scale))

@@ -1,4 +1,4 @@
-"""Ratings: what carries them, the formats that they are read from, what is published, titles.
+"""Ratings: their data types, the file formats, the published datasets, and titles.
 
-May import `system` alone; settings come as arguments.
+May import `system` only; settings are arguments.
 """

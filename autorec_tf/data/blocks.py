@@ -1,4 +1,4 @@
-"""What files of ratings are read into, and the text of files: what all formats share."""
+"""Rules for rating files, the columns that they are read into, and text input for all formats."""
 
 import bz2
 import gzip
@@ -16,15 +16,20 @@ import numpy as np
 from autorec_tf.data.layouts import MAX_LINE, NUMBER
 from autorec_tf.system.errors import UserError
 
-READ_BYTES = 1 << 21  # of text parsed at a time, or rather characters
+READ_BYTES = 1 << 21  # characters parsed at a time
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 Scale = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is read of a file: ratings on `scale`, if that is given; timestamps too, or not; and of
-    the ratings, which mean none: numbers, or words, by which all missing ones are left out."""
+    """Which values of a file are ratings, and whether timestamps are read.
+
+    Args:
+        scale: the lowest and the highest valid rating, or None for any.
+        with_times: whether timestamps are read, too.
+        no_rating: numbers and words that mean "no rating". Any word leaves out all missing ratings.
+    """
 
     scale: Scale | None = None
     with_times: bool = False
@@ -35,7 +40,7 @@ class Rules:
         return {value.lower() for value in self.no_rating if not NUMBER.fullmatch(value)}
 
     def left_out(self, values: np.ndarray) -> np.ndarray:
-        """Return which of the ratings are those that mean none; nan is not among them."""
+        """Return which ratings are numbers that mean "no rating" (nan is not): bool [ratings]."""
         numbers = filter(NUMBER.fullmatch, self.no_rating)
         return np.isin(values, [float(number.replace(",", ".")) for number in numbers])
 
@@ -43,7 +48,7 @@ class Rules:
         """Raise ValueError if a rating is off the scale."""
         low, high = self.scale or (-np.inf, np.inf)
         for wrong in values[((values < low) | (values > high)) & ~self.left_out(values)]:
-            raise ValueError(f"the rating {wrong:g} lies outside the scale {low:g} to {high:g}")
+            raise ValueError(f"the rating {wrong:g} is outside the scale {low:g} to {high:g}")
 
 
 ALL = Rules()
@@ -51,8 +56,15 @@ ALL = Rules()
 
 @dataclass(frozen=True)
 class Columns:
-    """The ratings of one file, in its order: int32 codes of users and items, ratings, timestamps or
-    None; the lowest and the highest rating, and which rows of the file are left out."""
+    """The ratings of one file, in file order.
+
+    Args:
+        users, items: int32 [ratings], the codes of the ids.
+        values: float32 or float64 [ratings].
+        times: float64 or int64 [ratings], or None.
+        scale: the lowest and the highest rating.
+        left_out: int64, the rows of the file that are left out, ascending.
+    """
 
     users: np.ndarray
     items: np.ndarray
@@ -62,13 +74,13 @@ class Columns:
     left_out: np.ndarray
 
     def row(self, index: int) -> int:
-        """Return the row of the file that a rating is from."""
+        """Return the row in the file of the rating at `index`."""
         before = self.left_out - np.arange(len(self.left_out))
         return index + int(np.searchsorted(before, index, side="right"))
 
 
 def open_binary(path: Path) -> Any:
-    """Open `path`, unpacked if it is compressed; UserError for an archive of several files."""
+    """Open `path`, decompressed. Raise UserError for an archive that contains several files."""
     with open(path, "rb") as file:
         start = file.read(6)
     for mark, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open)):
@@ -78,19 +90,20 @@ def open_binary(path: Path) -> Any:
         return open(path, "rb")
     archive = zipfile.ZipFile(path)
     if len(archive.namelist()) != 1:
-        raise UserError(f"{path} holds {len(archive.namelist())} files: unpack it, and name one")
+        raise UserError(f"{path}: the archive contains {len(archive.namelist())} files. Unpack it, "
+                        "and name one of them.")
     return archive.open(archive.namelist()[0])
 
 
 def open_text(path: Path, encoding: str = "utf-8-sig") -> TextIO:
-    """Open the text of `path`, unpacked, after its byte-order mark if it has one; what is not in
-    `encoding` becomes surrogates, which cannot be encoded again."""
+    """Open `path` as text, decompressed and without a byte-order mark. Bytes that are not valid in
+    `encoding` become surrogates, which cannot be encoded again."""
     return TextIOWrapper(open_binary(path), encoding, "surrogateescape", newline="\n")
 
 
 def text_blocks(file: TextIO, quote: str = "") -> Iterator[str]:
-    """Yield whole lines of what is left of `file`, some megabytes at a time, none of which ends
-    within quotes; of a line that is too long a part, and nothing after it."""
+    """Yield the rest of `file` in blocks of whole lines, some megabytes each. No block ends inside
+    quotes. A line that is too long is cut, and nothing after it is read."""
     text = "\n"
     while text.endswith("\n") and (text := file.read(READ_BYTES)):
         end = len(text) + MAX_LINE

@@ -1,4 +1,4 @@
-"""The published datasets: what they hold, where they come from, and how they are fetched.
+"""The published datasets: their files, their sources, and the download.
 
     folder = Path("ml-20m")
     fetch(DATASETS["ml-20m"], folder)
@@ -23,9 +23,9 @@ from autorec_tf.data.layouts import Layout
 from autorec_tf.system.errors import UserError
 
 NETWORK_TIMEOUT = 30  # seconds without a byte
-LEAST_RATE = 20_000  # bytes a second, below which a download is given up
-PATIENCE = 600  # seconds that it may take at any rate
-RECEIVED_BYTES = 1 << 18  # at most, at a time
+LEAST_RATE = 20_000  # bytes per second: the time limit of a download is its size by this rate,
+PATIENCE = 600  # plus this number of seconds
+RECEIVED_BYTES = 1 << 18  # at most, per read
 FOLDS = tuple(f"u{fold}.{side}" for fold in "12345ab" for side in ("base", "test"))
 
 
@@ -33,15 +33,21 @@ FOLDS = tuple(f"u{fold}.{side}" for fold in "12345ab" for side in ("base", "test
 class Dataset:
     """A published dataset.
 
-    scale: lowest and highest rating; files: what is unpacked, the ratings last; layout: of the
-    ratings, if they are delimited text; archive, bytes, digest: the address's last part, size, and
-    SHA-256 or MD5 as published or as TensorFlow Datasets has it; inside: the archive's folder.
+    Args:
+        name: the value of `--dataset`.
+        scale: the lowest and the highest rating.
+        files: the files to unpack, the ratings last.
+        layout: the layout of the rating file, or None for the Netflix Prize's files.
+        archive: the last part of the archive's address.
+        bytes: the archive's size.
+        digest: its SHA-256 or MD5, as published or as listed in TensorFlow Datasets.
+        inside: the folder inside the archive.
     """
 
     name: str
     scale: tuple[float, float]
     files: tuple[str, ...]
-    layout: Layout | None = None  # of Netflix' files
+    layout: Layout | None = None
     archive: str = ""
     bytes: int = 0
     digest: str = ""
@@ -53,7 +59,7 @@ class Dataset:
 
     @property
     def ratings(self) -> str:
-        """The name of the file of ratings."""
+        """The name of the rating file."""
         return self.files[-1]
 
 
@@ -64,8 +70,8 @@ STARS, HALF_STARS = re.compile(r"\d", re.ASCII), re.compile(r"\d(\.[05])?", re.A
 def layout(separator: str, rating: re.Pattern[str], *header: str) -> Layout:
     """Return the layout of a published file of four columns."""
     names = separator.join(header or ("UserID", "MovieID", "Rating", "Timestamp"))
-    numbers = "whole numbers, the rating 1 to 5" if rating is STARS else "the rating 0.5 to 5"
-    expected = f"expected {names}, {numbers}".replace("\t", " tab ")
+    numbers = "whole numbers, ratings from 1 to 5" if rating is STARS else "ratings from 0.5 to 5"
+    expected = f"Expected {names}: {numbers}".replace("\t", r"\t")
     return Layout(
         separator, 4, (0, 1, 2, 3), header, expected, rating, skipped=int(bool(header)),
         quotechar="",
@@ -109,32 +115,32 @@ DATASETS = {
 
 
 def fetch(dataset: Dataset, folder: Path) -> None:
-    """Download the published archive and unpack its titles, folds and ratings into `folder`, those
-    that are not there.
+    """Download the published archive and unpack its titles, folds and ratings into `folder`, except
+    those that exist there.
 
-    The archive is checked against its checksum before anything is unpacked, in a folder of its
-    own, and each file appears under its name only when it is whole, the ratings last. Raise
-    OSError if the archive cannot be fetched or kept, UserError if it is not the published one.
+    The checksum is verified first. Files are unpacked in a temporary folder, and each is moved to
+    its final name only when it is complete, the ratings last. Raise OSError if the archive cannot
+    be downloaded or written, UserError if it is not the published one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=".download-", dir=folder, ignore_cleanup_errors=True
         ) as name:
-            own = Path(name)
-            download(dataset, own / dataset.archive)
-            unpack(dataset, own / dataset.archive, own)
+            temporary = Path(name)
+            download(dataset, temporary / dataset.archive)
+            unpack(dataset, temporary / dataset.archive, temporary)
             for file in dataset.files:
                 if not (folder / file).exists():
-                    os.replace(own / dataset.inside / file, folder / file)
+                    os.replace(temporary / dataset.inside / file, folder / file)
     except OSError as error:
-        if error.errno is None:  # the network's, from `receive`
+        if error.errno is None:  # a network error from `receive`
             raise
         raise OSError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def download(dataset: Dataset, path: Path) -> None:
-    """Write the archive to `path`, its checksum verified."""
+    """Download the archive to `path` and verify its checksum."""
     if len(dataset.digest) == 32:
         digest = hashlib.md5(usedforsecurity=False)
     else:
@@ -145,29 +151,29 @@ def download(dataset: Dataset, path: Path) -> None:
             file.write(content)
     if digest.hexdigest() != dataset.digest:
         raise UserError(
-            f"what {dataset.url} sent is not the published archive (wrong checksum): try again, "
-            "or fetch it yourself and name its folder with --data_dir"
+            f"{dataset.url}: the downloaded file is not the published archive (wrong checksum). "
+            "Try again, or download and unpack it yourself and name its folder with --data_dir."
         )
 
 
 def receive(dataset: Dataset) -> Iterator[bytes]:
-    """Yield the archive piece by piece, as it comes.
+    """Yield the archive in pieces as they arrive.
 
-    Raise OSError, with no more than the reason and without an errno, if the network fails or the
-    whole takes too long; UserError if more comes than was published.
+    Raise OSError, with only the reason and without an errno, if the network fails or the download
+    takes too long, and UserError if more arrives than was published.
     """
     deadline, size = time.monotonic() + PATIENCE + dataset.bytes / LEAST_RATE, 0
     try:
         with urllib.request.urlopen(dataset.url, timeout=NETWORK_TIMEOUT) as response:
-            promised = getattr(response, "length", None)  # None if the server does not say
+            promised = getattr(response, "length", None)  # None if the server does not send it
             while size != promised:
-                # Not `read`: for a server that trickles it would wait till the piece is full.
+                # Not `read`, which would wait for a slow server until the piece is full.
                 content = response.read1(RECEIVED_BYTES)
                 size += len(content)
                 if max(size, promised or 0) > dataset.bytes:
                     raise UserError(
-                        f"what {dataset.url} sends is larger than the published archive: try "
-                        "again, or fetch it yourself and name its folder with --data_dir"
+                        f"{dataset.url}: the file is larger than the published archive. Try again, "
+                        "or download and unpack it yourself and name its folder with --data_dir."
                     )
                 if time.monotonic() > deadline:
                     raise OSError("timed out: the server is too slow")
@@ -178,24 +184,24 @@ def receive(dataset: Dataset) -> Iterator[bytes]:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise OSError(getattr(reason, "strerror", None) or str(reason)) from error
     if promised is not None and size < promised:
-        raise OSError(f"retrieval incomplete: got only {size} out of {promised} bytes")
+        raise OSError(f"the download is incomplete: {size} of {promised} bytes")
 
 
 def unpack(dataset: Dataset, archive: Path, folder: Path) -> None:
-    """Extract the titles and ratings to `folder`, below the archive's own folder. Raise OSError if
-    they cannot be written, UserError if they are not there or damaged."""
+    """Extract the dataset's files to `folder`, below the folder that they have in the archive.
+    Raise OSError if they cannot be written, UserError if they are missing or damaged."""
     try:
         with zipfile.ZipFile(archive) as members:
             for file in dataset.files:
                 member = f"{dataset.inside}/{file}"
                 if member not in members.namelist():
-                    raise ValueError(f"it has no {member}")
+                    raise ValueError(f"it does not contain {member}")
                 members.extract(member, folder)
-    except Exception as error:  # damaged archives make zipfile raise of every kind
-        # EINVAL is of an offset that lies outside the archive.
+    except Exception as error:  # zipfile raises any type for a damaged archive
+        # EINVAL: an offset outside the archive.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise UserError(
-            f"{dataset.url}: the archive cannot be unpacked ({error}): unpack it yourself and "
-            "name its folder with --data_dir"
+            f"{dataset.url}: the archive cannot be unpacked ({error}). Unpack it yourself and "
+            "name its folder with --data_dir."
         ) from error

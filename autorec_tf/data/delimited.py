@@ -1,10 +1,10 @@
-"""Files of ratings to columns, block by block, so that memory grows with the ratings and not with
-the text.
+"""Read rating files block by block, so that memory grows with the ratings and not with the text.
 
     file = RatingsFile(sniff(path, start), path)
-    users, items, values = next(file.blocks())    # pandas parses some lines at a time
+    _, chunk, state = next(file.chunks())
+    users, items, values = file.parse(chunk, state)    # pandas parses some lines at a time
 
-Where a rating stands, and which lines are malformed, is found by halving what is parsed.
+The line of a rating, and malformed lines, are found by bisection of the text.
 """
 
 import csv
@@ -27,19 +27,19 @@ from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted
 from autorec_tf.system.errors import UserError
 
 DECIMAL_TIME = re.compile(r"-?\d{1,18}(\.\d*)?(e\+?\d{1,2})?", re.ASCII | re.IGNORECASE)
-UNITS = {9: "seconds", 10: "seconds", 12: "milliseconds", 13: "milliseconds"}  # by their digits
+UNITS = {9: "seconds", 10: "seconds", 12: "milliseconds", 13: "milliseconds"}  # by digits
 LARGEST_RATING = float(np.finfo(np.float32).max)
 MISSING = {"", "nan", "null", "none", "na", "n/a", "<na>", "nil", r"\n", "empty"}
-UNIT = "\x1f"  # stands for a separator of several characters, which pandas' C engine lacks
-NONE = "\x1e"  # a decimal point that no number has: an id of 1.0 is not read as 1
-UNUSED = "S1"  # the type of a column that is not needed: its first byte
-TRIES = 4000  # attempts to find malformed lines
-Column = tuple[np.ndarray, Any]  # which of some ids or texts each rating has, and these
-Block = list[Any]  # columns of users and items; ratings (float64, nan for none), times if asked
+UNIT = "\x1f"  # replaces a separator of several characters, which pandas' C engine lacks
+NONE = "\x1e"  # a decimal point that no number has, so that an id of 1.0 is not read as 1
+UNUSED = "S1"  # the type of a column that is not needed: only its first byte
+TRIES = 4000  # at most, to find malformed lines
+Column = tuple[np.ndarray, Any]  # a code for each rating, and the id or text of each code
+Block = list[Any]  # user and item columns; ratings (float64, nan if missing); perhaps times
 
 
 class RatingsFile:
-    """Text with a rating a line; one file, or several that are read as one."""
+    """Delimited text with one rating per line: one file, or several that are read as one."""
 
     noun = "line"
 
@@ -56,20 +56,22 @@ class RatingsFile:
             for _ in range(self.layout.skipped):
                 line = file.readline(MAX_LINE)
             if self.layout.published and line.rstrip("\r\n") != header:
-                raise UserError(f"{self.path}, line 1: {line[:80]!r}: expected the header {header}")
+                raise UserError(f"{self.path}, line 1: {line[:80]!r}: the published header is "
+                                f"missing. Line 1 must be {header}.")
             yield from text_blocks(file, self.layout.quotechar)
 
     def parse(self, text: str, state: dict[str, Any]) -> Block:
-        """Return the ratings of some lines; ValueError if one is malformed. `state`: of a file."""
+        """Return the ratings in some lines of the file that has this `state`. Raise ValueError if a
+        line is malformed."""
         layout, text = self.layout, check_text(text)
         text = bare = layout.comment.sub(r"\1", text) if layout.comment else text
         if layout.quotechar and layout.quotechar in text:
             if layout.separator == "::":
-                raise ValueError("a quote, which this format does not have")
+                raise ValueError("the line has a quote, which is not allowed in this format")
             bare = quoted(layout.separator, layout.quotechar).sub(r"\1_", text)
             if layout.quotechar in bare:
-                raise ValueError("a quote that is not closed, or stands within a field (--read_csv "
-                                 "quoting=3?)")
+                raise ValueError("a quote is not closed, or is inside a field (if quotes are text, "
+                                 "use --read_csv quoting=3)")
         if not layout.published and not bare.strip():
             return []
         plain = is_plain(bare, layout.separator)
@@ -79,11 +81,11 @@ class RatingsFile:
             table = self.table(text, bare, object)
         block = self.block(table, state)
         if layout.published and not plain:
-            raise ValueError("a field that is no number")
+            raise ValueError("a field is not a whole number")
         return block
 
     def records(self, text: str) -> list[str]:
-        """Return lines one by one, those together that a quoted field spans."""
+        """Return the lines one by one; lines that a quoted field spans stay together."""
         records, quote, comment = [""], self.layout.quotechar, self.layout.comment
         for line in io.StringIO(text, newline="\n"):
             bare = comment.sub(r"\1", records[-1]) if comment else records[-1]
@@ -94,16 +96,16 @@ class RatingsFile:
         return records[1:]
 
     def count(self, text: str) -> int:
-        """Return how many lines, as messages count them, a text has."""
+        """Return the number of lines in a text, as messages count them."""
         return text.count("\n")
 
     def line_name(self, number: int) -> str:
-        """Return what messages call a line, of which the first is 1."""
+        """Return the name of a line in messages; the first is 1."""
         return f"{self.path}, {self.noun} {number}"
 
     def table(self, text: str, bare: str, ids: Any) -> list[Column]:
-        """Return the columns that are needed, of ids as the type `ids`. Raise ValueError if a line
-        has another number of fields, or an id is not of that type."""
+        """Return the columns that are needed, with ids of the type `ids`. Raise ValueError if a
+        line has another number of fields, or an id has another type."""
         layout, separator = self.layout, self.layout.separator
         blanks = separator == BLANKS
         if len(separator) > 1 and not blanks:
@@ -111,10 +113,10 @@ class RatingsFile:
         positions = layout.positions[: 4 if self.rules.with_times or layout.time else 3]
         types: dict[int, Any] = dict.fromkeys(range(layout.width), UNUSED)
         types |= dict.fromkeys(positions, object) | dict.fromkeys(positions[:2], ids)
-        # A line of our own says first how many fields there are: pandas raises an error where one
-        # has more, and fills up one that has fewer, so that the sum of all shows it.
+        # An extra first line sets the number of fields: pandas raises an error for a line with more
+        # and fills up a line with fewer, which the total number of fields then shows.
         line = (" " if blanks else separator).join("0" * layout.width)
-        wrong = ValueError(f"expected {layout.width} fields, {layout.described}")
+        wrong = ValueError(f"the line must have {layout.width} fields, {layout.described}")
         try:
             table = pd.read_csv(
                 io.StringIO(f"{line}\n{text}"), sep=separator, header=None, engine="c",
@@ -132,7 +134,7 @@ class RatingsFile:
         return [pd.factorize(table[position].to_numpy()[1:]) for position in positions]
 
     def block(self, table: Sequence[Column], state: dict[str, Any]) -> Block:
-        """Return what the columns of a table mean. Raise ValueError if one has what it may not."""
+        """Return the ratings in a table's columns. Raise ValueError for an invalid value."""
         layout, digits_only = self.layout, bool(self.layout.published)
         block: Block = []
         for codes, ids in table[:2]:
@@ -147,12 +149,12 @@ class RatingsFile:
         if len(table) > 3:
             codes, texts = table[3]
             if layout.time and not all(map(layout.time.fullmatch, texts)):
-                raise ValueError("a date of another format")
+                raise ValueError("the date has another format")
             block.append(parse_times(texts, state)[codes])
         return block[: 4 if self.rules.with_times else 3]
 
     def parse_rating(self, text: str, missing: set[str]) -> float:
-        """Return a rating, nan if it is missing; ValueError if it is no number of the format."""
+        """Return a rating, or nan if it is missing. Raise ValueError if it is invalid."""
         layout, value = self.layout, np.nan
         if not layout.rating and text.strip().lower() in missing:
             return value
@@ -161,12 +163,13 @@ class RatingsFile:
             with suppress(ValueError):
                 value = float(plain.replace(layout.decimal, "."))
         if not abs(value) <= LARGEST_RATING:
-            raise ValueError(f"the rating {text[:20]!r} is no number of the format")
+            kind = "valid" if layout.rating else "a finite number"
+            raise ValueError(f"the rating {text[:20]!r} is not {kind}")
         return value
 
     def chunks(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        """Yield what is parsed at a time, the number of its first line, and what a file's parts so
-        far have shown, of what kind its timestamps are, say."""
+        """Yield blocks of text: the number of the first line, the text, and the state of the file,
+        such as the kind of the timestamps so far."""
         for path in self.paths:
             self.path, number, state = path, self.layout.skipped + 1, dict[str, Any]()
             for chunk in self.read():
@@ -174,10 +177,10 @@ class RatingsFile:
                 number += self.count(chunk)
 
     def search(self, wanted: Callable[[Any], bool]) -> Iterator[tuple[str, str, Any] | None]:
-        """Yield the lines whose outcome is `wanted`: where each stands, as text and as it is, and
-        its outcome. What holds such a line is halved; None stands for every other attempt."""
+        """Yield the name, the text and the outcome of each line whose outcome is `wanted`. Text
+        that contains such a line is halved; every other attempt yields None."""
         for number, chunk, state in self.chunks():
-            parts = [chunk]  # the first one last
+            parts = [chunk]  # in reverse order
             while parts:
                 part, trial = parts.pop(), dict(state)
                 try:
@@ -195,7 +198,7 @@ class RatingsFile:
                 number += self.count(part)
 
     def locate(self, row: int) -> str:
-        """Return where a rating stands; slow: the file is parsed again."""
+        """Return the file and line of a rating. Slow: the file is parsed again."""
 
         def holds(block: Block) -> bool:
             nonlocal row
@@ -208,63 +211,65 @@ class RatingsFile:
         return next(line[0] for line in self.search(holds) if line)
 
     def malformed(self, error: Exception) -> UserError:
-        """Return the error that names the first malformed line and counts them; slow."""
+        """Return the error that names the first malformed line and their number. Slow."""
         tries, wrong = 0, list[tuple[str, str, Any]]()
-        with suppress(OSError, UnicodeDecodeError, *DAMAGED):  # after the first one, or in UTF-16
+        with suppress(OSError, UnicodeDecodeError, *DAMAGED):  # after that line, or in UTF-16
             lines = self.search(lambda outcome: isinstance(outcome, ValueError))
             for line in islice(lines, TRIES):
                 tries += 1
                 wrong += [line] if line else []
         if not wrong:
-            return UserError(f"{self.path} is not {self.layout}: {error}"[:500])
+            return UserError(f"{self.path}: cannot be read as {self.layout}: {error}"[:500])
         name, text, reason = wrong[0]
         start = text.rstrip("\r\n")[:80].encode("utf-8", "surrogateescape")
         text = start.decode("utf-8", "backslashreplace")
         number = f"{'more than ' if tries == TRIES else ''}{len(wrong):,} {self.noun}s"
-        total = f"; {number} cannot be read" if len(wrong) > 1 else ""
-        remedy = self.layout.published or f"correct or remove the {self.noun}"
-        return UserError(f"{name}: {text!r}: {reason}{total}: {remedy}")
+        total = f" (one of {number} that cannot be read)" if len(wrong) > 1 else ""
+        expected = f" {self.layout.published}." if self.layout.published else ""
+        return UserError(f"{name}: {text!r}: {reason}{total}.{expected} Fix or remove the "
+                         f"{self.noun}.")
 
 
 def is_plain(bare: str, separator: str) -> bool:
-    """Return whether no id loses anything when it is read as a number: digits alone stand between
-    the separators, and none of them begins with a minus, or a 0 before another one."""
+    """Return whether reading ids as numbers loses nothing: all fields are digits, without a minus
+    sign or a leading 0."""
     if separator == "::" and bare.count(":") != 2 * bare.count("::"):
         return False
-    alike = bytes.maketrans(b",23456789\n" + separator.encode()[-1:], b"x11111111,,")
-    text = b"," + bare.encode().translate(alike)
+    classes = bytes.maketrans(b",23456789\n" + separator.encode()[-1:], b"x11111111,,")
+    text = b"," + bare.encode().translate(classes)
     return not (text.translate(None, b"01,.-") or any(x in text for x in (b",00", b",01", b",-")))
 
 
 def check_text(text: str) -> str:
-    r"""Return `text` with line ends \n. Raise ValueError for a line that is too long, or what is
-    not in the file's encoding."""
+    r"""Return `text` with line ends \n. Raise ValueError for a line that is too long, or is not in
+    the file's encoding."""
     if len(text) - text.rfind("\n") > MAX_LINE:
-        raise ValueError(f"more than {MAX_LINE} bytes")
+        raise ValueError(f"the line has more than {MAX_LINE} characters")
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError:
-        raise ValueError("is not UTF-8 (--read_csv encoding=latin-1?)") from None
+        raise ValueError("the line is not UTF-8 (name another encoding, as in --read_csv "
+                         "encoding=latin-1)") from None
     text = text.replace("\r\n", "\n") if "\r" in text else text
     if "\0" in text or "\r" in text:
-        raise ValueError("a control character")
+        raise ValueError("the line has a control character")
     return text
 
 
 def parse_times(texts: Sequence[str], state: dict[str, Any]) -> np.ndarray:
-    """Return numbers, or dates with or without a time of day, as numbers that order alike. `state`
-    keeps their kind, and how they are written. Raise ValueError for another kind, or none."""
+    """Return timestamps as numbers that have the same order: numbers, or dates with or without a
+    time of day. `state` keeps their kind and format. Raise ValueError for any other."""
     numbers = [bool(DECIMAL_TIME.fullmatch(text)) for text in texts]
     if (dates := state.setdefault("dates", not any(numbers))) in numbers:
         kind = "date" if dates else "number"
-        raise ValueError(f"the timestamp {texts[-1][:30]!r} is no {kind}, as those before are")
+        raise ValueError(f"the timestamp {texts[-1][:30]!r} is not a {kind}, unlike earlier ones")
     if not dates:
         for text in texts:
             unit = UNITS.get(len(text.lstrip("-").partition(".")[0]))
             if unit and state.setdefault("unit", unit) != unit:
-                raise ValueError(f"the timestamp {text} is in {unit}, unlike those before")
+                raise ValueError(f"the timestamp {text} is in {unit}, unlike earlier ones")
         return np.array([float(text) for text in texts])
-    with warnings.catch_warnings(action="ignore"):  # of pandas' guesses, which are tried here
+    with warnings.catch_warnings(action="ignore"):  # pandas' guesses are tried below
         guesses = [guess_datetime_format(texts[0], dayfirst=first) for first in (False, True)]
         for format in filter(None, state.get("formats", ["ISO8601", *guesses])):
             with suppress(ValueError, OverflowError):
@@ -272,5 +277,7 @@ def parse_times(texts: Sequence[str], state: dict[str, Any]) -> np.ndarray:
                 if not moments.hasnans:
                     state["formats"] = [format]
                     return moments.asi8
-    wrong = "no date like those before" if "formats" in state else "neither a number nor a date"
+    wrong = "neither a number nor a date"
+    if "formats" in state:
+        wrong = "not a date in the format of earlier ones"
     raise ValueError(f"the timestamp {texts[-1][:30]!r} is {wrong}")

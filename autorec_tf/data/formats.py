@@ -1,4 +1,4 @@
-"""Which format is this file, and what are its ratings?
+"""Detect the format of a file, and read its ratings.
 
     users, items = Ids(), Ids()
     columns = read(open_file(Path("ratings.csv")), users, items)
@@ -32,9 +32,17 @@ EXCEL = (".xls", ".xlsx", ".xlsm", ".ods")
 
 def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = (),
               roles: int = 3) -> RatingsFile:
-    """Return the file at `path`, of whatever format its first bytes show; `roles`: how many columns
-    it must have. Raise UserError if it cannot be read, or its format is none of those known
-    here."""
+    """Return the rating file at `path`, in the format that its first bytes show.
+
+    Args:
+        path: the file.
+        columns: the value of `--columns`, or None for the usual names or the first columns.
+        read_csv: the values of `--read_csv`, each KEY=VALUE.
+        roles: the number of columns that the file must have: 3, or 2 without ratings.
+
+    Raises:
+        UserError: if the file cannot be read, or its format is not supported.
+    """
     settings = read_csv_settings(read_csv)
     try:
         with open(path, "rb") as raw:
@@ -42,11 +50,11 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
         if packed == b"PAR1" or path.suffix.lower() == ".parquet":
             return ParquetFile(path, columns, roles)
         if path.suffix.lower() in EXCEL or packed == b"\xd0\xcf\x11\xe0":
-            raise conversion(path, "is an Excel file", "excel({})")
+            raise conversion(path, "Excel files", "excel({})")
         with blocks.open_binary(path) as file:
             start = file.read(SNIFFED_BYTES)
         if JSON.match(start.removeprefix(codecs.BOM_UTF8)):
-            raise conversion(path, "holds JSON", "json({}, lines=True)")
+            raise conversion(path, "JSON files", "json({}, lines=True)")
         if MOVIE_LINE.match(start.removeprefix(codecs.BOM_UTF8).decode("latin-1")):
             return NetflixFile(path)
         encoding = settings.get("encoding") or find_encoding(start)
@@ -58,7 +66,8 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             text = text[: text.rfind("\n") + 1] or text
             first = text.partition("\n")[0].removesuffix("\r")
             if re.search("[\0\r\udc80-\udcff]", first):
-                raise UserError(f"{path}, line 1: {first[:80]!r}: is not UTF-8, or no text")
+                raise UserError(f"{path}, line 1: {first[:80]!r}: the line is binary or not UTF-8. "
+                                "Name a text file, or its encoding with --read_csv encoding=NAME.")
             layout = sniff(path, text, columns, settings, roles, remarks)
             if layout.separator == "\t" and layout.quotechar and "quoting" not in settings:
                 file.seek(0)
@@ -69,17 +78,17 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
                     layout = sniff(path, text, columns, settings, roles, remarks)
         return RatingsFile(replace(layout, encoding=encoding), path)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no {error.encoding} text ({error.reason}): name its encoding, "
-                        "as in --read_csv encoding=utf-16") from error
+        raise UserError(f"{path}: the text is not {error.encoding} ({error.reason}). Name its "
+                        "encoding, as in --read_csv encoding=utf-16.") from error
     except DAMAGED as error:
-        raise UserError(f"{path} is damaged ({error}): compress it again") from error
+        raise UserError(f"{path}: the file is damaged ({error}). Compress it again.") from error
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or error})") from error
 
 
 def find_encoding(start: bytes) -> str:
-    """Return the encoding of a text that begins with the bytes `start`: latin-1 where no UTF-8 has
-    been found that is more than ASCII."""
+    """Return the encoding of text that begins with the bytes `start`: latin-1 if it is not UTF-8
+    and its valid characters are ASCII."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     with suppress(UnicodeDecodeError):
@@ -89,18 +98,19 @@ def find_encoding(start: bytes) -> str:
 
 
 def conversion(path: Path, what: str, reader: str) -> UserError:
+    """Return an error with the command that converts `path` to CSV."""
     source, target = (json.dumps(str(each)) for each in (path, path.with_suffix(".csv")))
     code = f"import pandas; pandas.read_{reader.format(source)}.to_csv({target}, index=False)"
-    return UserError(f"{path} {what}, which is not read here: convert it by "
+    return UserError(f"{path}: {what} are not supported. Convert the file with "
                      f"{shell(['python', '-c', code])}")
 
 
 def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Columns:
-    """Return all ratings of `file`, their ids added to `users` and `items`. Raise UserError, which
-    names the file, the line and what is wrong, by `rules` too, or that there are no ratings."""
+    """Return all ratings of `file` that `rules` allow, and add their ids to `users` and `items`.
+    Raise UserError, with the file and the line, if it is malformed or contains no ratings."""
     if rules.with_times and len(file.layout.positions) < 4:
-        raise UserError(f"{file.path}: --split time needs a column of timestamps: name it as the "
-                        "fourth of --columns, or split at random")
+        raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
+                        "fourth of --columns, or use --split random.")
     file_ids, num_rows, file.rules = (Ids(), Ids()), 0, rules
     columns: list[list[np.ndarray]] = [[], [], [], []]
     missing, left_out = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -118,10 +128,11 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
                 block[number] = ids.encode(distinct)[codes]
             for parts, part in zip(columns, block, strict=False):
                 parts.append(part[~absent] if len(left_out[-1]) else part)
-            short = columns[2][-1].astype(np.float32)  # where that rounds nothing
+            short = columns[2][-1].astype(np.float32)  # if that rounds nothing
             columns[2][-1] = short if np.array_equal(short, columns[2][-1]) else columns[2][-1]
     except DAMAGED as error:
-        raise UserError(f"{file.path} is damaged ({error}): compress it again") from error
+        raise UserError(f"{file.path}: the file is damaged ({error}). Compress it "
+                        "again.") from error
     except OSError as error:
         raise UserError(f"cannot read {file.path} ({error.strerror or error})") from error
     except ValueError as error:
@@ -129,9 +140,9 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
     rows = np.concatenate(missing)
     if len(rows) and not rules.words:
         raise UserError(f"{file.locate(rows[0])}: the rating is missing ({len(rows):,} of "
-                        f"{num_rows:,} in all): --no_rating NaN leaves them out")
+                        f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
     if num_rows == sum(map(len, left_out)):
-        raise UserError(f"{file.path} holds no ratings: name a file that does")
+        raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
     joined: list[np.ndarray] = []
     while columns and columns[0]:
         joined.append(np.concatenate(columns.pop(0)))  # frees memory

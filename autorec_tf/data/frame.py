@@ -1,4 +1,4 @@
-"""Ratings in a pandas DataFrame, read as the CSV file that it would be written to: by the same
+"""Ratings in a pandas DataFrame, read like the CSV file that it would be written to: with the same
 rules, and to the same bits."""
 
 from collections.abc import Iterator
@@ -10,16 +10,22 @@ from autorec_tf.data.delimited import RatingsFile
 from autorec_tf.data.layouts import Layout, find_columns
 from autorec_tf.system.errors import UserError
 
-ROWS = 1 << 16  # turned into text at a time
+ROWS = 1 << 16  # converted to text at a time
 
 
 class FrameFile(RatingsFile):
-    """A DataFrame with a column each for user, item and rating, and perhaps timestamp; with
-    `roles` 2, for user and item.
+    """A DataFrame with columns for user, item, rating and perhaps timestamp.
 
-    `columns` names them, with commas between them; by default, they have names that a header may
-    have. `name` is what messages call it, which name rows by position and index label. Raise
-    UserError if it is none, is empty, or has no such columns.
+    Messages name a row by its position and its index label.
+
+    Args:
+        frame: the DataFrame, one rating per row.
+        columns: the column names, separated by commas, or None for the usual ones.
+        roles: 3, or 2 for a DataFrame of users and items without ratings.
+        name: the DataFrame's name in messages.
+
+    Raises:
+        UserError: if `frame` is not a DataFrame, has no rows, or does not have these columns.
     """
 
     noun = "row"
@@ -28,9 +34,9 @@ class FrameFile(RatingsFile):
                  name: str = "DataFrame") -> None:
         path = Path(name)
         if not isinstance(frame, pd.DataFrame):
-            raise UserError(f"{type(frame).__name__} is no pandas DataFrame: give one")
+            raise UserError(f"{type(frame).__name__} is not a pandas DataFrame. Pass a DataFrame.")
         if not len(frame):
-            raise UserError(f"{path} has no rows: give one that has")
+            raise UserError(f"{path}: there are no rows. Pass a DataFrame that contains ratings.")
         names = tuple(str(each) for each in frame.columns)
         _, positions = find_columns(path, names, columns, {"header": 0}, roles)
         width = len(positions)
@@ -43,19 +49,19 @@ class FrameFile(RatingsFile):
             yield part.to_csv(index=False, header=False, lineterminator="\n")
 
     def count(self, text: str) -> int:
-        """Return how many rows a text is of: an id may have several lines."""
+        """Return the number of rows in a text: an id may span several lines."""
         return len(self.records(text))
 
     def line_name(self, number: int) -> str:
-        """Return what messages call a row: its position, from 0, and its label, if that differs."""
+        """Return the name of a row in messages: its position from 0, and its label if different."""
         row = number - 1
-        (label,) = self.frame.index[[row]].tolist()  # which makes Python's numbers of NumPy's
+        (label,) = self.frame.index[[row]].tolist()  # as Python's own numbers
         return f"{self.path}, row {row}" + (f" (index {label!r})" if label != row else "")
 
 
 def second_frame(frame: pd.DataFrame, columns: str | None, before: str | None,
                  name: str = "DataFrame") -> FrameFile:
-    """Return a second DataFrame: its `columns`, or those named as `before`, or the usual ones."""
+    """Return a second DataFrame, with its `columns`, or the names `before`, or the usual names."""
     try:
         return FrameFile(frame, columns or before, name=name)
     except UserError:

@@ -1,13 +1,13 @@
-"""All rules about ids: which ones are the same, how they are stored, and how they are looked up.
+"""All rules about ids: which ids are equal, how they are stored, and how they are looked up.
 
     ids = Ids()
     codes = ids.encode([parse_id(text, False) for text in ("7", "12", "7")])    # 0, 1, 0
     known, ranks = ids.ranked()                                                 # 7, 12 and 0, 1
     positions_of(pd.Index(known), ["7", 7.0, "abc"])                            # 0, 0, -1
 
-"1", 1 and 1.0 are one id: text that is written as a whole number is that number, and a column of
-numbers that are all written as 1.0 has whole numbers. "007" and "+7" are text. The ids of a table
-are int64 if all of them are whole numbers, and else text.
+"1", 1 and 1.0 are the same id: text that is written as a whole number is that number, and so is
+every number of a column in which all are written as 1.0. "007" and "+7" are text. The ids of a
+table are int64 if all of them are whole numbers, and text otherwise.
 """
 
 import re
@@ -21,36 +21,36 @@ from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import as_utf8
 
 MAX_ID = 200  # characters
-CACHED = 1 << 24  # ids below are looked up in an array
-WHOLE_ID = re.compile(r"-?[1-9]\d{0,18}|0", re.ASCII)  # an id that is a number, and no "007"
+CACHED = 1 << 24  # smaller ids are looked up in an array
+WHOLE_ID = re.compile(r"-?[1-9]\d{0,18}|0", re.ASCII)  # an id that is a number; "007" is not
 WHOLE_FLOAT = re.compile(r"(-?[1-9]\d{0,17}|0)\.0*", re.ASCII)
-WHOLE_ARGUMENT = re.compile(r"-?\d{1,18}")  # of a command line, where "007" is 7
+WHOLE_ARGUMENT = re.compile(r"-?\d{1,18}")  # on a command line, where "007" is 7
 
 
 def whole_number(text: str) -> int | None:
-    """Return the int64 that an id is written as, or None if it is text."""
+    """Return an id as a number that fits int64, or None if it is text."""
     if WHOLE_ID.fullmatch(text) and abs(number := int(text)) < 2**63:
         return number
     return None
 
 
 def parse_id(text: str, digits_only: bool) -> int | str:
-    """Return an id as a number if it is written as one. Raise ValueError for text that cannot be an
-    id, or, with `digits_only`, for everything but digits."""
+    """Return an id, as a number if it is written as one. Raise ValueError for text that cannot be
+    an id, or, with `digits_only`, for anything except digits."""
     number = whole_number(text)
     if number is not None and not (digits_only and number < 0):
         return number
     if not text or text != text.strip():
-        raise ValueError(f"the id {text[:20]!r} is empty, or has blanks around it")
+        raise ValueError(f"the id {text[:20]!r} is empty, or has leading or trailing blanks")
     if len(text) > MAX_ID:
-        raise ValueError(f"an id of more than {MAX_ID} characters")
+        raise ValueError(f"an id has more than {MAX_ID} characters")
     if digits_only:
         raise ValueError(f"the id {text[:20]!r} is not a whole number")
     return text
 
 
 class Ids:
-    """The ids seen so far, each with a code: 0, 1, ... in order of appearance."""
+    """The ids read so far, each with a code: 0, 1, ... in order of appearance."""
 
     def __init__(self) -> None:
         self.codes: dict[int | str, int] = {}
@@ -72,8 +72,8 @@ class Ids:
         return np.fromiter(codes, np.int32, len(ids))
 
     def merge(self, column: "Ids", codes: np.ndarray) -> np.ndarray:
-        """Return the codes here of the ids that have `codes` in a file's `column`. A column of
-        whole numbers that are all written as 1.0 has the ids of one written as 1."""
+        """Convert `codes` of a file's `column` to the codes of the same ids in this object. A
+        column of whole numbers that are all written as 1.0 is equal to one written as 1."""
         ids = list(column.codes)
         floats = [WHOLE_FLOAT.fullmatch(str(one)) for one in ids]
         if all(floats):
@@ -91,21 +91,21 @@ class Ids:
 
     def like(self, known: np.ndarray, codes: np.ndarray,
              locate: Callable[[int], str]) -> np.ndarray:
-        """Return the ids that have `codes`, of the kind of the ids `known`: int64 or strings. Raise
-        UserError for text where ids are whole numbers; `locate` names the line of an index."""
+        """Return the ids of `codes` in the type of the ids `known`: int64 or strings. Raise
+        UserError for text if ids are whole numbers; `locate` names the line of a code's index."""
         ids = np.array(list(self.codes), object)
         if known.dtype.kind not in "iu":
             return np.array([str(one) for one in ids], object)[codes]
         is_text = np.array([type(one) is not int for one in ids])[codes]
         if is_text.any():
             index = int(is_text.argmax())
-            raise UserError(f"{locate(index)}: ids are whole numbers here, and not "
-                            f"{ids[codes[index]][:80]!r}")
+            raise UserError(f"{locate(index)}: the id {ids[codes[index]][:80]!r} is not a whole "
+                            "number, unlike the ids of the training ratings. Correct it.")
         return ids.astype(np.int64)[codes]
 
 
 def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
-    """Return the position of each of `ids` in `known`, -1 for an unknown one: int64."""
+    """Return the position of each of `ids` in `known`, or -1 if it is unknown: int64."""
     codes, distinct = pd.factorize(pd.Series(ids))
     texts = [str(one) for one in distinct]
     plain = [match[1] if (match := WHOLE_FLOAT.fullmatch(text)) else text for text in texts]
@@ -118,26 +118,27 @@ def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
     else:
         as_given, positions = (known.get_indexer(np.array(x, object)) for x in (texts, plain))
         positions = np.where(as_given < 0, positions, as_given)
-    return np.append(positions, -1)[codes]  # the code of a missing one is -1
+    return np.append(positions, -1)[codes]  # the code of a missing id is -1
 
 
 def known_id(known: pd.Index, one: Any) -> Any:
-    """Return an id as it is written in `known`, or unchanged if it is unknown."""
+    """Return an id as it is in `known`, or unchanged if it is unknown."""
     (position,) = positions_of(known, [one])
     return one if position < 0 else known[position]
 
 
 def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
-    """Return the argument of `flag` as an id of the kind of those `known`, or raise UserError."""
+    """Return the value of `flag` as an id in the type of `known`. Raise UserError if it is text and
+    ids are whole numbers."""
     if known.dtype.kind not in "iu":
         return as_utf8(text)
     if not WHOLE_ARGUMENT.fullmatch(text):
-        raise UserError(f"{flag} {text!r}: ids are whole numbers here")
+        raise UserError(f"{flag} {text!r}: the ids in these ratings are whole numbers")
     return int(text)
 
 
 def with_new(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return the ids `known`, followed by those of `ids` that are not among them, sorted."""
+    """Return the ids `known`, followed by the new ones in `ids`, sorted."""
     new = pd.Index(ids).unique()
-    dtype = known.dtype if known.dtype.kind in "iu" else object  # a fixed width would cut text
+    dtype = known.dtype if known.dtype.kind in "iu" else object  # a fixed width would truncate text
     return np.append(known.astype(dtype), new[~new.isin(known)].sort_values().to_numpy(dtype))

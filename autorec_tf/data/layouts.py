@@ -1,7 +1,7 @@
-"""How a text file lays out its ratings: separator, header, quotes and the columns' positions.
+"""The layout of a text file of ratings: separator, header, quotes and column positions.
 
     layout = sniff(Path("ratings.csv"), "1,2,4.5\n1,3,2.5\n")    # from its first lines
-    layout.separator, layout.positions                           # what pandas reads it by
+    layout.separator, layout.positions                           # the arguments for pandas
 """
 
 import codecs
@@ -23,7 +23,7 @@ SEPARATORS = {"::": "separated by ::", "\t": "tab-separated", ",": "comma-separa
               ";": "semicolon-separated", "|": "separated by |", BLANKS: "separated by blanks"}
 EXCEL = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 ROLES = ("user", "item", "rating", "timestamp")
-LEAST = {2: "user and item", 3: "user, item and rating"}  # of them
+LEAST = {2: "user and item", 3: "user, item and rating"}  # by the number of roles
 HEADER_NAMES = {
     "user": ("user", "userid", "uid", "customerid", "reviewerid"),
     "item": ("item", "itemid", "iid", "movie", "movieid", "productid", "animeid", "videoid",
@@ -33,7 +33,7 @@ HEADER_NAMES = {
 }
 
 
-# What --read_csv takes of pandas.read_csv's arguments, and how each is written.
+# The arguments of pandas.read_csv that --read_csv accepts, and the pattern of their values.
 SETTINGS = {"sep": ".+", "decimal": ".", "thousands": ".", "quotechar": ".", "comment": ".",
             "encoding": ".+", "quoting": "[0-3]", "header": r"\d{1,2}|none",
             "skiprows": r"\d{1,6}", "skipinitialspace": "true|false"}
@@ -41,20 +41,20 @@ WORDS = {"none": None, "true": True, "false": False}
 
 
 def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
-    """Return what `--read_csv KEY=VALUE ...` asks for. Raise UserError for any other."""
+    """Return the settings of `--read_csv KEY=VALUE ...`. Raise UserError for invalid ones."""
     settings: dict[str, Any] = {}
     for each in given:
         key, _, value = each.partition("=")
         if key not in SETTINGS:
             keys = ", ".join(SETTINGS)
-            raise UserError(f"--read_csv {each}: is not KEY=VALUE with one of {keys}")
+            raise UserError(f"--read_csv {each}: expected KEY=VALUE, where KEY is one of {keys}")
         with suppress(LookupError):
             if re.fullmatch(SETTINGS[key], value, re.ASCII | re.IGNORECASE) and (
                 key != "encoding" or codecs.lookup(value)
             ):
                 settings[key] = value.replace("\\t", "\t")
         if key not in settings:
-            raise UserError(f"--read_csv {each}: {value!r} is no value for {key}")
+            raise UserError(f"--read_csv {each}: {value!r} is not a valid value for {key}")
         if key in ("quoting", "header", "skiprows", "skipinitialspace"):
             settings[key] = WORDS[value.lower()] if value.lower() in WORDS else int(value)
     return settings
@@ -62,12 +62,20 @@ def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a line has what.
+    """The separator, the columns and the number formats of a rating file.
 
-    positions: of user, item, and perhaps rating and timestamp, from 0; published: what a published
-    file holds, numbers alone, for messages; rating, time: how they are written there; remarks: what
-    else `sniff` saw; skipped: lines before the first rating; comment: what is no part of a line.
-    The others are named as pandas.read_csv names them.
+    Parameters that are not listed have their meaning in pandas.read_csv.
+
+    Args:
+        width: the number of columns.
+        positions: of user, item, and perhaps rating and timestamp, from 0.
+        header: the column names, or () without a header.
+        published: the expected content, for messages; "" unless the file is a published one.
+        rating, time: the patterns of ratings and timestamps in a published file.
+        remarks: other properties that `sniff` detected.
+        skipped: the number of lines before the first rating.
+        quotechar: "" for none.
+        comment: the pattern of text to ignore.
     """
 
     separator: str
@@ -80,7 +88,7 @@ class Layout:
     remarks: tuple[str, ...] = ()
     skipped: int = 0
     encoding: str = "utf-8-sig"
-    quotechar: str = '"'  # "" for none
+    quotechar: str = '"'
     decimal: str = "."
     thousands: str = ""
     comment: re.Pattern[str] | None = None
@@ -99,8 +107,8 @@ class Layout:
 
 
 def quoted(separator: str, quote: str = '"') -> re.Pattern[str]:
-    """Return what matches a quoted field, and what is before it. Line ends may stand in one, but
-    not where tabs separate: people write inches there."""
+    """Return a pattern that matches a quoted field and the text before it. A quoted field may
+    contain line ends, except in tab-separated files, in which a quote may mean inches."""
     ends = r"\s" if separator == BLANKS else re.escape(separator)
     inner = f"{quote}\n" if separator == "\t" else quote
     q = re.escape(quote)
@@ -110,9 +118,19 @@ def quoted(separator: str, quote: str = '"') -> re.Pattern[str]:
 
 def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[str, Any] = {},
           roles: int = 3, remarks: Sequence[str] = ()) -> Layout:
-    """Return the layout of the file that begins with `start`, whole lines; `settings`: what
-    pandas.read_csv is to be told. Raise UserError if there are not as many columns as `roles`, or
-    neither `columns` nor a header says which they are."""
+    """Return the layout of a rating file.
+
+    Args:
+        path: the file, for messages.
+        start: the first lines of the file.
+        columns: the value of `--columns`: names, or numbers from 1.
+        settings: arguments for pandas.read_csv.
+        roles: the least number of columns: 2 or 3.
+        remarks: properties that are already known.
+
+    Raises:
+        UserError: if there are fewer columns, or they are not identified by `columns` or a header.
+    """
     remarks = [*remarks, *(["CRLF line ends"] if "\r" in start.partition("\n")[0] else [])]
     lines = start.replace("\r\n", "\n").replace("\r", " ").removesuffix("\n").split("\n")
     skipped, separator = settings.get("skiprows", 0), settings.get("sep")
@@ -125,18 +143,18 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
     mark = settings.get("comment") or "".join(lines[skipped : skipped + 1])[:1]
     comment = None
     if "comment" in settings or mark in ("#", "%"):
-        # One that was found, and not given, is first in its line, or follows a blank.
+        # A mark that was detected, not given, is first in its line, or follows a blank.
         q, before = re.escape(quote or "\0"), " *" if "comment" in settings else "(?:^| +)"
         comment = re.compile(rf"(?m)({q}[^{q}]*{q})|{before}{re.escape(mark)}[^\r\n]*")
         lines[skipped:] = comment.sub(r"\1", "\n".join(lines[skipped:])).split("\n")
         remarks.append(f"comments after {mark}")
     filled = [(i, line) for i, line in enumerate(lines[skipped:], skipped + 1) if line.strip()]
     if not filled:
-        raise UserError(f"{path} holds no ratings: name a file that does")
+        raise UserError(f"{path}: the file contains no ratings. Name another file.")
     separator, rows = find_separator(path, [line for _, line in filled], separator, quote, roles)
     text = "\n".join(line for _, line in filled)
     if not quote or quote in text:
-        remarks.append("quotes" if quote else "quotes as text")
+        remarks.append("quotes" if quote else "quotes read as text")
     number = min(settings.get("header", 0) or 0, len(rows) - 1)
     names = tuple(field.strip() for field in rows[number])
     header, positions = find_columns(path, names, columns, settings, roles)
@@ -145,7 +163,7 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
     dots = separator == "," or any("." in text for text in ratings[1:])
     decimal = settings.get("decimal", "," if commas and not dots else ".")
     if decimal != ".":
-        remarks.append("decimal commas" if decimal == "," else f"decimals after {decimal}")
+        remarks.append("decimal commas" if decimal == "," else f"decimal separator {decimal}")
     bare = quoted(separator, quote).sub(r"\1_", text) if quote else text
     blanks = settings.get("skipinitialspace", f"{separator} " in bare and separator != " ")
     if blanks:
@@ -158,7 +176,7 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
 
 
 def split(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:
-    """Return the fields of some lines."""
+    """Return the fields of each line."""
     if separator == BLANKS:
         return [line.split() for line in lines]
     mark = separator if len(separator) == 1 else "\x1f"
@@ -170,8 +188,9 @@ def split(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:
 
 def find_separator(path: Path, lines: Sequence[str], given: str | None, quote: str,
                    roles: int) -> tuple[str, list[list[str]]]:
-    """Return the separator that gives most of the lines as many fields as the first has, at least
-    `roles`, and these fields; blanks, if no other does so with half of them."""
+    """Return the separator, and the fields of `lines`: the separator for which most lines have the
+    same number of fields as the first, at least `roles`; blanks only if no other fits half of them.
+    """
     best, most = ("", [[""]]), 0
     for separator in [given] if given else SEPARATORS:
         rows = split(lines, separator, quote)
@@ -180,19 +199,20 @@ def find_separator(path: Path, lines: Sequence[str], given: str | None, quote: s
             best, most = (separator, rows), equal
     if not most:
         raise UserError(f"{path}, line 1: {lines[0][:80]!r}: expected {LEAST[roles]}, separated by "
-                        "commas, tabs, ::, ;, | or blanks")
+                        "commas, tabs, ::, ;, | or blanks. Name another separator with --read_csv "
+                        "sep=SEPARATOR.")
     return best
 
 
 def find_columns(path: Path, names: tuple[str, ...], columns: str | None,
                  settings: Mapping[str, Any],
                  roles: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the header, if the fields `names` are one, and the positions of the columns: that the
-    user names in `columns` or numbers from 1, or of usual names in the header, or the first."""
+    """Return the header, or () if the fields `names` are not one, and the positions of the columns:
+    those in `columns` (names, or numbers from 1), those with usual names, or the first ones."""
     most = 2 if roles == 2 else 4
     named = [name.strip() for name in columns.split(",")][:most] if columns else []
     if named and len(named) < roles:
-        raise UserError(f"--columns {columns}: must name {LEAST[roles]}")
+        raise UserError(f"--columns {columns}: must name the columns of {LEAST[roles]}")
     by_number = all(name.isdecimal() for name in named)
     numbers = by_number and any(map(NUMBER.fullmatch, names))
     header = names if settings.get("header", None if numbers else 0) is not None else ()
@@ -201,14 +221,15 @@ def find_columns(path: Path, names: tuple[str, ...], columns: str | None,
     if named and by_number and all(1 <= int(name) <= len(names) for name in named):
         return header, tuple(int(name) - 1 for name in named)
     if named:
-        there = ", ".join(header)[:200] if header else f"numbers 1 to {len(names)} (no header)"
-        raise UserError(f"--columns {','.join(named)}: {path} has no such columns; it has {there}")
+        there = ", ".join(header)[:200] if header else f"1 to {len(names)} (no header)"
+        raise UserError(f"--columns {','.join(named)}: {path} does not have these columns. Its "
+                        f"columns are {there}.")
     if not header:
         return header, tuple(range(min(most, len(names))))
     plain = ["".join(filter(str.isalnum, name.lower())) for name in header]
     matches = [[i for i, name in enumerate(plain) if name in HEADER_NAMES[role]] for role in ROLES]
     if any(len(positions) != 1 for positions in matches[:roles]):
-        raise UserError(f"{path}: its header ({', '.join(header)[:200]}) does not say which "
-                        f"columns are {LEAST[roles]}: name them, as in --columns "
-                        "userId,movieId,rating")
+        raise UserError(f"{path}: the header ({', '.join(header)[:200]}) does not identify the "
+                        f"columns of {LEAST[roles]}. Name them, as in --columns "
+                        "userId,movieId,rating.")
     return header, tuple(positions[0] for positions in matches[:most] if len(positions) == 1)

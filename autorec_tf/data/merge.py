@@ -1,4 +1,4 @@
-"""Files of ratings to one table, in which each pair of user and item has one rating.
+"""Combine rating files into one table, in which each pair of user and item has one rating.
 
     ratings = read_ratings("mine", [open_file(Path("ratings.csv"))])
     ratings.users, ratings.items, ratings.values
@@ -22,14 +22,20 @@ from autorec_tf.system.errors import UserError, printable
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
                  train_ratio: float | None = None, duplicates: Sequence[str] = ("",),
                  log: Callable[[str], None] = print) -> Ratings:
-    """Return the ratings in one file, or in one of training and one of test ratings; with
-    `train_ratio`, the test ratings are those after that fraction of the ratings by time.
+    """Return the ratings in one file, or in a file of training and a file of test ratings.
 
-    rules: what is read; without a scale, the lowest and highest rating are the scale. duplicates:
-    for each file, which rating counts of a pair that has several: "first", "last", "mean",
-    "refuse", or "" to refuse even lines that are equal. log: is called with what is left out.
-    Raise UserError if a file is malformed, a pair has two ratings, or all ratings or all
-    timestamps are equal.
+    Args:
+        name: the name of the dataset.
+        files: one or two rating files.
+        rules: the values to read. Without a scale, the lowest and highest rating are the scale.
+        train_ratio: if given, the ratings after this fraction of the ratings by time are for test.
+        duplicates: per file, which rating of a pair with several is used: "first", "last", "mean",
+            "refuse" to raise UserError, or "" to raise it even for equal lines.
+        log: called with a line about ratings that are left out.
+
+    Raises:
+        UserError: if a file is malformed, a pair has two ratings, or all ratings or all timestamps
+            are equal.
     """
     ids = Ids(), Ids()
     parts = [
@@ -45,8 +51,8 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
         held_out = latest(files[0].path, parts[0].times, train_ratio)
     lowest, highest = (pick(part.scale[i] for part in parts) for i, pick in enumerate((min, max)))
     if rules.scale is None and lowest == highest:
-        raise UserError(f"{files[0].path}: every rating is {lowest:g}, which says no scale: give "
-                        "one with --rating_scale LOW HIGH")
+        raise UserError(f"{files[0].path}: every rating is {lowest:g}, so the scale is unknown. "
+                        "Give it with --rating_scale LOW HIGH.")
     (user_ids, user_ranks), (item_ids, item_ranks) = (one.ranked() for one in ids)
     scale = rules.scale or (lowest, highest)
     return Ratings(name, user_ranks[joined(parts, "users")], item_ranks[joined(parts, "items")],
@@ -56,9 +62,8 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
 def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Rules,
               duplicates: str | None,
               log: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the user ids, the item ids and the ratings in a further file: ids of the same kind as
-    those `known` of users and items. With `duplicates` None, all pairs are kept; for the rest see
-    `read_ratings`."""
+    """Return the user ids, the item ids and the ratings in another file, see `read_ratings`. Ids
+    have the types of the `known` user and item ids. With `duplicates` None, all pairs are kept."""
     ids = Ids(), Ids()
     part = read(file, *ids, rules)
     if duplicates is not None:
@@ -77,11 +82,11 @@ def joined(parts: Sequence[Columns], column: str) -> np.ndarray:
 
 
 def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
-    """Return which ratings come after the first `train_ratio` of them by time, in the order of the
-    file where times are equal: bool [ratings]. Raise UserError if all timestamps are equal."""
+    """Return which ratings come after the fraction `train_ratio` by time: bool [ratings]. Ratings
+    with equal times are in file order. Raise UserError if all timestamps are equal."""
     if times.min() == times.max():
-        raise UserError(f"{path}: all timestamps are alike, so --split time cannot part them: "
-                        "split at random")
+        raise UserError(f"{path}: all timestamps are equal, so --split time is impossible. Use "
+                        "--split random.")
     held_out = np.zeros(len(times), bool)
     held_out[np.argsort(times, kind="stable")[round(len(times) * train_ratio) :]] = True
     return held_out
@@ -93,12 +98,12 @@ def pairs_of(part: Columns, num_items: int) -> np.ndarray:
 
 def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicates: str,
                 log: Callable[[str], None]) -> Columns:
-    """Return the ratings of a file with one rating for each pair, in its order, and log what is
-    left out. Raise UserError for pairs that have two, unless `duplicates` chooses."""
+    """Return the ratings of a file with one rating per pair, in file order, and log how many are
+    left out. Raise UserError for pairs with two ratings, unless `duplicates` chooses one."""
     prefix, num_items = printable(f"Data file {file.path.name}: "), len(ids[1].codes)
     if len(part.left_out):
         total = len(part.left_out) + len(part.values)
-        log(f"{prefix}{len(part.left_out):,} of {total:,} ratings left out, by --no_rating")
+        log(f"{prefix}{len(part.left_out):,} of {total:,} ratings are left out by --no_rating")
     pairs = pairs_of(part, num_items)
     pairs.sort()
     if not np.any(pairs[1:] == pairs[:-1]):
@@ -109,13 +114,13 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
         equal = table.duplicated()
         table = table[~equal]
         if equal.any():
-            stand = "rating stands" if equal.sum() == 1 else "ratings stand"
-            log(f"{prefix}{equal.sum():,} {stand} twice, alike in all that is read: read once")
+            occur = "rating occurs" if equal.sum() == 1 else "ratings occur"
+            log(f"{prefix}{equal.sum():,} {occur} twice with the same values: read once")
     again = table.duplicated("pair")
     if again.any() and duplicates in ("", "refuse"):
         refuse_pair(file, part, table["pair"], ids, bool(duplicates))
     if again.any():
-        log(f"{prefix}{again.sum():,} ratings of a pair that has one: --duplicates {duplicates}")
+        log(f"{prefix}{again.sum():,} ratings repeat a pair: resolved by --duplicates {duplicates}")
     if duplicates == "mean":
         means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
         table = table.assign(value=means)
@@ -128,19 +133,19 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
 
 def refuse_pair(file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids],
                 flag: bool) -> None:
-    """Raise UserError that names the first of `pairs` with two ratings and how many there are."""
+    """Raise UserError that names the first of `pairs` with two ratings and their number."""
     again = pairs.duplicated()
     second = int(again.idxmax())
     first = int((pairs == pairs[second]).idxmax())
     before, here = file.locate(part.row(first)), file.locate(part.row(second))
     path, _, line = before.rpartition(", ")
     before = line if here.startswith(f"{path}, ") else before
-    number, remedy = pairs[again].nunique(), "remove one of the two lines"
+    number, remedy = pairs[again].nunique(), "Remove one of the two lines"
     if flag:
-        remedy += ", or choose which counts with --duplicates first, last or mean"
-    total = f"; {number:,} pairs stand more than once" if number > 1 else ""
-    raise UserError(f"{here}: {rates(part, second, ids)} again (first on {before}{total}): "
-                    f"{remedy}")
+        remedy += ", or choose the rating with --duplicates first, last or mean"
+    total = f"; {number:,} pairs occur more than once" if number > 1 else ""
+    raise UserError(f"{here}: {rates(part, second, ids)} again (first on {before}{total}). "
+                    f"{remedy}.")
 
 
 def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
@@ -157,6 +162,6 @@ def refuse_both(files: Sequence[RatingsFile], parts: Sequence[Columns],
         index = int(both.argmax())
         here = files[1].locate(parts[1].row(index))
         before = files[0].locate(parts[0].row(int((first == second[index]).argmax())))
-        total = f"; {both.sum():,} pairs stand in both" if both.sum() > 1 else ""
-        raise UserError(f"{here}: {rates(parts[1], index, ids)}, as in {before}{total}: a rating "
-                        "is for training or for testing, so remove one")
+        total = f"; {both.sum():,} pairs are in both files" if both.sum() > 1 else ""
+        raise UserError(f"{here}: {rates(parts[1], index, ids)} again (first in {before}{total}). "
+                        "A rating is either for training or for test: remove one of the two.")

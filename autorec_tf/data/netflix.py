@@ -1,7 +1,7 @@
-"""The Netflix Prize's files: a line `MovieID:`, then lines `CustomerID,Rating,Date` of it.
+"""The Netflix Prize's files: a line `MovieID:`, then its lines `CustomerID,Rating,Date`.
 
-The data was withdrawn; who has it has `combined_data_1.txt` ... `combined_data_4.txt`, or
-`training_set/mv_0000001.txt` ... with a movie each.
+The data is no longer published. Existing copies have `combined_data_1.txt` to
+`combined_data_4.txt`, or one file per movie, `training_set/mv_0000001.txt` and so on.
 """
 
 import re
@@ -16,21 +16,21 @@ MOVIE_LINE = re.compile(r"(\d{1,18}):(\r?\n|$)", re.ASCII)
 LAYOUT = Layout(
     ",", 4, (0, 3, 1, 2), quotechar="", rating=re.compile("[1-5]"),
     time=re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
-    published="expected MovieID:, then lines CustomerID,Rating,YYYY-MM-DD with ratings 1 to 5",
+    published="Expected MovieID:, then lines CustomerID,Rating,YYYY-MM-DD, ratings from 1 to 5",
 )
 
 
 class NetflixFile(RatingsFile):
-    """One of the files, or several that are read as one."""
+    """One of the files, or several that are read as one file."""
 
     def __init__(self, *paths: Path) -> None:
         super().__init__(LAYOUT, *paths)
 
     def __str__(self) -> str:
-        return f"{self.path.name}: Netflix' format, MovieID: before its CustomerID,Rating,Date"
+        return f"{self.path.name}: Netflix format, MovieID: before its CustomerID,Rating,Date lines"
 
     def parse(self, text: str, state: dict[str, Any]) -> Block:
-        """Return the ratings of some lines, once each says its movie; that is kept in `state`."""
+        """Return the ratings in some lines, with the movie added to each; `state` keeps it."""
         text = check_text(text)
         *before, last = (text if text.endswith("\n") else f"{text}\n").split(":\n")
         movie, parts = state.get("movie", ""), []
@@ -38,7 +38,7 @@ class NetflixFile(RatingsFile):
             lines, end, following = part.rpartition("\n")
             parts.append(f"{lines}{end}".replace("\n", f",{movie}\n"))
             if not WHOLE_ID.fullmatch(movie := following):
-                raise ValueError(f"the movie {movie[:20]!r} is no whole number")
+                raise ValueError(f"the movie id {movie[:20]!r} is not a whole number")
         lines = "".join(parts) + last.replace("\n", f",{movie}\n")
         state["movie"] = movie
         return super().parse(lines, state) if lines else []

@@ -1,5 +1,4 @@
-"""Ratings in a Parquet file, read as the text that it would be as CSV. Needs pyarrow, which nothing
-else here does."""
+"""Ratings in a Parquet file, read like the text of the same CSV file. Needs pyarrow."""
 
 import io
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ ROWS = 1 << 17  # parsed at a time
 
 
 class ParquetFile(RatingsFile):
-    """A Parquet file with a column each for user, item and rating, and perhaps timestamp."""
+    """A Parquet file with columns for user, item, rating and perhaps timestamp."""
 
     noun = "row"
 
@@ -22,7 +21,8 @@ class ParquetFile(RatingsFile):
             import pyarrow
             from pyarrow import csv, parquet
         except ImportError as error:
-            raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
+            raise UserError(f"{path}: Parquet files need pyarrow. Install it with pip install "
+                            "pyarrow.") from error
         self.csv, self.unreadable = csv, (pyarrow.ArrowException, OSError, UnicodeDecodeError)
         try:
             self.file = parquet.ParquetFile(path)
@@ -46,4 +46,4 @@ class ParquetFile(RatingsFile):
 
     def refusal(self, path: Path, error: Exception) -> UserError:
         reason = " ".join(str(error).split())[:200]
-        return UserError(f"{path} is no readable Parquet file ({reason}): write it again")
+        return UserError(f"{path}: the Parquet file cannot be read ({reason}). Write it again.")

@@ -1,6 +1,6 @@
-"""The types that carry ratings from one part to the next: triples, sparse matrices, splits.
+"""The data types for ratings: triples, sparse matrices and splits.
 
-Each checks itself when it is made, and none changes afterwards.
+All are validated when they are created, and immutable.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-WITHIN, MAPPED = (0.5, 5.0), (1.0, 5.0)  # scales that stay as they are; what others become
-COLUMN_COST = 30  # what a column costs a mini-batch's step without its ratings, in ratings
+WITHIN, MAPPED = (0.5, 5.0), (1.0, 5.0)  # scales that are not mapped; the scale for all others
+COLUMN_COST = 30  # fixed cost of a column in the step of a mini-batch, in ratings
 CHUNK = 1 << 23  # ratings that are sorted at a time
 
 
@@ -30,26 +30,26 @@ class RatingUnit:
 
     @classmethod
     def of(cls, scale: tuple[float, float], mapped: bool = True) -> "RatingUnit":
-        """Return the unit of ratings on `scale`: a model's scale is 1..5, or the same one if it is
-        within 0.5..5, or not to be `mapped`."""
+        """Return the unit of ratings on `scale`. The model's scale is 1..5, or `scale` itself if it
+        is within 0.5..5 or `mapped` is False."""
         within = WITHIN[0] <= scale[0] and scale[1] <= WITHIN[1]
         return cls(scale, MAPPED if mapped and not within else scale)
 
     @property
     def factor(self) -> float:
-        """An error of 1 on the model's scale is an error of `factor` on the file's."""
+        """The size of an error on the file's scale that is 1 on the model's scale."""
         (low, high), (model_low, model_high) = self.file_scale, self.model_scale
         return (high - low) / (model_high - model_low)
 
     def to_model(self, ratings: np.ndarray | float) -> np.ndarray:
-        """Return `ratings` of the file on the model's scale: float32."""
+        """Map `ratings` from the file's scale to the model's: float32."""
         if self.file_scale != self.model_scale:
             above = np.asarray(ratings, np.float64) - self.file_scale[0]
             ratings = self.model_scale[0] + above / self.factor
         return np.asarray(ratings, np.float32)
 
     def to_file(self, ratings: Any) -> Any:
-        """Return `ratings` of a model on the file's scale: float64, or unchanged if it is equal."""
+        """Map `ratings` from the model's scale to the file's: float64, or unchanged if equal."""
         if self.file_scale == self.model_scale:
             return ratings
         return self.file_scale[0] + (ratings.astype(np.float64) - self.model_scale[0]) * self.factor
@@ -59,12 +59,18 @@ class RatingUnit:
 class Ratings:
     """Rating triples in file order.
 
-    users, items: int32 indices, shape [ratings]; values: float32 or float64, shape [ratings];
-    user_ids, item_ids: the id of each index, int64 or strings; scale: lowest and highest rating
-    there can be; held_out: which are the test ratings (bool), if that is given and not drawn;
-    mapped: whether a scale far from stars is mapped for training (`RatingUnit`); files: those of
-    the user's own that they are from, by the flag that names them.
-    Raise ValueError if the shapes, the indices or the values do not fit.
+    Args:
+        name: the name of the dataset.
+        users, items: int32 [ratings], indices.
+        values: float32 or float64 [ratings].
+        user_ids, item_ids: int64 or strings, the id of each index.
+        scale: the lowest and the highest possible rating.
+        held_out: bool [ratings], which ones are test ratings, or None if these are drawn at random.
+        mapped: whether a scale outside 0.5..5 is mapped for training (`RatingUnit`).
+        files: the user's files that contain the ratings, by the flag that names them.
+
+    Raises:
+        ValueError: if the shapes, the indices or the values are inconsistent.
     """
 
     name: str
@@ -80,13 +86,13 @@ class Ratings:
 
     def __post_init__(self) -> None:
         if not self.users.shape == self.items.shape == self.values.shape or not len(self):
-            raise ValueError("users, items and values must be of one length, at least 1")
+            raise ValueError("users, items and values must have the same length, at least 1")
         if self.held_out is not None and self.held_out.shape != self.values.shape:
-            raise ValueError("held_out must say of every rating whether it is held out")
+            raise ValueError("held_out must have one entry for each rating")
         check_indices(self.users, self.num_users, "user")
         check_indices(self.items, self.num_items, "item")
         if not np.all((self.values >= self.scale[0]) & (self.values <= self.scale[1])):
-            raise ValueError(f"a rating lies outside the scale {self.scale}")
+            raise ValueError(f"a rating is outside the scale {self.scale}")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -111,8 +117,8 @@ class Ratings:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the triples: user ids and item ids (int64), then ratings (float64); ids that
-        are strings as their sorted list and indices into it. Test ratings that are given count."""
+        """SHA-256 of the triples: user ids and item ids (int64), then ratings (float64). Ids that
+        are strings enter as their sorted list and indices into it; `held_out` enters if given."""
         digest = hashlib.sha256()
         for ids, indices in ((self.user_ids, self.users), (self.item_ids, self.items)):
             if ids.dtype == object:
@@ -126,9 +132,15 @@ class Ratings:
 
 
 class Part(NamedTuple):
-    """Which part of a rating matrix is here: the columns `first` and following of `total`. Of the
-    whole matrix: `indptr` int64 [rows + 1], `before` int64 [rows], the ratings of each row in
-    columns before `first`, and its `distinct` values."""
+    """The position of some columns within a full rating matrix.
+
+    Args:
+        first: the first column of the part.
+        total: the number of columns of the full matrix.
+        indptr: int64 [rows + 1], of the full matrix.
+        before: int64 [rows], the number of ratings of each row in columns before `first`.
+        distinct: float32, the distinct values of the full matrix, ascending.
+    """
 
     first: int
     total: int
@@ -139,11 +151,17 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RatingMatrix:
-    """A sparse rows x columns rating matrix (CSR); what is not stored is missing, not 0.
+    """A sparse rows x columns rating matrix (CSR). An entry that is not stored is missing, not 0.
 
-    indptr: int64, shape [num_rows + 1]; indices: int32 column of each rating, ascending within
-    a row; values: float32; part: if these are some columns of a matrix, counted from 0, which.
-    Raise ValueError if they do not fit each other.
+    Args:
+        indptr: int64 [num_rows + 1].
+        indices: int32 [ratings], the column of each rating, ascending within a row.
+        values: float32 [ratings].
+        num_columns: the number of columns.
+        part: the position in a larger matrix, if these are some of its columns, counted from 0.
+
+    Raises:
+        ValueError: if the arrays are inconsistent.
     """
 
     indptr: np.ndarray
@@ -156,13 +174,13 @@ class RatingMatrix:
         if self.indices.shape != self.values.shape or self.indptr[-1] != len(self.indices):
             raise ValueError("indptr, indices and values do not fit each other")
         if self.indptr[0] != 0 or np.any(np.diff(self.indptr) < 0):
-            raise ValueError("indptr must start at 0 and never fall")
+            raise ValueError("indptr must start at 0 and never decrease")
         check_indices(self.indices, self.num_columns, "column")
 
     @classmethod
     def from_triples(cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray,
                      shape: tuple[int, int]) -> "RatingMatrix":
-        """Return the matrix of `shape` (rows, columns) with these ratings, given in any order."""
+        """Return the matrix of `shape` (rows, columns) with these ratings, in any order."""
         order = np.argsort(rows.astype(np.int64) * shape[1] + columns, kind="stable")
         indptr = np.zeros(shape[0] + 1, np.int64)
         np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
@@ -180,22 +198,22 @@ class RatingMatrix:
 
     @property
     def density(self) -> float:
-        """The share of entries that are observed."""
+        """The fraction of entries that are observed."""
         return len(self) / (self.num_rows * self.num_columns)
 
     @property
     def row_counts(self) -> np.ndarray:
-        """Ratings of each row, int64 [num_rows]."""
+        """The number of ratings of each row, int64 [num_rows]."""
         return np.diff(self.indptr)
 
     @property
     def column_counts(self) -> np.ndarray:
-        """Ratings of each column, int64 [num_columns]."""
+        """The number of ratings of each column, int64 [num_columns]."""
         return np.bincount(self.indices, minlength=self.num_columns)
 
     @cached_property
     def distinct(self) -> np.ndarray:
-        """The values of ratings, of a part those of the whole matrix: float32, ascending."""
+        """The distinct values, for a part those in the full matrix: float32, ascending."""
         return self.part.distinct if self.part else np.sort(pd.unique(self.values))
 
     @cached_property
@@ -214,13 +232,13 @@ class RatingMatrix:
         )
 
     def transposed(self) -> "RatingMatrix":
-        """Return the same ratings with rows and columns exchanged, also those without ratings."""
+        """Return the matrix with rows and columns exchanged, including those without ratings."""
         indptr = np.append(0, np.cumsum(self.column_counts))
         indices, values = np.empty(len(self), np.int32), np.empty(len(self), np.float32)
         cuts = np.searchsorted(indptr, np.arange(0, len(self), CHUNK))
-        for first, last in pairwise([*cuts, self.num_columns]):  # of which all is held at once
+        for first, last in pairwise([*cuts, self.num_columns]):  # columns that are sorted at once
             inside = np.flatnonzero((self.indices >= first) & (self.indices < last))
-            order = inside[np.argsort(self.indices[inside], kind="stable")]  # rows ascend already
+            order = inside[np.argsort(self.indices[inside], kind="stable")]  # rows are sorted
             part = slice(indptr[first], indptr[last])
             indices[part], values[part] = self.rows[order], self.values[order]
         return RatingMatrix(indptr, indices, values, self.num_rows)
@@ -228,9 +246,13 @@ class RatingMatrix:
 
 @dataclass(frozen=True)
 class Split:
-    """Training, test and perhaps validation ratings of one split, over the same rows and columns;
-    `orientation` says whether a row is an "item" or a "user", `unit` what the ratings are in the
-    file's unit."""
+    """Training, test and perhaps validation ratings of one split, over the same rows and columns.
+
+    Args:
+        train, test, validation: rows x columns; `validation` may be None.
+        orientation: whether a row is an "item" or a "user".
+        unit: the map between the ratings here and the file's scale.
+    """
 
     train: RatingMatrix
     test: RatingMatrix
@@ -245,9 +267,9 @@ class Split:
         return Split(self.train.transposed(), self.test.transposed(), validation, other, self.unit)
 
     def part(self, number: int, count: int) -> "Split":
-        """Return one of `count` parts, `number` from 0: some columns next to each other. All have
-        about as many training ratings, and at least one column. Raise ValueError if there are
-        fewer columns than parts."""
+        """Return part `number` (from 0) of `count`: adjacent columns. All parts have about the same
+        number of training ratings, and at least one column. Raise ValueError if there are fewer
+        columns than parts."""
         if count == 1:
             return self
         first, last = cut_columns(self.train.column_counts, count)[number : number + 2]
@@ -261,11 +283,11 @@ class Split:
 
 
 def cut_columns(counts: np.ndarray, parts: int) -> list[int]:
-    """Return where so many parts of the columns begin, and the end of the last one: each with
-    about the same sum of `counts`, and at least one column."""
+    """Return the first column of each of `parts` parts, and the end of the last: the parts have
+    about the same sum of `counts` [columns], and at least one column."""
     columns = len(counts)
     if columns < parts:
-        raise ValueError(f"{columns} columns cannot be {parts} parts")
+        raise ValueError(f"{columns} columns cannot be divided into {parts} parts")
     cost = np.cumsum(counts + COLUMN_COST)
     cuts = np.searchsorted(cost, cost[-1] * np.arange(1, parts) / parts) + 1
     number = np.arange(1, parts)
@@ -276,12 +298,12 @@ def cut_columns(counts: np.ndarray, parts: int) -> list[int]:
 
 def check_indices(indices: np.ndarray, bound: int, what: str) -> None:
     if len(indices) and not 0 <= indices.min() <= indices.max() < bound:
-        raise ValueError(f"a {what} index lies outside 0..{bound - 1}")
+        raise ValueError(f"a {what} index is outside 0..{bound - 1}")
 
 
 def rounded(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """Return ratings (float64) as `Ratings` keep them: as float32, but as they are if that would
-    round what is to be mapped first."""
+    """Return ratings (float64) in the type for `Ratings`: float32, or float64 if float32 would
+    round ratings that are mapped to another scale later."""
     short = values.astype(np.float32)
     mapped = RatingUnit.of(scale).model_scale != scale
     return values if mapped and not np.array_equal(short, values) else short
@@ -289,7 +311,7 @@ def rounded(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
 
 def index_ratings(name: str, users: np.ndarray, items: np.ndarray, values: np.ndarray,
                   scale: tuple[float, float]) -> Ratings:
-    """Return ratings from columns of ids: an index is the position among the sorted ids."""
+    """Return ratings from columns of ids; an index is the position among the sorted ids."""
     (user_codes, user_ids), (item_codes, item_ids) = (
         pd.factorize(column, sort=True) for column in (users, items)
     )

@@ -1,4 +1,4 @@
-"""Which files a dataset has: the published ones, fetched if need be, or the user's."""
+"""The files of a dataset: published ones, which are downloaded if necessary, or the user's."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from autorec_tf.system.errors import UserError, printable
 
 
 def has_a_name(dataset: str) -> bool:
-    """Return whether a dataset has a name, and is not a file of the user's."""
+    """Return whether `dataset` is the name of a known dataset, not a file of the user."""
     return dataset in (*DATASETS, "synthetic")
 
 
 def plain_name(name: str) -> str:
-    """Return a file's name as that of a dataset, which folders are named after."""
+    """Return a dataset name for the file `name` that is also a valid folder name."""
     plain = re.sub(r"[^\w .,+@()-]", "_", Path(name).name).encode()[-80:].decode(errors="ignore")
     plain = plain.strip(". ") or "file"
     return f"{plain}.file" if has_a_name(plain) else plain
@@ -25,8 +25,8 @@ def plain_name(name: str) -> str:
 
 def published_file(dataset: Dataset, folder: Path, required: bool,
                    log: Callable[[str], None]) -> list[RatingsFile]:
-    """Return the file of the ratings of `dataset` in `folder`, fetched if need be. If that fails,
-    raise UserError if it is `required`, and else return no file."""
+    """Return the rating file of `dataset` in `folder`, downloaded if necessary. If that fails,
+    raise UserError if the dataset is `required`, and return no file otherwise."""
     if dataset.layout is None:
         return [netflix_file(folder)]
     path = folder / dataset.ratings
@@ -35,12 +35,12 @@ def published_file(dataset: Dataset, folder: Path, required: bool,
             fetch(dataset, folder)
         except OSError as error:
             if required:
-                raise UserError(f"{path} is not there and {dataset.url} cannot be fetched "
-                                f"({error}): connect to the network, name the folder of "
-                                f"{dataset.ratings} with --data_dir, or train on made-up ratings "
-                                "with --dataset synthetic") from error
+                raise UserError(f"{path}: the file does not exist, and {dataset.url} cannot be "
+                                f"downloaded ({error}). Connect to the network, name the folder of "
+                                f"{dataset.ratings} with --data_dir, or train on synthetic ratings "
+                                "with --dataset synthetic.") from error
             log(f"MovieLens-1M is not in {folder} and cannot be downloaded ({error}). Training on "
-                "synthetic ratings of its size instead: their RMSE is not MovieLens'.")
+                "synthetic ratings of its size instead: their RMSE is not MovieLens-1M's.")
             return []
     return [RatingsFile(dataset.layout, path)]
 
@@ -48,23 +48,24 @@ def published_file(dataset: Dataset, folder: Path, required: bool,
 def fold_files(name: str, folder: Path, folds: Sequence[str],
                columns: tuple[str | None, str | None], read_csv: Sequence[str],
                log: Callable[[str], None]) -> list[RatingsFile]:
-    """Return the training and the test file of the first of `folds`, those of a published dataset
-    `name` fetched if need be. Raise UserError if any file of any fold is missing."""
+    """Return the training and the test file of the first of `folds`. Files of a published dataset
+    `name` are downloaded if necessary. Raise UserError if any file of any fold is missing."""
     dataset = DATASETS.get(name)
     layout = dataset and dataset.layout
     if has_a_name(name) and not layout:
-        raise UserError(f"--folds {' '.join(folds)}: {name} has no folds")
-    every, reason = [path for fold in folds for path in fold_paths(folder, fold)], ""
-    missing = next((path for path in every if not path.is_file()), None)
+        raise UserError(f"--folds {' '.join(folds)}: {name} has no published folds. Use "
+                        "--num_folds.")
+    all_paths, reason = [path for fold in folds for path in fold_paths(folder, fold)], ""
+    missing = next((path for path in all_paths if not path.is_file()), None)
     if missing and dataset and missing.name in dataset.files:
         try:
             fetch(dataset, folder)
         except OSError as error:
-            reason = f" and {dataset.url} cannot be fetched ({error})"
-        missing = next((path for path in every if not path.is_file()), None)
+            reason = f", and {dataset.url} cannot be downloaded ({error})"
+        missing = next((path for path in all_paths if not path.is_file()), None)
     if missing:
-        raise UserError(f"--folds {' '.join(folds)}: {missing} is not there{reason}: put it there, "
-                        "or name the folder of the folds' files with --data_dir")
+        raise UserError(f"--folds {' '.join(folds)}: {missing} does not exist{reason}. Put it "
+                        "there, or name the folder of the folds' files with --data_dir.")
     paths = fold_paths(folder, folds[0])
     if layout:
         return [RatingsFile(layout, path) for path in paths]
@@ -85,24 +86,24 @@ def netflix_file(folder: Path) -> NetflixFile:
     for pattern in ("combined_data_*.txt", "training_set/mv_*.txt", "mv_*.txt"):
         if paths := sorted(folder.glob(pattern)):
             return NetflixFile(*paths)
-    raise UserError(f"{folder} holds no combined_data_1.txt and no training_set/mv_*.txt: Netflix' "
-                    "data cannot be downloaded from its publisher any more; put your own files "
-                    "there, or name their folder with --data_dir")
+    raise UserError(f"{folder}: combined_data_1.txt and training_set/mv_*.txt do not exist. The "
+                    "Netflix Prize's data can no longer be downloaded: put your files there, or "
+                    "name their folder with --data_dir.")
 
 
 def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
                read_csv: Sequence[str], log: Callable[[str], None]) -> RatingsFile:
-    """Return the file that the user names with `flag`, perhaps in `data_dir`; log its format."""
+    """Return the file `name` that `flag` gives, perhaps in `data_dir`, and log its format."""
     path = Path(name)
     if not path.is_file() and data_dir:
         path = Path(data_dir) / name
     if not path.is_file() and flag == "test_file":
-        raise UserError(f"--test_file {name} is not a file: name one, and its folder with "
-                        "--data_dir if need be")
+        raise UserError(f"--test_file {name} is not a file. Name a file; its folder can be given "
+                        "with --data_dir.")
     if not path.is_file():
-        raise UserError(f"{name} is not a file, and no dataset of that name is known: name a file "
-                        "(or its folder with --data_dir), or one of "
-                        f"{', '.join(DATASETS)}, synthetic")
+        raise UserError(f"{name} is neither a file nor a known dataset. Name a file (its folder "
+                        "can be given with --data_dir), or one of "
+                        f"{', '.join(DATASETS)}, synthetic.")
     file = open_file(path, columns, read_csv)
     log(printable(f"Data file {file}"))
     return file

@@ -1,7 +1,8 @@
-"""Made-up ratings of MovieLens-1M's size, for a machine that has neither the data nor a network.
+"""Synthetic ratings of MovieLens-1M's size, for a machine without the data and without a network.
 
-A few latent factors, user and item biases and noise; popularity and activity fall off as power
-laws; the counts of the five ratings are MovieLens-1M's. Its RMSE says nothing about MovieLens.
+They have a few latent factors, user and item biases, and noise. Popularity and activity follow
+power laws, and the counts of the five ratings are MovieLens-1M's. An RMSE on them is not comparable
+with one on MovieLens.
 """
 
 import numpy as np
@@ -12,13 +13,14 @@ ML_1M_USERS, ML_1M_ITEMS = 6_040, 3_706
 ML_1M_COUNTS = (56_174, 107_557, 261_197, 348_971, 226_310)  # of ratings 1, 2, 3, 4, 5
 FACTORS = 8
 LEAST_ACTIVITY = 20  # ratings of the least active user, as in MovieLens-1M
-BLOCK = 256  # users drawn at a time: a block x items array is the largest there is
+BLOCK = 256  # users drawn at a time: the largest array is BLOCK x items
 
 
 def synthetic_ratings(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return users 1..6040, items 1..3706 and ratings 1..5 of 1,000,209 distinct pairs, by user.
 
-    Three int64 columns; every user and every item occurs. The same seed gives the same ratings.
+    All three are int64 [ratings]. Every user and every item occurs. The same seed gives the same
+    ratings.
     """
     rng = random_stream(seed, "synthetic")
     num_ratings = sum(ML_1M_COUNTS)
@@ -43,14 +45,14 @@ def user_activity(rng: np.random.Generator, num_ratings: int) -> np.ndarray:
     weight = rng.permutation((np.arange(ML_1M_USERS) + 120.0) ** -1.0)
     spare = num_ratings - LEAST_ACTIVITY * ML_1M_USERS
     activity = LEAST_ACTIVITY + np.floor(weight / weight.sum() * spare).astype(np.int64)
-    activity[: num_ratings - activity.sum()] += 1  # what rounding left, one each
+    activity[: num_ratings - activity.sum()] += 1  # the remainder of rounding, one each
     return activity
 
 
 def draw_items(rng: np.random.Generator, activity: np.ndarray) -> np.ndarray:
-    """Return distinct items for each user, int64, ascending, popular ones more often."""
+    """Return distinct items for each user, ascending, popular ones more often: int64 [ratings]."""
     log_popularity = rng.permutation(-2.0 * np.log(np.arange(ML_1M_ITEMS) + 300.0))
-    # An item that nobody happens to draw would be missing, so each is given one user first.
+    # Each item is assigned to one user first, so that every item occurs.
     first_user = rng.integers(ML_1M_USERS, size=ML_1M_ITEMS)
     drawn = []
     for start in range(0, ML_1M_USERS, BLOCK):

@@ -1,4 +1,4 @@
-"""The titles of a dataset's items, from the file that its publisher put beside the ratings."""
+"""The titles of a dataset's items, from the file that is published with the ratings."""
 
 import csv
 import io
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-# MovieLens-1M and -10M, -100K, the later ones, and Netflix' two spellings.
+# Of MovieLens-1M and -10M, -100K, the later ones, and Netflix in two spellings.
 FILES = ("movies.dat", "u.item", "movies.csv", "movie_titles.csv", "movie_titles.txt")
-PUBLISHED = ("ml-", "netflix")  # what the names of datasets with such files begin with
+PUBLISHED = ("ml-", "netflix")  # prefixes of the names of datasets with such files
 
 
 def read_titles(dataset: str, folder: str | Path) -> dict[str, str]:
-    """Return item id -> title, both text, from the first of `FILES` that lies in `folder`.
+    """Return a dictionary from item id to title, both text, from the first of `FILES` in `folder`.
 
-    Empty for made-up or other ratings, whose ids are not those of the file, and where there is no
-    file: the id stands for the title then. A line that is not in the published format is left
-    out, for the same reason.
+    It is empty for synthetic and other ratings, whose ids differ from the file's, and without a
+    file. Lines that are not in the published format are left out. Callers show the id of an item
+    without a title.
     """
     if not dataset.startswith(PUBLISHED):
         return {}
@@ -31,10 +31,10 @@ def read_titles(dataset: str, folder: str | Path) -> dict[str, str]:
 
 
 def decode(content: bytes) -> str:
-    """Return the text of a file in UTF-8, as the later ones are, or else in Latin-1."""
+    """Return the text of a file in UTF-8, like the later ones, or otherwise in Latin-1."""
     try:
         return content.decode("utf-8")
-    except UnicodeDecodeError:  # an accent in Latin-1 is hardly ever a character in UTF-8
+    except UnicodeDecodeError:  # an accent in Latin-1 is rarely valid UTF-8
         return content.decode("latin-1")
 
 
@@ -47,8 +47,8 @@ def parse(name: str, text: str) -> Iterator[tuple[str, str]]:
     separator = {"movies.dat": "::", "u.item": "|"}.get(name, ",")
     for line in text.splitlines():
         item, _, rest = line.partition(separator)
-        if separator != ",":  # id, title, and more
+        if separator != ",":  # id, title, and other fields
             yield item, rest.partition(separator)[0]
-        else:  # id, year or NULL, and a title with commas of its own
+        else:  # id, year or NULL, and a title that may contain commas
             year, _, title = rest.partition(",")
             yield item, f"{title} ({year})" if year.isdigit() else title
