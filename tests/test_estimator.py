@@ -572,7 +572,7 @@ def changed_file(path, **changes):
         ({"estimator": None}, ["export", "recommend.py"]),
         ({"version": 9}, ["autorec 9", "autorec 2"]), ({"format": "other"}, ["other 2"]),
         ({"mu_1": np.zeros(5, np.float32)}, ["mu is float32 (5,)"]),
-        ({"V_1": np.full((30, 6), np.nan, np.float32)}, ["no numbers"]),
+        ({"V_1": np.full((30, 6), np.nan, np.float32)}, ["NaN"]),
         ({"users": np.zeros(3, np.int32)}, ["(3,) (400,)"]), ({"summary": "{"}, ["damaged"]),
     ],
 )

@@ -136,7 +136,7 @@ def test_the_runs_own_file_may_be_named_wherever_it_lies(made, ask, tmp_path):
                    "ml-1m", nowhere, "--data_dir", "--dataset")
     path.write_text("user,item,rating\n1,2,3\n1,5,4\n8,2,5\n")
     assert_refused(ask("--dataset", path, "--user", 8, run=own.folder), path, "fingerprints")
-    assert_refused(ask("--test_file", path, "--user", 8, run=own.folder), "--test_file", "none")
+    assert_refused(ask("--test_file", path, "--user", 8, run=own.folder), "--test_file", path)
 
 
 def test_titles_are_those_of_the_runs_own_dataset(made, monkeypatch, capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""What a finished run is for: recommending, folding in new ratings, export.
+"""Use of a finished run: recommendations, folding in new ratings, export.
 
-May import everything but the scripts and what writes records.
+May import everything except the scripts and the writers in `records`.
 """

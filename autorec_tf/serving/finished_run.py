@@ -1,4 +1,4 @@
-"""A run folder, read again: its settings, its ratings and split, and the models it trained.
+"""Read a run folder: the settings, the ratings and their split, and the trained models.
 
     run = read_run("results/quick", "ml-1m")
     run.members[0].model.W, run.train, run.ratings.item_ids
@@ -28,7 +28,7 @@ from data_preprocessor import split_of
 
 
 class WeightedModel(NamedTuple):
-    """A trained model and its weight: 1, or less in a blend."""
+    """A trained model and its weight in a blend, or 1."""
 
     weight: float
     model: AutoRec
@@ -36,7 +36,15 @@ class WeightedModel(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """Settings, fingerprint, all known ratings, those of training (items x users), and models."""
+    """A run that can predict.
+
+    Args:
+        config: the settings.
+        fingerprint: the fingerprint of the ratings.
+        ratings: all known ratings.
+        train: the training ratings, items x users.
+        members: the models of a blend, or one model.
+    """
 
     config: Config
     fingerprint: str
@@ -45,28 +53,34 @@ class FinishedRun:
     members: tuple[WeightedModel, ...]
 
     def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
-        """Return what predicts for this run's ids, from its training ratings."""
+        """Return the recommender for this run's ids, which predicts from its training ratings."""
         factors = [
             replace(factors, weight=member.weight)
             for member in self.members
             for factors in member.model.factors(oriented(self.train, member.model.config))
         ]
-        alone = recommender_of(self.config, self.ratings, self.train, factors)
-        return replace(alone, rated=rated(self.ratings), titles=titles or {})
+        recommender = recommender_of(self.config, self.ratings, self.train, factors)
+        return replace(recommender, rated=rated(self.ratings), titles=titles or {})
 
 
 def oriented(matrix: RatingMatrix, config: Config) -> RatingMatrix:
-    """Return `matrix`, whose rows are items, as `config` wants its rows."""
+    """Return `matrix`, whose rows are items, in the orientation of `config`."""
     return matrix if config.orientation == "item" else matrix.transposed()
 
 
 def read_run(folder: str | Path, data_dir: str | None = None, dataset: str | None = None,
              test_file: str | None = None) -> FinishedRun:
-    """Return the run that left `folder`, with its ratings from `data_dir` (default: as for
-    main.py), or from the files `dataset` and `test_file`, wherever they lie now.
+    """Return the run in a run folder, with its ratings.
 
-    Raise UserError if the folder is none of a run or was damaged, or if the ratings are not
-    those that the run was trained on.
+    Args:
+        folder: the run folder.
+        data_dir: the folder of the ratings (default: as for main.py).
+        dataset: the rating file, if it has moved.
+        test_file: the file of test ratings, if it has moved.
+
+    Raises:
+        UserError: if `folder` is not a run folder or is damaged, or if the run was trained on other
+            ratings.
     """
     path = Path(folder)
     record = run_folder.read_record(path)
@@ -74,7 +88,8 @@ def read_run(folder: str | Path, data_dir: str | None = None, dataset: str | Non
     if config.split_seed is None or config.dataset is None:
         raise UserError(f"{path / CONFIG}: split_seed or dataset is missing")
     if config.is_repeated:
-        raise UserError(f"{path / CONFIG} is of several runs, and does not say of which this is")
+        raise UserError(f"{path / CONFIG}: the settings describe several runs. Name the folder "
+                        "of one run.")
     settings = [(1.0, PARAMETERS, config)]
     if config.members:
         models = model_configs(config)
@@ -85,7 +100,8 @@ def read_run(folder: str | Path, data_dir: str | None = None, dataset: str | Non
         ]
     for _, name, _ in settings:
         if not (path / f"{name}.index").exists():
-            raise UserError(f"{path} has no {name}.index: the run did not finish, or was damaged")
+            raise UserError(f"{path}: {name}.index is missing. The run did not finish, or its "
+                            "folder is damaged.")
     ratings = ratings_of_run(path, config, record, dataset, test_file)
     train = split_of(replace(config, orientation="item"), ratings).train
     members = tuple(
@@ -99,7 +115,7 @@ def read_parameters(prefix: Path, config: Config, train: RatingMatrix,
                     scale: tuple[float, float]) -> AutoRec:
     """Return the model of `config` with the parameters that `AutoRec.save` wrote under `prefix`.
 
-    Raise UserError if they cannot be read, do not fit, or are no numbers.
+    Raise UserError if they cannot be read, have other shapes, or contain NaN or infinity.
     """
     try:
         reader = tf.train.load_checkpoint(as_utf8(prefix))
@@ -108,31 +124,43 @@ def read_parameters(prefix: Path, config: Config, train: RatingMatrix,
             for parameter in parameters_of(config)
         ]
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
-        raise UserError(f"the parameters {prefix}.* are damaged, or of another model") from error
-    return with_parameters(values, config, train, scale, f"the parameters {prefix}.*")
+        raise UserError(f"{prefix}.*: the parameters are damaged, or belong to another "
+                        "model") from error
+    return with_parameters(values, config, train, scale, f"{prefix}.*")
 
 
 def with_parameters(values: Sequence[np.ndarray], config: Config, train: RatingMatrix,
                     scale: tuple[float, float], named: str,
                     rating_values: np.ndarray | None = None) -> AutoRec:
-    """Return the model of `config` whose `parameters` are `values`, trained on `train`, whose rows
-    are items. Raise UserError, in which they are `named`, if they do not fit or are no numbers.
-    `rating_values` are those of one-hot inputs, where `train` has more by now."""
-    # How the gradients were computed does not matter any more, and another machine may lack it.
+    """Return a trained model with given parameters.
+
+    Args:
+        values: the parameters, float32, in the order of `AutoRec.parameters`.
+        config: the model's settings.
+        train: its training ratings, items x users.
+        scale: the scale of `train`, lowest and highest.
+        named: the name of the parameters in messages.
+        rating_values: float32, the values of one-hot inputs, if `train` has more than these.
+
+    Raises:
+        UserError: if the parameters have other shapes, or contain NaN or infinity.
+    """
+    # The trained model does not depend on the engine, which another machine may lack.
     config = replace(config, engine="auto", precision="float32")
     if config.input_encoding == "one_hot" and rating_values is None:
         rating_values = train.distinct
-    own = oriented(train, config)
-    model = AutoRec(own.num_columns, config, scale, train.density, values=rating_values,
-                    num_rows=own.num_rows)
+    matrix = oriented(train, config)
+    model = AutoRec(matrix.num_columns, config, scale, train.density, values=rating_values,
+                    num_rows=matrix.num_rows)
     if len(values) != len(model.parameters):
-        raise UserError(f"{named} are {len(values)}, and {len(model.parameters)} in the settings")
+        raise UserError(f"{named}: there are {len(values)} parameters, but the settings require "
+                        f"{len(model.parameters)}")
     for variable, value in zip(model.parameters, values, strict=True):
         if value.shape != tuple(variable.shape) or value.dtype != np.float32:
-            raise UserError(f"{named} do not fit config.json and the ratings: "
-                            f"{variable.name.partition(':')[0]} is {value.dtype} {value.shape}")
+            raise UserError(f"{named}: {variable.name.partition(':')[0]} is {value.dtype} "
+                            f"{value.shape}, which does not match config.json and the ratings")
         if not np.isfinite(value).all():
-            raise UserError(f"{named} are no numbers: the training diverged")
+            raise UserError(f"{named}: parameters contain NaN or infinity. The training diverged.")
         variable.assign(value)
     return model
 
@@ -140,11 +168,18 @@ def with_parameters(values: Sequence[np.ndarray], config: Config, train: RatingM
 def finished_run(models: Iterable[tuple[float, Sequence[np.ndarray], Config, np.ndarray | None]],
                  config: Config, known: Ratings, train: RatingMatrix,
                  named: str = "the parameters") -> FinishedRun:
-    """Return what main.py would have left, read again. `models`: weight, parameters, settings and
-    `AutoRec.values` of each; train: items x users."""
+    """Return the run that `read_run` would return after main.py.
+
+    Args:
+        models: the weight, parameters, settings and `AutoRec.values` of each model.
+        config: the settings of the run.
+        known: all ratings.
+        train: the training ratings, items x users.
+        named: the name of the parameters in messages.
+    """
     scale = known.unit.model_scale
     members = tuple(
-        WeightedModel(weight, with_parameters(values, own, train, scale, named, rating_values))
-        for weight, values, own, rating_values in models
+        WeightedModel(weight, with_parameters(values, each, train, scale, named, rating_values))
+        for weight, values, each, rating_values in models
     )
     return FinishedRun(config, known.fingerprint, known, train, members)

@@ -1,7 +1,7 @@
 """A trained model in one file without its ratings: `autorec.npz`, format version 2.
 
-NumPy's own format, written and read without pickle. It holds (members are the models of a blend,
-numbered from 1; a lone model is member 1):
+NumPy's own format, written and read without pickle. It contains (members are the models of a blend,
+numbered from 1; a single model is member 1):
 
     format, version           "autorec", 2
     config                    the run's settings as JSON
@@ -9,33 +9,32 @@ numbered from 1; a lone model is member 1):
     split_fingerprint         SHA-256 of the training ratings: indptr (int64), indices (int32) and
                               values (float32) of the items x users matrix
     user_ids, item_ids        the id of each index: int64, or text
-    user_ratings, item_ratings    int64, the training ratings of each: how far to trust it
+    user_ratings, item_ratings    int64, the number of training ratings of each
     scale                     float64 [2], the lowest and highest rating
-    inner_scale               float64 [2], what they become in the models
-    cold_mean, cold_user_bias, cold_item_bias, cold_scale    float64: what is predicted of a pair
-                              of which the models know nothing, their sum, clipped
-    weights, orientations, hidden_activations, output_activations    one a member
+    inner_scale               float64 [2], the scale that the models use
+    cold_mean, cold_user_bias, cold_item_bias, cold_scale    float64: the prediction of a cold pair
+                              is their sum, clipped to cold_scale
+    weights, orientations, hidden_activations, output_activations    one per member
     V_i (n, k), W_i (l, n), mu_i (k), b_i (n)    float32, as in the paper; n columns
     codes_i (rows, l)         float32, the hidden codes of the rows, from their training ratings
     inner_i_j, inner_bias_i_j    of a deep model: (inputs, outputs) and (outputs), j from 1
-    Y_i (m, l), c_i (m), own_W_i (l, n)    float32, of a model with the decoder of SVD++
-                              (model/decoder.py), m being its rows: W_i is the sum that it predicts
-                              by, own_W_i its own part, and c_i the last unit of codes_i, which is 1
-                              in W_i
+    Y_i (m, l), c_i (m), own_W_i (l, n)    float32, with the SVD++ decoder (model/decoder.py) of m
+                              rows: W_i is the sum that predicts, own_W_i its part without Y_i, and
+                              c_i the last unit of codes_i, which is 1 in W_i
     D_i (n, values, k), values_i (values)    float32, with one-hot inputs: the first hidden layer of
                               a row is g(the sum of r V_i[u] + D_i[u, j], over its ratings r of
-                              columns u, + mu_i), values_i[j] being r, or the nearest to it
+                              columns u, + mu_i), where values_i[j] is r, or the value nearest to r
 
-What estimator.py saves is such a file with more in it: "estimator", the version 1 of this; all
-known ratings (name; users, items: indices; values; held_out, if that was given; mapped) and those
-trained on (train_indptr, train_indices, train_values: items x users); titles and summary as JSON.
+estimator.py saves a file with further content: "estimator", the version 1 of this content; all
+known ratings (name; users, items: indices; values; held_out, if it was given; mapped); the training
+ratings (train_indptr, train_indices, train_values: items x users); titles and summary as JSON.
 
-A finished run's folder holds one that can predict, and no more: `predictions.npz`.
+A finished run's folder contains a file with only the arrays for predictions: `predictions.npz`.
 
 A prediction of row r and column c is f(codes_i[r] . W_i[:, c] + b_i[c]), clipped to the inner scale
-and summed over members by weight; the sum for cold pairs if user or item has no training rating;
-and then mapped to the scale. Version 1 has no inner scale, which is the scale there, and predicts 3
-for cold pairs.
+and summed over members with their weights. If the user or the item has no training rating, the sum
+for cold pairs replaces it. The result is mapped to the scale. In version 1, the inner scale is the
+scale, and the prediction for cold pairs is 3.
 """
 
 import hashlib
@@ -59,12 +58,12 @@ from autorec_tf.serving.recommender import Recommender, recommender_of
 from autorec_tf.system.errors import UserError
 
 NAME, FORMAT, VERSION = "autorec.npz", "autorec", 2
-MODEL_VERSION = 1  # of what `model_content` adds
-FinishedRun = Any  # that of finished_run.py, which imports TensorFlow: reading does not need it
+MODEL_VERSION = 1  # of the content that `model_content` adds
+FinishedRun = Any  # from finished_run.py, which imports TensorFlow; reading does not need it
 
 
 def write_npz(path: Path, run: FinishedRun, recommender: Recommender) -> None:
-    """Write `run` to the file `path`; `recommender` is the run's own, which has the codes."""
+    """Write `run` to the file `path`; `recommender` is `run.recommender()`."""
     np.savez(path, allow_pickle=False, **content_of(run, recommender))
 
 
@@ -85,15 +84,15 @@ def content_of(run: FinishedRun, recommender: Recommender) -> dict[str, np.ndarr
 
 def run_content(config: Config, ratings: Ratings, split: Split,
                 factors: Sequence[Factors]) -> dict[str, np.ndarray]:
-    """Return what the run folder of a model holds of it, trained on `split`."""
+    """Return the content of predictions.npz for a model that was trained on `split`."""
     recommender = recommender_of(config, ratings, split.by_item().train, factors)
     return prediction_content(config, ratings.fingerprint, recommender)
 
 
 def prediction_content(config: Config, fingerprint: str,
                        recommender: Recommender) -> dict[str, np.ndarray]:
-    """Return what of a file is needed to predict, which a run folder holds: all but V, D, mu, inner
-    layers and the fingerprint of the split."""
+    """Return the content that predictions need: all except V, D, mu, the inner layers and the
+    fingerprint of the split."""
     content = {
         "format": FORMAT, "version": VERSION, "config": json.dumps(config.to_dict()),
         "fingerprint": fingerprint, "user_ids": plain_ids(recommender.user_ids),
@@ -115,7 +114,7 @@ def prediction_content(config: Config, fingerprint: str,
 
 
 class ModelContent(NamedTuple):
-    """What `model_content` was given, with the `parameters` and `values` of each `AutoRec`."""
+    """The content of a saved model, with the `parameters` and `values` of each `AutoRec`."""
 
     config: Config
     ratings: Ratings
@@ -128,7 +127,7 @@ class ModelContent(NamedTuple):
 
 def model_content(run: FinishedRun, recommender: Recommender,
                   summary: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return what a file of `run` holds that has its ratings, too, and its summary."""
+    """Return the content of a file for `run` that includes its ratings and its summary."""
     ratings, train = run.ratings, run.train
     more = {
         "estimator": MODEL_VERSION, "name": ratings.name, "users": ratings.users,
@@ -142,13 +141,13 @@ def model_content(run: FinishedRun, recommender: Recommender,
 
 
 def read_saved_model(path: str | os.PathLike) -> ModelContent:
-    """Return what is in a file of `model_content`; UserError as `open_npz`, and for an export."""
+    """Read a file with `model_content`. Raise UserError as in `open_npz`, and for an export."""
     with open_npz(path) as file:
         if "estimator" not in file:
-            raise UserError(f"{path} is an export without ratings: recommend.py reads it")
+            raise UserError(f"{path}: the export contains no ratings. Use it with recommend.py.")
         if int(file["estimator"]) != MODEL_VERSION:
-            raise UserError(f"{path} is of version {file['estimator']}, and {MODEL_VERSION} is "
-                            "read here")
+            raise UserError(f"{path}: the file has version {file['estimator']}, and only version "
+                            f"{MODEL_VERSION} can be read. Save the model again.")
         content = {name: file[name] for name in file}
         recommender = checked(from_content(content))
         ratings = Ratings(str(content["name"]), content["users"], content["items"],
@@ -167,37 +166,38 @@ def read_saved_model(path: str | os.PathLike) -> ModelContent:
 
 
 def read_npz(path: str | Path) -> Recommender:
-    """The recommender in a file of `write_npz`, without ratings; UserError as `open_npz`."""
+    """Return the recommender in a file of `write_npz`. Raise UserError as in `open_npz`."""
     with open_npz(path) as file:
         return checked(from_content(file))
 
 
 @contextmanager
 def open_npz(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
-    """Open a file that `write_npz` wrote. Raises UserError, here or where it is read, if it is
-    damaged, of another version or no artefact at all."""
+    """Open a file of `write_npz`. Raise UserError, on entry or while it is read, if it is damaged,
+    has another version, or is another kind of file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["format"]) != FORMAT or int(file["version"]) not in (1, VERSION):
-                raise UserError(f"{path} is of format {file['format']} {file['version']}, and "
-                                f"{FORMAT} {VERSION} is read here: export the run again")
+                raise UserError(f"{path}: the format is {file['format']} {file['version']}, and "
+                                f"only {FORMAT} {VERSION} and older can be read. Export the run "
+                                "again.")
             yield file
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or error})") from error
     except UserError:
         raise
-    except Exception as error:  # damaged archives make zipfile and NumPy raise of every kind
+    except Exception as error:  # zipfile and NumPy raise any type for damaged archives
         reason = str(error) or type(error).__name__
-        raise UserError(f"{path} is damaged, or no export: {reason}") from error
+        raise UserError(f"{path}: the file is damaged or not an export ({reason})") from error
 
 
 def npz_config(path: str | Path) -> Config:
-    """The run's settings in a file that `read_npz` accepts. Raise UserError for unusable ones."""
+    """Return the run's settings in a file that `read_npz` accepts. Raise UserError if invalid."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return Config.from_dict(dict(json.loads(str(file["config"]))))
     except (KeyError, ValueError, TypeError, UserError) as error:
-        raise UserError(f"{path} is damaged, or no export: {error}") from error
+        raise UserError(f"{path}: the file is damaged or not an export ({error})") from error
 
 
 def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
@@ -219,7 +219,7 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
                 file[f"b_{i}"], str(activation), model_scale, float(weight))
         for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
     ]
-    if "users" in file:  # the ratings are there, too
+    if "users" in file:  # with ratings
         triples = file["users"], file["items"], file["values"]
         arrays["rated"] = RatingMatrix.from_triples(*triples, (len(users), len(items)))
         arrays["titles"] = json.loads(str(file["titles"]))
@@ -233,7 +233,7 @@ def as_pair(array: np.ndarray) -> tuple[float, float]:
 
 
 def checked(recommender: Recommender) -> Recommender:
-    """`recommender`, or ValueError if its arrays do not fit each other."""
+    """Return `recommender`. Raise ValueError if its arrays do not fit each other."""
     users, items = len(recommender.user_ids), len(recommender.item_ids)
     counts = recommender.user_ratings.shape, recommender.item_ratings.shape
     biases = recommender.cold.row_bias.shape, recommender.cold.column_bias.shape
@@ -257,5 +257,5 @@ def split_fingerprint(train: RatingMatrix) -> str:
 
 
 def plain_ids(ids: np.ndarray) -> np.ndarray:
-    """`ids` as int64, or as text of a fixed width, which needs no pickle."""
+    """Return `ids` as int64, or as text of a fixed width, which needs no pickle."""
     return ids.astype(np.int64) if np.asarray(ids).dtype.kind in "iu" else np.asarray(ids, str)

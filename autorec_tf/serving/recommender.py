@@ -1,4 +1,4 @@
-"""Predictions for the ids of a file: recommendations, similar items, pairs, everybody's best.
+"""Predictions for the ids of a file: recommendations, similar items, and pairs.
 
     from autorec_tf.serving.finished_run import read_run
 
@@ -6,13 +6,14 @@
     recommend(movies, user=1, n=10)                # pandas tables
     similar(movies, item=1)
     predict(movies, users=[1, 1], items=[1, 2])
-    for block in top(movies, n=10): ...            # of every user, a block of users at a time
+    for block in top(movies, n=10): ...            # for every user, a block of users at a time
 
-A rating is predicted from *training* ratings alone, as it was when the run was scored. What is
-recommended leaves out *every* rating known of the user, test ratings too. Beside each prediction
-stand the training ratings of its item (or user): the fewer, the less it is to be trusted.
+A rating is predicted from *training* ratings only, as when the run was evaluated. Recommendations
+leave out *all* items that the user has rated, including test ratings. Each prediction comes with
+the number of training ratings of its item (or user): predictions from few ratings are less
+reliable.
 
-NumPy alone: once the hidden codes of the rows are known, a prediction is f(code . W_u + b_u).
+It needs no TensorFlow: with the hidden codes of the rows, a prediction is f(code . W_u + b_u).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,18 +32,23 @@ from autorec_tf.evaluation.similar_items import nearest
 from autorec_tf.model.factors import Factors, blended
 from autorec_tf.system.errors import UserError
 
-BLOCK_USERS, BLOCK_ITEMS = 512, 8192  # whose predictions are held at a time
+BLOCK_USERS, BLOCK_ITEMS = 512, 8192  # whose predictions are in memory at a time
 IdSequence = Sequence[Any] | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
-    """One model or a blend of several, with the ids of its users and items.
+    """A model or a blend, with the ids of its users and items.
 
-    user_ratings, item_ratings: int64, the training ratings of each; rated: users x items, every
-    known rating, which recommendations leave out, or None where the ratings are not at hand;
-    titles: item id as text -> title; unit: the file's rating scale, and that of training; cold:
-    what predicts pairs of which the models know nothing, its rows being users.
+    Args:
+        user_ids, item_ids: int64 or strings, the id of each index.
+        user_ratings, item_ratings: int64, the number of training ratings of each.
+        unit: the map between the file's rating scale and the models'.
+        cold: the baseline that predicts cold pairs; its rows are users.
+        factors: the models, ready to predict.
+        rated: users x items, all known ratings, which recommendations leave out, or None if the
+            ratings are not available.
+        titles: the title of each item id as text.
     """
 
     user_ids: np.ndarray
@@ -64,18 +70,18 @@ class Recommender:
         return pd.Index(self.item_ids)
 
     def user(self, user_id: Any) -> int:
-        """The index of a user; UserError if nothing was learned of the user."""
+        """Return the index of a user. Raise UserError for an unknown or cold user."""
         return known(self.users, user_id, "user", self.user_ratings)
 
     def item(self, item_id: Any) -> int:
-        """The index of an item; UserError if nothing was learned of the item."""
+        """Return the index of an item. Raise UserError for an unknown or cold item."""
         return known(self.items, item_id, "item", self.item_ratings)
 
     def titled(self, titles: Mapping[str, str]) -> "Recommender":
         return replace(self, titles=titles)
 
     def described(self, items: np.ndarray, **columns: np.ndarray) -> pd.DataFrame:
-        """A table of items by index: id, title, `columns`, and training ratings."""
+        """Return a table of items by index: id, title, `columns`, and training ratings."""
         ids = self.item_ids[items]
         titles = [self.titles.get(str(each), str(each)) for each in ids]
         return pd.DataFrame(
@@ -84,12 +90,12 @@ class Recommender:
         )
 
     def best(self, first: int, last: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """User (counted from `first`), item and prediction of each one's `n` best items, for users
-        first..last-1, in order.
+        """Return the user (counted from `first`), the item and the prediction of the `n` best items
+        of users first..last-1, in order.
 
-        A blend is the weighted sum of its models' clipped predictions. Where clipping ties the
-        best, the unclipped predictions decide. Items that the user has rated, and those without a
-        training rating, of which nothing is known, are left out.
+        A blend predicts the weighted sum of its models' clipped predictions. Ties that clipping
+        causes are broken by the unclipped predictions. Items that the user has rated and items
+        without a training rating are left out.
         """
         low, high = self.unit.model_scale
 
@@ -115,7 +121,8 @@ class Recommender:
 
 def recommender_of(config: Config, ratings: Ratings, train: RatingMatrix,
                    factors: Sequence[Factors]) -> Recommender:
-    """Return what predicts by `factors`, trained on `train`, items x users, leaving nothing out."""
+    """Return the recommender of `factors`, trained on `train` (items x users), which leaves no item
+    out of recommendations."""
     split = Split(train, train, unit=ratings.unit)
     return Recommender(user_ids=ratings.user_ids, item_ids=ratings.item_ids,
                        user_ratings=train.column_counts, item_ratings=train.row_counts,
@@ -130,10 +137,19 @@ def rated(ratings: Ratings) -> RatingMatrix:
 
 
 def recommend(recommender: Recommender, user: Any, n: int = 10) -> pd.DataFrame:
-    """The `n` items that `user` (an id) is predicted to rate highest, of those not rated yet.
+    """Return the `n` items with the highest predictions among those that `user` has not rated.
 
-    Columns: item, title, prediction, ratings (training ratings of the item); the index is the
-    rank. Raises UserError for a user who is unknown, or has no training rating.
+    Args:
+        recommender: the model.
+        user: the id of a user.
+        n: the number of items.
+
+    Returns:
+        A table with the columns item, title, prediction, ratings (training ratings of the item);
+        the index is the rank.
+
+    Raises:
+        UserError: for a user who is unknown or has no training rating.
     """
     index = recommender.user(user)
     _, items, predictions = recommender.best(index, index + 1, at_least_1(n))
@@ -141,11 +157,11 @@ def recommend(recommender: Recommender, user: Any, n: int = 10) -> pd.DataFrame:
 
 
 def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
-    """Return the `n` items most like `item` (an id) by what the model has learned of them:
-    evaluation/similar_items.py says how.
+    """Return the `n` items whose embeddings are most similar to those of `item`, an id, as defined
+    in evaluation/similar_items.py.
 
-    Columns as in `recommend`, with `similarity`. Raise UserError for an item that is unknown, or
-    has no training rating.
+    The columns are those of `recommend`, with `similarity` for `prediction`. Raise UserError for an
+    item that is unknown or has no training rating.
     """
     index, trained = recommender.item(item), recommender.item_ratings > 0
     item_embeddings = [(f.weight, f.item_embeddings) for f in recommender.factors]
@@ -154,10 +170,11 @@ def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
 
 
 def predict(recommender: Recommender, users: IdSequence, items: IdSequence) -> pd.DataFrame:
-    """The predicted ratings of (user, item) id pairs, within the rating scale.
+    """Return the predicted ratings of (user, item) id pairs, within the rating scale.
 
-    Columns: user, item, prediction, and the training ratings of both. A pair whose user or item
-    is unknown, or has no training rating, is predicted by the run's rule for cold pairs.
+    The columns are user, item, prediction, and the numbers of training ratings of both. A pair
+    whose user or item is unknown or has no training rating is predicted by the run's rule for cold
+    pairs.
     """
     user, item = recommender.users.get_indexer(users), recommender.items.get_indexer(items)
     predictions, user_ratings, item_ratings = predict_at(recommender, user, item)
@@ -167,8 +184,8 @@ def predict(recommender: Recommender, users: IdSequence, items: IdSequence) -> p
 
 def predict_at(recommender: Recommender, user: np.ndarray,
                item: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what `predict` says of (user, item) index pairs, -1 for an unknown one: predictions
-    (float64 [pairs]), and the training ratings of both."""
+    """Return the predictions (float64 [pairs]) of (user, item) index pairs, -1 if unknown, and the
+    numbers of training ratings of both, as in `predict`."""
     user_ratings = np.where(user < 0, 0, recommender.user_ratings[user])
     item_ratings = np.where(item < 0, 0, recommender.item_ratings[item])
     raw = (f.pairs(user, item).astype(np.float64) for f in recommender.factors)
@@ -180,9 +197,8 @@ def predict_at(recommender: Recommender, user: np.ndarray,
 
 
 def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
-    """`recommend` for every user who has a training rating, a block of users at a time.
-
-    Columns: user, rank, item, prediction, ratings; memory holds one block.
+    """Yield the `n` best items of every user with a training rating, a block of users at a time, in
+    tables with the columns user, rank, item, prediction, ratings.
     """
     num_users, n = len(recommender.user_ids), at_least_1(n)
     size = max(1, min(BLOCK_USERS, BLOCK_USERS * BLOCK_ITEMS // n))
@@ -202,9 +218,9 @@ def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
 def known(ids: pd.Index, wanted: Any, what: str, ratings: np.ndarray) -> int:
     index = int(ids.get_indexer([wanted])[0])
     if index < 0:
-        raise UserError(f"{what} {wanted} is not among the {len(ids):,} {what}s of the ratings")
+        raise UserError(f"{what} {wanted} is not one of the {len(ids):,} {what}s in the ratings")
     if not ratings[index]:
-        raise UserError(f"{what} {wanted} has no training rating: nothing was learned")
+        raise UserError(f"{what} {wanted} has no training ratings, so nothing was learned about it")
     return index
 
 

@@ -1,4 +1,4 @@
-"""Find the ratings of a run again, whatever their files are called now."""
+"""Find the ratings of a run, even if their files were renamed or moved."""
 
 import itertools
 import os
@@ -17,12 +17,17 @@ from data_preprocessor import load_ratings
 
 def load_again(config: Config, record: Mapping[str, Any],
                log: Callable[[str], None] = print) -> Ratings:
-    """Return the ratings of a run from its settings `config` and the content `record` of its
-    config.json. Where --dataset and --test_file differ from the record, they are the files' paths.
+    """Return the ratings of a run. If no ratings have the run's fingerprint, return those in the
+    likeliest files.
 
-    The files are found by their names, and by the fingerprint if several have the name. If no
-    ratings have the fingerprint, return those in the likeliest files. Raise UserError for files
-    that are missing or malformed.
+    Args:
+        config: the settings. A `dataset` or `test_file` that differs from `record` is the path of
+            the file; otherwise it is found by its name, and by the fingerprint if several match.
+        record: the content of the run's config.json.
+        log: called with a line about the format of each file.
+
+    Raises:
+        UserError: if files are missing or malformed.
     """
     if config.folds:
         return load_ratings(config, log)
@@ -53,27 +58,36 @@ def load_again(config: Config, record: Mapping[str, Any],
 
 def ratings_of_run(path: Path, config: Config, record: Mapping[str, Any],
                    dataset: str | None = None, test_file: str | None = None) -> Ratings:
-    """Return the ratings that the run in the folder `path` was trained on, from the files `dataset`
-    and `test_file` if they are given. `record` is the content of its config.json, `config` the
-    settings in it. Raise UserError if no ratings have the run's fingerprint."""
+    """Return the ratings that a run was trained on.
+
+    Args:
+        path: the run folder.
+        config: the settings in its config.json.
+        record: the content of its config.json.
+        dataset, test_file: the files to read, or None for those that the run names.
+
+    Raises:
+        UserError: if no ratings have the run's fingerprint.
+    """
     if test_file and not config.test_file:
-        raise UserError(f"--test_file {test_file}: {path} had none")
+        raise UserError(f"--test_file {test_file}: the run in {path} has no test file. Leave out "
+                        "--test_file.")
     config = replace(config, dataset=dataset or config.dataset,
                      test_file=test_file or config.test_file)
     ratings = load_again(config, record, lambda _: None)
     if ratings.fingerprint != record.get("fingerprint"):
         where = " and ".join(map(str, ratings.files.values())) or config.ratings_folder()
-        raise UserError(f"the ratings in {where} are not those that {path} was trained on (their "
-                        "fingerprints differ): name the folder of those with --data_dir, or their "
-                        "file with --dataset")
+        raise UserError(f"{path}: the run was not trained on the ratings in {where} (the "
+                        "fingerprints differ). Name the folder of its ratings with --data_dir, or "
+                        "their file with --dataset.")
     return ratings
 
 
 def candidates(config: Config, record: Mapping[str, Any], flag: str) -> list[str]:
-    """Return possible paths of the file that a run was given by `flag`, the likeliest first: the
-    path in `config` if it is not the record's; else files in --data_dir and the current folder of
-    its name, or one that is recorded the same way; else all files in --data_dir. Raise UserError
-    if there are none."""
+    """Return possible paths of the run's file for `flag`, the likeliest first: the path in `config`
+    if it differs from the record; otherwise the files in --data_dir and the current folder with
+    its name, or with a name that is recorded the same way; otherwise all files in --data_dir. Raise
+    UserError if no file is found."""
     plain = getattr(config, flag)
     if plain != record.get(flag):
         return [plain]
@@ -82,21 +96,21 @@ def candidates(config: Config, record: Mapping[str, Any], flag: str) -> list[str
     name = names.get(flag, plain) if isinstance(names, dict) else plain
     try:
         name = from_utf8(name)
-    except (AttributeError, UnicodeError):  # it was changed
+    except (AttributeError, UnicodeError):  # the record was changed
         name = plain
     paths = [path for folder in folders if os.path.isfile(path := os.path.join(folder, name))]
-    every = [path for folder in folders for path in files_in(folder)]
-    paths += [path for path in every if plain_name(path) == plain and path not in paths]
+    files = [path for folder in folders for path in files_in(folder)]
+    paths += [path for path in files if plain_name(path) == plain and path not in paths]
     if config.data_dir and not paths:
         paths = files_in(config.data_dir)
     if not paths:
-        raise UserError(f"{name}, of which the run is, is not in {' or '.join(folders)}: name its "
-                        f"folder with --data_dir, or the file with --{flag}")
+        raise UserError(f"{name}: the run's file is not in {' or '.join(folders)}. Name its folder "
+                        f"with --data_dir, or the file with --{flag}.")
     return paths
 
 
 def files_in(folder: str) -> list[str]:
-    """Return the files in a folder, if it is one: paths that cannot be a dataset's name."""
+    """Return the paths of the files in a folder, if it exists; none can be a dataset's name."""
     try:
         with os.scandir(folder) as entries:
             return sorted(os.path.join(folder, each.name) for each in entries if each.is_file())

@@ -1,4 +1,4 @@
-"""A recommender as a TensorFlow SavedModel, which needs nothing of ours to be loaded."""
+"""A recommender as a TensorFlow SavedModel, which can be loaded without this package."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from autorec_tf.system.files import as_utf8
 
 
 def save(recommender: Recommender, path: Path) -> None:
-    """Write `recommender` as a SavedModel to the folder `path`, as export.py describes it."""
+    """Write `recommender` to the folder `path` as the SavedModel that export.py describes."""
     model = ServedModel(recommender)
     user = tf.TensorSpec([None], model.user_ids.dtype, "user")
     item = tf.TensorSpec([None], model.item_ids.dtype, "item")
@@ -23,7 +23,7 @@ def save(recommender: Recommender, path: Path) -> None:
 
 
 class ServedModel(tf.Module):
-    """The graphs of the signatures, their variables and id tables."""
+    """The signatures' graphs, with their variables and id tables."""
 
     def __init__(self, recommender: Recommender) -> None:
         super().__init__(name="autorec")
@@ -60,17 +60,17 @@ class ServedModel(tf.Module):
         return {"rating": rating, "item": self.item_ids.read_value()}
 
     def known(self, ratings: tf.Variable, index: tf.Tensor) -> tf.Tensor:
-        """Whether there is such an index, with training ratings."""
+        """Return whether each index is valid and has training ratings."""
         return (index >= 0) & (tf.gather(ratings, tf.maximum(index, 0)) > 0)
 
     def blended(self, predictions: list[tf.Tensor]) -> tf.Tensor:
-        """The clipped predictions of each member, summed by weight."""
+        """Return the weighted sum of the members' clipped predictions."""
         clipped = [tf.clip_by_value(x, *self.unit.model_scale) for x in predictions]
         weighted = [f.weight * x for f, x in zip(self.factors, clipped, strict=True)]
         return tf.clip_by_value(tf.add_n(weighted), *self.unit.model_scale)
 
     def to_file(self, rating: tf.Tensor) -> tf.Tensor:
-        """Return ratings in the file's unit."""
+        """Return ratings on the file's scale."""
         if self.unit.file_scale == self.unit.model_scale:
             return rating
         return self.unit.file_scale[0] + (rating - self.unit.model_scale[0]) * self.unit.factor
@@ -107,14 +107,14 @@ def bias_at(bias: tf.Variable, index: tf.Tensor) -> tf.Tensor:
 
 
 def variable(values: np.ndarray) -> tf.Variable:
-    """A variable that is not trained: int64, float32 or string."""
+    """Return a variable that is not trained: int64, float32 or string."""
     values = np.asarray(values)
     content = values if values.dtype.kind in "iuf" else [str(value) for value in values]
     return tf.Variable(tf.constant(content), trainable=False)
 
 
 def table(ids: tf.Variable) -> tf.lookup.StaticHashTable:
-    """From an id to its index, and -1 for an unknown one."""
+    """Return a table from each id to its index, and -1 for an unknown id."""
     content = tf.lookup.KeyValueTensorInitializer(
         ids.read_value(), tf.range(ids.shape[0], dtype=tf.int64)
     )
