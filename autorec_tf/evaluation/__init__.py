@@ -1,4 +1,4 @@
-"""What predictions are worth: metrics, slices, rankings, what is similar. Computes, writes nothing.
+"""Evaluation: metrics, slices, rankings and item similarity. It writes no files.
 
 May import `data.ratings`, `model.factors` and `system`, and never TensorFlow.
 """

@@ -1,12 +1,11 @@
-"""What a rating is without a model: the mean, and how users and items differ from it.
+"""The bias baseline: predictions from the mean rating and the biases of users and items.
 
 Biases are fitted by alternating least squares with damping (Koren, "Factor in the neighbors", 2010,
 section 2.1, as in Surprise's `BaselineOnly`):
 
     b_i = sum_u (r_ui - mu - b_u) / (10 + n_i);  b_u = sum_i (r_ui - mu - b_i) / (15 + n_u)
 
-It is the result that a model must beat, and what is predicted of a pair of which the model knows
-nothing.
+A model must beat this baseline, which also predicts cold pairs.
 """
 
 from collections.abc import Callable
@@ -26,7 +25,14 @@ Total = Callable[[Any], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """mean + row_bias + column_bias, float64, clipped to `scale`; an unknown bias is 0."""
+    """The prediction mean + row_bias + column_bias, clipped to `scale`. An unknown bias is 0.
+
+    Args:
+        mean: the mean rating.
+        row_bias: float64 [rows].
+        column_bias: float64 [columns].
+        scale: the lowest and the highest prediction.
+    """
 
     mean: float
     row_bias: np.ndarray
@@ -39,7 +45,7 @@ class Baseline:
         return np.clip(self.mean + biases, *self.scale)
 
     def transposed(self) -> "Baseline":
-        """Return the same with rows and columns exchanged."""
+        """Return the same baseline with rows and columns exchanged."""
         return Baseline(self.mean, self.column_bias, self.row_bias, self.scale)
 
 
@@ -48,8 +54,8 @@ def bias_at(bias: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def fit_baseline(split: Split, total: Total = np.asarray) -> Baseline:
-    """Return the biases of the training ratings, in their unit. `total` returns the sum of what all
-    workers pass to it, where each has a part of the split's columns."""
+    """Fit the baseline to the training ratings, in their unit. `total` sums an array over the
+    workers, each of which has a part of the split's columns."""
     train = split.train
     row, column = train.rows, train.indices
     count, mean = total([len(train), train.values.sum(dtype=np.float64)])
@@ -61,13 +67,13 @@ def fit_baseline(split: Split, total: Total = np.asarray) -> Baseline:
     row_bias, column_bias = np.zeros(train.num_rows), np.zeros(train.num_columns)
 
     def sums(index: np.ndarray, bias: np.ndarray, other: np.ndarray, size: int) -> np.ndarray:
-        """Return what the `bias` of the `other` axis leaves, summed by `index`."""
-        total = np.zeros(size)
+        """Return the residuals after the `bias` of the `other` axis, summed by `index`."""
+        result = np.zeros(size)
         for start in range(0, len(index), CHUNK):
             part = slice(start, start + CHUNK)
-            left = train.values[part].astype(np.float64) - mean - bias[other[part]]
-            total += np.bincount(index[part], left, size)
-        return total
+            residuals = train.values[part].astype(np.float64) - mean - bias[other[part]]
+            result += np.bincount(index[part], residuals, size)
+        return result
 
     for turn in range(2 * ROUNDS):
         if (turn % 2 == 0) == (split.orientation == "item"):  # items first
@@ -78,8 +84,8 @@ def fit_baseline(split: Split, total: Total = np.asarray) -> Baseline:
 
 
 def cold_baseline(split: Split, rule: str | None, total: Total = np.asarray) -> Baseline:
-    """Return what predicts cold pairs, in the unit of training: by the rule "paper" 3 as the file
-    has it, by "mean" the biases of what is known, else the mean."""
+    """Return the baseline that predicts cold pairs, in the unit of training. With the rule "paper",
+    every prediction is 3 on the file's scale; with "mean", it is the mean plus known biases."""
     if rule == "mean":
         return fit_baseline(split, total)
     rows, columns = np.zeros(split.train.num_rows), np.zeros(split.train.num_columns)
@@ -87,8 +93,14 @@ def cold_baseline(split: Split, rule: str | None, total: Total = np.asarray) -> 
 
 
 class PredictionPostprocessor:
-    """Turn raw predictions of the `held_out` pairs of a split into final ones: clip them to the
-    scale, apply the cold rule, and convert them to the file's unit. `total` as in `fit_baseline`.
+    """Convert raw predictions of held-out pairs into final ones: clip them to the scale, apply the
+    cold rule, and map them to the file's scale.
+
+    Args:
+        split: the split that the model was trained on.
+        held_out: the pairs to predict, with their ratings.
+        cold_rating: the cold rule, "paper" or "mean".
+        total: as in `fit_baseline`.
     """
 
     def __init__(self, split: Split, held_out: RatingMatrix, cold_rating: str | None,
@@ -102,7 +114,7 @@ class PredictionPostprocessor:
             self.cold_ratings = baseline.predict(rows[self.cold], columns[self.cold])
 
     def __call__(self, predictions: np.ndarray) -> np.ndarray:
-        """Return raw `predictions` as final ones: float64 [pairs], in the file's unit."""
+        """Return the final values of raw `predictions` [pairs]: float64, on the file's scale."""
         final = np.clip(predictions.astype(np.float64), *self.unit.model_scale)
         final[self.cold] = self.cold_ratings
         return self.unit.to_file(final)

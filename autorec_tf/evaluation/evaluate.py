@@ -1,4 +1,4 @@
-"""A trained model and a split to everything that a summary and a report show of it."""
+"""Evaluate a trained model on a split, for the summary and the report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,21 +17,29 @@ from autorec_tf.model.factors import Factors, blended
 
 
 class Trained(Protocol):
-    """A model, or a blend of several."""
+    """A trained model or a blend."""
 
     def predict_test(self, split: Split) -> np.ndarray:
-        """Return raw predictions of `split.test` from `split.train`: float [pairs]."""
+        """Return raw predictions for `split.test` from `split.train`: float [pairs]."""
 
     def factors(self, train: RatingMatrix) -> Sequence[Factors]:
-        """Return the model, or each of the blend, as it predicts from `train`."""
+        """Return the model, or each member of the blend, ready to predict from `train`."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of the test ratings, in the file's unit: of the model, all in all, by training ratings
-    of their user and of their item, by true and by predicted rating, and of two predictions
-    without a model; the ranking of all items; the items with the most training ratings, and what is
-    like them; and what predicted all this."""
+    """Scores on the test ratings, on the file's scale.
+
+    Args:
+        scores: of the model, on all test ratings.
+        biases, global_mean: of two baselines, user and item biases and the mean rating.
+        by_user, by_item: of the model, by the number of training ratings of the user or item.
+        by_value, calibration: of the model, by true and by predicted rating.
+        ranking: of the model's rankings of all items.
+        relevant: the lowest rating of a relevant item.
+        popular_items: the items with the most training ratings, and items similar to them.
+        factors: the models that predicted.
+    """
 
     scores: Scores
     biases: Scores
@@ -41,7 +49,7 @@ class Evaluation:
     by_value: Sequence[Bin]
     calibration: Sequence[Bin]
     ranking: RankingScores
-    relevant: float  # the lowest rating of a relevant item
+    relevant: float
     popular_items: Sequence[PopularItem]
     factors: Sequence[Factors]
 
@@ -49,10 +57,16 @@ class Evaluation:
 def evaluate(model: Trained, split: Split, cold_rating: str | None = "paper",
              relevant: float | None = None, most_users: int = RANKED_USERS, seed: int = 0,
              progress: Callable[[int, int], object] = lambda done, total: None) -> Evaluation:
-    """Return what `model`, trained on `split.train`, is worth on `split.test`, in the file's unit.
-    `cold_rating` is the rule of evaluation/baseline.py; `relevant` the lowest rating of a relevant
-    item in the file's unit, by default 4 of 1..5, and the same fraction of another scale; the
-    rest as in ranking.py."""
+    """Evaluate `model`, trained on `split.train`, on `split.test`, on the file's scale.
+
+    Args:
+        model: the trained model or blend.
+        split: the training and test ratings.
+        cold_rating: the rule for cold pairs, see evaluation/baseline.py.
+        relevant: the lowest rating of a relevant item on the file's scale. The default is 4 on the
+            scale 1..5, and the same fraction of another scale.
+        most_users, seed, progress: as in `rank` of evaluation/ranking.py.
+    """
     train, test, unit = split.train, split.test, split.unit
     raw, factors = model.predict_test(split), model.factors(train)
     predictions = PredictionPostprocessor(split, test, cold_rating)(raw)
@@ -81,7 +95,7 @@ def evaluate(model: Trained, split: Split, cold_rating: str | None = "paper",
 
 
 def score_test(split: Split, predictions: np.ndarray, cold_rating: str | None) -> Scores:
-    """Return the scores of raw `predictions` of the test ratings, in the file's unit."""
+    """Return the scores of raw `predictions` [pairs] for the test ratings, on the file's scale."""
     final = PredictionPostprocessor(split, split.test, cold_rating)(predictions)
     return score(final, split.unit.to_file(split.test.values))
 

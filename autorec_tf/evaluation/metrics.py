@@ -1,7 +1,7 @@
-"""Metrics of predictions, as whole sums over all ratings, and what an epoch leaves of them.
+"""Metrics of predictions, as sums over all ratings, and the metrics of an epoch.
 
-Clipping and the cold rule make raw predictions final, once (evaluation/baseline.py); after that a
-metric is a function of (predictions, ratings).
+Raw predictions become final by clipping and the cold rule, once (evaluation/baseline.py). A metric
+is then a function of (predictions, ratings).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 
 from autorec_tf.data.ratings import RatingMatrix
 
-COLD_RATING = 3.0  # the paper's prediction for a user or an item without training ratings
+COLD_RATING = 3.0  # the paper's prediction for cold users and items
 RECONSTRUCTION = "reconstruction_rmse_test_ratings_as_input"
 
 
@@ -22,20 +22,20 @@ class EpochMetrics:
 
     epoch: int
     learning_rate: float
-    train_cost: float  # the sum of J(B) over the mini-batches, regularisation included
-    train_rmse: float  # running: each mini-batch scored just before its update, unclipped
-    test_cost: float | None  # the squared error summed over the test ratings
+    train_cost: float  # the sum of J(B) over the mini-batches, with regularisation
+    train_rmse: float  # running: each mini-batch evaluated just before its update, unclipped
+    test_cost: float | None  # the sum of squared errors of the test ratings
     test_rmse: float | None
     test_mae: float | None
-    validation_rmse: float | None  # None without validation ratings, too
-    reconstruction_rmse_test_ratings_as_input: float | None  # only if asked for; no result
+    validation_rmse: float | None  # also None without validation ratings
+    reconstruction_rmse_test_ratings_as_input: float | None  # only on request; not a result
     epoch_seconds: float  # of training and evaluation
     elapsed_seconds: float  # since the first epoch began
 
 
 @dataclass(frozen=True)
 class Scores:
-    """RMSE and MAE in rating points, the summed squared error, and how many ratings there were."""
+    """RMSE and MAE in rating points, the sum of squared errors, and the number of ratings."""
 
     rmse: float
     mae: float
@@ -45,8 +45,8 @@ class Scores:
 
 def score(predictions: np.ndarray, ratings: np.ndarray,
           total: Callable[[Any], np.ndarray] = np.asarray) -> Scores:
-    """Return the scores of final `predictions` of `ratings`, both [pairs]. `total` returns the sum
-    of what all workers pass to it, where each has a part of the pairs."""
+    """Return the scores of final `predictions` of `ratings`, both [pairs]. `total` sums an array
+    over the workers, each of which has a part of the pairs."""
     error = predictions - ratings
     sums = np.sum(error**2), np.sum(np.abs(error)), len(error)
     squared_error, absolute_error, number = map(float, total(sums))

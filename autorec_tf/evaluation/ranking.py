@@ -1,11 +1,11 @@
-"""Rankings of unrated items, judged by the test items that each user rated high.
+"""Rankings of unrated items, evaluated by the test items that each user rated high.
 
     scores = rank(predict_block, train, test, cold)  # rows are users here, columns items
-    scores.ndcg, scores.recall, scores.num_users     # NDCG@10, Recall@10, users judged
+    scores.ndcg, scores.recall, scores.num_users     # NDCG@10, Recall@10, ranked users
 
-A user's candidates are all items but the user's training items, best prediction first. This is
-another question than RMSE's: an item that the user never rated may well stand above a test item.
-Only the predictions of some users and some items are in memory at a time.
+A user's candidates are all items except the user's training items, in descending order of
+prediction. This differs from RMSE: an item that the user never rated may be above a test item. Only
+the predictions of some users and some items are in memory at a time.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.system.random_streams import random_stream
 
 BLOCK_USERS, BLOCK_ITEMS = 64, 1 << 15  # whose predictions are in memory at a time
-SAMPLE = 4096  # items, of many, that tell how high the best will be at least
+SAMPLE = 4096  # items for a lower bound on the best scores
 RELEVANT = 0.75  # the lowest rating of a relevant item, as a fraction of the scale: 4 of 1..5
 RANKED_USERS = 10_000  # at most
 
 
 @dataclass(frozen=True)
 class RankingScores:
-    """Mean NDCG and recall over `num_users` users, those with a relevant test item, or drawn from
-    the `drawn_from` users who have one; both are nan if there is none."""
+    """Mean NDCG and recall over `num_users` users, out of `drawn_from` users with a relevant test
+    item; both are nan without such users."""
 
     ndcg: float
     recall: float
@@ -40,24 +40,28 @@ def rank(
     most_users: int = RANKED_USERS, seed: int = 0,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> RankingScores:
-    """Return NDCG@`at` and Recall@`at` of ranking every item that a user has no training rating of.
+    """Return NDCG@`at` and Recall@`at` of rankings of all items without the user's training items.
 
-    train, test: users x items; predict_block(users, items): the model's raw predictions for some
-    users (int [B]) of some items (a slice), float32 [B, items], which are only read;
-    progress(done, total): called with the number of users ranked so far, from 0 on.
+    Gains are 0 or 1: NDCG is the sum of 1 / log2(1 + rank) over the relevant items of ranks 1..at,
+    divided by that sum for the best possible ranking, which has min(at, number of relevant items)
+    relevant items first. Recall is the number of relevant items of ranks 1..at, divided by the
+    number of *all* relevant items of the user, so it is below 1 for a user with more than `at`.
 
-    An item is relevant to a user who rated it `relevant` or more in the test ratings, in the unit
-    of training. Users without one are skipped, and so are those without a training rating, whose
-    list would be the same for all; of the others `most_users` are drawn from `seed`, if there are
-    more. Gains are 0 or 1: NDCG is the sum of 1 / log2(1 + rank) over the relevant items of ranks
-    1..at, divided by that sum for the best ranking there is, which has min(at, number of relevant
-    items) of them. Recall is the relevant items of ranks 1..at divided by *all* relevant items of
-    the user, so it stays below 1 for a user with more than `at` of them.
+    Predictions are not clipped to the rating scale, since clipping would tie the best ones. Items
+    with equal predictions are ranked by index. If a candidate's prediction is nan, the scores of
+    the user and their means are nan.
 
-    Predictions are not clipped to the rating scale, as clipping would tie the best ones. Items
-    without training ratings are predicted by the rule `cold`, as for RMSE. Of two items with the
-    same prediction the one of lower index comes first. A user with a candidate predicted nan scores
-    nan, and so does the mean.
+    Args:
+        predict_block: predict_block(users, items) returns the model's raw predictions for users
+            (int [B]) and a slice of items: float32 [B, items]. They are not changed.
+        train, test: the ratings, users x items.
+        cold: the baseline that predicts items without training ratings, as for RMSE.
+        at: the length of the ranking.
+        relevant: the lowest test rating of a relevant item, in the unit of training. Users without
+            a relevant item are skipped, as are cold users, who would all have the same ranking.
+        most_users: the most users to rank. If there are more, this number is drawn at random.
+        seed: the seed of this draw.
+        progress: progress(done, total) is called with the number of users ranked so far, from 0.
     """
     eligible = users_to_rank(train, test, relevant)
     users = drawn(eligible, most_users, seed)
@@ -92,7 +96,7 @@ def users_to_rank(train: RatingMatrix, test: RatingMatrix, relevant: float) -> n
 
 
 def drawn(users: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Return at most so many of `users`, which ascend, in order."""
+    """Return at most `most` of the ascending `users`, in order."""
     if len(users) <= most:
         return users
     return np.sort(random_stream(seed, "ranking").permutation(users)[:most])
@@ -101,8 +105,8 @@ def drawn(users: np.ndarray, most: int, seed: int) -> np.ndarray:
 def ratings_of(
     matrix: RatingMatrix, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return of each rating of some `rows` (int [rows]) the row, as a position in `rows`, the
-    column and the value."""
+    """Return the row (as a position in `rows`), the column and the value of each rating in some
+    `rows`, int [rows]."""
     begin, end = matrix.indptr[rows], matrix.indptr[rows + 1]
     position = np.repeat(np.arange(len(rows)), end - begin)
     parts = [slice(*ends) for ends in zip(begin, end, strict=True)]
@@ -117,10 +121,14 @@ def score_ranks(
     best: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, np.ndarray],
     taken: tuple[np.ndarray, np.ndarray], num_rows: int, at: int,
 ) -> np.ndarray:
-    """Return NDCG and recall of each row that has a relevant candidate: float64 [2, those rows].
+    """Return the NDCG and the recall of each row with a relevant candidate: float64 [2, rows].
 
-    best: what `best_items` found; wanted: row and item of what is relevant; taken: of what is no
-    candidate, relevant or not.
+    Args:
+        best: the result of `best_items`.
+        wanted: the rows and items of the relevant items.
+        taken: the rows and items that are not candidates.
+        num_rows: the number of rows.
+        at: the length of the ranking.
     """
     rows, items, ranks, scores = best
     wanted_pairs = np.setdiff1d(as_pairs(*wanted), as_pairs(*taken))
@@ -144,15 +152,18 @@ def best_items(
     predict: Callable[[slice], tuple[np.ndarray, np.ndarray | None]], num_items: int, at: int,
     taken: tuple[np.ndarray, np.ndarray], block_items: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return row, item, rank (from 0) and score of the `at` highest scores of each row, or of all
-    where there are fewer, by row and rank.
+    """Return the row, item, rank (from 0) and score of the `at` highest scores of each row, ordered
+    by row and rank. A row may have fewer.
 
-    predict(items): the scores [rows, items] of a slice of items, which are written to, and what
-    breaks ties between them, the higher first, or None; what is still tied goes by item index.
-    What scores -inf, and the (row, item) pairs `taken`, are left out; nan comes first.
-
-    `block_items` are predicted at a time, and of these only those sorted that may be among the
-    best; the result is the same for any number.
+    Args:
+        predict: predict(items) returns the scores [rows, items] of a slice of items, which are
+            overwritten, and an array of the same shape that breaks ties, higher values first, or
+            None. Remaining ties are broken by item index; nan comes first, and -inf is left out.
+        num_items: the number of items.
+        at: the number of items per row.
+        taken: the rows and items to leave out.
+        block_items: the number of items that are predicted at a time; it does not change the
+            result. Only scores that may be among the best are sorted.
     """
     row = item = np.zeros(0, np.int64)
     score = tie = np.zeros(0, np.float32)
@@ -162,7 +173,7 @@ def best_items(
         scores, ties = predict(items)
         here = (taken[1] >= items.start) & (taken[1] < items.stop)
         scores[taken[0][here], taken[1][here] - start] = -np.inf
-        if not start:  # what an item must exceed to be among the best: nothing yet
+        if not start:  # the lower bounds that an item must exceed
             least = np.full(len(scores), -np.inf, scores.dtype)
             least_tie = np.full(len(scores), np.inf, scores.dtype)
         rows, columns = reaching(scores, least, at)
@@ -181,8 +192,8 @@ def best_items(
 
 
 def reaching(scores: np.ndarray, least: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and column of the `scores` [rows, items] that are not below their row's `least`,
-    nor, where these are many, below the `at`-th highest of a sample of the row."""
+    """Return the row and column of the `scores` [rows, items] that are not below their row's
+    `least`, nor, if there are many, below the `at`-th highest score in a sample of the row."""
     reached = ~(scores < least[:, None])
     sample = scores[:, :: max(1, scores.shape[1] // SAMPLE)]
     if at < sample.shape[1] and np.count_nonzero(reached) > 16 * at * len(scores):

@@ -1,8 +1,8 @@
-"""Which items a model takes for similar, by what it has learned of them.
+"""Item similarity: the cosine of two items' embeddings.
 
-Similarity is the cosine of two items' embeddings (hidden codes where items are rows, weights W
-where they are columns), both less the mean over all items: codes are all positive, and mostly
-alike. A blend's is the mean of its models' by their weights.
+Embeddings are hidden codes if items are rows, and weights W if they are columns. The mean over all
+items is subtracted first, since codes are positive and similar to each other. The similarity of a
+blend is the weighted mean over its members.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SMALLEST = np.finfo(np.float32).tiny
 
 @dataclass(frozen=True)
 class PopularItem:
-    """The index of an item with many training ratings, and items like it with similarity."""
+    """An item with many training ratings, and the indices and similarities of similar items."""
 
     index: int
     num_ratings: int
@@ -27,10 +27,14 @@ class PopularItem:
 
 def popular_items(item_ratings: np.ndarray, item_embeddings: Sequence[tuple[float, np.ndarray]],
                   num_items: int = 8, num_similar: int = 5) -> list[PopularItem]:
-    """Return the items with the most training ratings, with those most like each; none where no
-    model has a weight above 0.
+    """Return the items with the most training ratings, and the items most similar to each. The list
+    is empty if no model has a weight above 0.
 
-    item_ratings: the training ratings of each item; item_embeddings: as in `nearest`.
+    Args:
+        item_ratings: int64 [items], the number of training ratings of each item.
+        item_embeddings: as in `nearest`.
+        num_items: the number of popular items.
+        num_similar: the number of similar items for each.
     """
     item_embeddings = [(weight, vectors) for weight, vectors in item_embeddings if weight > 0]
     if not item_embeddings:
@@ -47,10 +51,13 @@ def popular_items(item_ratings: np.ndarray, item_embeddings: Sequence[tuple[floa
 
 def nearest(item_embeddings: Sequence[tuple[float, np.ndarray]], chosen: np.ndarray,
             trained: np.ndarray, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the `n` items most like each of the `chosen` (indices), and how similar they are.
+    """Return the `n` items most similar to each of the `chosen` items, and their similarities.
 
-    item_embeddings: the weight of each model and its embeddings, float32 (items, l); trained:
-    which items have training ratings, bool [items]; the others are like none.
+    Args:
+        item_embeddings: the weight of each model and its embeddings, float32 [items, units].
+        chosen: int [chosen], item indices.
+        trained: bool [items], whether an item has training ratings; others are left out.
+        n: the number of items.
     """
     total = sum(weight for weight, _ in item_embeddings)
     means = [vectors.mean(0, where=trained[:, None]) for _, vectors in item_embeddings]
@@ -70,8 +77,8 @@ def nearest(item_embeddings: Sequence[tuple[float, np.ndarray]], chosen: np.ndar
 
 
 def cosines(wanted: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Return the cosine of each of `vectors` (items, l) with each of the `wanted`: float64 [wanted,
-    items]; 0 for a vector of zeros."""
+    """Return the cosine of each of `vectors` [items, units] with each of the `wanted` vectors:
+    float64 [wanted, items]; 0 for a vector of zeros."""
     lengths = np.outer(length(wanted), length(vectors))
     return (wanted @ vectors.T).astype(np.float64) / np.maximum(lengths, SMALLEST)
 

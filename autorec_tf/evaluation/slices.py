@@ -1,5 +1,5 @@
-"""Scores of some of the ratings: of those of users, or items, with about as many training ratings,
-or of like ratings. Predictions are final ones, clipped and with the cold rule, float64 [pairs]."""
+"""Scores of subsets of the ratings: by the training ratings of the user or item, by rating, or by
+prediction. Predictions are final, clipped and with the cold rule: float64 [pairs]."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ import numpy as np
 
 from autorec_tf.evaluation.metrics import Scores, score
 
-SLICE_EDGES = (0, 1, 10, 20, 50, 100, 200, 500, 1000)  # the lowest training ratings of each slice
-MOST_BINS = 16  # of like ratings
+SLICE_EDGES = (0, 1, 10, 20, 50, 100, 200, 500, 1000)  # the least training ratings of each slice
+MOST_BINS = 16  # of similar ratings
 
 
 @dataclass(frozen=True)
 class Slice:
     """The scores of the test ratings whose user (or item) has `low` to `high` training ratings,
-    both included; `high` is None where there is no bound."""
+    both included; `high` is None without an upper bound."""
 
     low: int
     high: int | None
@@ -31,12 +31,14 @@ class Slice:
 
 def slices(predictions: np.ndarray, ratings: np.ndarray, counts: np.ndarray,
            edges: Sequence[int] = SLICE_EDGES) -> list[Slice]:
-    """Return `score`, apart for each bin of `counts`: who knows few ratings, and who many.
+    """Return the scores for each bin of `counts`, except empty bins. Every pair is in one bin, so
+    `squared_error` and `num_ratings` add up to the values for all pairs.
 
-    counts: int [pairs], the training ratings of each pair's user, or of its item, as
-    `train.column_counts[columns]`; edges: the bins' lowest counts, ascending from 0. Bins without
-    a pair are left out. Every pair is in one slice, so `squared_error` and `num_ratings` of the
-    slices add up to those of all pairs.
+    Args:
+        predictions, ratings: float [pairs].
+        counts: int [pairs], the number of training ratings of each pair's user, or of its item,
+            such as `train.column_counts[columns]`.
+        edges: the lowest count of each bin, ascending from 0.
     """
     bins = np.digitize(counts, edges) - 1
     highs = [*(edge - 1 for edge in edges[1:]), None]
@@ -49,8 +51,8 @@ def slices(predictions: np.ndarray, ratings: np.ndarray, counts: np.ndarray,
 
 @dataclass(frozen=True)
 class Bin:
-    """The scores of pairs that have like ratings, or predictions: from `low` to below `high`, the
-    last bin's `high` included, or of one value where both are the same."""
+    """The scores of pairs with ratings, or predictions, from `low` to below `high`. The last bin
+    includes `high`; a bin of one value has `low` equal to `high`."""
 
     low: float
     high: float
@@ -60,7 +62,7 @@ class Bin:
 
     @property
     def bias(self) -> float:
-        """The mean error: above 0 where predictions are too high."""
+        """The mean error, which is above 0 if predictions are too high."""
         return self.mean_prediction - self.mean_rating
 
     @property
@@ -69,7 +71,7 @@ class Bin:
 
 
 def by_value(predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, float]) -> list[Bin]:
-    """Return `score` for each true rating, or for even bins if these are over `MOST_BINS`."""
+    """Return the scores for each true rating, or for equal bins above `MOST_BINS` ratings."""
     values = np.unique(ratings)
     if len(values) > MOST_BINS:
         return binned(ratings, predictions, ratings, scale)
@@ -78,21 +80,21 @@ def by_value(predictions: np.ndarray, ratings: np.ndarray, scale: tuple[float, f
 
 def calibration(predictions: np.ndarray, ratings: np.ndarray,
                 scale: tuple[float, float]) -> list[Bin]:
-    """Return `score` for even bins of the predictions: a calibrated model's means are equal."""
+    """Return the scores for equal bins of the predictions; a calibrated model's means are equal."""
     return binned(predictions, predictions, ratings, scale)
 
 
 def binned(of: np.ndarray, predictions: np.ndarray, ratings: np.ndarray,
            scale: tuple[float, float]) -> list[Bin]:
-    """Return the pairs in even bins of their values in `of`, float [pairs]. A value beyond `scale`,
-    as a cold pair's 3 may be, is in the nearest bin."""
+    """Return the scores for equal bins of the values `of`, float [pairs]. A value outside `scale`,
+    for example the 3 of a cold pair, is in the nearest bin."""
     edges = even_edges(scale)
     index = np.clip(np.digitize(of, edges) - 1, 0, len(edges) - 2)
     return bins(index, edges[:-1], edges[1:], predictions, ratings)
 
 
 def even_edges(scale: tuple[float, float]) -> np.ndarray:
-    """Return the edges of at most `MOST_BINS` bins that cover `scale`, a round number apart."""
+    """Return the edges of at most `MOST_BINS` bins that cover `scale`; their width is round."""
     low, high = scale
     least = (high - low) / MOST_BINS
     power = 10.0 ** math.floor(math.log10(least))
@@ -102,7 +104,7 @@ def even_edges(scale: tuple[float, float]) -> np.ndarray:
 
 def bins(index: np.ndarray, lows: np.ndarray, highs: np.ndarray, predictions: np.ndarray,
          ratings: np.ndarray) -> list[Bin]:
-    """Return the bins k, from lows[k] to highs[k], of the pairs whose `index` is k, if any are."""
+    """Return the non-empty bins: bin k, from lows[k] to highs[k], has the pairs of `index` k."""
     return [
         Bin(float(lows[k]), float(highs[k]), float(ratings[part].mean(dtype=np.float64)),
             float(predictions[part].mean()), score(predictions[part], ratings[part]))

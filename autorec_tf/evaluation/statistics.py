@@ -1,4 +1,4 @@
-"""Intervals of means, and paired differences, by Student's t."""
+"""Confidence intervals of means, and paired differences, with Student's t."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The mean difference of pairs, half its 95 % interval, and the two-sided p value of none."""
+    """The mean difference of pairs, half its 95 % interval, and the two-sided p value."""
 
     num_pairs: int
     mean: float
@@ -18,7 +18,7 @@ class PairedDifference:
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and half the width of its 95 % interval; nan for a single value."""
+    """Return the mean and half the width of its 95 % interval, or nan for a single value."""
     if len(values) < 2:
         return values[0], float("nan")
     from scipy.special import stdtrit
@@ -28,7 +28,7 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def paired_difference(values: Sequence[float], others: Sequence[float]) -> PairedDifference:
-    """Return how `values` differ from `others`: two or more pairs, in the same order."""
+    """Return the difference of `values` from `others`: two or more pairs, in the same order."""
     from scipy.special import stdtr
 
     differences = [value - other for value, other in zip(values, others, strict=True)]
