@@ -4,33 +4,34 @@ WWW 2015), an autoencoder over the rows of a sparse rating matrix:
     h(r; theta) = f(W g(V r + mu) + b)                                       (equation 1)
     min_theta  sum_i ||r_i - h(r_i; theta)||_O^2 + lambda/2 (||W||_F^2 + ||V||_F^2)   (equation 2)
 
-||.||_O counts observed ratings only. Rows of ratings are rows here, so V and W stand transposed
-with respect to the paper: h(R) = f(g(R V + mu) W + b). W is kept as its transpose Wt: row u of V
-and row u of Wt belong to column u of R, and a rating touches two contiguous rows. More hidden
-layers, if any, lie between the two (the paper's deep AutoRec).
+||.||_O counts observed ratings only. The vectors r_i are the rows of R here, so V and W are the
+paper's matrices transposed: h(R) = f(g(R V + mu) W + b). W is stored as its transpose Wt: row u of
+V and row u of Wt belong to column u of R, and a rating touches two contiguous rows. A deep model
+(the paper's deep AutoRec) has more hidden layers between the two.
 
-With `--input_encoding one_hot`, each observed value of a column has an input vector of its own, as
+With `--input_encoding one_hot`, each observed value r of a column u has an input vector D_{u,r}, as
 in CF-NADE (Zheng, Tang, Ding, Zhou: "A Neural Autoregressive Approach to Collaborative Filtering",
-ICML 2016); in place of R V stands, in row i,
+ICML 2016). Row i of R V is replaced by
 
-    z_i = sum over its observed (u, r) of  r V_u + D_{u,r}
+    z_i = sum over the observed (u, r) of row i:  r V_u + D_{u,r}
 
-D starts at 0, where this is equation 1, and has a lambda of its own in equation 2. Its values are
-the distinct training ratings; a rating of another value takes the vector of the nearest.
+D starts at 0, where this is equation 1, and has its own lambda in equation 2. Its values are the
+distinct training ratings; any other rating uses the vector of the nearest value.
 
 A test rating is predicted from the row's other ratings, but a training rating is an input of its
-own prediction. With `--leave_one_out`, each is predicted from the others in training, too: without
-its own input, z_i would be less by r V_u + D_{u,r}, and the prediction, to first order in that, is
+own prediction. With `--leave_one_out`, training also predicts each rating from the others only:
+without its own input, z_i would be smaller by r V_u + D_{u,r}, and to first order in this term the
+prediction is
 
     W_u g(z_i + mu) + b_u  -  (W_u * (r V_u + D_{u,r})) . g'(z_i + mu)
 
-before f, * being element by element. The second product costs what the first one does.
+before f, where * is the element-wise product. The second term costs as much as the first.
 
-With `--decoder svdpp`, W_u is one part of a column's weights, and each row has a bias of its own,
-as in SVD++: model/decoder.py. Leaving one out then concerns both sides.
+With `--decoder svdpp`, W_u is one part of a column's weights, and each row has a bias, as in SVD++
+(model/decoder.py). Leave-one-out then also corrects the decoder.
 
 Shapes at the ends of lines: B rows of a mini-batch, n columns, k units of the first hidden layer
-and l of the last (the same one, but in a deep model), e ratings observed in the mini-batch.
+and l of the last (one and the same unless the model is deep), e observed ratings of the mini-batch.
 """
 
 import math
@@ -55,15 +56,19 @@ PREDICTION_ROWS = 512  # rows predicted at a time
 
 
 class AutoRec:
-    """The parameters of model/parameters.py, their objective, and prediction.
+    """The model: the parameters of model/parameters.py, their objective, and prediction.
 
-    What a row and a column are (items and users, or the reverse) is the caller's business.
+    The caller decides whether rows are items and columns are users, or the reverse.
 
-    num_columns: n; scale: the lowest and highest rating, which a bounded output activation spans;
-    density: the fraction of entries that are observed, by which the engine "auto" is chosen;
-    shards: the columns that are here, if workers divide them; values: the rating values that have
-    input vectors of their own, D (float32, ascending); num_rows: m; variables: parameters of
-    another model to use, in place of new ones.
+    Args:
+        num_columns: n.
+        config: the hyper-parameters.
+        scale: the lowest and highest rating, the range of a bounded output activation.
+        density: the fraction of observed entries, by which the engine "auto" is chosen.
+        shards: the columns of this process, if workers divide them.
+        values: the rating values with one-hot input vectors D (float32, ascending).
+        num_rows: m.
+        variables: the parameters of another model, to be used instead of new ones.
     """
 
     def __init__(self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
@@ -89,10 +94,9 @@ class AutoRec:
 
             J(B) = sum_i ||r_i - h(r_i; theta)||_O^2 + lambda/2 Omega
 
-        Omega is equation 2's ||W||^2 + ||V||^2 under "plain" regularisation, times `penalty_scale`;
-        under "weighted" each column's weights count once per rating that the column has in the
-        batch (those of a value in D once per rating of that value), and an inner layer's, through
-        which all pass, once per row.
+        Under the plain rule, Omega is ||W||^2 + ||V||^2 of equation 2, times `penalty_scale`. Under
+        the weighted rule, the weights of a column count once per rating of the column in the batch
+        (a vector of D: per rating of its value), and those of an inner layer once per row.
         """
         config, batch = self.config, inputs.batch
         z, penalty = self.encoder.product(inputs, penalty_scale)
@@ -107,9 +111,9 @@ class AutoRec:
         penalty += penalty_W
         if self.inner:
             rows, weighted = tf.size(batch.starts) - 1, config.regularization == "weighted"
-            times = tf.cast(rows, tf.float32) if weighted else penalty_scale
+            factor = tf.cast(rows, tf.float32) if weighted else penalty_scale
             norms = [tf.reduce_sum(tf.square(weights)) for weights, _ in self.inner]
-            penalty += self.shards.once(config.lambda_value * times * tf.add_n(norms))
+            penalty += self.shards.once(config.lambda_value * factor * tf.add_n(norms))
         return squared_error + penalty / 2, squared_error
 
     def hidden(self, z: tf.Tensor, dropout: Dropout | None = None) -> tf.Tensor:
@@ -127,18 +131,18 @@ class AutoRec:
         return output(self.config.output_activation, x, self.scale)
 
     def rows(self, matrix: RatingMatrix) -> SparseRows:
-        """Copy `matrix` to the device, as this model is trained on and predicts from it."""
+        """Copy `matrix` to the device, in the form that training and prediction use."""
         return sparse_rows(matrix, by_column=self.decoder.by_column)
 
     def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return the reconstruction, from `ratings`, of the (row, column) pairs: float32 [pairs].
+        """Return the predictions of the (row, column) pairs from `ratings`: float32 [pairs].
 
-        rows, columns: integers [pairs], in any order. What is predicted depends on the ratings
-        given and on nothing else: a test rating is predicted from training ratings by passing
-        those. Predictions are not clipped.
+        The model sees no ratings except `ratings`: to predict test ratings, pass the training
+        ratings. `rows` and `columns` are integers [pairs], in any order. Predictions are not
+        clipped.
         """
         position = rows.astype(np.int64) * self.b.shape[0] + columns
-        if np.all(position[1:] >= position[:-1]):  # as those of a matrix are
+        if np.all(position[1:] >= position[:-1]):  # sorted, like the entries of a matrix
             wanted = tf.constant(rows, tf.int64), tf.constant(columns, tf.int64)
             return self._predict(ratings, *wanted).numpy()
         order = np.argsort(position)
@@ -165,14 +169,14 @@ class AutoRec:
         return serial_loop(block, blocks, num_rows, PREDICTION_ROWS).concat()
 
     def encode(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
-        """Return the last hidden layer of `rows` (int64 [B]) from `ratings`: float32 [B, l]."""
+        """Return the last hidden layer of `rows` (int64 [B]) of `ratings`: float32 (B, l)."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
         z, _ = self.encoder.product(self.encoder.inputs(batch))
         return self.hidden(self.shards.sum_forward(z, PREDICTION_ROWS))
 
     @tf.function(autograph=False)
     def encode_all(self, ratings: SparseRows) -> tf.Tensor:
-        """Return `encode` of every row, in blocks: float32 [rows, l]."""
+        """Return the last hidden layer of every row, computed in blocks: float32 (rows, l)."""
         num_rows = tf.size(ratings.indptr, tf.int64) - 1
 
         def block(start, blocks):
@@ -184,13 +188,13 @@ class AutoRec:
         return serial_loop(block, blocks, num_rows, PREDICTION_ROWS).concat()
 
     def predict_test(self, split: Split) -> np.ndarray:
-        """Return `predict` of the test ratings, in their order, from the training ratings."""
+        """Return the predictions of the test ratings, in their order, from the training ratings."""
         train, test = map(self.shards.part, (split.train, split.test))
         predictions = self.predict(self.rows(train), test.rows, test.indices)
         return self.shards.gather(predictions, split.test.indices)
 
     def factors(self, train: RatingMatrix) -> list[Factors]:
-        """Return the model as it predicts from the ratings `train`, for the CPU."""
+        """Return the arrays that predict from the ratings `train` with NumPy alone."""
         ratings = self.rows(self.shards.part(train))
         weights = self.shards.full_matrix(self.decoder.weights(ratings))
         embeddings, weights = self.decoder.factors(self.encode_all(ratings).numpy(), weights)
@@ -198,23 +202,24 @@ class AutoRec:
         return [Factors(self.config.orientation, embeddings, weights, bias, f, self.scale)]
 
     def initial_parameters(self) -> list[tf.Variable]:
-        """Return new parameters: truncated normal values with mean 0, or 0."""
+        """Return new parameters: 0, or drawn from a truncated normal with mean 0."""
         seeds = random_stream(self.config.random_seed, "initialisation").integers(
             2**31, size=(len(self.config.hidden_neuron) + 1, 2)
         )
-        parameters, seed = [], iter(seeds)
-        for each in self.declared:
-            values = tf.zeros(each.shape(self.shards.num_columns, self.num_rows))
-            if each.stddev:  # of all workers' columns, of which some are here
+        variables, seed = [], iter(seeds)
+        for parameter in self.declared:
+            values = tf.zeros(parameter.shape(self.shards.num_columns, self.num_rows))
+            if parameter.stddev:  # draw for the columns of all workers, then slice
                 values = tf.random.stateless_truncated_normal(
-                    each.shape(self.shards.total, self.num_rows), next(seed), stddev=each.stddev
+                    parameter.shape(self.shards.total, self.num_rows), next(seed),
+                    stddev=parameter.stddev
                 )
-                values = values[self.shards.own] if each.is_per_column else values
-            parameters.append(tf.Variable(values, name=each.name))
-        return parameters
+                values = values[self.shards.own] if parameter.is_per_column else values
+            variables.append(tf.Variable(values, name=parameter.name))
+        return variables
 
     def initialise_bias(self, rating: float) -> None:
-        """Set b so that f(b) is `rating`, or near it at the ends of the scale."""
+        """Set b so that f(b) is `rating`, or close to it at the ends of the scale."""
         low, high = self.scale
         fraction = min(max((rating - low) / (high - low), 0.01), 0.99)
         inverse = {"sigmoid": math.log(fraction / (1 - fraction)),
@@ -227,14 +232,14 @@ class AutoRec:
         return tf.transpose(self.Wt)
 
     def save(self, prefix: str | None) -> None:
-        """Write the parameters as the files `prefix`.*, W (l, n) as in the paper. Workers that are
-        not the first have no `prefix`, and send it their columns."""
+        """Write the parameters to the files `prefix`.*, with W (l, n) as in the paper. Workers
+        without a `prefix` send their columns to the first worker."""
         self.shards.write(prefix, {
             f"{p.saved or p.name}{SUFFIX}": Stored(x, p.is_per_column, p.transposed)
             for p, x in zip(self.declared, self.parameters, strict=True)
         })
 
     def with_config(self, config: Config) -> "AutoRec":
-        """Return a model of the same parameters, with other settings."""
+        """Return a model with the same parameters and other settings."""
         return AutoRec(self.shards.num_columns, config, self.scale, self.density, self.shards,
                        self.values, self.num_rows, self.parameters)

@@ -1,5 +1,5 @@
-"""What AutoRec is made of: mini-batches, the two engines, the optimisers, and a trained model ready
-to predict. Rows and columns, never files.
+"""The building blocks of AutoRec: parameters, mini-batches, the two engines, the optimisers, and a
+trained model ready to predict. They work on rows and columns and never read a file.
 
 May import `config`, `data.ratings` and `system`.
 """

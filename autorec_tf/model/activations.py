@@ -1,4 +1,4 @@
-"""The activations g and f, and the slope of g."""
+"""The activations g and f, and the derivative of g."""
 
 import tensorflow as tf
 
@@ -20,7 +20,7 @@ SLOPES = {
 
 
 def output(activation: str, x: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:
-    """Return `activation` of `x`; a bounded one spans `scale`."""
+    """Return `activation` of `x`; a bounded activation spans `scale`, (lowest, highest)."""
     low, high = scale
     if activation == "sigmoid":
         return low + (high - low) * tf.sigmoid(x)

@@ -1,4 +1,4 @@
-"""A mini-batch of rows as tensors: what the two engines compute on."""
+"""A mini-batch of rows as tensors, the input of both engines."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,12 @@ from autorec_tf.data.ratings import RatingMatrix
 
 
 class SparseRows(NamedTuple):
-    """A `RatingMatrix` as tensors: indptr int64 [rows + 1], indices int32 and values float32; of
-    some columns of a matrix, also that one's indptr, and `before`, as in `Part`; for the model that
-    asks for it, where each column begins among `rows` by column, int64 [n + 1] and int32."""
+    """A `RatingMatrix` as tensors.
+
+    indptr: int64 [rows + 1]; indices: int32; values: float32; full_matrix: for a column shard, the
+    indptr of the full matrix and `before`, as in `Part`; by_column: for the SVD++ decoder, the
+    start of each column, int64 [n + 1], and the rows in column order, int32.
+    """
 
     indptr: tf.Tensor
     indices: tf.Tensor
@@ -21,12 +24,12 @@ class SparseRows(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The e observed ratings of B rows; an unobserved one is in no tensor at all.
+    """The e observed ratings of B rows; no tensor has an entry for an unobserved rating.
 
-    starts: int64 [B + 1], where each row begins; row, column: int32 [e], both ascending;
-    ratings: float32 [e]; count: float32 [n], the ratings of each column; by_column: the same
-    ratings by column, for the engine that wants them so; full_matrix: of some columns of a matrix,
-    what `positions_in_full_matrix` returns.
+    starts: int64 [B + 1], the start of each row; row, column: int32 [e], both ascending;
+    ratings: float32 [e]; count: float32 [n], the number of ratings of each column; by_column: the
+    same ratings in column order, for the sparse engine; full_matrix: for a column shard, the result
+    of `positions_in_full_matrix`.
     """
 
     starts: tf.Tensor
@@ -47,19 +50,19 @@ class Pairs(NamedTuple):
 
 
 def sparse_rows(matrix: RatingMatrix, by_column: bool = False) -> SparseRows:
-    """Copy `matrix` to the device, to be used many times; perhaps `by_column`, too."""
+    """Copy `matrix` to the device, with its rows in column order if `by_column`."""
     part = matrix.part
     full_matrix = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
     indptr, indices, values = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
-    turned = matrix.transposed() if by_column else None
-    columns = (tf.constant(turned.indptr), tf.constant(turned.indices)) if turned else ()
+    flipped = matrix.transposed() if by_column else None
+    columns = (tf.constant(flipped.indptr), tf.constant(flipped.indices)) if flipped else ()
     return SparseRows(indptr, indices, values, full_matrix, columns)
 
 
 def positions_in_full_matrix(ratings: SparseRows, rows: tf.Tensor,
                              batch: Batch) -> tuple[tf.Tensor, ...]:
     """Return the position of each rating, int64 [e], in the batch of the same `rows` (int64 [B]) of
-    the full matrix, and the number of ratings of that batch; nothing where all columns are here."""
+    the full matrix, and the number of ratings of that batch; () unless `ratings` is a shard."""
     if not ratings.full_matrix:
         return ()
     indptr, before = ratings.full_matrix
@@ -71,8 +74,8 @@ def positions_in_full_matrix(ratings: SparseRows, rows: tf.Tensor,
 
 def penalty_weights(batch: "Batch | Pairs", config: Config,
                     scale: tf.Tensor | float | None) -> tf.Tensor | None:
-    """Return how often Omega counts each column's weights, float32 [columns]: once per rating under
-    "weighted" regularisation, `scale` times under "plain"; None without `scale`."""
+    """Return the factor of each column's weights in Omega, float32 [columns]: its number of ratings
+    under the weighted rule, `scale` under the plain rule; None without `scale`."""
     if scale is None or not isinstance(batch, Batch):
         return None
     if config.regularization == "weighted":
@@ -81,6 +84,7 @@ def penalty_weights(batch: "Batch | Pairs", config: Config,
 
 
 def pairs(row: tf.Tensor, column: tf.Tensor, num_rows: tf.Tensor) -> Pairs:
-    """Return (row, column) pairs, int64 [pairs], as `Pairs` of `num_rows` rows; `row` ascends."""
+    """Return (row, column) pairs, int64 [pairs] with `row` ascending, as `Pairs` of `num_rows`
+    rows."""
     starts = tf.searchsorted(row, tf.range(num_rows + 1), out_type=tf.int64)
     return Pairs(starts, tf.cast(row, tf.int32), tf.cast(column, tf.int32))

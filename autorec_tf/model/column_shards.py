@@ -1,11 +1,12 @@
-"""A model whose columns are divided among workers, and what these add up.
+"""Column shards: the columns of a model divided among workers, and the sums over all workers.
 
-z = R V is a sum over columns, and so over workers: each multiplies its own, and B x k floats are
-added. From z on, all compute the same hidden layers, and each predicts the ratings of its own
-columns. On the way back the gradient of the last hidden layer, B x l floats, is a sum over columns
-again. V, W, b, D and what an optimiser keeps of them never leave their worker.
+z = R V is a sum over columns, and so over workers: each multiplies its own columns, and the
+results, B x k floats, are all-reduced. All workers then compute the same hidden layers from z, and
+each predicts the ratings of its own columns. In the backward pass, the gradient of the last hidden
+layer, B x l floats, is again a sum over columns. V, W, b, D and their optimiser state never leave
+their worker.
 
-Shapes as in AutoRec.py. Without workers all columns are here, and every sum is what it is of.
+Shapes as in AutoRec.py. Without workers this process has all columns, and a sum returns its input.
 """
 
 import math
@@ -22,8 +23,8 @@ from autorec_tf.model.tensors import SUFFIX, Slice, read_slice, write_slices
 from autorec_tf.system.distribution import Workers
 from autorec_tf.system.files import as_utf8
 
-CHUNK_BYTES = 1 << 25  # sent at a time, of what does not ride on a step
-FILE_BYTES = 1 << 26  # of a checkpoint that several workers send
+CHUNK_BYTES = 1 << 25  # sent at a time, outside training steps
+FILE_BYTES = 1 << 26  # of each file of a checkpoint that several workers send
 
 
 class Stored(NamedTuple):
@@ -35,8 +36,8 @@ class Stored(NamedTuple):
 
 
 class ColumnShards:
-    """The columns `first`..`last` - 1, of `total`, that are this process's; the others are those of
-    `workers`, which all call the same methods in the same order."""
+    """The columns `first`..`last` - 1 of `total` that this process has; `workers` have the others.
+    All workers call the same methods in the same order."""
 
     def __init__(self, num_columns: int, matrix: RatingMatrix | None = None,
                  workers: Workers | None = None) -> None:
@@ -52,63 +53,63 @@ class ColumnShards:
         return slice(self.first, self.last)
 
     def run(self, function: Callable, *arguments: Any) -> Any:
-        """Call `function` of tensors, in which there are sums."""
+        """Call `function` on tensors, as a step of the workers' strategy: it may contain sums."""
         if not self.workers:
             return function(*arguments)
         return self.workers.strategy.run(function, arguments)
 
-    def sum_forward(self, x: tf.Tensor, most: int) -> tf.Tensor:
-        """Return the sum of all workers' `x` (B, k), of at most so many rows. Who uses it does so
-        alike at all workers, so its gradient is that of each."""
+    def sum_forward(self, x: tf.Tensor, max_rows: int) -> tf.Tensor:
+        """Return the sum of all workers' `x` (B, k), with B at most `max_rows`. All workers use it
+        in the same way, so the gradient passes through unchanged."""
         if not self.workers:
             return x
 
         @tf.custom_gradient
         def summed(x: tf.Tensor) -> tuple[tf.Tensor, object]:
-            return self.all_reduce(x, most), lambda upstream: upstream
+            return self.all_reduce(x, max_rows), lambda upstream: upstream
 
         return summed(x)
 
-    def sum_backward(self, x: tf.Tensor, most: int) -> tf.Tensor:
-        """Return `x` (B, l), which all workers have alike, and each uses for its own columns: its
-        gradient is the sum of all workers'."""
+    def sum_backward(self, x: tf.Tensor, max_rows: int) -> tf.Tensor:
+        """Return `x` (B, l), replicated on all workers; each uses it for its own columns, so its
+        gradient is the sum over all workers."""
         if not self.workers:
             return x
 
         @tf.custom_gradient
         def used(x: tf.Tensor) -> tuple[tf.Tensor, object]:
-            return tf.identity(x), lambda upstream: self.all_reduce(upstream, most)
+            return tf.identity(x), lambda upstream: self.all_reduce(upstream, max_rows)
 
         return used(x)
 
-    def all_reduce(self, x: tf.Tensor, most: int) -> tf.Tensor:
-        """Return the sum of all workers' `x` (B, k). A collective op has one shape, so a batch that
-        is not full is filled up."""
-        size, most = tf.shape(x)[0], min(most, self.num_rows)
-        filled = tf.ensure_shape(tf.pad(x, [[0, most - size], [0, 0]]), [most, x.shape[1]])
-        return tf.distribute.get_replica_context().all_reduce("SUM", filled)[:size]
+    def all_reduce(self, x: tf.Tensor, max_rows: int) -> tf.Tensor:
+        """Return the sum of all workers' `x` (B, k). A collective op has a fixed shape: smaller
+        batches are padded."""
+        size, max_rows = tf.shape(x)[0], min(max_rows, self.num_rows)
+        padded = tf.ensure_shape(tf.pad(x, [[0, max_rows - size], [0, 0]]), [max_rows, x.shape[1]])
+        return tf.distribute.get_replica_context().all_reduce("SUM", padded)[:size]
 
     def once(self, x: tf.Tensor) -> tf.Tensor:
-        """Return parts whose sum over workers is `x`, which each has, as its gradient is."""
+        """Return addends whose sum over workers is `x`, replicated; so is the gradient of `x`."""
         return x if self.first == 0 else x - tf.stop_gradient(x)
 
     def sum(self, values: Any) -> np.ndarray:
-        """Return the sum of all workers' `values`: float64, in their shape."""
+        """Return the sum of all workers' `values`: float64, in the same shape."""
         values = np.asarray(values, np.float64)
         return self.workers.sum(values) if self.workers else values
 
     def broadcast(self, variables: Sequence[tf.Variable]) -> None:
-        """Set what all workers have alike to the first one's: processors round differently."""
+        """Set replicated variables to those of the first worker: processors round differently."""
         if self.workers:
             for x in variables:
                 x.assign(self.workers.sum(x.numpy() * (self.first == 0)))
 
     def part(self, matrix: RatingMatrix) -> RatingMatrix:
-        """Return what is here of a matrix of all columns."""
+        """Return this process's columns of `matrix`, which has all columns."""
         return matrix.columns(self.first, self.last) if self.workers else matrix
 
     def gather(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return all workers' `values`, one a rating, in the order of all ratings' `columns`."""
+        """Return all workers' `values`, one per rating, in the order of all ratings' `columns`."""
         if not self.workers:
             return values
         gathered = np.zeros(len(columns), values.dtype)
@@ -116,7 +117,7 @@ class ColumnShards:
         return self.workers.sum(gathered)
 
     def slices(self, variables: Mapping[str, Stored]) -> Iterator[Slice]:
-        """Yield the `variables` of all workers, by name, to be written."""
+        """Yield the `variables` of all workers as slices to be written."""
         for name, (x, is_per_column, transposed) in variables.items():
             if not self.workers:  # TensorFlow's own memory, where NumPy's would be a copy
                 yield Slice(name, (), 0, tf.transpose(x) if transposed else x.read_value())
@@ -132,8 +133,8 @@ class ColumnShards:
                     yield Slice(name, shape, start, chunk)
 
     def write(self, prefix: str | Path | None, variables: Mapping[str, Stored]) -> None:
-        """Write `variables` as the TensorFlow checkpoint `prefix`; without one, only send the first
-        worker what is here. Raise tf.errors.OpError if that fails."""
+        """Write `variables` as the TensorFlow checkpoint `prefix`; without a prefix, only send this
+        process's part to the first worker. Raise tf.errors.OpError if that fails."""
         slices = self.slices(variables)
         if prefix is None:
             deque(slices, 0)
@@ -141,8 +142,8 @@ class ColumnShards:
             write_slices(Path(prefix), slices, FILE_BYTES if self.workers else math.inf)
 
     def read(self, prefix: str | Path, variables: Mapping[str, Stored]) -> None:
-        """Set `variables` to what is here of those in the checkpoint `prefix`. Raise ValueError, or
-        tf.errors.OpError, if it does not hold just these, or cannot be read."""
+        """Set `variables` to this process's part of the checkpoint `prefix`. Raise ValueError if it
+        has other variables, tf.errors.OpError if it cannot be read."""
         shapes = tf.train.load_checkpoint(as_utf8(prefix)).get_variable_to_shape_map()
         wanted = {
             name: (self.total, *x.shape[1:]) if self.workers and is_per_column else tuple(x.shape)
@@ -155,8 +156,8 @@ class ColumnShards:
             x.assign(read_slice(Path(prefix), name, wanted[name], start, x))
 
     def chunks(self, x: tf.Variable | tf.Tensor) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the rows of all workers' `x` (own columns, ...), some at a time, and the number of
-        the first; none needs memory for all of them."""
+        """Yield the rows of all workers' `x` (own columns, ...) in chunks, each with the number of
+        its first row, so that no worker needs memory for all rows."""
         if not self.workers:
             yield 0, x.numpy()
             return
@@ -170,7 +171,7 @@ class ColumnShards:
             yield start, self.workers.sum(chunk)
 
     def full_matrix(self, x: tf.Variable | tf.Tensor) -> np.ndarray:
-        """Return all workers' `x` (own columns, ...), one after the other."""
+        """Return all workers' `x` (own columns, ...), concatenated."""
         if not self.workers:
             return x.numpy()
         matrix = np.empty((self.total, *x.shape[1:]), x.dtype.as_numpy_dtype)

@@ -1,21 +1,20 @@
-"""The outputs: each column's own weights, as in the paper, or those of SVD++.
+"""The two decoders: a column's own weights, as in the paper, or those of SVD++.
 
-The decoder of SVD++ (Koren, "Factorization meets the neighborhood", KDD 2008, equation 15):
-
-A column's weights are its own, W_u, and besides the sum of vectors of the rows N(u) that it has
-ratings of; and each row has a bias:
+The SVD++ decoder (Koren, "Factorization meets the neighborhood", KDD 2008, equation 15): the
+weights of column u are its own, W_u, plus the sum of one vector for each row in N(u), the rows
+that the column has ratings of. Each row i also has a bias:
 
     W_u + s / sqrt(|N(u)|) sum over i in N(u) of Y_i,    c_i
 
-So a column of few ratings, whose W_u lambda keeps small, predicts by what others with the same rows
-have shown. Without the rating of row i, to be left out, the weights would be less by
-s / sqrt(|N(u)|) Y_i, and its prediction from h_i by the product of the two.
+A column with few ratings has a small W_u because of lambda, and is predicted from what other
+columns with ratings of the same rows have taught Y. Leave-one-out: without the rating of row i, the
+weights would be smaller by s / sqrt(|N(u)|) Y_i, and the prediction by h_i times that vector.
 
-Omega is of Y, too, and lambda of the biases is 10, as few ratings of a row or column are no ground
-for more: 10 (||c||^2 + sum over u of (b_u - mean of b)^2).
+Omega also includes Y. The lambda of the biases is 10, since a few ratings of a row or column do not
+justify large ones: 10 (||c||^2 + sum over u of (b_u - mean of b)^2).
 
-s is a unit: Omega is of s Y, and with s well below 1 an optimiser's steps in Y, which move all
-columns at once, are as long as they are in W.
+s sets the scale of Y, and Omega is of s Y. An optimiser step in Y moves all columns at once; with s
+well below 1 it changes the weights as much as a step in W.
 
 Shapes: B rows of a mini-batch, m rows and n columns in all, l hidden units, e ratings of the batch.
 """
@@ -34,9 +33,9 @@ BIAS_LAMBDA = 10.0
 
 
 class Outputs(NamedTuple):
-    """The outputs of a mini-batch: its ratings, or the pairs to predict, its `rows` (int64 [B]),
-    all columns' `weights` (float32 (n, l)), and SVD++'s `normalisation` of each column (float32
-    [n])."""
+    """The outputs of a mini-batch: its ratings or the pairs to predict, its `rows` (int64 [B]), the
+    `weights` of all columns (float32 (n, l)), and the `normalisation` of each column in SVD++
+    (float32 [n])."""
 
     pairs: Batch | Pairs
     rows: tf.Tensor
@@ -45,46 +44,47 @@ class Outputs(NamedTuple):
 
 
 class Decoder:
-    """Multiplies the last hidden layer by Wt, float32 (n, l), which is among the model's
-    `parameters` by name: a column's weights are its own."""
+    """The product of the last hidden layer with Wt, float32 (n, l), as in the paper. `parameters`:
+    those of the model, by name."""
 
-    by_column = False  # whether its weights are computed, from the ratings by column
+    by_column = False  # whether the weights are computed from the ratings in column order
 
     def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
         self.config, self.engine, self.Wt = config, engine, parameters["Wt"]
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
-        """Return what the last hidden layer is multiplied by: float32 (n, l)."""
+        """Return the weights of all columns: float32 (n, l)."""
         return self.Wt
 
     def outputs(
         self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
         weights: tf.Tensor | None = None,
     ) -> Outputs:
-        """Return the outputs of a mini-batch of `rows`, from shared `weights` if there are any."""
+        """Return the outputs of a mini-batch of `rows`, with `weights` if they are given."""
         return Outputs(pairs, rows, self.weights(ratings) if weights is None else weights)
 
     def product(
         self, outputs: Outputs, h: tf.Tensor, penalty_scale: tf.Tensor | float | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return h W of each pair, float32 [e], and lambda Omega of W, as in `AutoRec.objective`;
-        without `penalty_scale`, for predictions, that is 0."""
+        """Return h W of each pair, float32 [e], and lambda Omega of W, as in `AutoRec.objective`.
+        Without `penalty_scale`, for predictions, the second is 0."""
         weights = penalty_weights(outputs.pairs, self.config, penalty_scale)
         product, omega = self.engine.output_product(outputs.pairs, h, outputs.weights, weights)
         return product, self.config.decoder_lambda * omega
 
     def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
-        """Return what each rating adds to its own prediction through the weights, float32 [e]."""
+        """Return the contribution of each rating to its own prediction, through the weights:
+        float32 [e]."""
         return 0.0
 
     def factors(self, h: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return row embeddings and column weights whose product is `product`, from the hidden
+        """Return row embeddings and column weights whose product is `product`, from the last hidden
         layer of all rows, (rows, l), and the weights of all columns, (columns, l)."""
         return h, weights
 
 
 class SvdppDecoder(Decoder):
-    """A `Decoder` with Y, float32 (m, l), in its weights, and biases of rows, float32 [m]."""
+    """The SVD++ decoder: weights with Y, float32 (m, l), and row biases c, float32 [m]."""
 
     by_column = True
 
@@ -95,9 +95,9 @@ class SvdppDecoder(Decoder):
     def weights(self, ratings: SparseRows) -> tf.Tensor:
         starts, rows = ratings.by_column
         column = tf.repeat(tf.range(tf.size(starts) - 1), starts[1:] - starts[:-1])
-        share = tf.gather(normalisation(ratings), column)
-        batch = self.engine.batch(starts, column, rows, share, self.Y.shape[0])
-        return self.Wt + self.engine.input_product(batch, share, self.Y)[0]
+        factors = tf.gather(normalisation(ratings), column)
+        batch = self.engine.batch(starts, column, rows, factors, self.Y.shape[0])
+        return self.Wt + self.engine.input_product(batch, factors, self.Y)[0]
 
     def outputs(self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
                 weights: tf.Tensor | None = None) -> Outputs:
@@ -111,39 +111,39 @@ class SvdppDecoder(Decoder):
         product += tf.gather(tf.gather(self.c, rows), pairs.row)
         if penalty_scale is None:
             return product, tf.zeros([])
-        times = tf.ones([tf.size(rows)])
+        num_ratings = tf.ones([tf.size(rows)])
         if self.config.regularization == "weighted":
-            times = tf.cast(pairs.starts[1:] - pairs.starts[:-1], tf.float32)
+            num_ratings = tf.cast(pairs.starts[1:] - pairs.starts[:-1], tf.float32)
         weights = penalty_weights(pairs, self.config, penalty_scale)
         omega_W = weighted_norm(self.Wt, weights)
         norms = tf.reduce_sum(tf.square(SCALE * tf.gather(self.Y, rows)), 1)
-        omega = omega_W + tf.reduce_sum(times * norms)
+        omega = omega_W + tf.reduce_sum(num_ratings * norms)
         of_columns = tf.reduce_sum(tf.square(self.b - tf.reduce_mean(self.b)))
         of_rows = tf.reduce_sum(tf.gather(self.c, rows) ** 2)
         biases = BIAS_LAMBDA * (of_rows + penalty_scale * of_columns)
         return product, self.config.decoder_lambda * omega + biases
 
     def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
-        """Return what each rating adds to its own prediction by its row being in N(u)."""
-        own = tf.reduce_sum(tf.gather(self.Y, outputs.rows) * h, 1)
-        by_rating = tf.gather(own, outputs.pairs.row)
+        """Return the contribution of each rating to its own prediction: its row is in N(u)."""
+        by_row = tf.reduce_sum(tf.gather(self.Y, outputs.rows) * h, 1)
+        by_rating = tf.gather(by_row, outputs.pairs.row)
         return by_rating * tf.gather(outputs.normalisation, outputs.pairs.column)
 
     def factors(self, h: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return with_unit(h, self.c.numpy()), with_unit(weights, 1.0)  # the bias as one more unit
+        return with_unit(h, self.c.numpy()), with_unit(weights, 1.0)  # the bias as an extra unit
 
 
 def normalisation(ratings: SparseRows) -> tf.Tensor:
-    """Return s / sqrt(|N(u)|) of each column: float32 [n]."""
+    """Return s / sqrt(|N(u)|) of each column u: float32 [n]."""
     starts, _ = ratings.by_column
     return SCALE / tf.sqrt(tf.cast(tf.maximum(starts[1:] - starts[:-1], 1), tf.float32))
 
 
 def with_unit(h: np.ndarray, values: np.ndarray | float) -> np.ndarray:
-    """Return `h` (rows, l) with `values` ([rows] or []) as one unit more: (rows, l + 1)."""
-    more = np.empty((len(h), h.shape[1] + 1), h.dtype)
-    more[:, :-1], more[:, -1] = h, values
-    return more
+    """Return `h` (rows, l) with `values` ([rows] or []) as an extra unit: (rows, l + 1)."""
+    extended = np.empty((len(h), h.shape[1] + 1), h.dtype)
+    extended[:, :-1], extended[:, -1] = h, values
+    return extended
 
 
 DECODERS = {"own": Decoder, "svdpp": SvdppDecoder}

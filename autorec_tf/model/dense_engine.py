@@ -1,7 +1,7 @@
-"""The model's two products with a rating matrix as dense products, for the GPU and for any device.
+"""The dense engine: the model's two products with a rating matrix as dense products, on any device.
 
-A dense block exists for one mini-batch only. Shapes: B rows of it, n columns, k hidden units, e
-ratings.
+Only one mini-batch at a time is dense. Shapes: B rows of a mini-batch, n columns, k hidden units, e
+ratings of the mini-batch.
 """
 
 import tensorflow as tf
@@ -10,14 +10,14 @@ from autorec_tf.model.batch import Batch, Pairs, SparseRows
 
 
 class DenseEngine:
-    """Gathers and multiplies mini-batches; `precision` is that of the products' factors:
-    "float32" or "bfloat16". All results are float32."""
+    """Gather and multiply mini-batches. `precision` is the type of the products' factors,
+    "float32" or "bfloat16"; all results are float32."""
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
 
     def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
-        """Return the observed ratings of `rows` (int64 [B])."""
+        """Return the observed ratings of `rows` (int64 [B]) as a `Batch`."""
         first, end = tf.gather(ratings.indptr, rows), tf.gather(ratings.indptr, rows + 1)
         starts = tf.concat([[0], tf.cumsum(end - first)], 0)
         row = tf.repeat(tf.range(tf.size(rows)), end - first)
@@ -29,8 +29,8 @@ class DenseEngine:
         self, starts: tf.Tensor, row: tf.Tensor, column: tf.Tensor, ratings: tf.Tensor,
         num_columns: int,
     ) -> Batch:
-        """Return these ratings as a `Batch` over so many columns."""
-        with tf.device("CPU:0"):  # the GPU's kernel is not deterministic, and refuses to run
+        """Return these ratings as a `Batch` over `num_columns` columns."""
+        with tf.device("CPU:0"):  # the GPU kernel is not deterministic, so it raises an error
             count = tf.raw_ops.DenseBincount(
                 input=column, size=num_columns, weights=tf.zeros([0])
             )
@@ -39,8 +39,8 @@ class DenseEngine:
     def input_product(
         self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's pairs, and
-        sum_u count_u ||V_u||^2, with `count` float32 [n]; 0 without."""
+        """Return R V, float32 (B, k), where R has `inputs` (float32 [e]) at the batch's pairs, and
+        sum_u count_u ||V_u||^2, with `count` float32 [n], or 0 without `count`."""
         inputs, factor = self.factors(inputs, V)
         index = flat_index(batch, V.shape[0])
         R = to_dense(index, inputs, block_shape(batch, V.shape[0]))
@@ -49,21 +49,22 @@ class DenseEngine:
     def output_product(
         self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2, as above."""
+        """Return h W at `pairs` only, float32 [e], and sum_u count_u ||W_u||^2, or 0 without
+        `count`."""
         product = tf.matmul(*self.factors(h, Wt), transpose_b=True)  # (B, n)
         taken = take(product, flat_index(pairs, Wt.shape[0]))
         return tf.cast(taken, tf.float32), weighted_norm(Wt, count)
 
     def release_buffers(self) -> None:
-        """There is no memory to give back, as there is in a SparseEngine."""
+        """Do nothing: only a SparseEngine has buffers."""
 
     def factors(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
-        """Return `tensors` in the precision of the products; sums and updates stay float32."""
+        """Return `tensors` in the precision of the products; sums and updates are float32."""
         return [tf.cast(tensor, self.precision) for tensor in tensors]
 
 
 def weighted_norm(X: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
-    """Return sum_u count_u ||X_u||^2; 0 without `count`. The gradient takes one pass over X."""
+    """Return sum_u count_u ||X_u||^2, or 0 without `count`. The gradient takes one pass over X."""
     if count is None:
         return tf.zeros([])
 
@@ -88,8 +89,8 @@ def flat_index(pairs: Batch | Pairs, num_columns: int) -> tf.Tensor:
 
 
 def to_dense(index: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Return a dense `shape` (B, n), `values` [e] at the distinct flat `index` [e], else 0."""
-    # Half the time of tf.scatter_nd, which also has to care for repeated indices.
+    """Return a dense `shape` (B, n): `values` [e] at the distinct flat `index` [e], 0 elsewhere."""
+    # Half the time of tf.scatter_nd, which also has to handle repeated indices.
     dense = tf.raw_ops.SparseToDense(
         sparse_indices=index, output_shape=tf.reduce_prod(shape, keepdims=True),
         sparse_values=values, default_value=tf.zeros([], values.dtype), validate_indices=False,
@@ -99,8 +100,8 @@ def to_dense(index: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor
 
 @tf.custom_gradient
 def take(dense: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, object]:
-    """Return `dense` (B, n) at the distinct flat `index` [e]; the gradient is `to_dense`, which is
-    fast."""
+    """Return `dense` (B, n) at the distinct flat `index` [e]. Its gradient is `to_dense`, faster
+    than the gradient of tf.gather."""
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         return to_dense(index, upstream, tf.shape(dense, tf.int64)), None

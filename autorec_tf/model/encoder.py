@@ -1,4 +1,4 @@
-"""The inputs of the first hidden layer: ratings, their one-hot vectors, and dropout.
+"""The encoder, the input of the first hidden layer: ratings, one-hot inputs, and dropout.
 
 Shapes: B rows of a mini-batch, n columns, k units, e ratings of the mini-batch.
 """
@@ -14,14 +14,14 @@ from autorec_tf.model.batch import Batch, penalty_weights
 
 
 class Dropout(NamedTuple):
-    """Dropout (Srivastava et al., 2014) of one training step: a seed for each layer, 0 being the
-    input, and the step's number, both int64."""
+    """Dropout (Srivastava et al., 2014) of one training step: the seed of each layer, where layer 0
+    is the input, and the number of the step, both int64."""
 
     seeds: np.ndarray
     step: tf.Tensor
 
     def __call__(self, x: tf.Tensor, rate: float, layer: int) -> tf.Tensor:
-        """Return `x` with a fraction `rate` of its entries set to 0, and the others scaled up."""
+        """Return `x` with a fraction `rate` of its entries set to 0 and the others scaled up."""
         if not rate:
             return x
         seed = tf.stack([tf.constant(self.seeds[layer]), self.step])
@@ -29,8 +29,8 @@ class Dropout(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """The inputs of a mini-batch: its ratings, the same ratings over the columns of D as
-    (n * values, k), if there is D, and the dropout mask, float32 [e]."""
+    """The inputs of a mini-batch: its ratings, the same ratings over the columns of D reshaped to
+    (n * values, k) if the model has D, and the dropout mask, float32 [e]."""
 
     batch: Batch
     one_hot_batch: Batch | None
@@ -38,20 +38,20 @@ class Inputs(NamedTuple):
 
 
 class Encoder:
-    """Multiplies a mini-batch by V, float32 (n, k), and adds its vectors of D, float32 (n, values,
-    k), if there are any; `values` (float32, ascending) are the rating values that have one."""
+    """The product of a mini-batch with V, float32 (n, k), plus its vectors of D, float32
+    (n, values, k), if there is D. `values`: the rating values of D, float32, ascending."""
 
     def __init__(self, config: Config, engine: Any, V: tf.Variable, D: tf.Variable | None = None,
                  values: np.ndarray | None = None) -> None:
         self.config, self.engine, self.V, self.D, self.values = config, engine, V, D, values
 
     def inputs(self, batch: Batch, dropout: Dropout | None = None) -> Inputs:
-        """Return the inputs of a mini-batch, after `dropout` in a training step."""
+        """Return the inputs of a mini-batch, with `dropout` in a training step."""
         return Inputs(batch, self.one_hot(batch), self.dropout_mask(batch, dropout))
 
     def one_hot(self, batch: Batch) -> Batch | None:
-        """Return `batch` over the columns of D as (n * values, k): a rating of column u with the
-        value of some index, or the nearest to it, is in column u * values + index."""
+        """Return `batch` over the columns of D reshaped to (n * values, k): a rating of column u is
+        in column u * values + index, with the index of the nearest value."""
         values = self.values
         if values is None:
             return None
@@ -61,7 +61,7 @@ class Encoder:
 
     def dropout_mask(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
         """Return the factor of each input, float32 [e]. Workers draw the mask of the full matrix,
-        so all of them draw the same."""
+        so it is the same on all workers."""
         ones, rate = tf.ones_like(batch.ratings), self.config.input_dropout
         if not (dropout and rate and batch.full_matrix):
             return dropout(ones, rate, 0) if dropout else ones
@@ -70,8 +70,8 @@ class Encoder:
 
     def product(self, inputs: Inputs,
                 penalty_scale: tf.Tensor | float | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return z, float32 (B, k), and lambda Omega of V and D, as in `AutoRec.objective`; without
-        `penalty_scale`, for predictions, that is 0."""
+        """Return z, float32 (B, k), and lambda Omega of V and D, as in `AutoRec.objective`. Without
+        `penalty_scale`, for predictions, the second is 0."""
         (batch, one_hot_batch, mask), config = inputs, self.config
         z, omega_V = self.engine.input_product(
             batch, batch.ratings * mask, self.V, penalty_weights(batch, config, penalty_scale)
@@ -85,8 +85,8 @@ class Encoder:
         return z + z_D, penalty + config.one_hot_lambda * omega_D
 
     def self_contribution(self, inputs: Inputs, h: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        """Return what each rating adds to its own prediction by being an input, float32 [e], to
-        first order, from the only hidden layer h (B, k) and the decoder's weights (n, k)."""
+        """Return the first-order contribution of each rating to its own prediction as an input,
+        float32 [e], from the single hidden layer h (B, k) and the decoder's weights (n, k)."""
         batch, one_hot_batch, mask = inputs
         slope = SLOPES[self.config.hidden_activation](h)
         contribution, _ = self.engine.output_product(batch, slope, self.V * weights)

@@ -1,4 +1,4 @@
-"""Which of the two engines serves here."""
+"""The choice between the dense and the sparse engine."""
 
 import importlib.util
 from pathlib import Path
@@ -10,27 +10,31 @@ from autorec_tf.config import Config
 from autorec_tf.model.dense_engine import DenseEngine
 from autorec_tf.system.errors import UserError
 
-SPARSE_DENSITY = 0.2  # `auto` multiplies dense blocks from this share of observed entries on
+SPARSE_DENSITY = 0.2  # above this fraction of observed entries, `auto` chooses the dense engine
 
 
 def choose_engine(config: Config, density: float) -> str:
-    """Return the engine, "dense" or "sparse", that the configuration means here.
+    """Return the engine for a rating matrix of this density: "dense" or "sparse".
 
-    "auto": sparse for float32 on a CPU, if Numba is there and at most `SPARSE_DENSITY` of the
-    rating matrix is observed, else dense. Raise UserError for "sparse" without Numba, and for
-    bfloat16 where it would not be faster. On several GPUs it is dense.
+    "auto" is sparse for float32 on a CPU, if Numba is installed and at most `SPARSE_DENSITY` of the
+    rating matrix is observed, and dense otherwise; with `--distribute mirrored` it is dense.
+
+    Raises:
+        UserError: "sparse" without Numba, or bfloat16 on a processor that only emulates it.
     """
     wanted, precision = config.engine, config.precision
     numba = importlib.util.find_spec("numba") is not None
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     if precision == "bfloat16" and wanted == "sparse":
-        raise UserError("--precision bfloat16 is for --engine dense: the sparse engine is float32")
+        raise UserError("--precision bfloat16: the sparse engine computes in float32. Use "
+                        "--engine dense.")
     if precision == "bfloat16" and not on_gpu and not multiplies_bfloat16():
         raise UserError("--precision bfloat16: this processor only emulates bfloat16 (it has "
-                        "neither AVX512_BF16 nor AMX), which is slower than float32: use "
-                        "--precision float32")
+                        "neither AVX512_BF16 nor AMX), which is slower than float32. Use "
+                        "--precision float32.")
     if wanted == "sparse" and not numba:
-        raise UserError("--engine sparse needs Numba: pip install numba, or use --engine dense")
+        raise UserError("--engine sparse needs Numba. Install it with pip install numba, or use "
+                        "--engine dense.")
     if wanted != "auto":
         return wanted
     sparse = numba and not on_gpu and density <= SPARSE_DENSITY and precision == "float32"
@@ -38,16 +42,16 @@ def choose_engine(config: Config, density: float) -> str:
 
 
 def make_engine(config: Config, density: float) -> Any:
-    """Return the engine that `choose_engine` chooses."""
+    """Return an engine of the kind that `choose_engine` returns."""
     if choose_engine(config, density) == "dense":
         return DenseEngine(config.precision)
-    from autorec_tf.model.sparse_engine import SparseEngine  # Numba is needed here only
+    from autorec_tf.model.sparse_engine import SparseEngine  # only this module needs Numba
 
     return SparseEngine()
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether the processor has instructions for bfloat16 products, as Linux tells."""
+    """Return whether the processor has instructions for bfloat16 products, according to Linux."""
     cpu = Path("/proc/cpuinfo")
     flags = set(cpu.read_text(encoding="utf-8").split()) if cpu.exists() else set()
     return bool(flags & {"avx512_bf16", "amx_bf16"})

@@ -1,7 +1,7 @@
-"""A trained model ready to predict, by NumPy alone, and several of them blended.
+"""A trained model ready to predict with NumPy alone, and a blend of several models.
 
-Once the hidden codes of the rows are known, a prediction is f(code . W_u + b_u). This is the one
-place in `model` that knows which of rows and columns are users.
+Given the embedding h of a row (its last hidden layer), a prediction is f(h . W_u + b_u). This is
+the only module in `model` that distinguishes users from items.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK_PAIRS = 1 << 14  # pairs whose codes are held at a time
+BLOCK_PAIRS = 1 << 14  # pairs whose embeddings are in memory at a time
 EVERYTHING = slice(None)
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda x: x,
-    "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # which never overflows
+    "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # does not overflow
     "relu": lambda x: np.maximum(x, 0),
     "tanh": np.tanh,
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
@@ -22,9 +22,17 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """The embeddings (rows, l) of a model's rows, its output layer Wt (columns, l) and b
-    (columns), all float32, f, and the scale of training, which a bounded f spans. `orientation`
-    says what the rows are; `weight` is the model's share in a blend."""
+    """A model with the embeddings of its rows computed.
+
+    Args:
+        orientation: "item" or "user", the meaning of a row.
+        row_embeddings: float32 (rows, l).
+        Wt: the weights of the output layer, float32 (columns, l).
+        b: the biases of the output layer, float32 [columns].
+        output_activation: f.
+        scale: the rating scale of training, the range of a bounded f.
+        weight: the weight of the model in a blend.
+    """
 
     orientation: str
     row_embeddings: np.ndarray
@@ -35,7 +43,7 @@ class Factors:
     weight: float = 1.0
 
     def pairs(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Return the raw predictions of (user, item) index pairs: float32 [pairs]."""
+        """Return the unclipped predictions of (user, item) index pairs: float32 [pairs]."""
         rows, columns = (items, users) if self.orientation == "item" else (users, items)
         predictions = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), BLOCK_PAIRS):
@@ -46,7 +54,7 @@ class Factors:
         return predictions
 
     def block(self, users: slice | np.ndarray, items: slice = EVERYTHING) -> np.ndarray:
-        """Return the raw predictions of some items for some users: float32 [users, items]."""
+        """Return the unclipped predictions of `items` for `users`: float32 (users, items)."""
         if self.orientation == "item":
             product = self.Wt[users] @ self.row_embeddings[items].T
             product += self.b[users, None]
@@ -66,12 +74,12 @@ class Factors:
 
     @property
     def item_embeddings(self) -> np.ndarray:
-        """What the model has learned of each item, float32 (items, l): its hidden code where items
-        are rows, its weights in W where they are columns."""
+        """Return the embedding of each item, float32 (items, l): its last hidden layer if items are
+        rows, its weights in W if items are columns."""
         return self.row_embeddings if self.orientation == "item" else self.Wt
 
 
 def blended(factors: Sequence[Factors], predictions: Iterable[np.ndarray]) -> np.ndarray:
-    """Return the sum of each model's `predictions`, arrays of one shape, by its weight."""
+    """Return the weighted sum of each model's `predictions`, arrays of the same shape."""
     weighted = (f.weight * x for f, x in zip(factors, predictions, strict=True))
     return sum(weighted, np.zeros((), np.float32))

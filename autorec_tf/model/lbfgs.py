@@ -1,4 +1,4 @@
-"""L-BFGS, and the little algebra of lists of tensors that it needs: one tensor a parameter."""
+"""L-BFGS, and the algebra that it needs on lists of tensors, one tensor per parameter."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,8 +8,8 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.model.loop import serial_loop
 
-# Gradients (one dense tensor a parameter, in its shape and dtype), cost and squared error
-# (scalars) of the whole objective, at the present values of the parameters.
+# Gradients (one dense tensor per parameter, of its shape and dtype), cost and squared error
+# (scalars) of the full-batch objective at the current parameters.
 Evaluation = tuple[Sequence[tf.Tensor], tf.Tensor, tf.Tensor]
 
 
@@ -22,12 +22,12 @@ class LBFGS(tf.Module):
     t meets the weak Wolfe conditions, found by doubling and bisection (Lewis and Overton,
     "Nonsmooth optimization via quasi-Newton methods", 2013). The learning rate has no effect.
 
-    Why not SciPy's: its `minimize` owns the loop, so a run could neither evaluate, record, stop
-    nor resume between two iterations, and it works on float64 copies of everything.
+    Why not SciPy's `minimize`: it owns the loop, so a run could not evaluate, record, stop or
+    resume between two iterations, and it works on float64 copies of all arrays.
 
-    `evaluate` must be the same function at every step. Its result at the accepted point serves the
-    next step. If the parameters were changed from outside meanwhile, the step evaluates anew and
-    starts with no history.
+    `evaluate` must be the same function at every step: its result at the accepted point is reused
+    by the next step. If other code has changed the parameters in between, the step evaluates them
+    again and clears the history.
     """
 
     full_batch = True
@@ -38,12 +38,12 @@ class LBFGS(tf.Module):
         self.memory, self.max_trials = config.lbfgs_memory, config.lbfgs_max_trials
         self.armijo, self.wolfe = config.lbfgs_armijo, config.lbfgs_wolfe
         self.min_cosine = config.lbfgs_min_cosine
-        # A ring: pair i, counted from the last time that the history was forgotten, is in slot
-        # i mod memory. One variable of shape (memory, *shape) a parameter.
+        # Ring buffers: pair i since the history was last cleared is in slot i mod memory. One
+        # variable of shape (memory, *shape) per parameter.
         self.s, self.y = (zeros_like(parameters, self.memory) for _ in range(2))
         self.s_dot_y, self.scale = variable([0.0] * self.memory), variable(1.0)
         self.num_pairs = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # Where the last step ended, and the objective there.
+        # The point where the last step ended, and the objective there.
         self.evaluated = tf.Variable(False, trainable=False)
         self.point, self.gradients = zeros_like(parameters), zeros_like(parameters)
         self.cost, self.squared_error = variable(0.0), variable(0.0)
@@ -51,9 +51,11 @@ class LBFGS(tf.Module):
     def step(
         self, evaluate: Callable[[], Evaluation], learning_rate: float
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Go to a point of lower cost, or stay if none is found or the gradient is 0 or NaN.
+        """Move the parameters to a point of lower cost, if the line search finds one and the
+        gradient is neither 0 nor NaN. The learning rate is ignored.
 
-        Return cost and squared error of where the step began: float64 scalars.
+        Returns:
+            Cost and squared error before the step: float64 scalars.
         """
         if not self.is_evaluated():
             self.num_pairs.assign(0)
@@ -70,7 +72,7 @@ class LBFGS(tf.Module):
         return before
 
     def is_evaluated(self) -> bool:
-        """Return whether `gradients`, `cost` and `squared_error` are those of the present
+        """Return whether `gradients`, `cost` and `squared_error` belong to the current
         parameters."""
         return bool(self.evaluated.numpy()) and all(
             bool(tf.reduce_all(x == point))
@@ -80,7 +82,7 @@ class LBFGS(tf.Module):
     def save(
         self, gradients: Sequence[tf.Tensor], cost: tf.Tensor, squared_error: tf.Tensor
     ) -> None:
-        """Save the present parameters and the objective there."""
+        """Save the current parameters and the objective there."""
         assign(self.point, self.parameters)
         assign(self.gradients, gradients)
         self.cost.assign(tf.cast(cost, tf.float64))
@@ -88,10 +90,10 @@ class LBFGS(tf.Module):
         self.evaluated.assign(True)
 
     def remember(self, gradients: Sequence[tf.Tensor]) -> None:
-        """Add the pair of the step just taken; `gradients` are those of where it ended.
+        """Add the pair (s, y) of the last step, which ended at a point with these `gradients`.
 
-        With s'y > 0 H stays positive definite. Below `lbfgs_min_cosine` times |s| |y| it would be
-        rounding, and the pair is left out.
+        H stays positive definite if s'y > 0. Below `lbfgs_min_cosine` times |s| |y|, s'y may be
+        rounding error, and the pair is skipped.
         """
         s, y = plus(self.parameters, -1.0, self.point), plus(gradients, -1.0, self.gradients)
         s_dot_s, s_dot_y, y_dot_y = dot(s, s), dot(s, y), dot(y, y)
@@ -104,8 +106,8 @@ class LBFGS(tf.Module):
         self.num_pairs.assign_add(1)
 
     def descent(self) -> tuple[list[tf.Tensor], float]:
-        """Return H g, and the slope of the objective along -H g, which is negative but where g is 0
-        or NaN. If rounding has made it otherwise, the history is forgotten, and H g is g."""
+        """Return H g, and the slope of the objective along -H g. It is negative unless g is 0 or
+        NaN; if rounding makes it positive, the history is cleared, and H g is g."""
         direction = self.direction()
         slope = -float(dot(self.gradients, direction))
         if self.num_pairs.numpy() and not slope < 0:
@@ -143,11 +145,11 @@ class LBFGS(tf.Module):
     ) -> Evaluation | None:
         """Move to `point` - t `direction`, and return the evaluation there.
 
-        A t is too long if the cost does not fall enough (or is NaN), too short if the slope is
-        still nearly what it was. After `lbfgs_max_trials` of them: the lowest cost of those not
-        too long, or else back to `point`, exactly, and None.
+        t is too large if the cost does not fall enough (or is NaN), and too small if the slope has
+        hardly changed. After `lbfgs_max_trials` trials, take the t of lowest cost that was not too
+        large; without such a t, move back to exactly `point`, and return None.
         """
-        # Without history H has no scale of its own: the first trial is a step of length 1.
+        # Without history H has no scale: the first trial is a step of length 1.
         t = 1.0 if self.num_pairs.numpy() else 1 / math.sqrt(-slope)
         start, best, best_t = float(self.cost.numpy()), float(self.cost.numpy()), 0.0
         low, high = 0.0, math.inf
@@ -168,13 +170,13 @@ class LBFGS(tf.Module):
         return evaluate() if best_t else None
 
     def move(self, direction: Sequence[tf.Tensor], t: float) -> None:
-        """Set the parameters to `point` - t `direction`; to exactly `point` if t is 0, even where
+        """Set the parameters to `point` - t `direction`, or to exactly `point` if t is 0, even if
         the direction is infinite."""
         assign(self.parameters, plus(self.point, -t, direction) if t else self.point)
 
 
 def zeros_like(parameters: Sequence[tf.Variable], *leading: int) -> list[tf.Variable]:
-    """Return one variable of zeros a parameter, of shape (*leading, *shape)."""
+    """Return one variable of zeros per parameter, of shape (*leading, *shape)."""
     return [
         tf.Variable(tf.zeros([*leading, *x.shape], x.dtype), trainable=False) for x in parameters
     ]
@@ -185,8 +187,8 @@ def variable(value: float | list[float]) -> tf.Variable:
 
 
 def entries(rings: Sequence[tf.Variable], slot: int) -> list[tf.Tensor]:
-    """Return one entry of each ring. Not ring[slot]: once written to in place, a variable is copied
-    whole to be sliced."""
+    """Return one entry of each ring. Not ring[slot]: to slice a variable that was written in place,
+    TensorFlow copies all of it."""
     return [tf.gather(ring, slot) for ring in rings]
 
 
@@ -196,13 +198,13 @@ def assign(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> Non
 
 
 def plus(a: Sequence[tf.Tensor], factor: object, b: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Return a + factor b, factor being of float64 or Python's."""
-    factor = tf.convert_to_tensor(factor, tf.float64)  # tf.cast alone would make it float32 first
+    """Return a + factor b; `factor` is a float64 tensor or a Python number."""
+    factor = tf.convert_to_tensor(factor, tf.float64)  # tf.cast would convert it to float32 first
     return [x + tf.cast(factor, x.dtype) * y for x, y in zip(a, b, strict=True)]
 
 
 def dot(a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return the sum of all products, over all parameters: a float64 scalar. Rows are summed in
-    the parameters' own precision and their sums in float64: accurate, at a quarter of the time."""
+    """Return the inner product over all parameters: a float64 scalar. Rows are summed in the
+    precision of the parameters and their sums in float64: accurate, in a quarter of the time."""
     rows = [tf.reduce_sum(x * y, -1) for x, y in zip(a, b, strict=True)]
     return tf.add_n([tf.reduce_sum(tf.cast(row, tf.float64)) for row in rows])

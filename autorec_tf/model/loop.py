@@ -1,4 +1,4 @@
-"""The loop of a graph."""
+"""A loop inside a TensorFlow graph."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,9 @@ import tensorflow as tf
 
 def serial_loop(step: Callable[[tf.Tensor, Any], Any], state: Any, stop: tf.Tensor,
                 size: int) -> Any:
-    """Return what is left of `state` (tensors) after `state = step(start, state)` for each `start`
-    of 0, size, 2 size, ... < stop (int64). A graph's loop, whose steps wait for each other: more at
-    once would only hold more memory."""
+    """Return `state` (tensors) after `state = step(start, state)` for each `start` of 0, size,
+    2 size, ... < stop (int64). The steps run one after another: parallel steps would only use more
+    memory."""
     start = tf.constant(0, tf.int64)
     return tf.while_loop(
         lambda start, _: start < stop, lambda start, state: (start + size, step(start, state)),

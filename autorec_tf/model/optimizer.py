@@ -1,12 +1,13 @@
-"""Optimisers of two kinds, told apart by `full_batch`.
+"""The optimisers, of two kinds that `full_batch` distinguishes.
 
-Adam and RMSProp (`full_batch` false) take the gradients of a mini-batch: `apply(gradients,
-learning_rate)`, on TensorFlow's fused update ops, one pass over a parameter and its state.
+Adam and RMSProp (`full_batch` is false) take the gradients of a mini-batch: `apply(gradients,
+learning_rate)`, with TensorFlow's fused update ops, one pass over a parameter and its state.
 
-RProp and LBFGS (`full_batch` true) need the whole objective, as often as they like: `step(evaluate,
-learning_rate)`, called from Python. The paper and its authors' code compare these two.
+RProp and LBFGS (`full_batch` is true) evaluate the full-batch objective, once or several times a
+step: `step(evaluate, learning_rate)`, called from Python. The paper and its authors' code compare
+these two.
 
-All state is in variables: `tf.train.Checkpoint(optimizer=...)` restores an optimiser exactly.
+All state is in variables, so a checkpoint of them restores an optimiser exactly.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,11 +37,11 @@ class Adam(tf.Module):
 
     @property
     def state(self) -> list[tf.Variable]:
-        """All that is kept of each parameter."""
+        """The state variables that have the shape of a parameter."""
         return [*self.m, *self.v]
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
-        """Take one step; gradients: one dense float32 tensor a parameter, in its shape."""
+        """Take one step; gradients: one dense float32 tensor per parameter, of its shape."""
         self.t.assign_add(1.0)
         for x, m, v, gradient in zip(self.parameters, self.m, self.v, gradients, strict=True):
             tf.raw_ops.ResourceApplyAdam(
@@ -51,7 +52,7 @@ class Adam(tf.Module):
 
 
 class RMSProp(tf.Module):
-    """RMSProp (Tieleman and Hinton, 2012), from a mean square of zero and without momentum:
+    """RMSProp (Tieleman and Hinton, 2012), with an initial mean square of 0 and no momentum:
 
     v <- decay v + (1 - decay) g^2;  x <- x - lr g / sqrt(v + epsilon)
     """
@@ -66,11 +67,11 @@ class RMSProp(tf.Module):
 
     @property
     def state(self) -> list[tf.Variable]:
-        """All that is kept of each parameter."""
+        """The state variables that have the shape of a parameter."""
         return [*self.v, *self.momentum]
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
-        """Take one step; gradients: one dense float32 tensor a parameter, in its shape."""
+        """Take one step; gradients: one dense float32 tensor per parameter, of its shape."""
         for x, v, momentum, gradient in zip(
             self.parameters, self.v, self.momentum, gradients, strict=True
         ):
@@ -83,13 +84,13 @@ class RMSProp(tf.Module):
 class RProp(tf.Module):
     """iRprop- (Igel and Hüsken, "Improving the Rprop learning algorithm", 2000), full-batch.
 
-    Every component of x has a step length of its own, delta, and uses its gradient's sign only:
+    Every component of x has its own step length, delta, and uses only the sign of its gradient:
 
     g g_last > 0:  delta <- min(eta+ delta, delta_max)
     g g_last < 0:  delta <- max(eta- delta, delta_min);  g <- 0
     x <- x - sign(g) delta
 
-    All deltas start as the learning rate of the first step; later learning rates have no effect.
+    All deltas start at the learning rate of the first step; later learning rates have no effect.
     """
 
     full_batch = True
@@ -105,8 +106,8 @@ class RProp(tf.Module):
     def step(
         self, evaluate: Callable[[], Evaluation], learning_rate: float
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Evaluate once, update the parameters, and return cost and squared error from before the
-        update: float64 scalars."""
+        """Evaluate once and update the parameters. Return cost and squared error before the update:
+        float64 scalars."""
         if not self.started.numpy():
             for delta in self.delta:
                 delta.assign(tf.ones_like(delta) * float(learning_rate))
@@ -120,7 +121,7 @@ class RProp(tf.Module):
         for x, delta, last_sign, gradient in zip(
             self.parameters, self.delta, self.last_sign, gradients, strict=True
         ):
-            sign = tf.sign(gradient)  # signs, because a product of small gradients may be 0
+            sign = tf.sign(gradient)  # a product of small gradients may be 0
             turn = sign * last_sign
             longer = tf.minimum(self.eta_plus * delta, self.delta_max)
             shorter = tf.maximum(self.eta_minus * delta, self.delta_min)
@@ -131,8 +132,8 @@ class RProp(tf.Module):
 
 
 def counter(value: float, dtype: tf.DType) -> tf.Variable:
-    """Return a number that every replica of a tf.distribute strategy, if there is one, counts for
-    itself: all count alike, and nothing has to be sent."""
+    """Return a variable that each replica of a tf.distribute strategy counts on its own: the counts
+    are equal, and nothing has to be sent."""
     return tf.Variable(
         value, dtype=dtype, trainable=False, synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,

@@ -1,9 +1,9 @@
-"""Every parameter of the model, declared once.
+"""The declarations of all parameters of the model.
 
-The model makes its variables from this list. Saving, loading, sharding over workers, adding rows
+The model creates its variables from this list. Saving, loading, sharding over workers, adding rows
 and columns, and the npz file iterate over it. Names on disk never change.
 
-Imports no TensorFlow.
+This module does not import TensorFlow.
 """
 
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ COLUMN, ROW = "column", "row"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One float32 parameter. Where a name is empty, it is `name`."""
+    """One float32 parameter. An empty `saved`, `npz` or `checkpoint` stands for `name`."""
 
     name: str
     axes: tuple[str | int, ...]  # COLUMN, ROW, or a number of units or rating values
-    stddev: float = 0.0  # of the truncated normal that it starts from; 0: it starts at 0
-    saved: str = ""  # its name in the files of a finished run
-    npz: str = ""  # and in an npz file; {} stands for the number of the member
-    checkpoint: str = ""  # and in the checkpoint of a training
-    transposed: bool = False  # in a finished run's files and npz files
-    fitted: bool = True  # new rows, by folding in; if not, they are the mean of the known ones
+    stddev: float = 0.0  # of the truncated normal of the initial values; 0: they are 0
+    saved: str = ""  # name in the files of a finished run
+    npz: str = ""  # name in an npz file; {} stands for the number of the member
+    checkpoint: str = ""  # name in the checkpoint of a training
+    transposed: bool = False  # in the files of a finished run and in npz files
+    fitted: bool = True  # folding in fits new rows; if false, they get the mean of the known rows
     exists: bool = True  # in this model
 
     @property
     def is_per_column(self) -> bool:
-        """Whether each column has its own entries, which are divided among workers."""
+        """Whether the parameter has an entry per column, so that workers divide it."""
         return COLUMN in self.axes
 
     def shape(self, num_columns: int, num_rows: int) -> tuple[int, ...]:
-        """Return the shape in a model with these numbers of columns and rows."""
+        """Return the shape in a model with `num_columns` columns and `num_rows` rows."""
         sizes = {COLUMN: num_columns, ROW: num_rows}
         return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in self.axes)
 
@@ -44,12 +44,12 @@ class Parameter:
         return (self.npz or f"{self.name}_{{}}").format(member)
 
     def oriented(self, values: np.ndarray) -> np.ndarray:
-        """Return `values` as a file has them, or those of a file as the model has them."""
+        """Convert `values` from the orientation of the model to that of a file, or back."""
         return values.T if self.transposed else values
 
 
 def parameters_of(config: Config, num_values: int = 0) -> list[Parameter]:
-    """Return a model's parameters, in order; `num_values`: of ratings with one-hot inputs."""
+    """Return the parameters of a model, in order. `num_values`: rating values of one-hot inputs."""
     first, last = config.hidden_neuron[0], config.hidden_neuron[-1]
     one_hot, svdpp = config.input_encoding == "one_hot", config.decoder == "svdpp"
     declared = [

@@ -1,16 +1,18 @@
-"""The model's two products with a rating matrix, from observed ratings alone, for the CPU.
+"""The sparse engine: the model's two products with a rating matrix, over observed ratings only, on
+the CPU.
 
-A dense step multiplies B x n matrices that are mostly missing entries: at MovieLens-1M's density
-of 4 %, 24 of 25 products are with nothing. Here every product belongs to a rating, so an epoch
-costs O(ratings x k), and the values and gradients are those of dense_engine.py up to the order
-of float32 sums.
+A dense step multiplies B x n matrices whose entries are mostly missing: at the density of
+MovieLens-1M, 4 %, 24 of 25 products have a missing factor. Here every product belongs to a rating,
+so an epoch costs O(ratings x k). The values and gradients are the same as in dense_engine.py, up to
+the order of float32 sums.
 
-Why Numba: TensorFlow's sparse ops do not reach this. `sparse_dense_matmul` runs on one thread,
-and gather-and-reduce writes every gathered row to memory first. Numba installs with pip, needs
-no compiler, and its kernels release the interpreter lock, so plain threads share the work. Each
-result row is made by one thread in a fixed order: the threads' number changes no bit.
+Why Numba: TensorFlow's sparse ops are slower. `sparse_dense_matmul` runs on one thread, and
+gather-and-reduce first writes every gathered row to memory. Numba installs with pip and needs no
+compiler, and its kernels release the interpreter lock, so plain threads share the work. One thread
+computes each result row, in a fixed order: the number of threads does not change a bit.
 
-Called through `tf.numpy_function`: inputs are TensorFlow's own buffers and are never written to.
+The kernels are called through `tf.numpy_function`. Their inputs are TensorFlow's buffers and are
+never written to.
 
 Shapes: B rows of a mini-batch, n columns, k hidden units, e ratings of the mini-batch.
 """
@@ -30,9 +32,9 @@ import tensorflow as tf
 from autorec_tf.model.batch import Batch, Pairs, SparseRows
 from autorec_tf.system.runtime import num_threads
 
-BLOCK_BYTES = 1 << 20  # of a factor's rows that are used by all rows in turn: half a core's L2
-ALIGNMENT = 64  # bytes; what TensorFlow takes over without a copy
-COLUMN_COST = 4  # what a column costs before its first rating, in ratings: for even shares
+BLOCK_BYTES = 1 << 20  # of the rows of a factor that stay in cache: half of a core's L2
+ALIGNMENT = 64  # bytes; TensorFlow takes over an array of this alignment without a copy
+COLUMN_COST = 4  # fixed cost of a column, in ratings, to divide the work evenly
 
 compiled = numba.njit(
     nogil=True,
@@ -44,7 +46,7 @@ compiled = numba.njit(
 
 @compiled
 def add_rows(out, weights, index, X):
-    """out (k) += sum_e weights[e] X[index[e]], eight rows at a time to spare loads of `out`."""
+    """out (k) += sum_e weights[e] X[index[e]], eight rows at a time, for fewer loads of `out`."""
     e = 0
     while e + 8 <= len(index):
         x0, x1, x2, x3 = X[index[e]], X[index[e + 1]], X[index[e + 2]], X[index[e + 3]]
@@ -72,7 +74,7 @@ def add_rows(out, weights, index, X):
 
 @compiled
 def dot_rows(out, h, index, X):
-    """out[e] = h . X[index[e]], four at a time to spare loads of `h`."""
+    """out[e] = h . X[index[e]], four at a time, for fewer loads of `h`."""
     zero = np.float32(0)
     e = 0
     while e + 4 <= len(index):
@@ -95,8 +97,8 @@ def dot_rows(out, h, index, X):
 
 @compiled
 def block_end(column, start, end, limit):
-    """Return the first position of start..end-1 at which `column`, which ascends, is `limit` or
-    beyond; `end` if there is none."""
+    """Return the first position in start..end-1 where `column`, which ascends, is at least `limit`,
+    or else `end`."""
     while start < end and column[start] < limit:
         start += 1
     return start
@@ -104,8 +106,8 @@ def block_end(column, start, end, limit):
 
 @compiled
 def part_of_norms(first, last, rows, start, end, X, norms):
-    """norms (n) = ||X_u||^2 for the share of u in start..end-1 that first..last-1 have of `rows`;
-    norms (0): nothing."""
+    """norms (n) = ||X_u||^2 for a fraction of the columns u in start..end-1: the fraction of `rows`
+    in first..last-1. If `norms` is empty, do nothing."""
     if len(norms) == 0:
         return
     size = min(end, len(X)) - start
@@ -118,10 +120,10 @@ def part_of_norms(first, last, rows, start, end, X, norms):
 
 @compiled
 def multiply(first, last, starts, column, weights, X, block, out, norms):
-    """out (B, k) = S X for rows first..last-1, with S (B, n) the `weights` at `column`, and their
+    """out (B, k) = S X for rows first..last-1, where S (B, n) has `weights` at `column`; also their
     `part_of_norms`.
 
-    Every `block` rows of X are used by all rows of S before the next ones are read.
+    All rows of S use `block` rows of X before the next block is read.
     """
     at = starts[first:last].copy()
     out[first:last] = 0
@@ -136,7 +138,7 @@ def multiply(first, last, starts, column, weights, X, block, out, norms):
 
 @compiled
 def multiply_at(first, last, starts, column, h, X, block, out, norms):
-    """out (e) = the entries of h X' at each row's `column`, for rows first..last-1, and their
+    """out (e) = the entries of h X' at each row's `column`, for rows first..last-1; also their
     `part_of_norms`."""
     at = starts[first:last].copy()
     for limit in range(block, len(X) + block, block):
@@ -150,21 +152,21 @@ def multiply_at(first, last, starts, column, h, X, block, out, norms):
 
 @compiled
 def multiply_transposed(first, last, starts, row, position, weights, h, decay, X, out):
-    """out (n, k) = S' h + decay X for columns first..last-1, S (B, n) given by its columns."""
-    of_column = weights[position[starts[first] : starts[last]]]
+    """out (n, k) = S' h + decay X for columns first..last-1, with S (B, n) in column order."""
+    by_column = weights[position[starts[first] : starts[last]]]
     for u in range(first, last):
         start, end = starts[u], starts[u + 1]
         x, out_u = X[u], out[u]
         for j in range(len(x)):
             out_u[j] = decay[u] * x[j]
-        own = of_column[start - starts[first] : end - starts[first]]
-        add_rows(out_u, own, row[start:end], h)
+        weights_u = by_column[start - starts[first] : end - starts[first]]
+        add_rows(out_u, weights_u, row[start:end], h)
 
 
 @compiled
 def copy_rows(first, last, indptr, indices, values, rows, starts, row, column, ratings):
-    """Copy the ratings of the batch's rows first..last-1 to `row`, `column` and `ratings`, as they
-    are in a Batch."""
+    """Copy the ratings of the batch's rows first..last-1 to `row`, `column` and `ratings` of a
+    `Batch`."""
     for i in range(first, last):
         begin, end = indptr[rows[i]], indptr[rows[i] + 1]
         row[starts[i] : starts[i + 1]] = i
@@ -185,8 +187,8 @@ def count_columns(first, last, starts, column, count):
 
 @compiled
 def transpose_columns(first, last, starts, column, following, row, position):
-    """Write the ratings of columns first..last-1, column by column: their rows in the batch, and
-    their positions in row order. `following` (n) is where each column's next rating goes."""
+    """Write the ratings of columns first..last-1 in column order: their rows in the batch, and
+    their positions in row order. `following` (n): the next free position of each column."""
     for i in range(len(starts) - 1):
         begin, end = starts[i], starts[i + 1]
         e = begin + np.searchsorted(column[begin:end], first)
@@ -198,17 +200,17 @@ def transpose_columns(first, last, starts, column, following, row, position):
 
 
 class SparseEngine:
-    """Gathers, encodes and decodes mini-batches, in float32, with `threads` threads, or as many as
-    TensorFlow has (system/runtime.py)."""
+    """Gather and multiply mini-batches, in float32, with `threads` threads (default: the number of
+    TensorFlow's threads, system/runtime.py)."""
 
     def __init__(self, threads: int | None = None) -> None:
         self.num_threads = threads or num_threads()
         self.pool = ThreadPoolExecutor(self.num_threads)
         self.lock = threading.Lock()
-        self.results = [np.empty(0, np.uint8)]  # the first is never handed out: see `result`
+        self.results = [np.empty(0, np.uint8)]  # never returns the first one: see `result`
 
     def gather(self, ratings: SparseRows, rows: tf.Tensor, num_columns: int) -> Batch:
-        """Return the observed ratings of `rows` (int64 [B])."""
+        """Return the observed ratings of `rows` (int64 [B]) as a `Batch`."""
         starts, row, column, values = call(
             self._gather, [*ratings[:3], rows], tf.int64, tf.int32, tf.int32, tf.float32
         )
@@ -218,7 +220,7 @@ class SparseEngine:
         self, starts: tf.Tensor, row: tf.Tensor, column: tf.Tensor, ratings: tf.Tensor,
         num_columns: int,
     ) -> Batch:
-        """Return these ratings as a `Batch` over so many columns."""
+        """Return these ratings as a `Batch` over `num_columns` columns."""
         by_column = tuple(
             call(self._transpose, [starts, column, num_columns], tf.int64, tf.int32, tf.int32)
         )
@@ -229,8 +231,8 @@ class SparseEngine:
     def input_product(
         self, batch: Batch, inputs: tf.Tensor, V: tf.Tensor, count: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return R V (float32 [B, k]), R being `inputs` (float32 [e]) at the batch's pairs, and
-        sum_u count_u ||V_u||^2, with `count` float32 [n]; 0 without."""
+        """Return R V, float32 (B, k), where R has `inputs` (float32 [e]) at the batch's pairs, and
+        sum_u count_u ||V_u||^2, with `count` float32 [n], or 0 without `count`."""
 
         @tf.custom_gradient
         def product(V):
@@ -247,8 +249,8 @@ class SparseEngine:
     def output_product(
         self, pairs: Batch | Pairs, h: tf.Tensor, Wt: tf.Tensor, count: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return h W at `pairs` only (float32 [e]), and sum_u count_u ||W_u||^2, as above.
-        Gradients need the pairs of a whole `Batch`."""
+        """Return h W at `pairs` only, float32 [e], and sum_u count_u ||W_u||^2, or 0 without
+        `count`. Gradients need a `Batch` as `pairs`."""
 
         @tf.custom_gradient
         def product(h, Wt):
@@ -265,7 +267,7 @@ class SparseEngine:
     def transposed(
         self, batch: Batch, weights: tf.Tensor, h: tf.Tensor, decay: tf.Tensor, X: tf.Tensor
     ) -> tf.Tensor:
-        """Return S' h + decay X (n, k), with S (B, n) the `weights` at the batch's pairs."""
+        """Return S' h + decay X (n, k), where S (B, n) has `weights` at the batch's pairs."""
         inputs = [*batch.by_column, weights, h, decay, X]
         out = call(self._multiply_transposed, inputs, tf.float32)
         return tf.ensure_shape(out, X.shape)
@@ -308,16 +310,16 @@ class SparseEngine:
         return out
 
     def result(self, shape: tuple[int, int]) -> np.ndarray:
-        """Return a float32 array to give to TensorFlow, in memory of an earlier call that is free
-        again, or in new memory.
+        """Return a float32 array for a result of TensorFlow, in a free buffer of an earlier call or
+        in new memory.
 
-        TensorFlow takes it without a copy, and holds a reference to it for as long as it uses it.
-        Fresh memory costs as much as filling it.
+        TensorFlow takes it over without a copy, and holds a reference as long as it uses it.
+        Allocating new memory costs as much as filling it.
         """
         num_bytes = 4 * shape[0] * shape[1] + ALIGNMENT
-        with self.lock:  # of two threads, the second sees what the first has taken
-            # How many references a count takes in beside those of others depends on Python's
-            # version. The first of the results has no others, so its count is that of a free one.
+        with self.lock:  # so that two threads never take the same buffer
+            # The reference count of a free buffer depends on Python's version. The first of the
+            # results is never in use, so its count is the count of a free buffer.
             counts = [sys.getrefcount(memory) for memory in self.results]
             for number in range(1, len(counts)):
                 if counts[number] == counts[0] and len(self.results[number]) == num_bytes:
@@ -326,13 +328,13 @@ class SparseEngine:
             return aligned(self.results[-1], shape)
 
     def release_buffers(self) -> None:
-        """Give back the memory that is kept for results; for when there is no step to come soon."""
+        """Free the buffers of results, after the last step."""
         with self.lock:
             del self.results[1:]
 
     def parallel_for(self, kernel: Callable, work: np.ndarray, *arguments: Any) -> None:
-        """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2
-        that are alike in cumulated `work`."""
+        """Run `kernel(first, last, *arguments)` in each thread, over pieces of 0..len(work)-2 of
+        equal work; `work` is cumulative."""
         target = work[-1] * np.arange(1, self.num_threads) // self.num_threads
         cuts = [0, *np.searchsorted(work, target), len(work) - 1]
         pieces = [self.pool.submit(kernel, *ends, *arguments) for ends in pairwise(cuts)]
@@ -341,31 +343,30 @@ class SparseEngine:
 
 
 def weighted_sum(norms: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
-    """Return sum_u count_u norms_u; 0 without `count`."""
+    """Return sum_u count_u norms_u, or 0 without `count`."""
     if count is None:
         return tf.zeros([])
     return tf.reduce_sum(count * tf.ensure_shape(norms, count.shape))
 
 
 def decay(X: tf.Tensor, count: tf.Tensor | None, d_omega: tf.Tensor) -> tf.Tensor:
-    """Return what X_u is to be multiplied by, for the gradient of `weighted_sum`: float32 [n]."""
+    """Return the factor of X_u in the gradient of `weighted_sum`: float32 [n]."""
     return tf.zeros([X.shape[0]]) if count is None else 2 * d_omega * count
 
 
 def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list[tf.Tensor]:
-    """Call `function`, which only reads its NumPy arguments and depends on nothing else, as an
-    op."""
+    """Call `function` as an op. It only reads its NumPy arguments and depends on nothing else."""
     returned = list(types) if len(types) > 1 else types[0]
     return tf.numpy_function(function, inputs, returned, stateful=False)
 
 
 def aligned(memory: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return a float32 array of `shape` in `memory` (uint8, `ALIGNMENT` bytes too long). NumPy has
-    it, and every view of it, hold `memory` itself."""
+    """Return a float32 array of `shape` in `memory` (uint8, longer by `ALIGNMENT` bytes). The array
+    and all its views hold a reference to `memory`."""
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + len(memory) - ALIGNMENT].view(np.float32).reshape(shape)
 
 
 def block_rows(X: np.ndarray) -> int:
-    """Return how many rows of `X` to keep in cache at a time."""
+    """Return the number of rows of `X` to keep in cache at a time."""
     return max(1, BLOCK_BYTES // (X.itemsize * X.shape[1]))

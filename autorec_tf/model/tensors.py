@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints that are written, and read, a slice of a tensor at a time."""
+"""TensorFlow checkpoints, written and read one slice of a tensor at a time."""
 
 import math
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from autorec_tf.system.files import as_utf8
 
-SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's name, as tf.train.Checkpoint has it
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of variable names, as in tf.train.Checkpoint
 
 
 class Slice(NamedTuple):
-    """Some rows of a tensor, or columns if `axis` is 1, from `start` on; `shape` is the whole
-    tensor's, or () if these are all its `values` (NumPy's or TensorFlow's)."""
+    """Some rows of a tensor, or columns if `axis` is 1, beginning at `start`. `values` is an array
+    or tensor; `shape` is the complete tensor's, or () if `values` is the complete tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -24,38 +24,38 @@ class Slice(NamedTuple):
 
 
 def specification(shape: tuple[int, ...], start: int, part: tuple[int, ...], axis: int = 0) -> str:
-    """Return what TensorFlow calls shape and slice: "6 4 3,2:-" for rows 3 and 4 of a 6 x 4."""
+    """Return TensorFlow's "shape and slice": "6 4 3,2:-" for rows 3 and 4 of a 6 x 4 tensor."""
     ranges = [f"{start},{part[i]}" if i == axis else "-" for i in range(len(shape))]
     return f"{' '.join(map(str, shape))} {':'.join(ranges)}" if shape else ""
 
 
 def write_slices(prefix: Path, slices: Iterable[Slice], file_bytes: float = math.inf) -> None:
-    """Write the tensors that `slices` make up as the checkpoint `prefix`, in files of at most
-    `file_bytes`, of which one is in memory. Raise tf.errors.OpError if that fails."""
+    """Write the tensors that consist of `slices` as the checkpoint `prefix`, in files of at most
+    `file_bytes`, with one file at a time in memory. Raise tf.errors.OpError if that fails."""
     files: list[str] = []
     pending: list[Slice] = []
 
     def write() -> None:
         files.append(f"{as_utf8(prefix)}_temp/part-{len(files):05}")
         tf.raw_ops.SaveV2(
-            prefix=files[-1], tensor_names=[each.name for each in pending],
-            tensors=[each.values for each in pending],
+            prefix=files[-1], tensor_names=[x.name for x in pending],
+            tensors=[x.values for x in pending],
             shape_and_slices=[specification(x.shape, x.start, x.values.shape, x.axis)
                               for x in pending],
         )
         pending.clear()
 
-    for each in slices:
+    for new in slices:
         if file_bytes < math.inf and pending:
-            if sum(one.values.nbytes for one in [*pending, each]) > file_bytes:
+            if sum(x.values.nbytes for x in [*pending, new]) > file_bytes:
                 write()
-        pending.append(each)
+        pending.append(new)
     write()
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=files, destination_prefix=as_utf8(prefix))
 
 
 def read_slice(prefix: Path, name: str, shape: tuple[int, ...], start: int, like: Any) -> Any:
-    """Return as many rows of a tensor as `like` has, from `start`; raise tf.errors.OpError."""
+    """Return len(like) rows of a tensor, beginning at `start`. Raise tf.errors.OpError."""
     return tf.raw_ops.RestoreV2(
         prefix=as_utf8(prefix), tensor_names=[name], dtypes=[like.dtype],
         shape_and_slices=[specification(shape, start, tuple(like.shape))],
