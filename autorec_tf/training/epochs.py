@@ -1,4 +1,4 @@
-"""The epochs of a training, one by one."""
+"""The training loop, as a generator of epochs."""
 
 import math
 import time
@@ -18,31 +18,32 @@ from autorec_tf.system.errors import Diverged
 from autorec_tf.system.random_streams import random_stream
 from autorec_tf.training.trainer import Trainer
 
-EXPLODED = 1000  # times the width of the rating scale; a bad start may well be off by ten times
+EXPLODED = 1000  # times the width of the rating scale; a bad start may be off by ten times
 
 
 class TrainState:
-    """The state of a training: the model, its trainer, the last epoch, and the best one, if there
+    """The state of a training: the model, its trainer, the last epoch, and the best epoch if there
     are validation ratings. A checkpoint restores it exactly: the order of the rows and the learning
-    rate follow from the epoch."""
+    rate depend only on the epoch."""
 
     def __init__(self, model: AutoRec, split: Split) -> None:
         self.model, self.trainer = model, Trainer(model)
-        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)  # the last finished one
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)  # the last finished epoch
         self.elapsed = tf.Variable(0.0, dtype=tf.float64, trainable=False)  # seconds
         self.best = BestEpoch(model) if split.validation else None
 
     def write(self, prefix: str | Path | None) -> None:
-        """Write the checkpoint `prefix`, as `AutoRec.save` does. Raise tf.errors.OpError."""
+        """Write the checkpoint `prefix`; workers without a `prefix` send their part to the first
+        one. Raise tf.errors.OpError if that fails."""
         self.model.shards.write(prefix, self.stored())
 
     def read(self, prefix: str | Path) -> None:
-        """Set all variables to those of the checkpoint `prefix`, written by one process or any
-        number of workers. Raise an error of any kind if it is damaged or of something else."""
+        """Restore all variables from the checkpoint `prefix`, which one process or any number of
+        workers wrote. Raise an error of any type if it is damaged or has other variables."""
         self.model.shards.read(prefix, self.stored())
 
     def stored(self) -> dict[str, Stored]:
-        """Return the variables by their names in a checkpoint."""
+        """Return the variables by name in a checkpoint."""
         variables = {"state/epoch": Stored(self.epoch), "state/elapsed": Stored(self.elapsed)}
         variables |= self.trainer.stored("state/model")
         if self.best:
@@ -51,12 +52,12 @@ class TrainState:
 
     @property
     def is_new(self) -> bool:
-        """Whether no epoch was trained yet."""
+        """Whether no epoch has been trained yet."""
         return int(self.epoch.numpy()) == 0
 
     @property
     def is_done(self) -> bool:
-        """Whether there is no epoch left to train."""
+        """Whether the last epoch has been trained, or `patience` is exhausted."""
         config, epoch = self.model.config, int(self.epoch.numpy())
         waited = epoch - int(self.best.epoch.numpy()) if self.best else 0
         return epoch >= config.train_epoch or 0 < config.patience <= waited
@@ -65,15 +66,22 @@ class TrainState:
 def train_epochs(
     state: TrainState, split: Split, reconstruction: Callable[[], Scores] | None = None
 ) -> Generator[EpochMetrics, None, None]:
-    """Train `state.model` on `split.train` from where `state` is to `train_epoch` epochs, and yield
-    each one's metrics; `state` is kept up to date.
+    """Train `state.model` on `split.train` up to `train_epoch` epochs; yield each epoch's metrics.
+
+    `state` is updated after each epoch.
 
     Every `display_step` epochs, and after the last, the test and validation ratings are predicted
-    from the training ratings and scored. With validation ratings, training stops after
-    `patience` epochs without a new lowest validation RMSE (0: never), and leaves the model, when
-    this iterator ends or is closed, as it was at the lowest. `reconstruction` is the leaking
-    measure of experiments.py, if that is to be recorded beside. Raise Diverged if a number is not
-    finite any more, or the training RMSE is beyond all reason.
+    from the training ratings and scored. With validation ratings, training stops after `patience`
+    epochs without a new lowest validation RMSE (0: never). When this generator ends or is closed,
+    the model has the parameters of the lowest validation RMSE.
+
+    Args:
+        state: the state to continue from.
+        split: the training, validation and test ratings.
+        reconstruction: scores the leaking measure of experiments.py, to be recorded as well.
+
+    Raises:
+        Diverged: a metric is not finite, or the training RMSE exceeds `EXPLODED`.
     """
     model, train = state.model, state.model.rows(split.train)
     config = model.config
@@ -116,7 +124,7 @@ def train_epochs(
 
 def refuse_divergence(model: AutoRec, epoch: int, cost: float, train_rmse: float,
                       test: Scores | None) -> None:
-    """Raise Diverged unless all is finite, and the training RMSE not beyond `EXPLODED`."""
+    """Raise Diverged unless all metrics are finite and the training RMSE is below `EXPLODED`."""
     metrics = {"training cost": cost, "training RMSE": train_rmse}
     if test:
         metrics["test RMSE"] = test.rmse
@@ -124,12 +132,12 @@ def refuse_divergence(model: AutoRec, epoch: int, cost: float, train_rmse: float
     for name, value in metrics.items():
         if not math.isfinite(value) or (name == "training RMSE" and value > limit):
             rate = model.config.learning_rate(epoch)
-            raise Diverged(f"epoch {epoch}: the {name} is {value:g} at learning rate {rate:g}: "
-                           "training has diverged; try a lower --base_lr, or --grad_clip")
+            raise Diverged(f"training diverged in epoch {epoch}: the {name} is {value:g} at "
+                           f"learning rate {rate:g}. Try a lower --base_lr, or --grad_clip.")
 
 
 class Evaluator:
-    """Scores of predictions of a split's `held_out` ratings, of all workers together."""
+    """Scores predictions of the `held_out` ratings of a split, over all workers."""
 
     def __init__(self, model: AutoRec, split: Split, held_out: RatingMatrix) -> None:
         self.model, self.held_out = model, held_out
@@ -139,13 +147,13 @@ class Evaluator:
         self.ratings = split.unit.to_file(held_out.values)
 
     def __call__(self, inputs: SparseRows) -> Scores:
-        """Predict from `inputs`, the training ratings, and score."""
+        """Return the scores of predictions from `inputs`, the training ratings."""
         predictions = self.model.predict(inputs, self.held_out.rows, self.held_out.indices)
         return score(self.postprocess(predictions), self.ratings, self.total)
 
 
 class BestEpoch:
-    """The epoch of the lowest validation RMSE, and the parameters after it."""
+    """The epoch with the lowest validation RMSE, and the parameters after it."""
 
     def __init__(self, model: AutoRec) -> None:
         self.model = model
@@ -154,19 +162,19 @@ class BestEpoch:
         self.values = [tf.Variable(x, trainable=False) for x in model.parameters]
 
     def save(self, epoch: int, rmse: float) -> None:
-        """Save the parameters as they are after `epoch`, if no RMSE was as low."""
+        """Save the parameters after `epoch`, if `rmse` is the lowest so far."""
         if rmse < self.rmse.numpy():
             self.epoch.assign(epoch)
             self.rmse.assign(rmse)
             assign(self.values, self.model.parameters)
 
     def restore(self) -> None:
-        """Set the model's parameters to the saved ones, if there are any."""
+        """Set the model's parameters to the saved ones, if any."""
         if self.epoch.numpy():
             assign(self.model.parameters, self.values)
 
     def stored(self, path: str) -> Iterator[tuple[str, Stored]]:
-        """Yield the variables by their names in a checkpoint."""
+        """Yield the variables by name in a checkpoint."""
         yield f"{path}/epoch", Stored(self.epoch)
         yield f"{path}/rmse", Stored(self.rmse)
         for i, (declared, x) in enumerate(zip(self.model.declared, self.values, strict=True)):

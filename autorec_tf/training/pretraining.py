@@ -23,10 +23,10 @@ def pretrain(model: AutoRec, train: RatingMatrix,
     """Pre-train a deep model greedily, layer by layer (the paper's section 3, "Going deeper").
 
     From the outside in, each pair of mirrored layers is trained for `pretrain_epoch` epochs as an
-    autoencoder of one hidden layer: the outermost on the ratings, every other one on the hidden
-    codes of the one before. The hidden sizes must read the same backwards and be odd in number
-    (Config sees to it). The optimiser's own state is not touched. `after_epoch` is called after
-    every epoch, and may raise to end it all. Without `pretrain_epoch`, nothing is done.
+    autoencoder with one hidden layer: the outermost pair on the ratings, each other pair on the
+    hidden codes of the pair before. The list of hidden sizes must be a palindrome of odd length,
+    which Config checks. The optimiser state of `model` does not change. `after_epoch` is called
+    after every epoch, and may raise to stop. If `pretrain_epoch` is 0, nothing is done.
     """
     config, sizes = model.config, model.config.hidden_neuron
     if not config.pretrain_epoch:
@@ -34,7 +34,7 @@ def pretrain(model: AutoRec, train: RatingMatrix,
     workers = model.shards.workers
     shallow = train_shallow(train, config, sizes[0], model.scale, after_epoch, workers)
     assign(model.parameters[: len(shallow.parameters)], shallow.parameters)
-    # An inner autoencoder reconstructs codes: all of them observed, within g's range.
+    # An inner autoencoder reconstructs codes, which are all observed and in the range of g.
     inner = replace(config, engine="dense", precision="float32", lambda_encoder=None,
                     lambda_decoder=None, lambda_one_hot=None, input_encoding="rating",
                     output_activation=config.hidden_activation)
@@ -51,8 +51,8 @@ def pretrain(model: AutoRec, train: RatingMatrix,
 def train_shallow(matrix: RatingMatrix, config: Config, hidden_neuron: int,
                   scale: tuple[float, float], after_epoch: Callable[[], object] = lambda: None,
                   workers: Workers | None = None) -> AutoRec:
-    """Return an AutoRec of one hidden layer, trained on `matrix` for `pretrain_epoch` epochs; if
-    that is a part of the columns, the others are those of `workers`."""
+    """Return an AutoRec with one hidden layer, trained on `matrix` for `pretrain_epoch` epochs. If
+    `matrix` is a column shard, `workers` have the others."""
     config = replace(config, hidden_neuron=(hidden_neuron,), train_epoch=config.pretrain_epoch,
                      pretrain_epoch=0)
     model = untrained(config, matrix, scale, workers)
@@ -65,7 +65,7 @@ def train_shallow(matrix: RatingMatrix, config: Config, hidden_neuron: int,
 
 
 def as_ratings(codes: tf.Tensor) -> RatingMatrix:
-    """Return dense codes [rows, units] as a matrix of which everything is observed."""
+    """Return dense codes (rows, units) as a matrix with all entries observed."""
     rows, units = codes.shape
     indices = np.tile(np.arange(units, dtype=np.int32), rows)
     return RatingMatrix(np.arange(rows + 1) * units, indices, codes.numpy().ravel(), units)

@@ -1,5 +1,5 @@
-"""How a training is recorded: the interface of the run folder's records, of those of other workers,
-and of the console (records/run_records.py, records/console.py)."""
+"""The interface of records. Its implementations write a run folder, take part as another worker
+(both in records/run_records.py), or print to the console (records/console.py)."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -13,13 +13,14 @@ from autorec_tf.training.epochs import TrainState
 
 
 class TrainingRecords(Protocol):
-    """The records of one training, of which a blend has several."""
+    """The records of one training; a blend has several."""
 
     def restore(self, state: TrainState) -> TrainState:
-        """Return `state`, set to the last checkpoint if there is one."""
+        """Return `state`, restored from the last checkpoint if there is one."""
 
     def log_epoch(self, metrics: EpochMetrics, state: TrainState) -> None:
-        """Record an epoch, perhaps in a checkpoint. Raise Interrupted if the run is to end."""
+        """Record an epoch, and save a checkpoint if one is due. Raise Interrupted if the user has
+        asked the run to stop."""
 
 
 class Records(TrainingRecords, Protocol):
@@ -28,26 +29,34 @@ class Records(TrainingRecords, Protocol):
     summary: dict[str, Any]  # the content of summary.json; complete after `finish`
 
     def stop_if_asked(self) -> None:
-        """Raise Interrupted if the run is to end."""
+        """Raise Interrupted if the user has asked the run to stop."""
 
     def tuned(self) -> list[float]:
-        """Return the validation RMSE of each point of the grid that was tried."""
+        """Return the validation RMSE of each grid point tried so far."""
 
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
-        """Record the validation RMSE of the next point of the grid."""
+        """Record the validation RMSE of the next grid point."""
 
     def log_settings(self, config: Config) -> None:
-        """Record the settings of the run, which are `config` from now on."""
+        """Record `config` as the settings of the run from now on."""
 
     def of_member(self, config: Config, purpose: str, number: int) -> TrainingRecords:
-        """Return the records of a blend's model; `purpose` is a value of experiments.Purpose."""
+        """Return the records of a member of a blend; `purpose` is an experiments.Purpose."""
 
     def log_members(self, rows: list[dict[str, Any]]) -> None:
-        """Record the settings, weights and scores of a blend's models."""
+        """Record the settings, weights and scores of the members of a blend."""
 
     def log_ranked(self, done: int, total: int) -> None:
-        """Show how many of `total` users are ranked."""
+        """Show that `done` of `total` users are ranked."""
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
-        """Record the result; `titles`: by item id; `predictions`: arrays to predict from."""
+        """Record the result.
+
+        Args:
+            model: the trained model or blend.
+            evaluation: its scores on the test ratings.
+            titles: titles by item id.
+            predictions: the arrays of predictions.npz.
+            reconstruction: the scores of the leaking measure.
+        """

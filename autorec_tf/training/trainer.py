@@ -22,8 +22,8 @@ Gradients = tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]
 
 def build(config: Config, train: RatingMatrix, scale: tuple[float, float],
           workers: Workers | None = None) -> AutoRec:
-    """Return the model that `config` means for the ratings `train`, before its first epoch; if
-    these are a part of the columns, the others are those of `workers`."""
+    """Return an untrained model of `config` for the ratings `train`, with the initial bias of
+    `config`. If `train` is a column shard, `workers` have the others."""
     model = untrained(config, train, scale, workers)
     shards = model.shards
     if config.initial_bias == "mean":
@@ -36,17 +36,17 @@ def build(config: Config, train: RatingMatrix, scale: tuple[float, float],
 
 def untrained(config: Config, train: RatingMatrix, scale: tuple[float, float],
               workers: Workers | None) -> AutoRec:
-    """Return `build`'s model with a bias of 0."""
+    """Return the model of `build` with b = 0."""
     shards = ColumnShards(train.num_columns, train, workers)
     values = train.distinct if config.input_encoding == "one_hot" else None
     return AutoRec(train.num_columns, config, scale, train.density, shards, values, train.num_rows)
 
 
 class Objective:
-    """A model's objective and its gradients, of some rows or of all.
+    """The objective of a model and its gradients, over a mini-batch or over all rows.
 
-    Gradients are float32, one for each of `AutoRec.parameters`, in its shape; beside them are J(B)
-    and the squared error, float32 scalars. `dropout` returns that of the present training step.
+    Gradients are float32, one per entry of `AutoRec.parameters`, of its shape. They are returned
+    with J(B) and the squared error, float32 scalars. `dropout` returns that of the current step.
     """
 
     def __init__(self, model: AutoRec, dropout: Callable[[], Dropout] | None = None) -> None:
@@ -56,8 +56,8 @@ class Objective:
                   penalty_scale: tf.Tensor | float = 1.0,
                   weights: tf.Tensor | None = None) -> Gradients:
         """Return the gradients, J(B) and the squared error of the mini-batch of `rows` (int64 [B])
-        of `ratings`. With shared decoder `weights`, the last gradient is theirs, and what they are
-        computed from has none through them."""
+        of `ratings`. With shared decoder `weights`, the last gradient is the gradient of `weights`,
+        and is not propagated to the parameters that they are computed from."""
         model, dropout = self.model, self.dropout() if self.dropout else None
         sources = [*model.parameters, *([] if weights is None else [weights])]
         with tf.GradientTape() as tape:
@@ -73,8 +73,8 @@ class Objective:
 
     @tf.function(autograph=False)
     def full_gradients(self, ratings: SparseRows) -> Gradients:
-        """Return the gradients, J and the squared error (float64) of all rows, summed over blocks
-        of them, with plain Omega counted once."""
+        """Return the gradients, J and the squared error (float64) over all rows, summed over blocks
+        of rows. Omega of the plain rule is counted once."""
         model = self.model
         with tf.GradientTape() as tape:  # shared weights: computed once, differentiated once
             weights = model.decoder.weights(ratings) if model.decoder.by_column else None
@@ -99,7 +99,7 @@ class Objective:
 
 class Trainer:
     """The optimiser of a model and its steps, on all replicas of a tf.distribute strategy, or on
-    workers that divide the columns."""
+    workers with a column shard each."""
 
     def __init__(self, model: AutoRec) -> None:
         self.model, self.config, self.shards = model, model.config, model.shards
@@ -120,8 +120,9 @@ class Trainer:
         """Train on every row of `ratings` once, in `order` (int64 [rows]), one step per mini-batch;
         a full-batch optimiser takes one step.
 
-        Return the sum of J(B) over the steps, Omega included, and the training RMSE of the running
-        epoch: unclipped, each mini-batch scored just before the update that it causes.
+        Returns:
+            The sum of J(B) over the steps, including Omega, and the running training RMSE:
+            unclipped, each mini-batch scored just before its own update.
         """
         if self.optimizer.full_batch:
             cost, squared_error = self.optimizer.step(
@@ -137,14 +138,14 @@ class Trainer:
         return float(sums[0]), float(np.sqrt(sums[1] / sums[2]))
 
     def synchronise(self) -> None:
-        """Set what every worker has to the first worker's: processors round differently."""
+        """Set replicated parameters to those of the first worker: processors round differently."""
         model = self.model
         self.shards.broadcast([
             x for p, x in zip(model.declared, model.parameters, strict=True) if not p.is_per_column
         ])
 
     def dropout(self) -> Dropout:
-        """Return the dropout of the present step, which differs between replicas."""
+        """Return the dropout of the current step, which differs between replicas."""
         replica, step = tf.distribute.get_replica_context(), self.steps
         if not self.shards.workers and replica.num_replicas_in_sync > 1:
             number = tf.cast(replica.replica_id_in_sync_group, step.dtype)
@@ -152,7 +153,7 @@ class Trainer:
         return Dropout(self.dropout_seeds, step)
 
     def clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Return each component within the limit, if the configuration says so."""
+        """Return the gradients, with each component clipped to the limit if `grad_clip` is set."""
         limit = self.config.grad_clip_limit
         clipped = (tf.clip_by_value(gradient, -limit, limit) for gradient in gradients)
         return list(clipped) if self.config.grad_clip else gradients
@@ -164,7 +165,7 @@ class Trainer:
         def step(start, total):
             rows = order[start : start + batch_size]
             sums = self.strategy.run(self._step, (ratings, rows, learning_rate))
-            # All replicas have the same sums.
+            # The sums are the same on all replicas.
             sums = self.strategy.experimental_local_results(sums)[0]
             return total + tf.cast(sums, tf.float64)
 
@@ -172,10 +173,10 @@ class Trainer:
         return tf.unstack(serial_loop(step, zero, tf.size(order, tf.int64), batch_size))
 
     def _step(self, ratings, rows, learning_rate):
-        """Take one replica's part in the step of a mini-batch, with every `count`-th of its rows,
-        perhaps none. Gradients, cost and squared error are sums over rows, so those of all replicas
-        are added; plain Omega is not, and each adds a fraction of it. Return the mini-batch's cost
-        and squared error."""
+        """Take one replica's part of a step, on every `count`-th row of the mini-batch (possibly no
+        row), and return the cost and squared error of the mini-batch. Gradients, cost and squared
+        error are sums over rows, which are all-reduced. Omega of the plain rule is not a sum over
+        rows, so each replica adds a fraction of it."""
         replica = tf.distribute.get_replica_context()
         number, count = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
         gradients_of = self.objective.gradients
@@ -190,15 +191,15 @@ class Trainer:
         return sums
 
     def release(self) -> None:
-        """Free the optimiser's state where it is large enough to be divided among workers, and the
-        engine's buffers: evaluation needs memory."""
+        """Free the engine's buffers and, if workers divide the columns, the optimiser's state:
+        evaluation needs the memory."""
         self.model.engine.release_buffers()
         for x in self.optimizer.state if self.shards.workers else ():
-            nothing = tf.zeros([0])
-            tf.raw_ops.AssignVariableOp(resource=x.handle, value=nothing, validate_shape=False)
+            empty = tf.zeros([0])
+            tf.raw_ops.AssignVariableOp(resource=x.handle, value=empty, validate_shape=False)
 
     def stored(self, path: str) -> Iterator[tuple[str, Stored]]:
-        """Yield the variables of model and optimiser by their names in a checkpoint."""
+        """Yield the variables of model and optimiser by name in a checkpoint."""
         declared = self.model.declared
         for parameter, x in zip(declared, self.model.parameters, strict=True):
             name = parameter.checkpoint or parameter.name
