@@ -1,4 +1,4 @@
-"""What any program needs: errors, files, signals, random streams, how TensorFlow starts.
+"""Errors, files, signals, random streams, and the start of TensorFlow.
 
-May import nothing of ours.
+May import no other folder of this project.
 """

@@ -1,4 +1,4 @@
-"""What ran: versions, processor kind, git commit and memory; nothing that names the machine."""
+"""Versions, processor type, git commit and memory of a run, without the name of the machine."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ PACKAGES = ("tensorflow", "numpy", "pandas", "scipy", "numba", "comet-ml", "matp
 
 
 def environment() -> dict[str, Any]:
-    """What ran, to be recorded."""
+    """Return the facts to be recorded."""
     return {
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in PACKAGES},
@@ -29,7 +29,7 @@ def package_version(name: str) -> str | None:
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit of the checkout in `folder`, with "-dirty" if tracked files differ from it."""
+    """Return the commit of the checkout in `folder`, with "-dirty" if tracked files differ."""
     if not (folder / ".git").exists():
         return None
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40",
@@ -41,9 +41,9 @@ def git_commit(folder: Path) -> str | None:
 
 
 def peak_memory_mb() -> float | None:
-    """The largest resident memory of this process so far, in MB (10^6 bytes)."""
+    """Return the peak resident memory of this process so far, in MB (10^6 bytes)."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, whose ru_maxrss would count the process that started this one
+    if status.exists():  # Linux, where ru_maxrss includes the parent process
         return int(status.read_text(encoding="utf-8").split("VmHWM:")[1].split()[0]) * 1024 / 1e6
     try:
         import resource

@@ -1,4 +1,4 @@
-"""The errors that are the user's to mend, and how a program ends with one."""
+"""Errors that the user can fix, and the way a program reports them."""
 
 import errno
 import re
@@ -15,20 +15,20 @@ OUT_OF_MEMORY = ("C error: out of memory", "failed to map segment", "can't start
 
 
 def printable(text: str) -> str:
-    """Return `text` with what a terminal would obey, as a line end, written as an escape."""
+    """Return `text` with control characters, such as line ends, as escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def without_dashes(text: str) -> str:
-    """Return `text` with the names of flags as those of arguments: in Python there are no flags."""
+    """Return `text` with the names of flags as names of arguments, for the Python API."""
     return re.sub(r"--(?!help)(?=[a-z])", "", text)
 
 
 class UserError(Exception):
-    """Bad input: the message is one line that says what was wrong, where, and what to do.
+    """Bad input. The message is one line: the place, the problem, and the remedy.
 
-    What it quotes may be anything, so it is made printable, and cut if it is too long. Anything
-    else that is raised is a bug of ours and keeps its traceback.
+    A message may quote arbitrary text, so it is made printable, and truncated if it is too long.
+    Any other exception is a bug and keeps its traceback.
     """
 
     def __init__(self, message: str) -> None:
@@ -37,24 +37,24 @@ class UserError(Exception):
 
 
 class Diverged(UserError):
-    """The numbers of a training are none any more; the message says where, and what to change."""
+    """A training diverged. The message names the epoch and the settings to change."""
 
 
 class OutOfMemory(UserError):
-    """Memory ran out; the message says what needs less, and what is `kept`."""
+    """Memory ran out. The message names settings that need less, and ends with `hint`."""
 
-    def __init__(self, kept: str = "") -> None:
-        super().__init__("memory ran out: a model needs less with fewer --hidden_neuron, with the "
-                         "--orientation that has fewer columns, with --engine sparse, or else with "
-                         f"a smaller --batch_size; docs/speed.md says what a size needs{kept}")
+    def __init__(self, hint: str = "") -> None:
+        super().__init__("memory ran out. Use fewer --hidden_neuron, the --orientation with fewer "
+                         "columns, --engine sparse, or else a smaller --batch_size. docs/speed.md "
+                         f"lists the memory that each size needs.{hint}")
 
 
 def memory_ran_out(error: BaseException | None) -> bool:
-    """Return whether that is what `error`, or what it came of, says: to Python, NumPy, pandas,
-    TensorFlow, or the system that loads a library or starts a thread."""
+    """Return whether `error` or one of its causes means that memory ran out, in Python, NumPy,
+    pandas, TensorFlow, or the system that loads a library or starts a thread."""
     while error is not None:
         text, names = str(error), [kind.__name__ for kind in type(error).__mro__]
-        full_disk = "No space left" in text  # which TensorFlow has the same name for
+        full_disk = "No space left" in text  # TensorFlow raises the same error
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
         if "ResourceExhaustedError" in names and not full_disk:
@@ -74,18 +74,18 @@ class Outcome:
 
 @contextmanager
 def reported_errors(name: str) -> Iterator[Outcome]:
-    """Run a program's block, which may set the exit code: it is 2 after a UserError, or when memory
-    ran out, and 130 after Ctrl-C, each told in one line on stderr."""
+    """Run the block of a program, which may set the exit code. It is 2 after a UserError or when
+    memory ran out, and 130 after Ctrl-C, each with one line on stderr."""
     outcome = Outcome()
     try:
         yield outcome
     except Exception as error:
-        told: Exception = error
+        reported: Exception = error
         if memory_ran_out(error) and not isinstance(error, OutOfMemory):
-            told = OutOfMemory()
-        if not isinstance(told, UserError):
+            reported = OutOfMemory()
+        if not isinstance(reported, UserError):
             raise
-        print_line(f"{name}: error: {told}", sys.stderr)
+        print_line(f"{name}: error: {reported}", sys.stderr)
         outcome.code = 2
     except KeyboardInterrupt:
         print_line(f"\n{name}: interrupted", sys.stderr)
@@ -93,17 +93,18 @@ def reported_errors(name: str) -> Iterator[Outcome]:
 
 
 def print_answer(text: str) -> None:
-    """Print what was asked for; UserError if it is lost, but not where nobody reads."""
+    """Print the answer of a program. Raise UserError if it cannot be written, unless the reader has
+    closed the pipe."""
     try:
         write(f"{text}\n", sys.stdout)
     except OSError as error:
         if error.errno not in UNREAD:
-            raise UserError(f"cannot write to standard output ({error.strerror}): the answer is "
+            raise UserError(f"cannot write to standard output ({error.strerror}), so the answer is "
                             "lost") from error
 
 
 def run_program(name: str, program: Callable[[], int | None]) -> int:
-    """Run `program` and return its exit code, as `reported_errors` has it."""
+    """Run `program` with `reported_errors`, and return its exit code."""
     with reported_errors(name) as outcome:
         outcome.code = program() or 0
     return outcome.code

@@ -1,4 +1,4 @@
-"""Files that appear under their names only when they are whole."""
+"""Atomic files (a file gets its name only when it is complete), JSON, CSV, and folder locks."""
 
 import csv
 import json
@@ -15,8 +15,8 @@ from autorec_tf.system.errors import UserError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a path to write what is to be `path`: it takes that name, over what was there, when the
-    block ends, and is removed if the block fails."""
+    """Yield a temporary path for the content of `path`. It replaces `path` when the block ends, and
+    is removed if the block fails."""
     unfinished = path.with_name(f"{path.name}.part")
     try:
         yield unfinished
@@ -36,7 +36,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write `rows`, all with the keys of the first."""
+    """Write `rows`, which all have the keys of the first row."""
     with atomic_write(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
@@ -44,31 +44,29 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def as_utf8(path: str | Path) -> str:
-    """Return a path, or other text from the command line, as it is in UTF-8, whatever the locale:
-    as TensorFlow takes it, and the same in every record. Bytes that are no UTF-8 stand in it as
-    lone surrogates."""
+    """Return a path, or other text from the command line, decoded as UTF-8 in any locale, as
+    TensorFlow expects it and records store it. Bytes that are not UTF-8 become lone surrogates."""
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 def from_utf8(text: str) -> str:
-    """Return the path of which `as_utf8` made `text`."""
+    """Return the path that `as_utf8` converted to `text`."""
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file that a run wrote; UserError if it was changed into something
-    else."""
+    """Return the object in a JSON file that a run wrote. Raise UserError if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path} ({error}): remove it, and run anew") from error
+        raise UserError(f"cannot read {path} ({error}). Remove it, and run again.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: remove it, and run anew")
+        raise UserError(f"{path} is damaged: it is not a JSON object. Remove it, and run again.")
     return content
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a file that `write_csv` wrote; none if there is no file."""
+    """Return the rows of a file that `write_csv` wrote, or [] without such a file."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
@@ -76,31 +74,31 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def lock(folder: Path) -> FileLock:
-    """Keep other processes out of `folder`, until `unlock` or the end of this one, however it
-    comes. Raise UserError if another one has done so."""
+    """Lock `folder` against other processes, until `unlock` or any end of this process. Raise
+    UserError if another process has locked it."""
     file_lock = FileLock(folder / ".lock", timeout=0)
     try:
         file_lock.acquire()
     except Timeout as error:
-        raise UserError(f"{folder} is in use by another run: wait for its end") from error
+        raise UserError(f"{folder} is in use by another run. Wait until it has ended.") from error
     except OSError as error:
-        raise UserError(f"cannot write in {folder} ({error.strerror})") from error
+        raise UserError(f"cannot write to {folder} ({error.strerror})") from error
     return file_lock
 
 
 def unlock(file_lock: FileLock) -> None:
-    with suppress(OSError):  # Windows removes no file that is open
+    with suppress(OSError):  # Windows cannot remove an open file
         Path(file_lock.lock_file).unlink()
     file_lock.release()
 
 
 def make_folder(path: Path) -> None:
-    """Make `path`, which must be new; FileExistsError if it is not, UserError if it cannot be."""
+    """Create `path`. Raise FileExistsError if it exists, UserError if it cannot be created."""
     try:
         path.mkdir(parents=True)
     except FileExistsError:
         raise
     except OSError as error:
         raise UserError(
-            f"cannot make the run folder {path} ({error.strerror}): choose another --results_dir"
+            f"cannot create the run folder {path} ({error.strerror}). Choose another --results_dir."
         ) from error

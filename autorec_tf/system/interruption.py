@@ -1,4 +1,4 @@
-"""Ctrl-C and its like, once and twice."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first stops after the epoch, the second at once."""
 
 import os
 import signal
@@ -14,21 +14,21 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Interrupted(Exception):
-    """The user asked for the end, and what is at work cannot be ended halfway with a result."""
+    """The user has asked the run to stop during work that has no partial result."""
 
 
 class Interruption:
-    """Within it, the first signal only asks: the epoch at work is finished and recorded, and the
-    run closes in order. The second ends the process at once.
+    """A context in which the first signal requests a stop: the current epoch is finished and
+    recorded, and the run closes its records. The second signal ends the process at once.
 
-    Python runs its handlers between two of its instructions, and an epoch is one call into
-    TensorFlow. So a thread reads the signals, from a socket that the interpreter writes them to as
-    they come. Signals are the main thread's: entered in another one, it leaves them alone.
+    Python runs signal handlers between two bytecode instructions, and an epoch is a single call
+    into TensorFlow. So a thread reads the signals from a socket, to which the interpreter writes
+    them immediately. Only the main thread can set handlers: in another thread, this does nothing.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        self.previous: dict[int, Any] = {}  # the handlers before
+        self.previous: dict[int, Any] = {}  # the previous handlers
 
     @property
     def requested(self) -> bool:
@@ -68,7 +68,7 @@ class Interruption:
 
 
 def warn(text: str) -> None:
-    """Write to stderr, if anybody is still there to read it. Not print: another thread may be in
-    the middle of one, or have stderr held back."""
+    """Write to stderr, ignoring errors. Not print: another thread may be in the middle of a print,
+    or may have redirected stderr."""
     with suppress(OSError):
         os.write(STDERR[0], text.encode())

@@ -1,8 +1,8 @@
-"""Separate random streams from one seed, so that no draw of one part moves another's."""
+"""Independent random streams from one seed: the draws of one do not change another."""
 
 import numpy as np
 
-# The position of a name is part of every published number: append, never reorder.
+# Every published number depends on the positions of these names: append, never reorder.
 STREAMS = (
     "split",
     "initialisation",
@@ -15,9 +15,9 @@ STREAMS = (
 
 
 def random_stream(seed: int, name: str, *index: int) -> np.random.Generator:
-    """The generator that belongs to `name` (one of `STREAMS`) under `seed`.
+    """Return the generator of the stream `name` (one of `STREAMS`) for `seed`.
 
-    `index` picks a stream within the stream: the shuffle of epoch 7 is
-    `random_stream(seed, "shuffle", 7)`, whatever was drawn before it.
+    `index` selects a stream within the stream: the shuffle of epoch 7 is
+    `random_stream(seed, "shuffle", 7)`, independent of earlier draws.
     """
     return np.random.default_rng([seed, STREAMS.index(name), *index])

@@ -1,4 +1,4 @@
-"""How TensorFlow starts here: silent, deterministic, with a known number of threads."""
+"""The start of TensorFlow: silent, deterministic, with a known number of threads."""
 
 import ctypes
 import gc
@@ -11,21 +11,21 @@ from types import ModuleType
 from typing import NoReturn
 
 M_ARENA_MAX = -8  # malloc.h
-STDERR = [2]  # the descriptor that is shown, also while `quiet_stderr` holds back what 2 is sent
+STDERR = [2]  # the descriptor of the real stderr, also while `quiet_stderr` redirects 2
 
 
 def import_tensorflow() -> ModuleType:
-    """Import TensorFlow silently; what it printed is shown after all if the import fails."""
+    """Import TensorFlow silently; if the import fails, show its output."""
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # It would import Keras, too, and go on without; `tensorflow.keras` still does when it is used.
-    # That is a second and 20 MB.
+    # TensorFlow imports Keras if it can, which takes a second and 20 MB. `tensorflow.keras` still
+    # imports it on first use.
     hidden = "keras" not in sys.modules
     if hidden:
-        sys.modules["keras"] = None  # type: ignore[assignment]  # documented: no such module
+        sys.modules["keras"] = None  # type: ignore[assignment]  # documented: its import fails
     try:
-        with quiet_stderr():  # its first lines are printed before that level is read
+        with quiet_stderr():  # TensorFlow prints its first lines before it reads the log level
             import tensorflow
     finally:
         if hidden:
@@ -38,35 +38,38 @@ def warn(text: str) -> None:
 
 
 def start_tensorflow(log: Callable[[str], object] = warn, lean: bool = False) -> None:
-    """Import TensorFlow and make the same command give the same bits again. `lean`: without oneDNN,
-    whose allocator keeps for good what was once allocated; it is the dense products that it helps.
+    """Import TensorFlow and make its results reproducible to the bit.
 
-    In a process that has used it already, its number of threads stays what it is, which `log` is
-    told; and random operations want a seed from now on.
+    In a process that has already used TensorFlow, the number of threads cannot change, which is
+    logged, and random operations need a seed from now on.
+
+    Args:
+        log: receives the warning.
+        lean: disable oneDNN, which speeds up dense products, but never frees memory.
     """
     if lean:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     tf = import_tensorflow()
-    # It warns that functions are traced again, which every model's are, on purpose.
+    # TensorFlow would warn about retracing, which every new model needs.
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_op_determinism()
-    # It makes one op of several additions, which begins with whichever summand is free first.
+    # TensorFlow would merge additions into one op, which adds its inputs in any order.
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     try:
         tf.config.threading.set_intra_op_parallelism_threads(num_threads())
     except RuntimeError:
-        log("TensorFlow has been used in this process already: it keeps its "
+        log("TensorFlow has already been used in this process, so it keeps its "
             f"{num_threads()} threads.")
 
 
 def leave(code: int) -> NoReturn:
-    """End the process, without a search for garbage: of TensorFlow, that is a second."""
+    """End the process without garbage collection, which takes a second with TensorFlow."""
     gc.freeze()
     sys.exit(code)
 
 
 def share_freed_memory() -> None:
-    """Ask glibc, where it is the C library, to keep what is freed in one pool for all threads."""
+    """Make glibc, if it is the C library, return freed memory to one pool for all threads."""
     if not hasattr(os, "confstr") or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -75,21 +78,21 @@ def share_freed_memory() -> None:
 
 
 def num_threads() -> int:
-    """The threads of one operation: what TensorFlow was told, in this process or by
-    TF_NUM_INTRAOP_THREADS, or the processors we may use, as it chooses, too."""
+    """Return the number of threads of one operation: as configured in TensorFlow or by
+    TF_NUM_INTRAOP_THREADS, or else the number of available processors, TensorFlow's default."""
     if tf := sys.modules.get("tensorflow"):
-        if told := tf.config.threading.get_intra_op_parallelism_threads():
-            return told
-    chosen = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    if chosen.isdigit() and int(chosen) > 0:
-        return int(chosen)
+        if configured := tf.config.threading.get_intra_op_parallelism_threads():
+            return configured
+    requested = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    if requested.isdigit() and int(requested) > 0:
+        return int(requested)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hold back all that is written to file descriptor 2, by native code too; on an error,
-    write it there after all."""
+    """Hold back all output to file descriptor 2, including that of native code. Write it if an
+    exception is raised."""
     sys.stderr.flush()
     stderr = STDERR[0] = os.dup(2)
     with tempfile.TemporaryFile() as held:

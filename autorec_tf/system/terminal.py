@@ -1,4 +1,4 @@
-"""What passes between a program and the shell that it was started from: streams and commands."""
+"""Standard streams, and commands as the user's shell reads them."""
 
 import errno
 import os
@@ -10,58 +10,60 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
-# How the end of a pipe is told that nobody reads; Windows has another number for it.
+# The error of a write to a pipe whose reader has closed it; Windows has a different number.
 UNREAD = {errno.EPIPE, errno.EINVAL} if os.name == "nt" else {errno.EPIPE}
 
 
 def open_streams() -> None:
-    """Open the standard streams that the process was started without, on nothing: else the next
-    file that is opened gets their number, and what is meant for them. Nothing can be written to
-    such a stdout, so that an answer is not thought to be given."""
+    """Open missing standard streams on the null device: otherwise the next file that is opened gets
+    the number of such a stream, and its output. A missing stdout is opened for reading only, so
+    that an answer written to it is an error."""
     for name, mode in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
-            number = os.open(os.devnull, mode)  # the lowest that is free
+            number = os.open(os.devnull, mode)  # the lowest free number
             setattr(sys, name, open(number, "r" if name == "stdin" else "w", encoding="utf-8"))
 
 
 def write(text: str, stream: TextIO) -> None:
-    """Write at once, and what the stream's encoding lacks as escapes. Raise OSError if that cannot
-    be; what is written afterwards goes nowhere, that of the interpreter's end too."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"  # in a notebook it may be none
+    """Write at once, with characters that the stream's encoding lacks as escapes. Raise OSError if
+    that fails, and discard all later output, also at the exit of the interpreter."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"  # a notebook's may be None
     text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         print(text, end="", file=stream, flush=True)
     except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
         raise
 
 
 def print_line(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
-    """Print at once. When nobody reads any more, nothing is said, and the run goes on; so it does
-    where the disk is full, of which stderr is told."""
+    """Print at once. If the reader has closed the pipe, the run continues silently; if the disk is
+    full, it continues with a warning on stderr."""
     stream = stream or sys.stdout
     try:
         write(f"{text}{end}", stream)
     except OSError as error:
         if stream is sys.stdout and error.errno not in {errno.EBADF, *UNREAD}:
-            print_line(f"warning: nothing more is printed ({error.strerror})", sys.stderr)
+            print_line(f"warning: cannot write to standard output ({error.strerror}), so nothing "
+                       "more is printed", sys.stderr)
 
 
 def shell(arguments: Iterable[str | Path]) -> str:
-    """Return a command, or a part of one, as this system's shell reads it."""
+    """Return a command, or a part of one, quoted for this system's shell."""
     words = [str(argument) for argument in arguments]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def file_argument(path: str | Path) -> str:
-    """Return a path as an argument that is not taken for a flag."""
+    """Return a path as an argument that cannot be mistaken for a flag."""
     return os.path.join(".", path) if str(path).startswith("-") else str(path)
 
 
 def program(name: str) -> list[str]:
-    """Return how to start the script called `name`, from here and by the Python that runs now."""
+    """Return the command that starts the script `name`, from the current folder and with the Python
+    that is running."""
     python, script = sys.executable, Path(__file__).resolve().parents[2] / name
     short = os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
     return ["python" if shutil.which("python") == python else python, short]

@@ -179,7 +179,7 @@ def test_who_hangs_up_is_asked_again():
     at = addresses(2)
     with answering(at[1], lambda connection: connection.close()):
         with Worker(Cluster(at, 0), patience=0.5) as worker:
-            with refused(f"worker 1 ({at[1]})", "0.5 seconds", "hangs up"):
+            with refused(f"worker 1 ({at[1]})", "0.5 seconds", "closes"):
                 worker.wait("loaded")
 
 
