@@ -1,4 +1,4 @@
-"""The records of a run behind one object: folder, live line, checkpoint, Comet and TensorBoard.
+"""The records of a run in one object: run folder, progress line, checkpoint, Comet, TensorBoard.
 
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         state = records.restore(TrainState(model, split))
@@ -6,8 +6,8 @@
             records.log_epoch(metrics, state)
         records.finish(model, evaluate(model, split), titles)
 
-With several workers, only the first writes a run folder; the others take the same steps, and write
-nothing. `RunRecords` and `WorkerRecords` conform to training/records.py.
+With several workers, only the first writes a run folder; the others take the same steps and write
+nothing. `RunRecords` and `WorkerRecords` implement the interface in training/records.py.
 """
 
 import json
@@ -42,15 +42,15 @@ from autorec_tf.system.interruption import Interrupted, Interruption
 from autorec_tf.system.runtime import num_threads
 from autorec_tf.system.terminal import print_line, program, shell
 
-SHOWN_AFTER = 1  # second of ranking
-# What says how a run is recorded, and changes no result.
+SHOWN_AFTER = 1  # seconds of ranking
+# Settings that concern only the records and change no result.
 HOW_RECORDED = {"num_splits", "run_name", "display_step", "checkpoint_every", "comet",
                 "tensorboard"}
 
 
 @dataclass
 class Consensus:
-    """The decisions that all workers take together: when to save a checkpoint, and when to stop."""
+    """The common decisions of all workers: when to save a checkpoint, and when to stop."""
 
     workers: Workers
     interruption: Interruption
@@ -59,12 +59,12 @@ class Consensus:
     def assert_same_epoch(self, state: Any) -> None:
         self.workers.assert_same_on_all_workers(
             "checkpoints", int(state.epoch.numpy()),
-            "--resume needs worker 0's run folder, as it is now, at every worker",
+            "For --resume, copy the current run folder of worker 0 to every worker.",
         )
 
     def is_asked_to_stop(self) -> bool:
-        """Return whether any worker was asked to stop; then all exit with the code of that worker.
-        A signal that comes after the workers have asked each other counts at the next epoch."""
+        """Return whether any worker was asked to stop; all workers then exit with its exit code. A
+        signal that arrives after this exchange takes effect at the next epoch."""
         number = max(self.workers.all_gather(self.interruption.number))
         self.interruption.number = number or self.interruption.number
         return bool(number)
@@ -74,7 +74,7 @@ class Consensus:
             raise Interrupted
 
     def save_or_stop(self, epoch: int, state: Any, save: Callable[[], object]) -> None:
-        """Call `save` when it is time, also after the last epoch, and before Interrupted."""
+        """Call `save` if a checkpoint is due, after the last epoch, and before an interruption."""
         asked = self.is_asked_to_stop()
         if asked or state.is_done or epoch % self.checkpoint_every == 0:
             save()
@@ -84,15 +84,15 @@ class Consensus:
 
 def checkpoint_of(folder: Path, config: Config, ratings: Ratings,
                   name: str = run_folder.CHECKPOINT) -> Checkpoint:
-    """Return the checkpoint `name` in `folder`; it is only for these settings and ratings."""
+    """Return the checkpoint `name` in `folder`, which is valid for these settings and ratings."""
     settings = config.to_dict() | {"fingerprint": ratings.fingerprint}
-    for free in ("train_epoch", "comet", "tensorboard", "run_name"):  # which may change
-        del settings[free]
+    for changeable in ("train_epoch", "comet", "tensorboard", "run_name"):
+        del settings[changeable]
     return Checkpoint(folder, name, json.loads(json.dumps(settings)))
 
 
 class WorkerRecords:
-    """The records of a worker that is not the first: the same steps, and nothing written."""
+    """The records of a worker that is not the first: the same steps, without writing files."""
 
     def __init__(self, config: Config, ratings: Ratings, consensus: Consensus) -> None:
         self.config, self.ratings, self.consensus = config, ratings, consensus
@@ -108,24 +108,24 @@ class WorkerRecords:
         return state
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
-        """Send the first worker this one's part of a checkpoint."""
+        """Send the first worker this worker's part of a checkpoint, if one is due."""
         self.consensus.save_or_stop(metrics.epoch, state, lambda: state.write(None))
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
-        """Send the first worker this one's part of `model`, and print the number of epochs."""
+        """Send the first worker this worker's part of `model`, and print the number of epochs."""
         model.save(None)
         done = int(self.state.epoch.numpy())
         print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
 
     def do_nothing(self, *_: Any, **__: Any) -> Any:
-        """Several workers neither tune nor blend: config.NOT_DISTRIBUTED."""
+        """Do nothing: with several workers there is no tuning or blend (config.NOT_DISTRIBUTED)."""
 
     tuned = log_point = log_settings = of_member = log_members = log_ranked = do_nothing
 
 
 class MemberRecords:
-    """One training of a blend: its live line, and a checkpoint of its own."""
+    """The records of one training of a blend: its progress line and its checkpoint."""
 
     def __init__(self, run: "RunRecords", checkpoint: Checkpoint) -> None:
         self.run, self.checkpoint = run, checkpoint
@@ -139,7 +139,7 @@ class MemberRecords:
 
 
 class RunRecords:
-    """The records of a run; `started` is when the user's waiting began (time.perf_counter)."""
+    """The records of a run. `started`: the start of the program (time.perf_counter)."""
 
     def __init__(self, config: Config, ratings: Ratings, split: Split, folder: RunFolder,
                  consensus: Consensus, started: float) -> None:
@@ -150,7 +150,7 @@ class RunRecords:
         self.stop_if_asked, self.tuned = consensus.stop_if_asked, folder.tuned
         self.seconds_before = 0.0  # of the run that is resumed
         self.state: Any = None  # of the training
-        self.report = ReportData()
+        self.report = ReportData(given=config.given)
         self.tensorboard: Summaries | None = None
         self.progress = Progress(ratings.name, config.train_epoch)
         self.progress.print_line(f"Run folder: {folder.path}")
@@ -171,7 +171,7 @@ class RunRecords:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """The facts about data and machine that every record repeats."""
+        """The facts about data and machine that all records contain."""
         train, test = self.split.train, self.split.test
         return {
             "num_users": self.ratings.num_users, "num_items": self.ratings.num_items,
@@ -185,23 +185,26 @@ class RunRecords:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The facts, and the settings in which runs differ, as far as they are made."""
+        """The facts, and the settings that affect results, except unset ones."""
         settings = self.config.to_dict()
         names = {f.name for f in flag_fields()} - HOW_RECORDED
-        made = {n: v for n, v in settings.items() if n in names and v not in (None, ())}
-        single = {n: v[0] for n, v in made.items() if isinstance(v, tuple) and len(v) == 1}
-        return made | single | self.facts
+        shown = {n: v for n, v in settings.items() if n in names and v not in (None, ())}
+        scalars = {n: v[0] for n, v in shown.items() if isinstance(v, tuple) and len(v) == 1}
+        return shown | scalars | self.facts
 
     def log_settings(self, config: Config) -> None:
-        """Keep the settings: `config` is the run's from now on."""
+        """Write `config` as the settings of the run from now on."""
         self.config = config
         self.settings = config.to_dict() | self.facts | environment()
         self.settings["comet_experiment"] = self.experiment_key
-        files = {flag: as_utf8(path.name) for flag, path in self.ratings.files.items()}
-        self.folder.write_config(self.settings | {"files": files})
+        self.settings["files"] = {
+            flag: as_utf8(path.name) for flag, path in self.ratings.files.items()
+        }
+        self.folder.write_config(self.settings)
 
     def restore(self, state: Any) -> Any:
-        """Return `state`, set to the run's checkpoint, and log the epochs before it again."""
+        """Return `state`, restored from the checkpoint of the run, and log the epochs before it
+        again."""
         checkpoint = checkpoint_of(self.path, self.config, self.ratings)
         content = checkpoint.load()
         self.folder.truncate_to(content and content["metrics"])
@@ -219,7 +222,7 @@ class RunRecords:
     def restore_from(self, checkpoint: Checkpoint, state: Any) -> Any:
         if content := checkpoint.restore(state):
             self.seconds_before = max(self.seconds_before, content["seconds"])
-            self.progress.print_line(f"Going on after epoch {content['epoch']}.")
+            self.progress.print_line(f"Resuming after epoch {content['epoch']}.")
         return state
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
@@ -228,7 +231,7 @@ class RunRecords:
         self.save_or_stop(checkpoint, metrics.epoch, state)
 
     def record(self, metrics: EpochMetrics) -> None:
-        """Record an epoch in metrics.csv, Comet and TensorBoard, and show it."""
+        """Record an epoch in metrics.csv, Comet and TensorBoard, and on the progress line."""
         self.folder.add(metrics)
         self.log(metrics)
         self.progress.log(metrics)
@@ -240,7 +243,7 @@ class RunRecords:
                 log.log_metrics(asdict(metrics), metrics.epoch)
 
     def save_or_stop(self, checkpoint: Checkpoint, epoch: int, state: Any) -> None:
-        """Save `state` if it is time, and before Interrupted is raised."""
+        """Save `state` if a checkpoint is due, and before Interrupted is raised."""
         self.consensus.save_or_stop(epoch, state, lambda: checkpoint.save(
             state, epoch, self.seconds, self.folder.position()
         ))
@@ -260,7 +263,7 @@ class RunRecords:
         write_csv(self.path / run_folder.MEMBERS, rows)
 
     def log_ranked(self, done: int, total: int) -> None:
-        """Show how many users are ranked, from 0 on, if that takes long."""
+        """Show the number of ranked users, beginning with 0, if ranking takes long."""
         if not done:
             self.progress.begin(f"{self.ratings.name}, users ranked", 0)
             self.ranking_since = time.perf_counter()
@@ -275,11 +278,11 @@ class RunRecords:
             self.tensorboard.close()
         metrics, orientation = self.folder.metrics, self.config.orientation
         path = self.path / run_folder.PREDICTIONS
-        path.unlink(missing_ok=True)  # of other parameters
+        path.unlink(missing_ok=True)  # it belongs to other parameters
         model.save(self.path / run_folder.PARAMETERS)
         with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
             np.savez(file, allow_pickle=False, **predictions)
-        done = self.state is None or self.state.is_done  # a blend that was not done has no result
+        done = self.state is None or self.state.is_done  # an unfinished blend has no result
         self.summary["status"] = "finished" if done else "interrupted"
         by_user, by_item, dataset = evaluation.by_user, evaluation.by_item, self.ratings.name
         figures = {run_folder.SLICES: draw_slices(by_user, by_item, dataset, orientation)}
@@ -302,13 +305,13 @@ class RunRecords:
         self.write_summary(self.summary | {"status": status})
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Add what every summary has, and write it, after the report of it."""
+        """Add the entries that all summaries have, and write report and summary."""
         self.summary = summary | closing_entries(self.split, self.seconds)
         report = page(self.settings, self.summary, self.report)
         write_text(self.path / run_folder.REPORT, report)
         self.comet.log_report(report)
         self.comet.log_summary(self.summary)
-        # First Comet's record: a run that dies while it closes is not finished, and is resumed.
+        # First close Comet: a run that dies meanwhile is not finished, and can be resumed.
         self.comet.close(hurry=lambda: self.interruption.requested)
         self.folder.write_summary(self.summary)
 
@@ -317,21 +320,22 @@ class RunRecords:
 def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFolder | None,
                  workers: Workers, interruption: Interruption,
                  started: float) -> Iterator[RunRecords | WorkerRecords]:
-    """Open the records of a run, those of a worker that is not the first if there is no `folder`.
+    """Open the records of a run, or those of a worker that is not the first if `folder` is None.
 
-    Interrupted ends the block without a result, and is recorded; so is Diverged, which is raised
-    again. Raise UserError if a record cannot be written, or another worker is lost.
+    Interrupted ends the block and is recorded as the status of the run, without a result. So is
+    Diverged, which is raised again. Raise UserError if a record cannot be written, or another
+    worker is lost.
     """
     settings = replace(config, comet="off", run_name=None).to_dict()
     workers.assert_same_on_all_workers("settings or ratings",
                                        (settings, ratings.fingerprint, workers.num_replicas),
-                                       "start all workers with the same flags, on the same data")
+                                       "Start all workers with the same flags and data.")
     consensus = Consensus(workers, interruption, config.checkpoint_every)
     if folder is None:
-        print_line(f"Worker {workers.cluster.index} of {workers.cluster.size}: the first one, "
-                   "worker 0, keeps the records.")
-        with workers.report_lost_workers("start all workers again: python main.py --resume <worker "
-                                         "0's run folder> --distribute workers"):
+        print_line(f"Worker {workers.cluster.index} of {workers.cluster.size}: only the first "
+                   "worker, 0, writes records.")
+        with workers.report_lost_workers("Start all workers again: python main.py --resume <run "
+                                         "folder of worker 0> --distribute workers"):
             yield WorkerRecords(config, ratings, consensus)
             workers.all_gather(0)
         return
@@ -341,11 +345,11 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
             warn_if_missing(print_line)
         folder.create()
         flags = resume_flags(config, ratings.files, folder.path)
-        go_on = shell([*program("main.py"), *flags])
+        resume = shell([*program("main.py"), *flags])
         try:
-            with workers.report_lost_workers(f"start all workers again: {go_on}"):
+            with workers.report_lost_workers(f"Start all workers again: {resume}"):
                 records = RunRecords(config, ratings, split, folder, consensus, started)
-                # Also after an error, for the sake of its archive.
+                # Also after an error, so that an archive is written.
                 stack.callback(records.comet.close, hurry=lambda: interruption.requested)
                 stack.callback(records.progress.close)
                 try:
@@ -355,25 +359,25 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
                 except Diverged:
                     records.end_early("diverged")
                     raise
-                workers.all_gather(0)  # who else is there waits for this one's records
+                workers.all_gather(0)  # the other workers wait until the records are written
         except Exception as error:
             if memory_ran_out(error):
                 raise OutOfMemory(resume_hint(folder, shell(flags))) from error
             if isinstance(error, OSError):
                 raise UserError(unwritable(folder, error, shell(flags))) from error
             raise
-    print_line(closing_lines(records.summary, folder.path, go_on))
+    print_line(closing_lines(records.summary, folder.path, resume))
 
 
 def resume_hint(folder: RunFolder, flags: str) -> str:
-    """Return how to go on where memory ran out, if there is a checkpoint."""
+    """Return the way to continue when memory ran out, if there is a checkpoint."""
     if not (folder.path / f"{run_folder.CHECKPOINT}.json").exists():
         return ""
-    return f". What was recorded is kept: where there is more memory, go on with {flags}"
+    return f" The recorded epochs are kept. With more memory, continue with {flags}"
 
 
 def unwritable(folder: RunFolder, error: OSError, flags: str) -> str:
     path = error.filename or folder.path
     if not folder.path.exists():
-        return f"{folder.path} is gone: it was removed while the run went on"
-    return f"cannot write {path} ({error.strerror or error}): mend that, and go on with {flags}"
+        return f"{folder.path} has been removed during the run"
+    return f"cannot write {path} ({error.strerror or error}). Fix this, and continue with {flags}"

@@ -4,6 +4,7 @@ import html
 import json
 import math
 import re
+import shlex
 import shutil
 import subprocess
 from dataclasses import replace
@@ -16,13 +17,17 @@ import pytest
 from jinja2 import UndefinedError
 
 import main
+from autorec_tf.command_line import parse_arguments
 from autorec_tf.config import Config
+from autorec_tf.data.ratings import index_ratings
 from autorec_tf.evaluation.metrics import EpochMetrics
 from autorec_tf.evaluation.similar_items import PopularItem
 from autorec_tf.evaluation.slices import by_value, calibration
 from autorec_tf.records import report, run_records
 from autorec_tf.records.plots import draw_rmse
 from autorec_tf.records.report import Neighbours, ReportData, neighbours_with_titles, page
+from autorec_tf.resolution import split_configs
+from data_preprocessor import resolve
 from tests.facts import assert_names
 from tests.program import RECONSTRUCTION, interrupt_at
 
@@ -127,7 +132,7 @@ def test_the_facts_are_those_of_the_records():
     facts = read.facts()
     expected = {
         "test RMSE": "0.8765", "test MAE": "0.6543", "NDCG@10": "0.0100", "users": "60",
-        "items": "40", "ratings": "1,200", "share of all pairs rated": "50.00 %",
+        "items": "40", "ratings": "1,200", "density": "50.00 %",
         "training ratings": "1,000", "validation ratings": "0", "test ratings": "200",
         "cold test ratings": "2", "rating scale": "1 to 5", "fingerprint": "f" * 64,
         "lambda_value": "40", "hidden_neuron": "6 3 6", "tune": "–", "grad_clip": "false",
@@ -162,7 +167,7 @@ def test_it_says_what_kind_of_result_it_is():
     plain = read()
     assert re.findall(r"\d+", plain.paragraph("211 ")) == ["17", "211", "23", "3", "90", "3"]
     assert_names(result(split_seed=41), "last epoch", "random", "90 %", "seed 41")
-    assert_names(plain.paragraph("0.8123"), "lowest", "epoch 2", "no result")
+    assert_names(plain.paragraph("0.8123"), "lowest", "epoch 2", "not a result")
     assert plain.warnings == [] and "prediction" not in plain.paragraph("0.8123")
     assert not any("econstruction" in each for each in plain.texts("p"))
     chosen = result({"final_validation_rmse": 0.91, "final_test_epoch": 19}, validation_ratio=0.1)
@@ -180,13 +185,81 @@ def test_it_says_what_kind_of_result_it_is():
     facts = leaking.facts()
     assert [facts[name] for name in facts if name.startswith("honest ")] == ["0.8765"]
     assert "test RMSE" not in facts
-    assert_names(leaking.paragraph("0.5123"), "Reconstruction RMSE", "as input", "no prediction")
+    assert_names(leaking.paragraph("0.5123"), "Reconstruction RMSE", "as input", "not a prediction")
     made = read(dataset="synthetic")
     (heading,), (warning,) = made.texts("h1"), made.warnings
     assert "synthetic" in heading and "synthetic" not in plain.text
     assert_names(warning, "synthetic", "MovieLens")
     (warning,) = read({"status": "interrupted", "epochs": 29}).warnings
     assert_names(warning, "Interrupted", "epoch 29", "no result")
+
+
+FILES = {"dataset": "r 1.csv", "test_file": "ml-1m"}
+
+
+@pytest.mark.parametrize("given", ["known", "unknown"])
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ("", ""),
+        ("--dataset synthetic --train_epoch 3", "--dataset synthetic --train_epoch 3"),
+        ("--comet off --run_name a --results_dir b --data_dir c --grad_clip", "--grad_clip true"),
+        ("--random_seed 5 --split_seed 5 --engine sparse", "--engine sparse --random_seed 5"),
+        ("--split_seed 7 --relevant_rating 4.5", "--relevant_rating 4.5 --split_seed 7"),
+        ("--num_folds 3 --fold 2", "--num_folds 3 --fold 2"),
+        ("--preset single --leave_one_out false --base_lr 1e-9", None),
+        ("--preset seed --rating_scale 0 10 --no_rating -1 NaN --read_csv sep=;", None),
+        ("--preset paper", "--preset paper"),
+        ("--preset paper --lambda_value 1 --cold_rating mean", None),
+        ("--tune base_lr --lambda_factor 0.3 --input_encoding auto --lambda_one_hot 0.5", None),
+        ("--preset best --base_lr 0.001 --orientation user", None),
+        ("--preset seed --score_reconstruction false --members item user", None),
+        ("--members item user_one_hot --lambda_value 40 --hidden_neuron 6 --random_seed 3", None),
+        ("--dataset here/r --test_file there/ml-1m --columns a,b,c --hidden_neuron 6 3 6", None),
+    ],
+)
+def test_its_command_gives_the_settings_of_the_run_again(flags, expected, given):
+    """Except for the results of --tune. `given` is unknown in a resumed run."""
+    count, rng = 60, np.random.default_rng(1)
+    users, items = np.divmod(rng.permutation(count * count)[:900], count)
+    name = "r_1.csv" if "r" in flags.split("/") else "ml-1m"
+    name = "synthetic" if "synthetic" in flags else name
+    ratings = index_ratings(name, users, items, rng.integers(1, 6, 900), (1.0, 5.0))
+
+    def resolved(arguments):
+        return resolve(parse_arguments(arguments), ratings)
+
+    def comparable(config):
+        content = replace(config, run_name=None, comet="off").to_dict()
+        return {name: value for name, value in content.items() if name not in config.tune}
+
+    config = resolved(flags.split())
+    settings, summary, _ = made_up()
+    settings |= replace(config, **dict.fromkeys(config.tune, 7)).to_dict()
+    settings["files"] = FILES if "/" in flags else {}
+    data = ReportData(given=config.given if given == "known" else None)
+    (command,) = Page(page(settings, summary, data)).texts("code")
+    words = shlex.split(command)
+    assert words[:2] == ["python", "main.py"]
+    again = resolved(words[2:])
+    assert comparable(again) == comparable(config)
+    if "/" in flags:
+        files = [words[words.index(flag) + 1] for flag in ("--dataset", "--test_file")]
+        assert files == ["./r 1.csv", "./ml-1m"]
+    if expected is not None and given == "known":
+        assert " ".join(words[2:]) == expected
+
+
+def test_the_command_of_a_split_or_fold_is_of_that_one():
+    for flags in ("--num_splits 2 --random_seed 4", "--num_folds 2", "--folds u1 u2 --dataset x"):
+        for config in split_configs(parse_arguments(flags.split())):
+            settings, summary, _ = made_up()
+            settings |= replace(config, split_seed=config.seed_of_split).to_dict()
+            (command,) = Page(page(settings, summary, ReportData(given=config.given))).texts("code")
+            again = parse_arguments(shlex.split(command)[2:])
+            for name in ("seed_of_split", "random_seed", "fold", "num_folds", "folds"):
+                assert getattr(again, name) == getattr(config, name)
+            assert not again.is_repeated
 
 
 def test_a_run_without_a_result_has_a_report_that_says_so():
