@@ -169,7 +169,7 @@ def test_the_seed_preset_calls_its_reconstruction_by_its_name_beside_the_honest_
     )
     assert honest != leaking and summary["test_ratings"] == 225 and summary["preset"] == "seed"
     assert f"{honest:.4f}" in the_line(done.stdout, "Honest")
-    assert_names(the_line(done.stdout, "Reconstruction"), f"{leaking:.4f}", "no prediction")
+    assert_names(the_line(done.stdout, "Reconstruction"), f"{leaking:.4f}", "not a prediction")
     assert read_json(folder / "config.json")["preset"] == "seed"
 
 

@@ -1,5 +1,6 @@
-"""What a run leaves: its folder, report, pictures, live line, checkpoint, Comet and TensorBoard.
+"""The records of a run: its folder, report, figures, progress line, checkpoint, Comet and
+TensorBoard.
 
-May import `evaluation`, `data.ratings`, `config`, `resolution` and `system`, and never a model;
-TensorFlow in `checkpoint.py` and `tensorboard.py` alone.
+May import `evaluation`, `data.ratings`, `config`, `resolution` and `system`, but never a model;
+only `checkpoint.py` and `tensorboard.py` import TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""The last good state of a training, on disk completely or not at all."""
+"""Checkpoints: the state of a training, always complete on disk."""
 
 import json
 import shutil
@@ -13,16 +13,17 @@ from autorec_tf.system.files import read_json, write_json
 
 VERSION = 1
 FIELDS = {"version": int, "epoch": int, "seconds": float, "metrics": dict, "settings": dict}
-DEFAULTS = json.loads(json.dumps(Config().to_dict())) | BEFORE  # of a version without a setting
+# For settings that the version which wrote a checkpoint did not have.
+DEFAULTS = json.loads(json.dumps(Config().to_dict())) | BEFORE
 
 
 class Checkpoint:
     """The state of a training in `folder`, in files whose names begin with `name`.
 
-    `name`.json tells of which epoch it is, of which `settings`, and what else the caller gave; the
-    variables are the TensorFlow checkpoint `name`-<epoch>. The former is replaced when the latter
-    is whole, and only then is the one before removed: a process that dies at any instant leaves
-    one or the other. TensorFlow keeps a checksum of every variable.
+    `name`.json contains the epoch, the `settings`, and further entries of `save`; the variables are
+    in the TensorFlow checkpoint `name`-<epoch>. The JSON file is replaced when the variables are
+    complete, and only then are the old variables removed: a process that dies at any instant leaves
+    either the old or the new checkpoint. TensorFlow stores a checksum of every variable.
     """
 
     def __init__(self, folder: Path, name: str, settings: dict[str, Any]) -> None:
@@ -30,8 +31,8 @@ class Checkpoint:
         self.path = folder / f"{name}.json"
 
     def save(self, state: Any, epoch: int, seconds: float, metrics: dict[str, Any]) -> None:
-        """Keep the variables of `state` (a tf.Module) after `epoch`, how long it took till then,
-        and the position in metrics.csv. Raise OSError if that fails; what was kept before stays."""
+        """Save the variables of `state` after `epoch`, the duration of the run so far, in seconds,
+        and the position in metrics.csv. Raise OSError if that fails; the old checkpoint remains."""
         prefix = self.folder / f"{self.name}-{epoch}"
         try:
             state.write(prefix)
@@ -44,23 +45,24 @@ class Checkpoint:
         self.remove_old()
 
     def load(self) -> dict[str, Any] | None:
-        """Return what `save` was told, None if nothing; UserError for other settings or damage."""
+        """Return the content of the JSON file, None without one. Raise UserError for different
+        settings or a damaged file."""
         if not self.path.exists():
             return None
         content = read_json(self.path)
         typed = all(type(content.get(name)) is kind for name, kind in FIELDS.items())
         if not typed or content["version"] != VERSION or content["epoch"] < 1:
-            raise UserError(f"{self.path} is no checkpoint of this version: {self.remedy()}")
+            raise UserError(f"{self.path} is not a checkpoint of this version. {self.remedy()}")
         for name, value in self.settings.items():
             saved = content["settings"].get(name, DEFAULTS.get(name))
             if saved != value:
-                raise UserError(f"{self.path} is of a run with {name} {saved}, not {value}: "
-                                f"{self.remedy()}")
+                raise UserError(f"{self.path} is the checkpoint of a run with {name} {saved}, not "
+                                f"{value}. {self.remedy()}")
         return content
 
     def restore(self, state: Any) -> dict[str, Any] | None:
-        """Set the variables of `state` to what is kept, and return what `load` does. Raise
-        UserError for a checkpoint that is damaged or is not of such a state."""
+        """Restore the variables of `state`, and return the content of the JSON file, None without a
+        checkpoint. Raise UserError if it is damaged or does not match `state`."""
         content = self.load()
         if content is None:
             self.remove_old()
@@ -68,18 +70,18 @@ class Checkpoint:
         prefix = self.folder / f"{self.name}-{content['epoch']}"
         try:
             state.read(prefix)
-        except Exception as error:  # what TensorFlow says of such files is of many kinds
-            raise UserError(f"{prefix}.* is missing or damaged: {self.remedy()}") from error
+        except Exception as error:  # TensorFlow raises many types for such files
+            raise UserError(f"{prefix}.* is missing or damaged. {self.remedy()}") from error
         return content
 
     def remove_old(self) -> None:
-        """Remove the variables of other epochs, and what a process that died has left."""
+        """Remove the variables of other epochs, and temporary files of a process that died."""
         current = f"{self.name}-{read_json(self.path)['epoch']}." if self.path.exists() else "/"
         for path in self.folder.glob(f"{self.name}-*"):
-            if path.is_dir():  # TensorFlow writes in one, `name`-<epoch>_temp
+            if path.is_dir():  # TensorFlow's temporary `name`-<epoch>_temp
                 shutil.rmtree(path, ignore_errors=True)
             elif not path.name.startswith(current) or ".tempstate" in path.name:
                 path.unlink(missing_ok=True)
 
     def remedy(self) -> str:
-        return f"remove {self.path}, and the run begins again"
+        return f"Remove {self.path} to start the run again from the beginning."

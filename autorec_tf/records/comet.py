@@ -1,4 +1,4 @@
-"""Comet, kept at arm's length: an experiment that cannot stop, slow or outlive a training run.
+"""Comet experiments that cannot stop, slow down or outlive a training run.
 
     tracker = Tracker("auto", run_name, run_dir, log=print)
     tracker.log_parameters(dataclasses.asdict(config))
@@ -9,16 +9,16 @@
     tracker.log_summary(summary)
     tracker.close()
 
-One daemon thread owns comet-ml, its import included; the methods only append to a list and
-return. That list is the whole record of a run (500 epochs of a few floats), so when the server
-fails, at whatever point, a second thread replays it from the start into an offline archive and
-follows the run to its end. comet-ml has a fallback of its own, but not for a failed start, and
-not within a bounded time; one way that serves every failure is simpler than two.
+One daemon thread imports and uses comet-ml; the methods only append to a list and return. The list
+is the complete record of a run (500 epochs of a few floats). If the server fails at any point, a
+second thread replays the list from its beginning into an offline archive, and follows the run to
+its end. comet-ml has its own fallback, but not for a failed start, and not within a bounded time;
+one mechanism for every failure is simpler than two.
 
-An experiment is known by its key. A resumed run hands the key back and logs its whole record
-again, from the first epoch on, and so does an archive that is uploaded: nobody knows what a
-process that was killed had sent, and a value that is logged twice at the same step stays one
-point, while one that was guessed to have arrived would be missing for good.
+The key of an experiment identifies it. A resumed run passes the key and logs its record again from
+the first epoch, and so does an uploaded archive: it is unknown how much a killed process had sent.
+A value that is logged twice at the same step remains one point, whereas a value that is wrongly
+assumed to have arrived would be missing.
 """
 
 import concurrent.futures.thread
@@ -42,14 +42,14 @@ from autorec_tf.system.errors import UserError
 from autorec_tf.system.terminal import shell
 
 ARCHIVE = "comet.zip"
-UNFINISHED = ".comet-"  # begins the name of the folder in which the archive is built
+UNFINISHED = ".comet-"  # prefix of the folder in which the archive is built
 SILENCE = 12.0  # seconds; comet-ml itself waits 10 for an answer
-PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds; then the server is asked for an experiment again
-# What a key looks like, for those that stand where we do not look.
+PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between requests to the server for an experiment
+# The form of a key, to hide keys that `find_key` does not find.
 KEY = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{25}(?![A-Za-z0-9])(\*[\w+/=-]*)?")
 
-# Columns of metrics.csv and names in summary.json -> metrics in Comet, whose own delimiter is the
-# slash: what is before it is a group.
+# Columns of metrics.csv and names in summary.json -> metrics in Comet, where the part before the
+# slash is a group.
 CURVES = {
     "learning_rate": "train/learning_rate",
     "train_cost": "train/cost",
@@ -73,20 +73,20 @@ RESULTS = {
     "recall_at_10": "test/recall_at_10",
     "seconds": "time/seconds",
 }
-# Each of these is a request; metrics go together.
+# Each of these is a separate request, while metrics share one.
 OTHERS = ("status", "epochs", "final_test_epoch", "peak_memory_mb")
 
-# What we name is logged, and nothing else, whatever the user's own settings say.
+# Log only what this module logs explicitly, overriding the user's Comet settings.
 SETTINGS = {
     "COMET_DISABLE_AUTO_LOGGING": "1",  # no import hooks, no patches of TensorFlow and Keras
     "COMET_ERROR_TRACKING_ENABLE": "false",  # Sentry
     "COMET_INTERNAL_REPORTING": "false",  # tracebacks, which name folders
-    "COMET_INTERNAL_WORKER_COUNT": "1",  # we upload one file; the default is four threads a core
+    "COMET_INTERNAL_WORKER_COUNT": "1",  # there is one file to upload; the default is four per core
     "COMET_LOGGING_CONSOLE": "CRITICAL",
-    "COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",  # we ask again ourselves, and not at the end
-    # log_metrics() would log two parameters an epoch of itself.
+    "COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",  # _ask_server() retries itself
+    # log_metrics() would also log two parameters per epoch.
     "COMET_LOGGING_PARAMETERS_IGNORE": "comet:curr_step,comet:curr_epoch",
-    # No backend is that new: turns off comet-ml's fallback archive, which ours replaces.
+    # No backend has this version. It turns off comet-ml's fallback archive, which ours replaces.
     "COMET_FALLBACK_STREAMER_FALLBACK_TO_OFFLINE_MIN_BACKEND_VERSION": "999.0.0",
 }
 NOTHING_AUTOMATIC = dict.fromkeys(
@@ -98,67 +98,65 @@ NOTHING_AUTOMATIC = dict.fromkeys(
 
 
 def find_key() -> str | None:
-    """Returns the API key that comet-ml would use, None without.
+    """Return the API key that comet-ml would use, None if there is no key.
 
-    It stands in the environment or in a file; these are the places of comet-ml's configuration,
-    in its order, read by the readers that it uses.
+    The key is in the environment or in a configuration file of comet-ml. The files are searched in
+    comet-ml's order and with its readers.
     """
     try:
         from everett.ext.inifile import ConfigIniEnv
         from everett.manager import ConfigEnvFileEnv
-    except ImportError:  # without comet-ml, which brings it, no file matters
+    except ImportError:  # everett is installed with comet-ml; without it, files are not read
         return os.environ.get("COMET_API_KEY") or None
-    named = os.environ.get("COMET_INI", os.environ.get("COMET_CONFIG"))
-    if named and os.path.isdir(named):
-        named = os.path.join(named, ".comet.config")
+    configured = os.environ.get("COMET_INI", os.environ.get("COMET_CONFIG"))
+    if configured and os.path.isdir(configured):
+        configured = os.path.join(configured, ".comet.config")
     if "COMET_API_KEY" in os.environ:
         return os.environ["COMET_API_KEY"].strip() or None
-    for reader, place in (
-        (ConfigEnvFileEnv, ".env"), (ConfigIniEnv, named), (ConfigIniEnv, "./.comet.config"),
+    for reader, path in (
+        (ConfigEnvFileEnv, ".env"), (ConfigIniEnv, configured), (ConfigIniEnv, "./.comet.config"),
         (ConfigIniEnv, "/content/drive/MyDrive/.comet.config"), (ConfigIniEnv, "~/.comet.config"),
     ):
         try:
-            key = reader(place).get("api_key", ["comet"])
-        except Exception:  # not in the file's format; comet-ml will say so
+            key = reader(path).get("api_key", ["comet"])
+        except Exception:  # a file in a different format; comet-ml will report it
             continue
-        if isinstance(key, str):  # not everett's mark for a value that is not there
+        if isinstance(key, str):  # not everett's marker of a missing value
             return key.strip() or None
     return None
 
 
 def require_key() -> None:
-    """Raises UserError if there is no API key: for `--comet online`, before anything is done."""
+    """Raise UserError without an API key, at the start of a run with `--comet online`."""
     if find_key() is None:
-        raise UserError(
-            "--comet online needs an API key: set COMET_API_KEY, "
-            "or track offline with --comet offline"
-        )
+        raise UserError("--comet online needs an API key. Set COMET_API_KEY, or write an offline "
+                        "archive with --comet offline.")
 
 
 def comet_command() -> str:
-    """Comet's command as the user's shell finds it: by name, or in our virtual environment."""
-    beside = Path(sys.executable).with_name("comet")
-    return "comet" if shutil.which("comet") or not beside.exists() else os.path.relpath(beside)
+    """Return Comet's command as the user's shell finds it: by name, or next to this Python."""
+    sibling = Path(sys.executable).with_name("comet")
+    return "comet" if shutil.which("comet") or not sibling.exists() else os.path.relpath(sibling)
 
 
 class Tracker:
-    """A Comet experiment that can never stop, slow or outlive a training run.
+    """A Comet experiment that can never stop, slow down or outlive a training run.
 
-    No method blocks but close(), and none raises. `log` is only ever called from the thread that
-    calls the methods, so that no line falls into the middle of a progress line: the experiment's
-    address, at most one warning, the command that uploads an archive.
+    Only close() blocks, and no method raises. `log` is called only from the thread that calls the
+    methods, so that a line cannot interrupt a progress line. It receives the address of the
+    experiment, at most one warning, and the command that uploads an archive.
 
     Args:
         mode: "online", "offline", "off", or "auto": online if there is an API key.
-        run_name: the experiment's name.
-        run_dir: the run's folder, where an offline archive is put; it must exist. What a killed
-            process left there half built is removed.
+        run_name: the name of the experiment.
+        run_dir: the run folder, which must exist. An offline archive is written there, and an
+            unfinished archive of a killed process is removed.
         log: takes one line of text for the user.
-        experiment_key: the key of the experiment that goes on; None begins a new one. The record
-            is then to be logged again from its first epoch on.
+        experiment_key: the key of the experiment of a resumed run, which logs its record again from
+            the first epoch; None begins a new experiment.
 
     Attributes:
-        experiment_key: the experiment's key, 32 letters and digits; None if the mode is "off".
+        experiment_key: the key of the experiment, 32 letters and digits; None if the mode is "off".
     """
 
     def __init__(
@@ -169,18 +167,18 @@ class Tracker:
         self.experiment_key = None if mode == "off" else experiment_key or uuid.uuid4().hex
         self._key = "" if mode == "off" else find_key() or ""
         self._online = mode == "online" or (mode == "auto" and bool(self._key))
-        self._lines: SimpleQueue[str] = SimpleQueue()  # for the user, from whatever thread
+        self._lines: SimpleQueue[str] = SimpleQueue()  # for the user, from any thread
         self._record: list[tuple[str, tuple, dict]] = []  # every call: method, arguments
-        self._changed = threading.Condition()  # guards what is below, and the record
+        self._changed = threading.Condition()  # guards the attributes below and the record
         self._closed = mode == "off"
         self._warned = False
-        self._worker: threading.Thread  # none if the mode is "off"
-        self._asked: float | None = None  # when the server was asked for an experiment
-        self._experiment = None  # what it answered
-        # comet-ml raises nothing when its server fails: it logs an error. This is how we know.
+        self._worker: threading.Thread  # not set if the mode is "off"
+        self._asked: float | None = None  # time of the request for an experiment
+        self._experiment = None  # the answer of the server
+        # When the server fails, comet-ml does not raise, but logs an error, which is caught here.
         self._errors = logging.Handler(logging.ERROR)
         self._errors.emit = lambda record: self._fail(record.getMessage())  # type: ignore[method-assign]
-        # But for start(), which raises what it logs.
+        # Except in start(), which also raises the error.
         self._errors.addFilter(lambda record: "comet_start" not in record.name)
         for folder in self._dir.glob(f"{UNFINISHED}*"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -190,37 +188,37 @@ class Tracker:
                 self._start_worker()
 
     def log_parameters(self, parameters: dict) -> None:
-        """Logs hyper-parameters and facts about the data; nested names are joined by a bar."""
+        """Log hyper-parameters and facts about the data; nested names are joined by a bar."""
         self._log("log_parameters", dict(parameters))
 
     def log_metrics(self, metrics: dict[str, float | None], epoch: int) -> None:
-        """Logs an epoch's row of metrics.csv, the epoch being the step too. None is left out;
-        infinities and NaN are recorded as such."""
+        """Log the row of an epoch in metrics.csv, with the epoch as the step. None is omitted;
+        infinities and NaN are recorded as they are."""
         self._log("log_metrics", renamed(metrics, CURVES), step=epoch, epoch=epoch)
 
     def log_figure(self, path: Path | str) -> None:
-        """Logs an image file under its own name. A file that is not there is left out."""
+        """Log an image file under its own name. A missing file is ignored."""
         if os.path.isfile(path):
             self._log("log_image", str(path), name=os.path.basename(path), overwrite=True)
 
     def log_report(self, html: str) -> None:
-        """Logs a page as the experiment's HTML, in the place of one that was there."""
+        """Log a page as the HTML of the experiment, replacing an earlier one."""
         self._log("log_html", html, clear=True)
 
     def log_summary(self, summary: dict) -> None:
-        """Logs the result, and what it is without a model, beside the curves; and how the run
-        ended."""
+        """Log the result, the results without a model, and the status of the run."""
         epoch = summary.get("epochs")
         self._log("log_metrics", renamed(summary, RESULTS), step=epoch, epoch=epoch)
         self._log("log_others", {name: summary[name] for name in OTHERS if name in summary})
 
     def close(self, timeout: float = 30.0, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Sends or writes what is left, and gives up after `timeout` seconds at the latest.
+        """Send or write the rest of the record, for at most `timeout` seconds.
 
-        Once `hurry` becomes true the server is given up, for the archive. So it is at a
-        KeyboardInterrupt, which is raised when the archive is written, or at the second one.
+        When `hurry` becomes true, or at a KeyboardInterrupt, stop sending and write the archive
+        instead. The KeyboardInterrupt is raised again when the archive is written, or at the second
+        one.
         """
-        hurried = hurry()  # what was asked for before this was an end in order
+        hurried = hurry()  # an earlier request ended the run in order
         end = time.monotonic() + timeout
         with self._changed:
             if self._closed:
@@ -228,7 +226,7 @@ class Tracker:
             self._closed = True
             self._changed.notify_all()
         try:
-            if self._online:  # the last third is kept for the archive
+            if self._online:  # the last third is reserved for the archive
                 self._wait(
                     end - timeout / 3, lambda: self._is_silent() or hurry() is not hurried
                 )
@@ -241,26 +239,26 @@ class Tracker:
                     self._fail(why, online=True)
             self._wait(end)
             if self._worker.is_alive():
-                self._fail("the archive was not done in time", online=self._online)
+                self._fail("the archive was not complete in time", online=self._online)
         except KeyboardInterrupt:
             self._fail("the record was not sent yet", online=True)
             self._wait(end)
             raise
         finally:
             logging.getLogger("comet_ml").removeHandler(self._errors)
-            self._tell()
+            self._log_lines()
 
-    def _wait(self, end: float, in_vain: Callable[[], bool] = lambda: False) -> None:
-        """Waits for the worker, till `end` at the latest or till that is `in_vain`; in slices,
-        for not every version of Python lets Ctrl-C end a long join."""
-        while self._worker.is_alive() and time.monotonic() < end and not in_vain():
+    def _wait(self, end: float, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Wait for the worker until `end` or until `give_up` is true, in short intervals: not every
+        version of Python lets Ctrl-C end a long join."""
+        while self._worker.is_alive() and time.monotonic() < end and not give_up():
             self._worker.join(0.1)
 
     def _is_silent(self) -> bool:
-        """Whether the server is not there, or takes what it is sent and never answers.
+        """Return whether the server cannot be reached, or accepts requests and never answers.
 
-        That is asked at the end only: while a run trains, waiting costs nothing. Where comet-ml
-        has an experiment it pings the server every two seconds.
+        This is called only at the end: during training, waiting costs nothing. Once there is an
+        experiment, comet-ml pings the server every two seconds.
         """
         if self._experiment is None:
             return self._asked is not None and time.monotonic() > self._asked + SILENCE
@@ -271,24 +269,24 @@ class Tracker:
             if not self._closed:
                 self._record.append((method, args, kwargs))
                 self._changed.notify_all()
-        self._tell()
+        self._log_lines()
 
-    def _tell(self) -> None:
+    def _log_lines(self) -> None:
         while not self._lines.empty():
             self._log_line(self._lines.get())
 
     def _start_worker(self) -> None:
-        """Start one, with the lock held: it may fail, and be followed, at once."""
+        """Start a worker, with the lock held: it may fail, and be replaced, immediately."""
         args = (self._online,)
         worker = threading.Thread(target=self._work, args=args, name="comet", daemon=True)
         worker.start()
-        self._worker = worker  # once it is alive: close() takes one that is not for done
+        self._worker = worker  # after start(): close() considers a worker that is not alive as done
 
     def _work(self, online: bool) -> None:
-        """The life of one experiment, in a thread of its own."""
+        """Run one experiment from start to end, in its own thread."""
         try:
             comet_ml = _import_comet(self._errors)
-        except BaseException as error:  # a broken package may well raise SystemExit
+        except BaseException as error:  # a broken package may raise SystemExit
             self._fail(f"comet-ml cannot be imported ({error!r})", online, rescue=False)
             return
         try:
@@ -297,9 +295,9 @@ class Tracker:
             self._fail(_describe(error), online)
 
     def _start(self, comet_ml, folder: str | None = None):
-        """Starts the experiment, in `folder` if it is an offline one. If there is one of our key
-        on the server, now or when an archive is uploaded, that one is continued."""
-        # Or the new experiment would first end the one that failed, over its dead connection.
+        """Start the experiment, an offline one if there is a `folder`. If the server already has an
+        experiment with this key, now or when an archive is uploaded, it is continued."""
+        # Otherwise the new experiment would first end the failed one, over its dead connection.
         comet_ml.config.set_global_experiment(None)
         return comet_ml.start(
             project_name=comet_ml.get_config("comet.project_name") or "autorec",
@@ -313,17 +311,17 @@ class Tracker:
         )
 
     def _ask_server(self, comet_ml: Any) -> Any:
-        """Starts the experiment on the server. One that is not there, or unwell, is asked again
-        for as long as the run goes on."""
+        """Start the experiment on the server. If the server cannot be reached, or answers with an
+        error 5xx, retry as long as the run continues."""
         self._asked = time.monotonic()
         for pause in (*PAUSES, 0.0):
             failure: Exception
             try:
                 return self._start(comet_ml)
-            except OSError:  # of requests, with a text of many lines
+            except OSError:  # from requests, with a message of many lines
                 failure = ConnectionError("the server cannot be reached")
             except Exception as error:
-                if _status(error) < 500:  # a wrong key stays wrong
+                if _status(error) < 500:  # an error that stays, such as a wrong key
                     raise
                 failure = error
             with self._changed:
@@ -337,36 +335,36 @@ class Tracker:
             raise ConnectionError("the experiment could not be started")
         self._experiment = experiment
         _release_exit()
-        # It would mail the owner a summary that is headed by the name of the local user.
+        # It would mail the owner a summary with the name of the local user.
         experiment.send_notification = lambda *_, **__: None
         self._lines.put(f"Comet: {experiment.url}")
         if self._feed(experiment, online=True):
             experiment.end()
-            shutil.rmtree(experiment.tmpdir, ignore_errors=True)  # which comet-ml forgets
+            shutil.rmtree(experiment.tmpdir, ignore_errors=True)  # comet-ml does not remove it
             if not experiment.streamer.has_connection_to_server():
                 raise ConnectionError("the connection broke before the whole record was sent")
-            # One that was written before the run was resumed; the server has more than it holds.
+            # The archive of an earlier session of a resumed run: the server has all of it.
             (self._dir / ARCHIVE).unlink(missing_ok=True)
 
     def _track_offline(self, comet_ml) -> None:
-        # Built beside and then moved: what lies in the run folder as comet.zip is whole.
+        # Built in another folder and then moved, so that comet.zip is always complete.
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=self._dir) as folder:
             experiment = self._start(comet_ml, folder)
-            experiment.streamer.queue_timeout = 0.05  # of 1 s, which nothing ends at the end
+            experiment.streamer.queue_timeout = 0.05  # instead of 1 s, which end() waits for
             self._feed(experiment, online=False)
             experiment.end()
-            if experiment.customer_error_reported:  # a full disk raises nothing here
+            if experiment.customer_error_reported:  # a full disk does not raise here
                 raise OSError(experiment.customer_error_message)
             (built,) = Path(folder).glob("*.zip")
             with zipfile.ZipFile(built) as content:
                 content.getinfo("messages.json")
             os.replace(built, self._dir / ARCHIVE)
         upload = shell([comet_command(), "upload", self._dir / ARCHIVE])
-        self._lines.put(f"Comet: send this run with `{upload}`")
+        self._lines.put(f"Comet: upload this run with `{upload}`")
 
     def _feed(self, experiment, online: bool) -> bool:
-        """Gives the experiment the record from its first call on, and each new call until the run
-        is closed. Returns False if the experiment was given up before."""
+        """Replay the record, from its first call, into the experiment, and each new call until the
+        run is closed. Return False if the experiment was abandoned before."""
         index = 0
         while True:
             with self._changed:
@@ -378,74 +376,74 @@ class Tracker:
             getattr(experiment, method)(*args, **kwargs)
             index += 1
 
-    def _fail(self, what: str, online: bool = True, rescue: bool = True) -> None:
-        """Warns, once, and has an archive written if it was the online experiment that failed."""
+    def _fail(self, reason: str, online: bool = True, rescue: bool = True) -> None:
+        """Log a warning, once, and start an archive if the online experiment has failed."""
         with self._changed:
             if online != self._online:
-                return  # a late cry of an experiment that is given up already
+                return  # a late error of an experiment that is already abandoned
             rescued = online and rescue
             if rescued:
                 self._online = False
                 self._changed.notify_all()
-                remedy = f"and its record goes to {self._dir / ARCHIVE} instead"
+                remedy = f"and its record is written to {self._dir / ARCHIVE} instead"
             else:
-                remedy = "but it leaves no Comet record"
+                remedy = "but there is no Comet record of it"
             for secret in (self._key, self._key.split("*")[0]):
-                what = what.replace(secret or "<key>", "<key>")
-            what = KEY.sub("<key>", what)
-            what = what.split("\n")[0].split(". ")[0].rstrip(" .")[:300]
+                reason = reason.replace(secret or "<key>", "<key>")
+            reason = KEY.sub("<key>", reason)
+            reason = reason.split("\n")[0].split(". ")[0].rstrip(" .")[:300]
             if self._warned:
-                self._lines.put(f"Comet: the offline archive could not be written ({what})")
+                self._lines.put(f"Comet: the offline archive could not be written ({reason})")
             else:
-                self._lines.put(f"warning: Comet: {what}; training is not affected, {remedy}")
+                self._lines.put(f"warning: Comet: {reason}; training is not affected, {remedy}")
             self._warned = True
-            if rescued:  # last: what it says comes after the warning
+            if rescued:  # last, so that its lines follow the warning
                 self._start_worker()
 
 
 def renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """Returns those of `values` that have a name in Comet, under it; None is left out."""
+    """Return the `values` that have a name in Comet, under that name, except None."""
     return {new: values[old] for old, new in names.items() if values.get(old) is not None}
 
 
 def _import_comet(errors: logging.Handler):
     logger = logging.getLogger("comet_ml")
-    logger.addHandler(errors)  # before the import, or what that logs goes to the terminal
+    logger.addHandler(errors)  # before the import, whose messages would appear on the terminal
     hook = sys.excepthook
     import comet_ml
 
-    # comet-ml's hook would send the text of any exception of ours, while the process waits.
+    # comet-ml's hook would send the text of any exception, while the process waits.
     sys.excepthook = hook
     logger.setLevel(min(logger.level, logging.ERROR))
-    # It would warn of each attempt, on the terminal, while it tries again.
+    # It would print a warning for each retry.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return comet_ml
 
 
 def _status(error: Any) -> int:
-    """Returns the HTTP status that `error` is about, 0 if it is about none."""
+    """Return the HTTP status of `error`, 0 if it has none."""
     return getattr(getattr(error, "response", None), "status_code", 0)
 
 
 def _describe(error: Any) -> str:
     if type(error) is ConnectionError:
-        return str(error)  # a sentence of our own
+        return str(error)  # raised by this module
     if status := _status(error):
         reason = getattr(error, "safe_msg", None) or error.response.reason
         return f"the server answers {status} ({reason})"
     try:
-        return error.log_message % error.args  # comet-ml's own errors have a sentence
+        return error.log_message % error.args  # comet-ml's errors have a message
     except Exception:
         return f"{type(error).__name__}: {error}"
 
 
 def _release_exit() -> None:
-    """Lets the process exit while an upload hangs.
+    """Let the process exit while an upload hangs.
 
-    All of comet-ml's threads inherit that they are daemons from ours, and its atexit hook runs
-    in no other thread than ours; only concurrent.futures joins its threads at exit regardless.
+    All threads of comet-ml are daemons, like the thread that creates them, and its atexit hook runs
+    only in that thread. But concurrent.futures joins even daemon threads at exit.
     """
-    waited_for: Any = concurrent.futures.thread._threads_queues  # private: its type is not told
-    for thread in list(waited_for):
+    joined_at_exit: Any = concurrent.futures.thread._threads_queues  # private: its type is unknown
+    for thread in list(joined_at_exit):
         if thread.daemon:
-            waited_for.pop(thread, None)
+            joined_at_exit.pop(thread, None)

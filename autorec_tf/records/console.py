@@ -1,4 +1,4 @@
-"""The records of a training without a run folder: the live line, and a summary in memory."""
+"""The records of a training without a run folder: a progress line, and a summary in memory."""
 
 import io
 import sys
@@ -19,17 +19,17 @@ from autorec_tf.system.errors import without_dashes
 
 
 class Console:
-    """The records of the Python API (training/records.py), shown on stdout, or nowhere."""
+    """The records of the Python API (training/records.py), printed to stdout if `shown`."""
 
     split: Split
 
     def __init__(self, shown: bool) -> None:
         self.started = time.perf_counter()
         self.progress = Progress("", 0, sys.stdout if shown else io.StringIO())
-        # A notebook's output is not a terminal, but it can renew a line.
+        # The output of a notebook is not a terminal, but can update a line.
         self.progress.live |= type(self.progress.stream).__module__.startswith("ipykernel.")
         self.metrics: list[EpochMetrics] = []
-        self.rmses: list[float] = []  # of the points of the grid
+        self.rmses: list[float] = []  # of the grid points
         self.summary: dict[str, Any] = {}
 
     def log(self, text: str) -> None:
@@ -37,7 +37,7 @@ class Console:
         self.progress.print_line(without_dashes(text.removeprefix("Data file ")))
 
     def begin(self, config: Config, ratings: Ratings, split: Split) -> None:
-        """Show the training on a split of `ratings` from now on."""
+        """Begin to show the training on `split` of `ratings`."""
         self.split = split
         self.summary = {"status": "finished", "dataset": ratings.name, "preset": config.preset}
         self.progress.begin(ratings.name, config.train_epoch)
@@ -50,7 +50,7 @@ class Console:
         self.progress.log(metrics)
 
     def do_nothing(self, *_: Any, **__: Any) -> None:
-        """Ctrl-C raises KeyboardInterrupt here, and there is no folder for the others to fill."""
+        """Do nothing: Ctrl-C raises KeyboardInterrupt, and there is no run folder."""
 
     stop_if_asked = log_settings = log_members = log_ranked = do_nothing
 
@@ -64,7 +64,7 @@ class Console:
     def of_member(self, config: Config, purpose: str, number: int) -> "Console":
         self.progress.begin_member("", config, purpose, number)
         member = copy(self)
-        member.metrics = []  # which are not those of the blend
+        member.metrics = []  # the blend has no metrics of its epochs
         return member
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],

@@ -1,5 +1,5 @@
-"""The pictures of a run: RMSE against epoch, and against how many ratings were there to learn, and
-calibration. A picture is drawn once, and saved as PNG, as SVG, or as both."""
+"""The figures of a run: RMSE against epoch, RMSE against the number of training ratings, and
+calibration. A figure is drawn once, and saved as PNG, as SVG, or as both."""
 
 import html
 import io
@@ -22,12 +22,12 @@ PAPER_RMSE = {"item": 0.831, "user": 0.874}  # Table 1(a), ML-1M
 TRAIN_COLOR, TEST_COLOR, PAPER_COLOR = "#7a8ba0", "#c8452f", "#333333"
 VALIDATION_COLOR, LEAKING_COLOR = "#2f7d5b", "#b08a2e"
 STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
-         "svg.fonttype": "none", "svg.hashsalt": "AutoRec"}  # text as text, and the same ids
+         "svg.fonttype": "none", "svg.hashsalt": "AutoRec"}  # text as text, fixed ids
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in our style, and be silent where the font lacks a character of a file's name."""
+    """Draw in the style of this module, without warnings about missing glyphs in file names."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         yield
@@ -40,16 +40,16 @@ def write_png(path: Path, figure: Figure) -> None:
 
 
 def svg(figure: Figure, size: tuple[float, float], name: str, description: str) -> str:
-    """Return `figure`, which takes the `size` in inches, as an element for an HTML page that may
-    hold others: its ids begin with `name`. `description` stands for it where it is not seen.
+    """Return `figure`, resized to `size` inches, as an SVG element for an HTML page.
 
-    It is as wide as there is room, and its text in the font that the page gives it.
+    Its ids begin with `name`, so a page can contain several figures. `description` is the text for
+    screen readers. The figure fills the available width, and uses the font of the page.
     """
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     text = io.StringIO()
     with style():
         figure.set_size_inches(size)
-        figure.savefig(text, format="svg", metadata=nothing)
+        figure.savefig(text, format="svg", metadata=no_metadata)
     content = text.getvalue()
     ((box, content),) = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>(.*)', content, re.S)
     content = re.sub(r' id="|url\(#|xlink:href="#', rf"\g<0>{name}-", content)
@@ -57,10 +57,10 @@ def svg(figure: Figure, size: tuple[float, float], name: str, description: str) 
 
 
 def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -> Figure:
-    """Return a figure of the training and test RMSE of `metrics`.
+    """Return a figure of the training and test RMSE of each epoch in `metrics`.
 
-    The paper's RMSE is a thin line, on its own dataset only. The first epochs may leave the
-    picture at the top: the axis is made for the rest.
+    On MovieLens-1M, a thin line shows the paper's RMSE. The first epochs may be above the top of
+    the axis, which fits the later epochs.
     """
     curves = []
     for label, color, column in (
@@ -97,10 +97,10 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
 
 def draw_slices(by_user: Sequence[Slice], by_item: Sequence[Slice], dataset: str,
                 orientation: str) -> Figure:
-    """Return a figure of the test RMSE of each slice: users by their training ratings on the left,
-    items on the right, and how many test ratings each slice has.
+    """Return a figure of the test RMSE of each slice, with its number of test ratings: users by
+    number of training ratings on the left, items on the right.
 
-    Both panels cut the same test ratings, so one line in each is the RMSE of all of them.
+    Both panels slice the same test ratings; a line in each shows the RMSE of all test ratings.
     """
     squared_error = sum(part.scores.squared_error for part in by_user)
     overall = float(np.sqrt(squared_error / sum(part.scores.num_ratings for part in by_user)))
@@ -115,8 +115,9 @@ def draw_slices(by_user: Sequence[Slice], by_item: Sequence[Slice], dataset: str
     return figure
 
 
-def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) -> None:
-    """Draw each slice's RMSE, from few training ratings (top) to many, and its test ratings."""
+def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, side: str) -> None:
+    """Draw the RMSE of each slice, from few training ratings (top) to many, and its number of test
+    ratings. `side`: "user" or "item"."""
     positions = range(len(parts))
     axes.axvline(overall, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
                  label=f"all test ratings: {overall:.4f}")
@@ -125,7 +126,7 @@ def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) ->
     axes.set_yticks(positions, [part.label for part in parts])
     axes.set_ylim(len(parts) - 0.5, -0.5)
     axes.set_xlabel("test RMSE")
-    axes.set_title(f"training ratings of the {what}", loc="left", fontsize=11)
+    axes.set_title(f"training ratings of the {side}", loc="left", fontsize=11)
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
     counts = axes.secondary_yaxis("right")
     counts.set_yticks(positions, [f"{part.scores.num_ratings:,}" for part in parts])
@@ -136,9 +137,8 @@ def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, what: str) ->
 
 
 def draw_calibration(parts: Sequence[Bin]) -> Figure:
-    """Return a figure of the mean true rating of each bin against its mean prediction; the area of
-    a point is its share of the test ratings. On the dashed line, predictions are right on
-    average."""
+    """Return a figure of the mean true rating of each bin against its mean prediction. The area of
+    a point is its fraction of the test ratings. The dashed line is perfect calibration."""
     predictions, ratings = ([getattr(part, name) for part in parts]
                             for name in ("mean_prediction", "mean_rating"))
     total = sum(part.scores.num_ratings for part in parts)
@@ -147,10 +147,10 @@ def draw_calibration(parts: Sequence[Bin]) -> Figure:
         figure = Figure(figsize=(5, 4.2), dpi=120, layout="constrained")
         axes = figure.add_subplot()
         axes.plot(ends, ends, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
-                  label="right on average")
+                  label="perfect calibration")
         axes.plot(predictions, ratings, color=TEST_COLOR, linewidth=1)
         axes.scatter(predictions, ratings, [8 + 400 * p.scores.num_ratings / total for p in parts],
-                     color=TEST_COLOR, zorder=3, label="test ratings, area by number")
+                     color=TEST_COLOR, zorder=3, label="bins of test ratings (area: number)")
         axes.set(xlabel="predicted rating", ylabel="mean true rating")
         axes.set_aspect("equal", adjustable="datalim")
         axes.grid(color="#e4e4e4", linewidth=0.8)

@@ -1,5 +1,5 @@
-"""What a person sees of a run: its headline, one live line, or plain lines where output is no
-terminal, and its closing lines."""
+"""The output of a run: its first lines, a live progress line (plain lines if the output is not a
+terminal), and its closing lines."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ from autorec_tf.system.terminal import print_line
 
 
 class Progress:
-    """Progress of a run of `epochs` epochs on `dataset`, written to `stream`."""
+    """The progress of a run of `epochs` epochs on `dataset`, written to `stream` or stdout."""
 
     def __init__(self, dataset: str, epochs: int, stream: TextIO | None = None) -> None:
         self.dataset, self.epochs = dataset, epochs
@@ -25,38 +25,39 @@ class Progress:
         self.test_rmse: float | None = None
 
     def begin(self, name: str, epochs: int, held_out: str = "test") -> None:
-        """Go over to the training `name`, if it is another; `held_out` names its test side."""
+        """Begin a new line for the training `name`, if it differs from the current one. `held_out`
+        names the ratings that score it."""
         if name != self.dataset:
             self.close()
             self.dataset, self.epochs, self.held_out, self.test_rmse = name, epochs, held_out, None
 
     def begin_member(self, dataset: str, config: Config, purpose: str, number: int) -> None:
-        """Show the training of a blend's model from now on."""
+        """Begin to show the training of a member of a blend."""
         held_out = "validation" if purpose == "for the weights" else "test"
         self.begin(f"{dataset}{purpose}, model {number}", config.train_epoch, held_out)
 
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
-        """Print the validation RMSE of a point of --tune's grid."""
+        """Print the validation RMSE of a grid point of --tune."""
         values = ", ".join(f"{name} {value:g}" for name, value in point.items())
         self.print_line(f"{values}: validation RMSE {validation_rmse:.4f}")
 
     def log(self, metrics: EpochMetrics) -> None:
-        """Renew the live line; where there is none, print a line if the epoch was evaluated."""
+        """Update the live line; without one, print a line if the epoch was evaluated."""
         if metrics.test_rmse is not None:
             self.test_rmse = metrics.test_rmse
         if self.live:
-            self.renew(self.describe(metrics))
+            self.update(self.describe(metrics))
         elif metrics.test_rmse is not None:
             self.print_line(self.describe(metrics))
 
     def count(self, done: int, total: int, seconds: float) -> None:
-        """Renew the live line, if there is one, with what is done of `total`, and the seconds."""
+        """Update the live line, if there is one, with `done` of `total` and the time."""
         if self.live:
             left = seconds / max(done, 1) * (total - done)
             times = f"{clock(seconds)} elapsed  {clock(left)} left"
-            self.renew(f"{self.dataset}  {done:,}/{total:,}  {times}")
+            self.update(f"{self.dataset}  {done:,}/{total:,}  {times}")
 
-    def renew(self, text: str) -> None:
+    def update(self, text: str) -> None:
         self.line = text[: shutil.get_terminal_size().columns - 1]
         print_line(f"\r\033[K{self.line}", self.stream, "")
 
@@ -71,86 +72,88 @@ class Progress:
         return (
             f"{self.dataset}  epoch {metrics.epoch:{width}}/{self.epochs}  "
             f"train RMSE {metrics.train_rmse:.4f}  {self.held_out} RMSE {test}  "
-            f"lr {metrics.learning_rate:.3g}  {clock(metrics.elapsed_seconds)} elapsed  "
-            f"{clock(left)} left"
+            f"lr {metrics.learning_rate:.3g}  {clock(left)} left  "
+            f"{clock(metrics.elapsed_seconds)} elapsed"
         )
 
     def print_line(self, text: str) -> None:
-        """Print a line of its own, above the live line."""
+        """Print a line above the live line."""
         clear = "\r\033[K" if self.line else ""
         print_line(f"{clear}{text}\n{self.line}", self.stream, "")
 
     def close(self) -> None:
-        """End the live line; it stays readable."""
+        """End the live line, which stays visible."""
         if self.line:
             print_line("", self.stream)
         self.line = ""
 
 
 def clock(seconds: float) -> str:
-    """Return seconds as m:ss, or h:mm:ss from one hour on."""
+    """Return seconds as m:ss, or h:mm:ss from one hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def headline(config: Config, ratings: Ratings, split: Split) -> str:
-    """Return what is going to be trained on what, in two lines."""
-    how = f"split {config.split_seed}"
+    """Return the lines that describe data, split, model and training, and likely mistakes."""
+    split_rule = f"random, seed {config.split_seed}"
     if config.test_file or config.split == "time":
-        how = f"split by {config.test_file or config.split}"
+        split_rule = f"by {config.test_file or config.split}"
     elif config.folds:
-        how = f"fold {config.folds[0]}"
+        split_rule = f"fold {config.folds[0]}"
     elif config.fold:
-        how = f"fold {config.fold} of {config.num_folds} of split {config.split_seed}"
-    scale, mean = ratings.scale, ratings.values.mean(dtype=np.float64)
-    data = "\n".join([
+        split_rule = f"fold {config.fold} of {config.num_folds}, seed {config.split_seed}"
+    (low, high), mean = ratings.scale, ratings.values.mean(dtype=np.float64)
+    lines = [
         f"Data: {ratings.name}, {ratings.num_users:,} users x {ratings.num_items:,} items, "
-        f"{len(split.train):,} training and {len(split.test):,} test ratings, {how}",
-        f"Ratings: {scale[0]:.6g} to {scale[1]:.6g}, mean {mean:.6g}",
+        f"ratings {low:.6g} to {high:.6g}, mean {mean:.6g}",
+        f"Split: {len(split.train):,} training and {len(split.test):,} test ratings, {split_rule}",
         *likely_mistakes(ratings, split),
-    ])
-    fitted = ""
-    if (config.members or config.tune) and config.lambda_factor not in (None, 1.0):
-        fitted = f"\nPlain lambdas x {config.lambda_factor:.3g}, for the ratings of a column here"
+    ]
     if config.members:
-        return f"{data}\nModels: AutoRec, {', '.join(config.members)}, blended{fitted}"
-    hidden = ", ".join(map(str, config.hidden_neuron))
-    hidden += " hidden units" + ", one-hot inputs" * (config.input_encoding == "one_hot")
-    hidden += ", leaving one out" * config.leave_one_out
-    hidden += ", SVD++'s decoder" * (config.decoder == "svdpp")
-    rates = f" {config.base_lr:g} x {config.decay_rate:g} every {config.decay_epoch_step} epochs"
-    if config.optimizer_method in FULL_BATCH:  # to which they mean little or nothing
-        rates = ", full batch"
-    tuned = f"\nTo be chosen by validation: {', '.join(config.tune)}" if config.tune else ""
-    return (
-        f"{data}\nModel: AutoRec, {config.orientation} rows, {hidden}, "
-        f"{config.regularization} lambda {config.lambda_value:g}, {config.optimizer_method}{rates}"
-        f"{tuned}{fitted}"
-    )
+        lines.append(f"Model: AutoRec, a blend of {', '.join(config.members)}")
+    else:
+        model = ", ".join(map(str, config.hidden_neuron)) + " hidden units"
+        model += ", one-hot inputs" * (config.input_encoding == "one_hot")
+        model += ", leave-one-out" * config.leave_one_out
+        model += ", SVD++ decoder" * (config.decoder == "svdpp")
+        rates = f"lr {config.base_lr:g} x {config.decay_rate:g} every"
+        rates += f" {config.decay_epoch_step} epochs"
+        if config.optimizer_method in FULL_BATCH:  # where the rates have little or no effect
+            rates = "full batch"
+        lines.append(f"Model: AutoRec, {config.orientation} rows, {model}")
+        lines.append(f"Training: {config.optimizer_method}, {rates}, lambda "
+                     f"{config.lambda_value:g} ({config.regularization} rule)")
+    if config.tune and not config.members:
+        lines.append(f"Tuned on validation ratings: {', '.join(config.tune)}")
+    if (config.members or config.tune) and config.lambda_factor not in (None, 1.0):
+        lines.append(f"Lambdas of the plain rule: x {config.lambda_factor:.3g}, adapted to the "
+                     "ratings per column")
+    return "\n".join(lines)
 
 
 def likely_mistakes(ratings: Ratings, split: Split) -> list[str]:
-    """Return a line for each thing that is almost surely a mistake."""
+    """Return a warning for each likely mistake in the data."""
     lines = []
     test, values = split.test, ratings.values
     cold = int(cold_pairs(split.train, test.rows, test.indices).sum())
     if cold > len(test) / 2:
-        lines.append(f"warning: {cold:,} of {len(test):,} test ratings are of a user or an item "
-                     "without training ratings: are ids spelled alike in both files?")
+        lines.append(f"warning: {cold:,} of {len(test):,} test ratings have a user or an item "
+                     "without training ratings. Check that all files use the same ids.")
     if ratings.num_users == len(ratings) > 1:
-        lines.append("warning: nobody rates twice: is the column of users one of row numbers? Name "
-                     "the columns with --columns")
+        lines.append("warning: no user has more than one rating. If the user column contains row "
+                     "numbers, name the right columns with --columns.")
     low, high = np.quantile(values, [0.01, 0.99])
     if high - low < (values.max() - values.min()) / 2 and len(values) >= 100:
-        lines.append(f"warning: all but a few ratings are {low:.6g} to {high:.6g}: if others are "
-                     "none, leave them out with --no_rating, or say what the scale is with "
-                     "--rating_scale")
+        lines.append(f"warning: almost all ratings are {low:.6g} to {high:.6g}. If the others are "
+                     "not ratings, skip them with --no_rating; otherwise set the scale with "
+                     "--rating_scale.")
     return lines
 
 
-def closing_lines(summary: dict[str, Any], folder: Path, go_on: str) -> str:
-    """Return the result, where it lies, and how to `go_on` after an interruption."""
+def closing_lines(summary: dict[str, Any], folder: Path, resume: str) -> str:
+    """Return the result, the run folder, and the `resume` command of an interrupted run."""
     lines = []
     if "final_test_rmse" in summary:
         epoch = f" after epoch {summary['final_test_epoch']}" if "epochs" in summary else ""
@@ -159,14 +162,13 @@ def closing_lines(summary: dict[str, Any], folder: Path, go_on: str) -> str:
                      f"{summary['final_test_mae']:.4f}{epoch} ({summary['test_ratings']:,} test "
                      f"ratings, {summary['cold_test_ratings']} cold).")
     if "biases_test_rmse" in summary:
-        lines.append(f"Without a model: user and item biases {summary['biases_test_rmse']:.4f}, "
-                     f"the mean rating {summary['global_mean_test_rmse']:.4f}.")
-        remedy = ("train longer, try another --lambda_value, or let validation choose, as --preset "
-                  "paper does.")
+        lines.append(f"Test RMSE without a model: biases {summary['biases_test_rmse']:.4f}, "
+                     f"mean rating {summary['global_mean_test_rmse']:.4f}.")
+        remedy = "Train longer, try another --lambda_value, or tune it, as --preset paper does."
         if summary["cold_test_ratings"] > summary["test_ratings"] / 2:
-            remedy = "most test ratings are cold, and what is learned does not reach them."
+            remedy = "Most test ratings have a user or an item without training ratings (cold)."
         if not summary["final_test_rmse"] < summary["biases_test_rmse"]:
-            lines.append(f"This is no better than the biases: {remedy}")
+            lines += ["The model is not better than the biases of users and items.", remedy]
     if summary.get("ranked_users"):
         num_users = summary["ranked_users"]
         users = f"{num_users:,} users"
@@ -176,15 +178,15 @@ def closing_lines(summary: dict[str, Any], folder: Path, go_on: str) -> str:
                      f"{summary['recall_at_10']:.4f} over {users}.")
     if RECONSTRUCTION in summary:
         lines.append(f"Reconstruction RMSE (test ratings as input) {summary[RECONSTRUCTION]:.4f}: "
-                     "the earlier program's measure, no prediction.")
+                     "not a prediction,\nbut the measure of the earlier TensorFlow 1 program.")
     if summary["status"] == "interrupted":
         lines.append(
-            f"Interrupted after epoch {summary['epochs']}; its records are complete."
+            f"Interrupted after epoch {summary['epochs']}; all records are written."
             if "epochs" in summary
-            else "Interrupted before there was a result."
+            else "Interrupted before the run had a result."
         )
-        lines.append(f"To go on: {go_on}")
+        lines.append(f"Resume with: {resume}")
     lines.append(f"Results: {folder}")
     if summary["dataset"] == "synthetic":
-        lines.append("These ratings were synthetic: the RMSE says nothing about MovieLens.")
+        lines.append("The ratings are synthetic: this RMSE is not a result on MovieLens.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The folder of a run over several splits or folds, and the table over them."""
+"""The folder of a run over several splits or folds, and its table of results."""
 
 import json
 import reprlib
@@ -20,10 +20,11 @@ from autorec_tf.system.files import lock, make_folder, read_json, unlock, write_
 
 class RepeatedRuns:
     """The folder `results_dir/run_name` of a run over several splits or folds: a run folder for
-    each, and the table over them. It may exist, if it holds the same settings. Of several
-    `workers` the first one has it; the others hear from that what is done.
+    each split, and the table of results. It may already exist with the same settings. With several
+    `workers`, only the first has the folder, and it sends the others the state of each split.
 
-    Raise UserError if it holds other ones, or cannot be made.
+    Raises:
+        UserError: the folder has other settings, or cannot be created.
     """
 
     def __init__(self, config: Config, fingerprint: str, workers: Workers | None = None) -> None:
@@ -35,8 +36,8 @@ class RepeatedRuns:
         self.rows: list[dict[str, Any]] = []
         settings = config.to_dict() | {"fingerprint": fingerprint}
         for name in ("num_splits", "display_step", "checkpoint_every", "comet", "tensorboard"):
-            del settings[name]  # which may change
-        settings = json.loads(json.dumps(settings))  # tuples are lists there
+            del settings[name]  # these may change
+        settings = json.loads(json.dumps(settings))  # as read from JSON, without tuples
         if not self.is_first:
             return
         with suppress(FileExistsError):
@@ -49,7 +50,8 @@ class RepeatedRuns:
             raise
 
     def check(self, config: Config, settings: dict[str, Any]) -> None:
-        """Keep the settings in a new folder; raise UserError if an old one has others, or none."""
+        """Write the settings into a new folder. Raise UserError for an existing folder with other
+        settings, or without settings."""
         path = self.path / SETTINGS
         if path.exists():
             before = read_json(path)
@@ -58,26 +60,25 @@ class RepeatedRuns:
             for name in settings:
                 saved = before.get(name, missing.get(name, settings[name]))
                 if saved != settings[name]:
-                    other = reprlib.repr(saved)
-                    raise UserError(f"{self.path} holds splits of another {name} ({other}, not "
-                                    f"{settings[name]}): choose another --run_name")
+                    raise UserError(f"{self.path} has splits with {name} {reprlib.repr(saved)}, "
+                                    f"not {settings[name]}. Choose another --run_name.")
         elif any(path.name != ".lock" for path in self.path.iterdir()):
-            raise UserError(f"{self.path} already exists and holds no splits: choose another "
-                            "--run_name")
+            raise UserError(f"{self.path} already exists and has no splits. Choose another "
+                            "--run_name.")
         else:
             write_json(path, settings)
 
     def close(self) -> None:
-        """Let other processes in."""
+        """Release the lock on the folder."""
         if self.lock:
             unlock(self.lock)
 
     def as_the_first(self, number: float) -> float:
-        """Return the `number` of the first worker."""
+        """Return the `number` that the first worker has."""
         return float(self.workers.sum(number * self.is_first)) if self.workers else number
 
     def unfinished(self, config: Config) -> Config:
-        """Return how to go on with a split: with its run, if it has begun, or anew."""
+        """Return the settings that resume the run of a split, or start it if it has not begun."""
         assert config.run_name
         folder = self.path / config.run_name
         if self.as_the_first((folder / CONFIG).exists()):
@@ -89,14 +90,14 @@ class RepeatedRuns:
         return config
 
     def finished(self, config: Config) -> dict[str, Any] | None:
-        """Return the summary of a split, if it is finished, or what another worker needs of it."""
+        """Return the summary of a split if it is finished; other workers get only the RMSE."""
         summary = self.read(config) if self.is_first else None
         rmse = self.as_the_first(summary["final_test_rmse"] if summary else -1.0)
         return None if rmse < 0 else summary or {"final_test_rmse": rmse}
 
     def read(self, config: Config) -> dict[str, Any] | None:
-        """Return the summary of a split, if it is finished. Raise UserError if it was changed into
-        one without the numbers that the table needs."""
+        """Return the summary of a split if it is finished. Raise UserError if it lacks the numbers
+        of the table."""
         assert config.run_name
         folder = self.path / config.run_name
         summary = run_folder.read_summary(folder)
@@ -106,12 +107,12 @@ class RepeatedRuns:
             value: Any = summary.get(name, 0.0 if name in AVERAGED[1:] else None)
             unranked = value is None and name in summary and name.endswith("_at_10")
             if not unranked and not is_number(value):
-                raise UserError(f"{folder / SUMMARY} holds no number as {name}: remove {folder}, "
-                                "and the split is run again")
+                raise UserError(f"{folder / SUMMARY} is damaged: {name} is not a number. Remove "
+                                f"{folder} to run the split again.")
         return summary
 
     def add(self, config: Config, summary: dict[str, Any]) -> None:
-        """Add a finished split, and renew the table and its summary."""
+        """Add a finished split, and write the table and its summary again."""
         if not self.is_first:
             return
         measures = {name: summary[name] for name in AVERAGED if summary.get(name) is not None}
@@ -124,9 +125,9 @@ class RepeatedRuns:
         write_json(self.path / SUMMARY, summary_of_splits(self.rows, self.num_splits))
 
     def table(self) -> str:
-        """Return every split and the mean with its 95 % interval, as Markdown."""
+        """Return all splits and the means with their 95 % intervals, as Markdown."""
         if not self.is_first:
-            return "The first worker has the table."
+            return "Worker 0 prints the table of results."
         names, summary = list(self.rows[0]), summary_of_splits(self.rows, self.num_splits)
         rows = [[f"{x:.4f}" if isinstance(x, float) else x for x in row.values()]
                 for row in self.rows]

@@ -1,4 +1,4 @@
-"""The run folder, and the one owner of its files: their names, writing, reading and the lock."""
+"""Run folders: the names of their files, writing, reading, and the lock."""
 
 import csv
 import hashlib
@@ -23,18 +23,20 @@ from autorec_tf.system.terminal import file_argument, shell
 
 CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.csv"
 TUNING, MEMBERS = "tuning.csv", "members.csv"
-PARAMETERS, CHECKPOINT = "parameters", "checkpoint"  # begin the names of TensorFlow's files
+PARAMETERS, CHECKPOINT = "parameters", "checkpoint"  # prefixes of TensorFlow's files
 PREDICTIONS = "predictions.npz"
 REPORT, CURVES, SLICES = "report.html", "rmse.png", "slices.png"
-SETTINGS, SPLITS = "settings.json", "splits.csv"  # of the folder of several splits
+SETTINGS, SPLITS = "settings.json", "splits.csv"  # in the folder of a run over several splits
 
 
 class RunFolder:
-    """The folder `results_dir/name` of one run, which nobody else may use meanwhile.
+    """The folder `results_dir/name` of one run, locked against other processes.
 
-    It must be new, and `create` makes it, under another name if it is taken and `name` is not the
-    user's; or, with `resume`, it is that of a run that did not finish. Raise UserError, here or
-    in `create`, if the folder is taken, in use, or cannot be made.
+    `create` makes a new folder, under a different name if it exists and the user has not chosen
+    `name`. With `resume`, the folder is the folder of an existing run.
+
+    Raises:
+        UserError: the folder already exists, is in use, or cannot be created (here or in `create`).
     """
 
     def __init__(self, results_dir: str | Path, name: str, resume: bool = False,
@@ -50,8 +52,8 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: Config, fingerprint: str) -> "RunFolder":
-        """Return the folder that `config` names. Raise UserError as the constructor does, and if
-        the run in it cannot go on, or not with ratings of this `fingerprint`."""
+        """Return the folder of the run of `config`. Raise UserError like the constructor, and if
+        its run cannot be continued, or not with ratings of this `fingerprint`."""
         name, named_by_user = config.run_name or default_name(config), bool(config.run_name)
         folder = cls(config.results_dir, name, bool(config.resume), named_by_user)
         try:
@@ -65,19 +67,19 @@ class RunFolder:
     def check_resumable(self, config: Config, fingerprint: str) -> None:
         record = self.record()
         if record.get("fingerprint") != fingerprint:
-            raise UserError(f"{self.path} was begun with other ratings than these: name the folder "
-                            "of its own with --data_dir, or their file with --dataset")
+            raise UserError(f"{self.path} is a run on different ratings. Name the folder of its "
+                            "ratings with --data_dir, or their file with --dataset.")
         if self.is_finished() and record["train_epoch"] >= config.train_epoch:
-            raise UserError(f"{self.path} is finished, with {config.train_epoch} epochs: only a "
-                            "larger --train_epoch continues it")
+            raise UserError(f"{self.path} is finished, with {config.train_epoch} epochs. To "
+                            "continue it, give a larger --train_epoch.")
 
     def record(self) -> dict[str, Any]:
-        """Return what config.json holds; nothing in a new folder."""
+        """Return the content of config.json, {} in a new folder."""
         return read_json(self.path / CONFIG) if self.resume else {}
 
     def create(self) -> None:
-        """Make the folder, if it is to be a new one. A finished run that is to go on is finished
-        no more; its result stays."""
+        """Create the folder of a new run. In a finished run that is to be continued, set the status
+        to "interrupted", and keep its result."""
         first, number = self.path, count(2)
         while not self.resume:
             try:
@@ -93,20 +95,20 @@ class RunFolder:
 
     def taken(self) -> UserError:
         unfinished = (self.path / CONFIG).exists() and not self.is_finished()
-        go_on = f", or go on with it: {shell(['--resume', self.path])}" if unfinished else ""
-        return UserError(f"{self.path} already exists and is never overwritten: choose another "
-                         f"--run_name{go_on}")
+        resume = f", or continue its run with {shell(['--resume', self.path])}"
+        return UserError(f"{self.path} already exists and is never overwritten. Choose another "
+                         f"--run_name{resume if unfinished else '.'}")
 
     def is_finished(self) -> bool:
         return read_summary(self.path).get("status") == "finished"
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Release the lock on the folder."""
         if self.lock:
             files.unlock(self.lock)
 
     def add(self, metrics: EpochMetrics) -> None:
-        """Append one epoch to metrics.csv, at once."""
+        """Append one epoch to metrics.csv."""
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         if not self.metrics:
@@ -117,13 +119,13 @@ class RunFolder:
         self.metrics.append(metrics)
 
     def position(self) -> dict[str, Any]:
-        """Return how far metrics.csv goes now, for `truncate_to`."""
+        """Return the current length and checksum of metrics.csv, for `truncate_to`."""
         content = (self.path / METRICS).read_bytes() if self.metrics else b""
         return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     def truncate_to(self, position: Mapping[str, Any] | None) -> None:
-        """Go back to a `position` in metrics.csv, or to its beginning; raise UserError if what lies
-        before was changed since."""
+        """Truncate metrics.csv to `position`, or to its beginning. Raise UserError if the content
+        before `position` has changed."""
         path = self.path / METRICS
         if position is None:
             path.unlink(missing_ok=True)
@@ -132,8 +134,9 @@ class RunFolder:
         content = path.read_bytes() if path.exists() else b""
         content = content[: position.get("bytes")]
         if hashlib.sha256(content).hexdigest() != position.get("sha256"):
-            raise UserError(f"{path} was changed since the last checkpoint: put it back, or remove "
-                            f"{self.path / CHECKPOINT}.json, and the run begins again")
+            raise UserError(f"{path} has changed since the last checkpoint. Restore it, or remove "
+                            f"{self.path / CHECKPOINT}.json to start the run again from the "
+                            "beginning.")
         with files.atomic_write(path) as unfinished:
             unfinished.write_bytes(content)
         hints, self.metrics = get_type_hints(EpochMetrics), []
@@ -149,21 +152,22 @@ class RunFolder:
         write_json(self.path / SUMMARY, summary)
 
     def tuned(self) -> list[float]:
-        """Return the validation RMSE of each point that was tried."""
+        """Return the validation RMSE of each grid point tried so far."""
         try:
             return [float(row["validation_rmse"]) for row in files.read_csv(self.path / TUNING)]
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{self.path / TUNING} was changed: remove it, and tuning begins "
-                            "again") from error
+            raise UserError(f"{self.path / TUNING} is damaged. Remove it to start tuning "
+                            "again.") from error
 
     def add_point(self, point: Mapping[str, Any], validation_rmse: float) -> None:
-        """Add a point that was tried to tuning.csv."""
+        """Add a grid point to tuning.csv."""
         row = {**point, "validation_rmse": round(validation_rmse, 5)}
         files.write_csv(self.path / TUNING, [*files.read_csv(self.path / TUNING), row])
 
     def write_text_records(self, config: Config) -> None:
-        """Write the three files of the earlier program: the settings as its `Namespace(...)` line,
-        and costs and RMSEs as tab-separated lines; test_record.txt has evaluated epochs only."""
+        """Write the three files of the earlier TensorFlow 1 program: the settings as a
+        `Namespace(...)` line, and costs and RMSEs as tab-separated lines. test_record.txt has
+        evaluated epochs only."""
         settings = ", ".join(f"{name}={value!r}" for name, value in config.to_dict().items())
         evaluated = [m for m in self.metrics if m.test_rmse is not None]
         texts = {
@@ -178,11 +182,11 @@ class RunFolder:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return what a run's config.json holds; UserError if there is none or it is damaged."""
+    """Return the content of a run's config.json. Raise UserError if it is missing or damaged."""
     path = folder / CONFIG
     if (folder / SETTINGS).exists() and not path.exists():
         runs = (one.parent.name for one in sorted(folder.glob(f"*/{CONFIG}")))
-        raise UserError(f"{folder} holds several splits: name one of them, as "
+        raise UserError(f"{folder} is the folder of several splits. Name one of them, as in "
                         f"{folder / next(runs, 'split_1994')}")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -192,24 +196,25 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: it is not JSON ({error})") from error
     if not isinstance(record, dict):
-        raise UserError(f"{path} is damaged: it holds no JSON object")
+        raise UserError(f"{path} is damaged: it is not a JSON object")
     return record
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return what summary.json holds; nothing if there is none."""
+    """Return the content of summary.json, {} without one."""
     return read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
 
 
 def read_settings(folder: Path) -> tuple[bool, dict[str, Any]]:
-    """Return whether `folder` is that of several splits, and its settings, perhaps none."""
+    """Return whether `folder` is the folder of several splits, and its settings, perhaps {}."""
     several = (folder / SETTINGS).exists()
     path = folder / (SETTINGS if several else CONFIG)
     return several, read_json(path) if path.is_file() else {}
 
 
 def config_of(folder: Path, record: dict[str, Any], **others: Any) -> Config:
-    """Return the settings in a `record`, with `others` over them; UserError for unusable ones."""
+    """Return the settings in `record`, overridden by `others`. Raise UserError if they are
+    unusable."""
     try:
         return Config.from_dict(record, **others)
     except UserError as error:
@@ -217,32 +222,32 @@ def config_of(folder: Path, record: dict[str, Any], **others: Any) -> Config:
 
 
 def resumed_config(folder: str | Path, **others: Any) -> Config:
-    """Return the settings of the run in `folder`, to go on with it, with `others` over them."""
+    """Return the settings that resume the run in `folder`, overridden by `others`."""
     folder = Path(folder) if Path(folder).name.strip(".") else Path(folder).resolve()
     if (folder / SETTINGS).exists():
-        raise UserError(f"{folder} holds several splits: repeat the command that made it "
-                        "to continue it")
+        raise UserError(f"{folder} is the folder of several splits. To continue it, repeat the "
+                        "command that started it.")
     if not (folder / CONFIG).exists():
-        raise UserError(f"{folder} holds no {CONFIG} of a run: nothing to go on with")
+        raise UserError(f"{folder} cannot be resumed: it has no {CONFIG} of a run")
     where = dict(results_dir=str(folder.parent), run_name=folder.name, resume=str(folder))
     return config_of(folder, read_json(folder / CONFIG), **where, **others)
 
 
 def resume_flags(config: Config, files: Mapping[str, Path], folder: Path) -> list[str]:
-    """Return what main.py needs to be told, from here, to go on with the run of `config` in
-    `folder`, whose ratings are from `files` of the user's own, by flag."""
+    """Return the flags with which main.py, started in the current folder, resumes the run of
+    `config` in `folder`. `files`: the user's rating files, by flag."""
     flags = ["--resume", file_argument(folder)]
     if config.data_dir:
         flags += ["--data_dir", file_argument(config.data_dir)]
-    searched = Path("."), Path(config.data_dir or ".")  # their files need no flag
+    searched = Path("."), Path(config.data_dir or ".")  # files in these need no flag
     for flag, path in files.items():
         flags += [f"--{flag}", file_argument(path)] if path.parent not in searched else []
     return [*flags, "--distribute", config.distribute] if config.distribute else flags
 
 
 def read_member_weights(folder: Path, orientations: Sequence[str]) -> list[float]:
-    """Return the weight of each model of a blend; UserError if members.csv was damaged, or does not
-    go with models of these `orientations`."""
+    """Return the weight of each member of a blend. Raise UserError if members.csv is damaged, or
+    does not match members of these `orientations`."""
     path = folder / MEMBERS
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -250,30 +255,31 @@ def read_member_weights(folder: Path, orientations: Sequence[str]) -> list[float
         weights = [float(row["weight"]) for row in rows]
         same = [row["orientation"] for row in rows] == list(orientations)
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): the blend was not made") from error
+        raise UserError(f"cannot read {path} ({error.strerror}): the run did not finish its "
+                        "blend") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged: no weight or orientation in it") from error
+        raise UserError(f"{path} is damaged: it lacks a weight or an orientation") from error
     if not same or not all(0 <= x < float("inf") for x in weights) or not any(weights):
-        raise UserError(f"{path} does not go with the members in {folder / CONFIG}")
+        raise UserError(f"{path} does not match the members in {folder / CONFIG}")
     return weights
 
 
 def tab_line(name: str, values: Sequence[float | None]) -> str:
-    """Return `name` and each value, followed by tabs, as the earlier program wrote them."""
+    """Return `name` and each value, followed by tabs, like the earlier TensorFlow 1 program."""
     return "\t".join([name, *map(str, values), "\n"])
 
 
 def default_name(config: Config) -> str:
-    """Return a run's name made of dataset, preset, seed, optimiser, learning rate and UTC time.
+    """Return the default name of a run: dataset, preset, seed, optimiser, learning rate, UTC time.
 
-    A run over several splits or folds has a digest of its settings for the time: the same command
-    continues in the same folder, also in one that a version without folds began.
+    A run over several splits or folds has a digest of its settings instead of the time, so the same
+    command continues in the same folder, even if a version without folds started it.
     """
     if not config.is_repeated:
         last = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     else:
         settings = config.to_dict() | {"num_splits": None}
-        if config.member_settings == earlier_member_settings(config):  # as before they were kept
+        if config.member_settings == earlier_member_settings(config):  # as in earlier versions
             del settings["member_settings"]
         settings = {k: v for k, v in settings.items() if v or k not in NO_FOLDS}
         digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]

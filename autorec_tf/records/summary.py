@@ -1,4 +1,4 @@
-"""The schema of summary.json: what a run writes into it, and what others read from it."""
+"""The schema of summary.json, for writing and reading."""
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
@@ -11,10 +11,10 @@ from autorec_tf.evaluation.slices import Slice
 from autorec_tf.evaluation.statistics import mean_and_interval
 from autorec_tf.system.environment import peak_memory_mb
 
-# The measures of a split that a run over several splits averages.
+# The measures that a run over several splits averages.
 AVERAGED = ("final_test_rmse", "final_test_mae", "ndcg_at_10", "recall_at_10",
             "biases_test_rmse", RECONSTRUCTION)
-# Measures by the name that people read.
+# Measures by displayed name.
 MEASURES = {
     "test RMSE": "final_test_rmse",
     "biases": "biases_test_rmse",
@@ -24,7 +24,7 @@ MEASURES = {
     "reconstruction RMSE (test ratings as input)": RECONSTRUCTION,
     "seconds": "seconds",
 }
-MEAN, INTERVAL = "_mean", "_ci95"  # suffixes: a measure's mean over splits, half its interval
+MEAN, INTERVAL = "_mean", "_ci95"  # suffixes: mean over splits, half its 95 % interval
 
 
 def is_number(value: Any) -> bool:
@@ -37,7 +37,7 @@ def training_summary(metrics: Sequence[EpochMetrics], evaluation: Evaluation,
     """Return the results of a model with the `metrics` of its epochs, or of a blend."""
     summary = results(metrics) | {"epochs": len(metrics)} if metrics else {}
     if metrics:
-        if "final_validation_rmse" not in summary:  # which chose an epoch
+        if "final_validation_rmse" not in summary:  # otherwise validation chose an epoch
             summary["final_test_epoch"] = len(metrics)
     if reconstruction:
         summary[RECONSTRUCTION] = reconstruction.rmse
@@ -45,7 +45,7 @@ def training_summary(metrics: Sequence[EpochMetrics], evaluation: Evaluation,
 
 
 def closing_entries(split: Split, seconds: float) -> dict[str, Any]:
-    """Return what every summary ends with: the size of the test, and what the run took."""
+    """Return the entries at the end of every summary: number of test ratings, time and memory."""
     test = split.test
     return {
         "test_ratings": len(test),
@@ -56,8 +56,8 @@ def closing_entries(split: Split, seconds: float) -> dict[str, Any]:
 
 
 def summary_of_splits(rows: Sequence[Mapping[str, Any]], num_splits: int) -> dict[str, Any]:
-    """Return the summary of a run over `num_splits` splits, of which the finished ones are `rows`
-    of splits.csv: the split's name, then its measures."""
+    """Return the summary of a run over `num_splits` splits. `rows`: the finished splits, as in
+    splits.csv, each with the name of the split followed by its measures."""
     summary: dict[str, Any] = {
         "status": "finished" if len(rows) == num_splits else "interrupted",
         "num_splits": len(rows),
@@ -65,15 +65,15 @@ def summary_of_splits(rows: Sequence[Mapping[str, Any]], num_splits: int) -> dic
     for name in list(rows[0])[1:]:
         mean, half = mean_and_interval([row[name] for row in rows])
         summary[f"{name}{MEAN}"] = mean
-        if len(rows) > 1:  # JSON knows no nan
+        if len(rows) > 1:  # JSON has no NaN
             summary[f"{name}{INTERVAL}"] = half
     return summary
 
 
 def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
-    """Return final and best results. The final ones are the result, of the last evaluated epoch or
-    of the one that validation ratings chose; the best epoch is chosen by looking at the test
-    ratings, so it says how flat the end is and is never to be quoted as a score."""
+    """Return the final and the best results. The final ones are the result: of the last evaluated
+    epoch, or of the epoch that validation ratings chose. The best epoch is chosen on the test
+    ratings, so it shows how flat the curve is at its end, and must not be quoted as a score."""
     evaluated = [m for m in metrics if m.test_rmse is not None]
     summary: dict[str, Any] = {"final_train_rmse": metrics[-1].train_rmse}
     if evaluated:
@@ -92,7 +92,7 @@ def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
 
 
 def scores_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Return an evaluation as summary.json holds it."""
+    """Return an evaluation as entries of summary.json."""
     ranking = evaluation.ranking
     return {
         "final_test_rmse": evaluation.scores.rmse, "final_test_mae": evaluation.scores.mae,

@@ -1,8 +1,8 @@
-"""TensorBoard's view of a run: its settings and metrics as an event file.
+"""TensorBoard summaries: the settings and metrics of a run as an event file.
 
-TensorFlow's own writers put the machine's name into the file's name, and its `tf.summary.scalar`
-needs TensorBoard, which TensorFlow brings no more from 2.21 on. But an event file is no more than
-`Event` messages in a TFRecord file, and TensorFlow has both: TensorBoard is for looking only.
+TensorFlow's writers put the name of the machine into the file name, and `tf.summary.scalar` needs
+TensorBoard, which TensorFlow no longer installs as of 2.21. But an event file consists of `Event`
+messages in a TFRecord file, and TensorFlow has both: TensorBoard is needed only to view it.
 """
 
 import importlib.util
@@ -20,23 +20,21 @@ from autorec_tf.system.files import as_utf8
 Event, Summary = tf.compat.v1.Event, tf.compat.v1.Summary
 
 FOLDER = "tensorboard"  # within a run folder
-NAME = "events.out.tfevents"  # what TensorBoard looks for
+NAME = "events.out.tfevents"  # prefix of the files that TensorBoard reads
 NOT_SHOWN = ("epoch", "elapsed_seconds")  # the axes
 
 
 def warn_if_missing(warn: Callable[[str], object]) -> None:
-    """Warn what it takes to look at summaries, where TensorBoard is not installed."""
+    """Warn if TensorBoard, which displays the summaries, is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        warn("TensorBoard is not installed here: to look at what --tensorboard writes, "
-            "pip install tensorboard")
+        warn("warning: TensorBoard is not installed. To view summaries: pip install tensorboard")
 
 
 class Summaries:
-    """The event file of the run in `run_dir`, a new one: what was there is removed.
+    """A new event file of the run in `run_dir`; existing event files are removed.
 
-    A run that is resumed logs its whole record again, from the first epoch on, so no step stands
-    twice. `elapsed` is how many seconds of training that record is long. Every method raises
-    OSError if it cannot write.
+    A resumed run logs its record again from the first epoch, so no step appears twice. `elapsed` is
+    the training time of that record, in seconds. Every method raises OSError if it cannot write.
     """
 
     def __init__(self, run_dir: Path, elapsed: float = 0.0) -> None:
@@ -44,14 +42,14 @@ class Summaries:
         self.folder.mkdir(exist_ok=True)
         for old in self.folder.glob(f"{NAME}*"):
             old.unlink()
-        # A new name, for a TensorBoard that is looking takes no notice of a file put in place.
+        # A new name, because a running TensorBoard does not notice that a file is replaced.
         self.path = self.folder / f"{NAME}.{time.time_ns() // 1000}"
         with self.os_errors():
             self.writer = tf.io.TFRecordWriter(as_utf8(self.path))
         self.write(Event(wall_time=self.started, file_version="brain.Event:2"))
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Log settings and facts as a text, a table in Markdown."""
+        """Log settings and facts as a Markdown table."""
         text = table(["setting", "value"], parameters.items())
         metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "text"})
         tensor = tf.make_tensor_proto(text, tf.string)
@@ -59,8 +57,8 @@ class Summaries:
         self.write(Event(wall_time=self.started, step=0, summary=Summary(value=[value])))
 
     def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
-        """Logs a row of metrics.csv under its names, the epoch being the step; None is left
-        out. The time is that of training, without the pauses of a run that was resumed."""
+        """Log a row of metrics.csv under its names, with the epoch as the step; None is omitted.
+        The wall time counts training only, without the pauses of a resumed run."""
         values = [
             Summary.Value(tag=name, simple_value=value)
             for name, value in metrics.items()
@@ -70,18 +68,18 @@ class Summaries:
         self.write(Event(wall_time=when, step=epoch, summary=Summary(value=values)))
 
     def close(self) -> None:
-        """Ends the file, which is whole at any time."""
+        """Close the file, which is complete at any time."""
         self.writer.close()
 
     def write(self, event: tf.compat.v1.Event) -> None:
-        """Append `event`, at once."""
+        """Append `event`, and flush."""
         with self.os_errors():
             self.writer.write(event.SerializeToString())
             self.writer.flush()
 
     @contextmanager
     def os_errors(self) -> Iterator[None]:
-        """TensorFlow's errors, as what they are."""
+        """Raise OSError instead of errors of TensorFlow."""
         try:
             yield
         except tf.errors.OpError as error:
