@@ -21,6 +21,11 @@ from tests.faults.archive_server import ArchiveServer
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_xdist_auto_num_workers():
+    """One worker more than there are processors: many tests wait for a server or a process."""
+    return 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
 def pytest_runtest_setup(item):
     """Make small trainings in this process fast: graphs run as they are traced, without being
     optimised first, and tests marked `eager`, but not `eager(False)`, trace none. Processes run

@@ -4,6 +4,7 @@ import json
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,7 +33,7 @@ SMALL = (
     "--comet off --hidden_neuron 8 --batch_size 13 --base_lr 0.005 --grad_clip "
     "--checkpoint_every 5 --train_epoch"
 ).split()
-EPOCHS = 80  # enough of them that a signal comes before the last
+EPOCHS = 60  # enough of them that a signal comes before the last
 PLAIN = ["--regularization", "plain", "--lambda_value", "20"]
 
 
@@ -63,15 +64,21 @@ def local_addresses():
     return [f"127.0.0.1:{port}" for port in free_ports(2)]
 
 
+def listens(address):
+    host, port = address.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
 class Pair:
     """Two workers, started by the same command, but for the flags that the second has besides."""
 
     def __init__(self, *flags, cwd, second=()):
         self.addresses = local_addresses()
-        self.processes = [
-            start_worker(index, self.addresses, *flags, *more, cwd=cwd)
-            for index, more in enumerate(((), second))
-        ]
+        self.processes = [start_worker(0, self.addresses, *flags, cwd=cwd)]
+        if second:  # which may end at once: the first is there to hear of it
+            wait_for(lambda: listens(self.addresses[0]), self.processes[0])
+        self.processes.append(start_worker(1, self.addresses, *flags, *second, cwd=cwd))
 
     def __enter__(self):
         return self
