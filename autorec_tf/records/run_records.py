@@ -379,5 +379,5 @@ def resume_hint(folder: RunFolder, flags: str) -> str:
 def unwritable(folder: RunFolder, error: OSError, flags: str) -> str:
     path = error.filename or folder.path
     if not folder.path.exists():
-        return f"{folder.path} has been removed during the run"
+        return f"{folder.path} was removed during the run"
     return f"cannot write {path} ({error.strerror or error}). Fix this, and continue with {flags}"
