@@ -399,7 +399,7 @@ def test_the_result_is_that_of_the_epoch_that_validation_ratings_chose(run_here,
     assert summary["final_test_epoch"] == int(best["epoch"])
     assert summary["final_validation_rmse"] == float(best["validation_rmse"])
     assert summary["final_test_rmse"] == float(best["test_rmse"])
-    assert f"epoch {best['epoch']} " in the_line(capsys.readouterr().out, "Test RMSE")
+    assert f"epoch {best['epoch']} " in the_line(capsys.readouterr().out, "Test RMSE", "MAE")
 
 
 def test_slices_and_rankings_are_in_the_summary_and_add_up(run_here):
