@@ -21,6 +21,7 @@ from autorec_tf.data import synthetic
 from autorec_tf.experiments import Purpose
 from tests.conftest import rating_lines
 from tests.facts import assert_names
+from tests.forks import main_in_fork
 from tests.program import (
     NO_NETWORK,
     RECONSTRUCTION,
@@ -62,7 +63,7 @@ def finished(tmp_path_factory):
     (data / "ratings.dat").write_bytes(rating_lines(
         [(7 * (p // 40) + 1, 3 * (p % 40) + 2, rng.integers(1, 6)) for p in pairs]
     ))
-    done = run_main(
+    done = main_in_fork(
         *SMALL, "--train_epoch", 5, "--display_step", 2, "--grad_clip", "false", "--base_lr", 0.05,
         "--data_dir", data, cwd=place,
     )
@@ -323,8 +324,8 @@ def test_real_movielens_trains_to_the_rmse_it_should_and_again_to_the_last_bit(m
                  0.2, "--display_step", 2, "--dataset", "ml-1m", "--data_dir", ml_1m)
     rows = []
     for epochs in (15, 2):
-        done = run_main(*arguments, "--train_epoch", epochs, "--run_name", epochs, "--comet", "off",
-                        cwd=tmp_path)
+        done = main_in_fork(*arguments, "--train_epoch", epochs, "--run_name", epochs, "--comet",
+                            "off", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         metrics = read_metrics(tmp_path / "results" / str(epochs))
         rows.append([{k: v for k, v in row.items() if k not in TIME_COLUMNS} for row in metrics])

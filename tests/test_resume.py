@@ -24,7 +24,8 @@ from autorec_tf.records.run_records import RunRecords
 from autorec_tf.system import files
 from tests.archives import events_of, metrics_of, scalars
 from tests.facts import assert_names
-from tests.program import TIME_COLUMNS, command, environment, read_metrics, run_main, wait_for
+from tests.forks import MAIN, Fork, main_in_fork
+from tests.program import TIME_COLUMNS, environment, read_metrics, wait_for
 from tests.records.test_comet import archived_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.eager]
@@ -508,10 +509,8 @@ def killed(small_data, here, tmp_path, kept, capsys):
     others asked for its folder: what they were told is `kept.told`, (exit code, line)."""
     folder = kept.path / "results" / "cut"
     if not kept.told:
-        process = subprocess.Popen(
-            command(*LONG.split(), "--data_dir", small_data, "--run_name", "cut"), cwd=kept.path,
-            env=environment(), stdout=subprocess.DEVNULL,
-        )
+        flags = [*LONG.split(), "--data_dir", small_data, "--run_name", "cut"]
+        process = Fork([MAIN, *flags], kept.path, environment())
         try:
             at_work = folder / "fold_2"
             wait_for_file(at_work / "checkpoint.json", 1, process)
@@ -555,7 +554,7 @@ def test_killed_folds_go_on_exactly_and_finished_ones_are_left_alone(
     killed, small_data, tmp_path, piped, kept
 ):
     first = {path: path.stat().st_mtime_ns for path in (killed / "fold_1").iterdir()}
-    done = run_main(*LONG.split(), "--data_dir", small_data, "--run_name", "cut", cwd=tmp_path)
+    done = main_in_fork(*LONG.split(), "--data_dir", small_data, "--run_name", "cut", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert {path: path.stat().st_mtime_ns for path in (killed / "fold_1").iterdir()} == first
     lines = done.stdout.splitlines()
@@ -567,12 +566,9 @@ def test_killed_folds_go_on_exactly_and_finished_ones_are_left_alone(
 
 def test_two_signals_end_it_at_once_while_tensorflow_computes(small_data, tmp_path):
     """An epoch of several seconds: the second signal need not wait for its end."""
-    process = subprocess.Popen(
-        command(*SMALL.split(), "--hidden_neuron", 2000, 2000, 2000, "--engine", "dense",
-                "--batch_size", 1, "--data_dir", small_data),
-        cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True,
-    )
+    flags = [*SMALL.split(), "--hidden_neuron", 2000, 2000, 2000, "--engine", "dense",
+             "--batch_size", 1, "--data_dir", small_data]
+    process = Fork([MAIN, *flags], tmp_path, environment())
     try:
         wait_for(lambda: [*tmp_path.glob("results/*/metrics.csv")], process)
         process.send_signal(signal.SIGTERM)
@@ -580,7 +576,7 @@ def test_two_signals_end_it_at_once_while_tensorflow_computes(small_data, tmp_pa
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=2) == 128 + signal.SIGTERM
-        asked, ended = filter(None, process.stderr.read().splitlines())
+        asked, ended = filter(None, process.communicate()[1].splitlines())
         assert "Ctrl-C" in asked and "Ctrl-C" not in ended
     finally:
         process.kill()

@@ -21,7 +21,8 @@ from data_preprocessor import load_ratings
 from tests.conftest import rating_lines, triples_of
 from tests.facts import assert_names, refused
 from tests.finished import made_up_triples
-from tests.program import command, environment, read_json, read_metrics, wait_for
+from tests.forks import MAIN, Fork
+from tests.program import environment, read_json, read_metrics, wait_for
 
 ODD = ["#1 ratings&co.csv", "评分数据" * 7 + "电影", "ml-1m", "synthetic", "no_extension",
        " blank ", "-n", "a'b\"c`d$e.csv", "line\nend.csv", "\U0001f3ac.csv", "..csv", "%s{}\\.csv",
@@ -246,12 +247,10 @@ def test_ctrl_c_writes_every_record_and_the_command_that_it_prints_continues_the
     triples = made_up_triples()
     train = write(tmp_path / "it's far" / "#1 ratings&co.csv", triples[:550])
     test = write(tmp_path / "third \"place\"" / "ml-1m", triples[550:])
-    process = subprocess.Popen(
-        command("--comet", "offline", "--hidden_neuron", 2, "--train_epoch", 10**6, "--dataset",
-                train.relative_to(tmp_path), "--test_file", test.relative_to(tmp_path),
-                "--results_dir", "my results", "--run_name", "it's a \"run\" $HOME"),
-        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )
+    flags = ["--comet", "offline", "--hidden_neuron", 2, "--train_epoch", 10**6, "--dataset",
+             train.relative_to(tmp_path), "--test_file", test.relative_to(tmp_path),
+             "--results_dir", "my results", "--run_name", "it's a \"run\" $HOME"]
+    process = Fork([MAIN, *flags], tmp_path, environment())
     folder = tmp_path / "my results" / "it's a \"run\" $HOME"
     wait_for(lambda: (folder / "metrics.csv").exists(), process)
     process.send_signal(signal.SIGINT)

@@ -2,12 +2,11 @@
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.forks import Fork
 from tests.program import environment, free_ports
 from tests.system.test_distribution import tf_config
 
@@ -134,11 +133,8 @@ print(json.dumps([part.train.part.first, len(part.train)]))
 def test_columns_divided_among_workers_train_and_predict_as_one_process(tmp_path):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=REPOSITORY,
-            env=environment(TF_CONFIG=tf_config(index, addresses), TF_NUM_INTRAOP_THREADS="1"),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
+        Fork(["-c", SCRIPT, tmp_path], REPOSITORY,
+             environment(TF_CONFIG=tf_config(index, addresses), TF_NUM_INTRAOP_THREADS="1"))
         for index in range(3)
     ]
     texts = [process.communicate(timeout=300) for process in processes]

@@ -429,8 +429,8 @@ def summary(capsys, monkeypatch):
 
     def summary(folder, name, *flags):
         monkeypatch.chdir(folder)
-        command = ["--dataset", name, "--comet", "off", "--run_name", "run", "--display_step", 100,
-                   *flags]
+        command = ["--dataset", name, "--comet", "off", "--run_name", "run",
+                   "--train_epoch", 150, "--display_step", 75, *flags]
         assert main.main([*map(str, command)]) == 0
         assert [x for x in capsys.readouterr().err.splitlines() if "threads" not in x] == []
         return json.loads((folder / "results" / "run" / "summary.json").read_text())

@@ -18,8 +18,8 @@ from autorec_tf.system.distribution import EXAMPLE, Cluster, Workers, read_clust
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.handshake import STEPS, Handshake
 from tests.facts import assert_names, refused
+from tests.forks import MAIN, Fork
 from tests.program import (
-    command,
     environment,
     free_ports,
     read_json,
@@ -48,15 +48,10 @@ PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127
 
 def start_worker(index, addresses, *flags, cwd, program=None):
     """A worker, as main.py or, with the same flags, another `program` of Python."""
-    arguments = command("--distribute", "workers", *flags)
-    if program:
-        arguments[1:2] = ["-c", program]
-    return subprocess.Popen(
-        arguments, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=environment(
-            TF_CONFIG=tf_config(index, addresses), TF_NUM_INTRAOP_THREADS="1",
-            PYTHONPATH=str(ROOT), **PROXIES,
-        ),
+    python = ["-c", program] if program else [MAIN]
+    return Fork(
+        [*python, "--distribute", "workers", *flags], cwd,
+        environment(TF_CONFIG=tf_config(index, addresses), TF_NUM_INTRAOP_THREADS="1", **PROXIES),
     )
 
 

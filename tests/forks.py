@@ -1,0 +1,84 @@
+"""Processes that start fast: forks of a server that has imported what the program imports.
+
+They run main.py, or other Python, as a process of its own: arguments, folder, environment, output,
+signals and exit code. Only the imports, which are most of a small run's time, are not repeated; so
+the tests of starting, of standard streams and of terminals start processes from nothing.
+"""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.program import environment
+
+MAIN = Path(__file__).resolve().parent.parent / "main.py"
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["tests.preloaded"])
+
+
+class Fork:
+    """As `subprocess.Popen` with text in pipes: `arguments` are those of Python, a script or `-c`
+    and code first."""
+
+    def __init__(self, arguments, cwd, env):
+        self._outputs = [tempfile.NamedTemporaryFile() for _ in range(2)]
+        paths = [output.name for output in self._outputs]
+        self._process = SERVER.Process(
+            target=run, args=([*map(str, arguments)], str(cwd), env, *paths)
+        )
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self._process.exitcode
+
+    def wait(self, timeout=None):
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("fork", timeout)
+        return self._process.exitcode
+
+    def communicate(self, timeout=None):
+        """Return what was printed, and what is on stderr, when the process has ended."""
+        self.wait(timeout)
+        return tuple(Path(output.name).read_text("utf-8") for output in self._outputs)
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def main_in_fork(*arguments, cwd):
+    """Return the completed run of main.py with some flags."""
+    process = Fork([MAIN, *arguments], cwd, environment())
+    return subprocess.CompletedProcess(arguments, process.wait(), *process.communicate())
+
+
+def run(arguments, cwd, env, stdout, stderr):
+    """In the fork: run Python with `arguments`."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    for number, path in ((1, stdout), (2, stderr)):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", 1, encoding="utf-8") for n in (1, 2))
+    sys.argv = arguments
+    if arguments[0] == "-c":
+        sys.argv = ["-c", *arguments[2:]]
+        exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        runpy.run_path(arguments[0], run_name="__main__")
