@@ -26,6 +26,11 @@ def pytest_xdist_auto_num_workers():
     return 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
+def pytest_collection_modifyitems(items):
+    """The longest test first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: "test_workers.py" not in item.nodeid)
+
+
 def pytest_runtest_setup(item):
     """Make small trainings in this process fast: graphs run as they are traced, without being
     optimised first, and tests marked `eager`, but not `eager(False)`, trace none. Processes run

@@ -318,20 +318,20 @@ def test_a_blend_leaves_its_members_and_a_summary(small_data, tmp_path, main_her
 
 
 def test_real_movielens_trains_to_the_rmse_it_should_and_again_to_the_last_bit(ml_1m, tmp_path):
-    """15 epochs of small batches and falling rates reach a test RMSE of 0.8588, within 0.0002 on
-    the library versions tried. Test ratings beside the training ratings as input give 0.8564."""
-    arguments = ("--batch_size", 128, "--base_lr", 0.002, "--decay_epoch_step", 6, "--decay_rate",
+    """8 epochs of small batches and falling rates reach a test RMSE of 0.8606. The same model gives
+    0.8591 if the test ratings are in its input, beside the training ratings."""
+    arguments = ("--batch_size", 128, "--base_lr", 0.006, "--decay_epoch_step", 4, "--decay_rate",
                  0.2, "--display_step", 2, "--dataset", "ml-1m", "--data_dir", ml_1m)
     rows = []
-    for epochs in (15, 2):
+    for epochs in (8, 2):
         done = main_in_fork(*arguments, "--train_epoch", epochs, "--run_name", epochs, "--comet",
                             "off", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         metrics = read_metrics(tmp_path / "results" / str(epochs))
         rows.append([{k: v for k, v in row.items() if k not in TIME_COLUMNS} for row in metrics])
     assert rows[0][:2] == rows[1] and rows[1][1]["test_rmse"]
-    summary = read_json(tmp_path / "results" / "15" / "summary.json")
-    assert 0.8576 < summary["final_test_rmse"] < 0.8600
+    summary = read_json(tmp_path / "results" / "8" / "summary.json")
+    assert 0.8599 < summary["final_test_rmse"] < 0.8615
     assert summary["test_ratings"] == 100_021
     assert summary["peak_memory_mb"] < 1300
 

@@ -56,8 +56,8 @@ SETTINGS = {
     "deep": dict(DEEP, input_encoding="one_hot", regularization="plain", lambda_value=0.1,
                  lambda_encoder=3.0, lambda_one_hot=0.3, grad_clip=True),
     "dense": dict(engine="dense", optimizer_method="RMSProp", output_activation="sigmoid",
-                  initial_bias="mean"),
-    "leave-one-out": dict(input_encoding="one_hot", leave_one_out=True, input_dropout=0.4),
+                  initial_bias="mean", input_encoding="one_hot", leave_one_out=True,
+                  input_dropout=0.4),
 }
 
 
