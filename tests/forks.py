@@ -60,9 +60,9 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
 
-def main_in_fork(*arguments, cwd):
-    """Return the completed run of main.py with some flags."""
-    process = Fork([MAIN, *arguments], cwd, environment())
+def main_in_fork(*arguments, cwd, **changes):
+    """Return the completed run of main.py with some flags, in a changed environment."""
+    process = Fork([MAIN, *arguments], cwd, environment(**changes))
     return subprocess.CompletedProcess(arguments, process.wait(), *process.communicate())
 
 

@@ -23,7 +23,8 @@ from autorec_tf.records import comet
 from tests.conftest import REPOSITORY
 from tests.facts import assert_names, refused
 from tests.faults.comet_server import CometServer
-from tests.program import read_json, read_metrics, run_main
+from tests.forks import main_in_fork
+from tests.program import read_json, read_metrics
 
 pytestmark = pytest.mark.slow
 KEY = "aB3dEf6hIj9kLm2nOp5qRs8tU"
@@ -802,7 +803,7 @@ def test_server_receives_result_baselines_report_and_figures_of_a_run(small_data
 
 
 def small_run(small_data, folder, **env):
-    done = run_main(
+    done = main_in_fork(
         "--train_epoch", 3, "--hidden_neuron", 8, "--batch_size", 16, "--run_name", "run",
         "--data_dir", small_data, cwd=folder, **env,
     )

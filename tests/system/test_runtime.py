@@ -7,26 +7,29 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import Fork
+
 ROOT = Path(__file__).resolve().parents[2]
 USED = "import tensorflow as tf; tf.zeros(1) + 1;"
 START = "from autorec_tf.system.runtime import num_threads, start_tensorflow; start_tensorflow();"
 
 
 def python(code, *arguments, **changes):
-    """The last line on stdout and all of stderr of a process of its own."""
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, env=os.environ | quiet | changes,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip(), done.stderr
+    """What a process prints that has imported TensorFlow, but not used it, and its stderr."""
+    process = Fork(["-c", code, *arguments], ROOT, os.environ | changes)
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    return out.strip(), error
 
 
 @pytest.mark.slow
 def test_a_fresh_process_gets_the_threads_that_we_may_use_and_nothing_is_said():
     shown = "import tensorflow as tf; print(tf.config.threading.get_intra_op_parallelism_threads())"
-    out, error = python(START + START + shown, TF_NUM_INTRAOP_THREADS="3")
-    assert (out, error) == ("3", "")
+    done = subprocess.run(
+        [sys.executable, "-c", START + START + shown], capture_output=True, text=True,
+        env=os.environ | {"TF_NUM_INTRAOP_THREADS": "3", "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
 
 # Whether the same bits are asked for: random numbers without a seed are refused then.
