@@ -117,7 +117,7 @@ class Config:
     columns: str | None = flag(
         None, "columns of user, item, rating and, optionally, timestamp in your file, separated by "
         "commas: header names, as in userId,movieId,rating, or positions from 1 (default: usual "
-        "names in the header, or else the first columns)", COLUMNS, "NAMES")
+        "names in the header, or the first columns of a file without a header)", COLUMNS, "NAMES")
     test_columns: str | None = flag(
         None, "the same for --test_file (default: as --columns)", COLUMNS, "NAMES")
     read_csv: tuple[str, ...] = flag(
@@ -203,7 +203,7 @@ class Config:
         "lambda of V)", NOT_NEGATIVE)
     regularization: str = flag(
         "weighted", "weighted: penalise the weights of a column once for each of its ratings in a "
-        "mini-batch; plain: equation 2 of the paper, penalise all weights once in a mini-batch",
+        "mini-batch; plain: add the whole penalty of the paper's equation 2 to every mini-batch",
         choices=("weighted", "plain"))
     dropout: float = flag(
         0.0, "fraction of the units of each hidden layer dropped in a training step", FRACTION_OR_0)
