@@ -26,7 +26,8 @@ from autorec_tf.evaluation.metrics import EpochMetrics, score
 from autorec_tf.records.progress import Progress, closing_lines, headline
 from autorec_tf.system.distribution import Cluster, read_cluster
 from benchmarks import decay_rate, fold_in
-from benchmarks.workers import on_paper
+from benchmarks.scale import SIZES
+from benchmarks.workers import BATCH_SIZE, HIDDEN, LATENCY, on_paper
 from data_preprocessor import load_ratings, split_of
 from tests.conftest import rating_lines
 from tests.facts import assert_names
@@ -266,8 +267,10 @@ def test_the_python_example_runs(ml_1m, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ml-1m").symlink_to(ml_1m)
     exec(compile(example.replace("train_epoch=20", "train_epoch=2"), "using.md", "exec"), {})
-    epoch, rmse = capsys.readouterr().out.splitlines()[-1].split()
+    *_, last, predictions = capsys.readouterr().out.splitlines()
+    epoch, rmse = last.split()
     assert epoch == "2" and float(rmse) == pytest.approx(1.357, abs=0.02)
+    assert len(predictions.strip("[]").split()) == 5
 
 
 # Numbers.
@@ -329,24 +332,29 @@ def test_the_headline_numbers_are_the_tables():
     for name in ("default", "paper", "single", "best"):
         mean, half = float(rows[name]["rmse_mean"]), float(rows[name]["rmse_ci95"])
         assert f"**{mean:.4f} ± {half:.4f}**" in README
+    assert paragraph(README, "λ = 1", f"({float(rows['default_plain']['rmse_mean']):.4f})")
 
 
-def test_the_seconds_and_the_peers_in_readme_are_those_of_the_peers_table():
+def test_the_seconds_memory_and_peers_in_readme_are_those_of_the_peers_table():
     splits = ["1994", "1995"]
     found = {}
     for row in read_rows(RESULTS / "peers" / "peers.csv"):
         if row["split"] in splits:
-            found.setdefault(row["row"], []).append((float(row["rmse"]), float(row["seconds"])))
+            measured = [float(row[name]) for name in ("rmse", "seconds", "peak_gb")]
+            found.setdefault(row["row"], []).append(measured)
     means = {name: [statistics.fmean(each) for each in zip(*rows, strict=True)]
              for name, rows in found.items() if len(rows) == len(splits)}
     table = README.split("| settings |")[1].split("\n\n")[0]
     for name, word in (("paper", "paper`"), ("single", "single`"), ("best", "best`"),
                        ("default", "default:")):
         (line,) = [line for line in table.splitlines() if word in line]
-        assert line.endswith(f" | {means[name][1]:.0f} |"), name
+        _, seconds, gigabytes = means[name]
+        assert line.endswith(f" | {seconds:.0f} | {gigabytes:.2f} |"), name
     line = paragraph(README, "docs/peers.md", *splits)
-    for name in ("svdpp", "myfm_svdpp", "single"):
-        rmse, seconds = means[name]
+    surprise = "baseline_only", "knn_baseline", "svd", "svd_200", "svdpp"
+    best = min(surprise, key=lambda name: means[name][0])
+    for name in (best, "myfm_svdpp", "single"):
+        rmse, seconds, _ = means[name]
         assert f"{rmse:.4f} in {seconds:.0f} s" in line, name
 
 
@@ -382,6 +390,11 @@ def test_popularity_ranks_better_than_all_models_but_the_linear_ones():
         better = {name for name in rows if float(rows[name][measure]) > float(popularity[measure])}
         assert better <= {"act_identity_identity", "act_sigmoid_identity"}
     assert_names(NUMBERS, "metrics.csv", "`popularity`")  # where the page speaks of it
+    presets = [float(rows[name]["ndcg_at_10_mean"])
+               for name in ("default", "paper", "seed", "single", "best")]
+    ndcg = float(popularity["ndcg_at_10_mean"])
+    assert max(presets) < ndcg
+    assert paragraph(README, "NDCG@10", f" {ndcg:.3f}", f" {max(presets):.3f}")
 
 
 def test_the_default_decay_rate_is_the_one_that_validation_chose():
@@ -484,4 +497,17 @@ def test_what_a_second_worker_costs_is_what_was_measured():
             assert [float(cell) for cell in row.split("|")[3:6:2]] == pytest.approx(
                 [seconds, peak], abs=0.006)
         assert on_paper(figures, shown) in table
+    beginning = DISTRIBUTED.split("\n## ")[0]
+    peaks = [f"{figures[f'ml20m_{run}_peak_gb']:.2f} GB" for run in ("workers", "thread")]
+    assert paragraph(beginning, *peaks)
+    assert figures["ml1m_workers_peak_gb"] > figures["ml1m_thread_peak_gb"]
+    assert figures["ml1m_gbit1_epoch_s"] > figures["ml1m_thread_epoch_s"]
+    longer = []  # percent, measured than calculated
+    for name, size in (("ml1m", "ml-1m"), ("ml20m", "ml-20m")):
+        steps = -(-SIZES[size][1] // BATCH_SIZE)
+        for gbit in (1, 10):
+            sums = 3 * steps * (4 * BATCH_SIZE * HIDDEN / (gbit * 1e9 / 8) + 2 * LATENCY)
+            calculated = figures[f"{name}_thread_epoch_s"] / 2 + sums
+            longer.append(100 * (figures[f"{name}_gbit{gbit}_epoch_s"] / calculated - 1))
+    assert paragraph(DISTRIBUTED, f"{min(longer):.0f} % to {max(longer):.0f} %")
     assert figures["ml1m_rmse_difference"] < 1e-5 and figures["ml20m_rmse_difference"] < 1e-5
