@@ -157,7 +157,7 @@ def run_splits(config: Config, ratings: Ratings, handshake: Handshake,
 
 
 def stop(number: int, _: object) -> None:
-    """Exit on SIGTERM as on Ctrl-C, while there is no run to finish yet."""
+    """Exit on SIGTERM as on Ctrl-C, until a run has started."""
     warn("main.py: interrupted\n")
     sys.exit(128 + number)
 

@@ -15,8 +15,8 @@ from autorec_tf.system.errors import UserError, without_dashes
 def as_setting(name: str, value: Any) -> Any:
     """Return a keyword argument with the type of the setting in `Config`.
 
-    Lists become tuples, and NumPy numbers become Python numbers. Raise UserError if there is no
-    such setting or the value has another type.
+    Lists become tuples, and NumPy numbers become Python numbers. Raise UserError for an
+    unknown setting or a value of another type.
     """
     names = [f.name for f in flag_fields()]
     if name not in names:

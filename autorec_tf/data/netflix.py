@@ -1,6 +1,6 @@
 """The Netflix Prize's files: a line `MovieID:`, then its lines `CustomerID,Rating,Date`.
 
-The data is no longer published. Existing copies have `combined_data_1.txt` to
+The publisher has withdrawn the data. Existing copies have `combined_data_1.txt` to
 `combined_data_4.txt`, or one file per movie, `training_set/mv_0000001.txt` and so on.
 """
 

@@ -2,7 +2,7 @@
 
 z = R V is a sum over columns, and so over workers: each multiplies its own columns, and the
 results, B x k floats, are all-reduced. All workers then compute the same hidden layers from z, and
-each predicts the ratings of its own columns. In the backward pass, the gradient of the last hidden
+each predicts the ratings of its columns. In the backward pass, the gradient of the last hidden
 layer, B x l floats, is again a sum over columns. V, W, b, D and their optimiser state never leave
 their worker.
 

@@ -98,7 +98,7 @@ NOTHING_AUTOMATIC = dict.fromkeys(
 
 
 def find_key() -> str | None:
-    """Return the API key that comet-ml would use, None if there is no key.
+    """Return the API key that comet-ml would use, or None.
 
     The key is in the environment or in a configuration file of comet-ml. The files are searched in
     comet-ml's order and with its readers.

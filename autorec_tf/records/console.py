@@ -50,7 +50,7 @@ class Console:
         self.progress.log(metrics)
 
     def do_nothing(self, *_: Any, **__: Any) -> None:
-        """Do nothing: Ctrl-C raises KeyboardInterrupt, and there is no run folder."""
+        """Do nothing: Ctrl-C raises KeyboardInterrupt, and nothing is written."""
 
     stop_if_asked = log_settings = log_members = log_ranked = do_nothing
 

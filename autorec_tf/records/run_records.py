@@ -119,7 +119,7 @@ class WorkerRecords:
         print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
 
     def do_nothing(self, *_: Any, **__: Any) -> Any:
-        """Do nothing: with several workers there is no tuning or blend (config.NOT_DISTRIBUTED)."""
+        """Do nothing: several workers neither tune nor blend (config.NOT_DISTRIBUTED)."""
 
     tuned = log_point = log_settings = of_member = log_members = log_ranked = do_nothing
 

@@ -211,7 +211,7 @@ class Handshake:
                     "same addresses in TF_CONFIG.")
         if answering != index:
             return (f"worker {answering} answers {where}. Give each worker in TF_CONFIG the index "
-                    "of its own address.")
+                    "of its address.")
         return None
 
     def take(self, index: int, line: str) -> None:
