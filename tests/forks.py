@@ -17,7 +17,8 @@ from pathlib import Path
 from tests.program import environment
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
-SERVER = multiprocessing.get_context("forkserver")
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
+SERVER = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 SERVER.set_forkserver_preload(["tests.preloaded"])
 
 
