@@ -187,18 +187,22 @@ def test_the_moments_span_the_whole_run(whole, kept):
     assert max(MOMENTS) <= kept.moments <= max(MOMENTS) + 4
 
 
-@pytest.mark.eager(False)  # a graph must not keep what it was traced with
+def traced(flags):
+    """A run with graphs, which must not keep what they were traced with."""
+    return pytest.param(flags, marks=pytest.mark.eager(False))
+
+
 @pytest.mark.parametrize(
     "flags",
     [
-        "--optimizer_method RProp --dropout 0.3 --orientation user",
-        "--input_encoding one_hot --hidden_neuron 6 3 6 --pretrain_epoch 2 --input_dropout 0.4 "
-        "--optimizer_method RMSProp",
-        "--validation_ratio 0.2 --patience 1 --train_epoch 12",
+        traced("--optimizer_method RProp --dropout 0.3 --orientation user"),
+        traced("--input_encoding one_hot --hidden_neuron 6 3 6 --pretrain_epoch 2 "
+               "--input_dropout 0.4 --optimizer_method RMSProp"),
+        traced("--validation_ratio 0.2 --patience 1 --train_epoch 12"),
+        traced("--preset single --train_epoch 12"),
         "--score_reconstruction --display_step 4",
         "--regularization plain --tune lambda_value --train_epoch 4",
         "--input_encoding one_hot --members item user --train_epoch 4",
-        "--preset single --train_epoch 12",
     ],
 )
 def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch):
