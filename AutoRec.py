@@ -78,7 +78,7 @@ class AutoRec:
         self.config, self.scale, self.density, self.values = config, scale, density, values
         self.shards = shards or ColumnShards(num_columns)
         self.num_rows, self.strategy = num_rows, tf.distribute.get_strategy()
-        self.declared = parameters_of(config, 0 if values is None else len(values))
+        self.declared = parameters_of(config, len(values) if values is not None else 0)
         self.parameters = variables or self.initial_parameters()
         named = dict(zip([p.name for p in self.declared], self.parameters, strict=True))
         self.V, self.Wt, self.mu, self.b = (named[name] for name in ("V", "Wt", "mu", "b"))

@@ -4,7 +4,7 @@ import math
 import os
 import reprlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from autorec_tf.presets import GRID, MEMBERS, PRESETS
@@ -43,7 +43,7 @@ def flag(default: Any, text: str, check: Check | None = None, metavar: Any = Non
 
     Args:
         default: Value without the flag.
-        text: Help text. It states the default if `default` is None or empty.
+        text: Help text; names the default where `default` alone would not.
         check: Condition of a valid value, and its description.
         metavar: Placeholder of the value in --help.
         choices: Valid values.
@@ -51,6 +51,21 @@ def flag(default: Any, text: str, check: Check | None = None, metavar: Any = Non
     """
     metadata = dict(text=text, check=check, metavar=metavar, choices=choices, recorded=recorded)
     return field(default=default, metadata=metadata)
+
+
+def check_value(setting: Field[Any], value: Any) -> None:
+    """Raise UserError if `value` is not allowed for `setting`."""
+    shown, allowed = f"--{setting.name} {reprlib.repr(value)}", setting.metadata
+    if allowed["check"] and not allowed["check"][0](value):
+        raise UserError(f"{shown}: must be {allowed['check'][1]}")
+    values = value if isinstance(value, tuple) else (value,)
+    if allowed["choices"] and not set(values) <= set(allowed["choices"]):
+        raise UserError(f"{shown}: must be one of {', '.join(allowed['choices'])}")
+
+
+def given_or(value: Any, default: Any) -> Any:
+    """Return `value`, or `default` if no value was given."""
+    return value if value is not None else default
 
 
 def fixed(value: Any) -> Any:
@@ -283,15 +298,8 @@ class Config:
         if isinstance(self.hidden_neuron, int):  # Config(hidden_neuron=500), for convenience
             object.__setattr__(self, "hidden_neuron", (self.hidden_neuron,))
         for each in flag_fields():
-            value, allowed = getattr(self, each.name), each.metadata
-            if value is None:
-                continue
-            shown = f"--{each.name} {reprlib.repr(value)}"
-            if allowed["check"] and not allowed["check"][0](value):
-                raise UserError(f"{shown}: must be {allowed['check'][1]}")
-            values = value if isinstance(value, tuple) else (value,)
-            if allowed["choices"] and not set(values) <= set(allowed["choices"]):
-                raise UserError(f"{shown}: must be one of {', '.join(allowed['choices'])}")
+            if (value := getattr(self, each.name)) is not None:
+                check_value(each, value)
         self.check_combinations()
 
     def check_combinations(self) -> None:
@@ -383,19 +391,19 @@ class Config:
 
     @property
     def seed_of_split(self) -> int:
-        return self.random_seed if self.split_seed is None else self.split_seed
+        return given_or(self.split_seed, self.random_seed)
 
     @property
     def encoder_lambda(self) -> float:
-        return self.lambda_value if self.lambda_encoder is None else self.lambda_encoder
+        return given_or(self.lambda_encoder, self.lambda_value)
 
     @property
     def one_hot_lambda(self) -> float:
-        return self.encoder_lambda if self.lambda_one_hot is None else self.lambda_one_hot
+        return given_or(self.lambda_one_hot, self.encoder_lambda)
 
     @property
     def decoder_lambda(self) -> float:
-        return self.lambda_value if self.lambda_decoder is None else self.lambda_decoder
+        return given_or(self.lambda_decoder, self.lambda_value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings except paths and devices, which belong to a machine and not to the

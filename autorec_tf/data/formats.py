@@ -80,10 +80,15 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the text is not {error.encoding} ({error.reason}). Name its "
                         "encoding, as in --read_csv encoding=utf-16.") from error
-    except DAMAGED as error:
-        raise UserError(f"{path}: the file is damaged ({error}). Compress it again.") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror or error})") from error
+    except (OSError, *DAMAGED) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Return the UserError for an `error` in reading or decompressing `path`."""
+    if isinstance(error, OSError):
+        return UserError(f"cannot read {path} ({error.strerror or error})")
+    return UserError(f"{path}: the file is damaged ({error}). Compress it again.")
 
 
 def find_encoding(start: bytes) -> str:
@@ -130,11 +135,8 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
                 parts.append(part[~absent] if len(left_out[-1]) else part)
             short = columns[2][-1].astype(np.float32)  # if that rounds nothing
             columns[2][-1] = short if np.array_equal(short, columns[2][-1]) else columns[2][-1]
-    except DAMAGED as error:
-        raise UserError(f"{file.path}: the file is damaged ({error}). Compress it "
-                        "again.") from error
-    except OSError as error:
-        raise UserError(f"cannot read {file.path} ({error.strerror or error})") from error
+    except (OSError, *DAMAGED) as error:
+        raise unreadable(file.path, error) from error
     except ValueError as error:
         raise file.malformed(error) from error
     rows = np.concatenate(missing)
