@@ -14,9 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.program import environment
+from tests.program import MAIN, environment
 
-MAIN = Path(__file__).resolve().parent.parent / "main.py"
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
 SERVER = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 SERVER.set_forkserver_preload(["tests.preloaded"])

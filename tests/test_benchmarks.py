@@ -95,16 +95,17 @@ def test_runs_are_compared_to_the_last_bit(tmp_path):
 def test_the_steps_for_a_gpu_run_on_a_cpu(ratings_file, tmp_path, monkeypatch):
     json_file = tmp_path / "gpu" / "gpu.json"
     flags = ["--device", "cpu", "--epochs", "2", "--dataset", str(ratings_file), "--json",
-             str(json_file), "--steps", "once", "mirrored"]
+             str(json_file), "--steps", "once", "again", "mirrored", "float32_products"]
     monkeypatch.setattr(sys, "argv", ["gpu", *flags])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # as it sets it
     monkeypatch.chdir(ROOT)
     gpu.main()  # whose steps are processes
     figures = json.loads(json_file.read_text("utf-8"))
     assert not [name for name in figures if name.endswith("_failed")]
-    assert (figures["device"], figures["gpus"]) == ("cpu", 0)
+    assert figures["again_equals_once"] and (figures["device"], figures["gpus"]) == ("cpu", 0)
     assert (figures["once_replicas"], figures["mirrored_replicas"]) == (1, 2)
     assert figures["mirrored_largest_difference"] < 1e-4
+    assert 0 < figures["float32_products_share"]
 
 
 def test_what_an_archive_lacks_or_gives_away_is_seen(tmp_path):

@@ -210,12 +210,8 @@ def commands(named, own):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "program, stream",
-    [("recommend.py", stream) for stream in STREAMS]
-    + [(program, stream) for program in ("main.py --help", "compare.py")
-       for stream in ("a closed pipe", "> /dev/full", "<&- >&- 2>&-")],
-)
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("program", ["main.py --help", "compare.py", "recommend.py"])
 def test_an_answer_is_given_or_the_exit_code_says_that_it_is_lost(
     program, stream, named, own, tmp_path
 ):
@@ -240,8 +236,9 @@ def test_an_answer_is_given_or_the_exit_code_says_that_it_is_lost(
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", ["2>&-", "2> /dev/full", "<&- >&- 2>&-", ">&-"])
 def test_a_mistake_has_its_exit_code_whoever_hears_of_it(stream, tmp_path):
-    code, out, error = into(stream, line("compare.py", "nowhere"), tmp_path)
-    assert (code, out) == (2, b"") and ("error: " in error) == (stream == ">&-")
+    for command in (line("main.py", "--bogus"), line("compare.py", "nowhere")):
+        code, out, error = into(stream, command, tmp_path)
+        assert (code, out) == (2, b"") and ("error: " in error) == (stream == ">&-")
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +323,7 @@ def costs(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "made, stream",
-    [("own", "> /dev/full"), ("named", "<&- >&- 2>&-")],
+    [("own", "> /dev/full"), ("own", "<&- >&- 2>&-"), ("named", ">&-"), ("named", "2> /dev/full")],
     indirect=["made"],
 )
 def test_a_training_goes_on_without_its_output(made, stream, trained, tmp_path):

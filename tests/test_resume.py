@@ -24,8 +24,8 @@ from autorec_tf.records.run_records import RunRecords
 from autorec_tf.system import files
 from tests.archives import events_of, metrics_of, scalars
 from tests.facts import assert_names
-from tests.forks import MAIN, Fork, main_in_fork
-from tests.program import TIME_COLUMNS, environment, read_metrics, wait_for
+from tests.forks import Fork, main_in_fork
+from tests.program import MAIN, TIME_COLUMNS, environment, read_metrics, wait_for
 from tests.records.test_comet import archived_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.eager]

@@ -291,14 +291,14 @@ def test_the_outer_layers_are_those_of_an_autorec_of_one_hidden_layer(sizes, enc
 
 @pytest.mark.parametrize(
     "sizes, activation",
-    [(THREE, "sigmoid"), (FIVE, "sigmoid"), (FIVE, "tanh")], ids=str,
+    [(THREE, "sigmoid"), (FIVE, "sigmoid"), (FIVE, "tanh"), (FIVE, "identity")], ids=str,
 )
 def test_each_inner_pair_reconstructs_the_codes_that_reach_it(sizes, activation):
     """Half the codes' variance at least, although fewer numbers pass."""
     _, R, _ = taste()
     model = pretrained(deep(sizes, hidden_activation=activation))
     (_, _, mu, _, *_), reference = model.parameters, Reference.of(model)
-    g = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh}
+    g = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "identity": lambda x: x}
     g = g[activation]
     codes = g(R @ reference.V + mu.numpy())
     for first, last in zip(model.inner, model.inner[::-1][: len(sizes) // 2], strict=False):

@@ -21,8 +21,8 @@ from data_preprocessor import load_ratings
 from tests.conftest import rating_lines, triples_of
 from tests.facts import assert_names, refused
 from tests.finished import made_up_triples
-from tests.forks import MAIN, Fork
-from tests.program import environment, read_json, read_metrics, wait_for
+from tests.forks import Fork
+from tests.program import MAIN, environment, read_json, read_metrics, wait_for
 
 ODD = ["#1 ratings&co.csv", "评分数据" * 7 + "电影", "ml-1m", "synthetic", "no_extension",
        " blank ", "-n", "a'b\"c`d$e.csv", "line\nend.csv", "\U0001f3ac.csv", "..csv", "%s{}\\.csv",

@@ -18,8 +18,9 @@ from autorec_tf.system.distribution import EXAMPLE, Cluster, Workers, read_clust
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.handshake import STEPS, Handshake
 from tests.facts import assert_names, refused
-from tests.forks import MAIN, Fork
+from tests.forks import Fork
 from tests.program import (
+    MAIN,
     environment,
     free_ports,
     read_json,
@@ -232,6 +233,7 @@ def build(variant):
 found = []
 for variant in (
     dict(regularization="weighted", hidden_neuron=4, optimizer_method="RMSProp"),
+    dict(regularization="weighted", hidden_neuron=(4, 3, 4)),
     dict(regularization="plain", hidden_neuron=(4, 3, 4), lambda_value=5,
          input_encoding="one_hot", lambda_one_hot=3),
 ):
@@ -269,7 +271,7 @@ def test_mirrored_devices_train_to_the_same_parameters_and_drop_different_units(
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert len(answer["found"]) == 2
+    assert len(answer["found"]) == 3
     for found in answer["found"]:
         assert found["moved"] > 0.1 and found["differ"] < 1e-4 and found["replicas"] == 0
         assert found["results"][0] == pytest.approx(found["results"][1], rel=1e-5)

@@ -64,7 +64,7 @@ train = split_ratings(read_ml_1m(sys.argv[1] + "/ratings.dat"), 0.9, 1994).train
 config = over_preset({"preset": "single", "engine": "sparse"})
 model = AutoRec(train.num_columns, config, num_rows=train.num_rows)
 rows, objective = model.rows(train), Objective(model)
-gradients = [objective.full_gradients(rows)[0] for _ in range(3)]
+gradients = [objective.full_gradients(rows)[0] for _ in range(4)]
 print(len({tuple(x.numpy().tobytes() for x in each) for each in gradients}))
 """
 
