@@ -5,6 +5,7 @@ signals and exit code. Only the imports, which are most of a small run's time, a
 the tests of starting, of standard streams and of terminals start processes from nothing.
 """
 
+import json
 import multiprocessing
 import os
 import runpy
@@ -64,6 +65,45 @@ def main_in_fork(*arguments, cwd, **changes):
     """Return the completed run of main.py with some flags, in a changed environment."""
     process = Fork([MAIN, *arguments], cwd, environment(**changes))
     return subprocess.CompletedProcess(arguments, process.wait(), *process.communicate())
+
+
+class Imported:
+    """A server as above, but of some `modules`, imported in an environment with some `changes`. Its
+    forks run one after the other, and end as any interpreter does, with what it calls and joins at
+    exit."""
+
+    CODE = """
+import gc, importlib, json, os, signal, sys
+from tests.forks import run
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+gc.freeze()  # or every fork would collect what it has imported
+for line in sys.stdin:
+    if os.fork() == 0:
+        signal.alarm(60)
+        run(*json.loads(line))
+        break
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+    def __init__(self, *modules, **changes):
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", self.CODE, *modules], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
+            env=environment(PYTHONPATH=str(MAIN.parent), **changes),
+        )
+
+    def run(self, arguments, cwd, env):
+        """Return the completed run of Python with `arguments`, as `Fork` has them."""
+        with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as error:
+            job = [[*map(str, arguments)], str(cwd), env, out.name, error.name]
+            print(json.dumps(job), file=self._server.stdin, flush=True)
+            code = int(self._server.stdout.readline())
+            outputs = (file.read().decode() for file in (out, error))
+            return subprocess.CompletedProcess(arguments, code, *outputs)
+
+    def close(self):
+        self._server.communicate()
 
 
 def run(arguments, cwd, env, stdout, stderr):

@@ -1,9 +1,11 @@
 """Comet, online against a server on loopback, offline, and failing in each way that it can.
 
 comet-ml keeps global state, so each run is a process of its own; a run is shared by the tests
-that look at different sides of it.
+that look at different sides of it. Most are forks of a process that has imported comet-ml; those
+marked `new` import it themselves, as a user's run does.
 """
 
+import atexit
 import json
 import os
 import re
@@ -14,6 +16,7 @@ import threading
 import time
 import zipfile
 from dataclasses import fields
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +26,7 @@ from autorec_tf.records import comet
 from tests.conftest import REPOSITORY
 from tests.facts import assert_names, refused
 from tests.faults.comet_server import CometServer
-from tests.forks import main_in_fork
+from tests.forks import FORKS, Imported, main_in_fork
 from tests.program import read_json, read_metrics
 
 pytestmark = pytest.mark.slow
@@ -88,12 +91,12 @@ print("the end")
 
 def track(
     folder, mode="auto", server=None, before="", during="", pause=0.1, timeout=30.0, env=(),
-    key=None,
+    key=None, new=False,
 ):
     """Runs RUN in a process of its own, and returns what there is to see of it."""
     run_dir = folder / "run"
     script = run_script(before, during, pause, key)
-    process = run_python(folder, script, mode, run_dir, timeout, server=server, env=env)
+    process = run_python(folder, script, mode, run_dir, timeout, server=server, env=env, new=new)
     ended_at = time.time()
     assert process.returncode == 0, process.stderr
     seen = json.loads((run_dir / "seen.json").read_text())
@@ -108,7 +111,15 @@ def run_script(before="", during="", pause=0.1, key=None):
     )
 
 
-def run_python(folder, script, *arguments, server=None, env=()):
+@cache
+def imported():
+    """A server of forks that have imported comet-ml, with the settings that a run gives it."""
+    server = Imported("comet_ml", comet.__name__, **comet.SETTINGS)
+    atexit.register(server.close)
+    return server
+
+
+def run_python(folder, script, *arguments, server=None, env=(), new=False):
     for place in ("run", "telltale-home", "tmp"):
         (folder / place).mkdir(parents=True, exist_ok=True)
     (folder / "run" / "rmse.png").write_bytes(PNG)
@@ -124,15 +135,23 @@ def run_python(folder, script, *arguments, server=None, env=()):
         "COMET_HTTP_SESSION_RETRY_TOTAL": "0",
     }
     if server:
-        clean |= {"COMET_URL_OVERRIDE": server.url, "COMET_API_KEY": KEY}
+        clean |= settings_of(server.url)
+    arguments = ["-c", script, *map(str, arguments), "telltale-argument"]
+    return run_process(arguments, folder, clean | dict(env), new)
+
+
+def run_process(arguments, folder, env, new):
+    """Runs Python in a fork that has imported comet-ml, or in a `new` process that has not."""
+    if FORKS and not new:
+        return imported().run(arguments, folder, env)
     return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments), "telltale-argument"],
-        env=clean | dict(env),
-        cwd=folder,
-        capture_output=True,
-        text=True,
+        [sys.executable, *arguments], env=env, cwd=folder, capture_output=True, text=True,
         timeout=60,
     )
+
+
+def settings_of(url):
+    return {"COMET_URL_OVERRIDE": url, "COMET_API_KEY": KEY}
 
 
 def messages(archive):
@@ -184,13 +203,15 @@ def offline(tmp_path_factory):
     # comet-ml turns its error reports on in every second process, at random.
     always = "import random; random.random = lambda: 0.9"
     begun = "while not list(run_dir.glob('.comet-*')): time.sleep(0.02)"
-    return track(tmp_path_factory.mktemp("offline"), before=always, during=begun)
+    return track(tmp_path_factory.mktemp("offline"), before=always, during=begun, new=True)
 
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory):
     with CometServer() as server:
-        run = track(tmp_path_factory.mktemp("online"), server=server, during=CONNECTED, pause=0.2)
+        run = track(
+            tmp_path_factory.mktemp("online"), server=server, during=CONNECTED, pause=0.2, new=True
+        )
     run.server = server
     return run
 
@@ -268,22 +289,15 @@ def test_offline_run_says_how_to_upload_and_nothing_else(offline):
     assert not os.listdir(offline.folder / "tmp")
 
 
-def upload(archive, server, folder):
+def upload(archive, server, folder, new=False):
     """Comet's own command."""
-    subprocess.run(
-        [sys.executable, "-c", "from comet_ml.scripts.comet import main; main()", "upload"]
-        + [str(archive)],
-        env=os.environ | {"COMET_URL_OVERRIDE": server.url, "COMET_API_KEY": KEY},
-        cwd=folder,
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
+    arguments = ["-c", "from comet_ml.scripts.comet import main; main()", "upload", str(archive)]
+    run_process(arguments, folder, os.environ | settings_of(server.url), new).check_returncode()
 
 
 def test_archive_is_taken_by_comets_own_upload(offline, tmp_path):
     with CometServer() as server:
-        upload(offline.archive, server, tmp_path)
+        upload(offline.archive, server, tmp_path, new=True)
     assert METRICS <= set(server.metrics)
     assert server.images == {"rmse.png": PNG} and server.html == REPORT
     assert server.experiments == {offline.key}
@@ -408,7 +422,8 @@ def test_slow_import_holds_up_nothing(tmp_path):
     slow = tmp_path / "slow" / "comet_ml.py"
     slow.parent.mkdir()
     slow.write_text("import time; time.sleep(3); raise ImportError")
-    run = track(tmp_path, before=f"sys.path.insert(0, {str(slow.parent)!r})", timeout=0.3)
+    before = f"sys.path.insert(0, {str(slow.parent)!r})"
+    run = track(tmp_path, before=before, timeout=0.3, new=True)
     assert run.slowest < 1.5
     (warning,) = run.lines
     assert tells_of_no_record(warning, run) and "in time" in warning
@@ -483,7 +498,7 @@ def assert_warns_once(run, says, timeout, since):
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "no.such.host.invalid"])
 def test_server_that_is_not_there_is_one_line_and_is_not_waited_for(host, tmp_path):
-    env = {"COMET_URL_OVERRIDE": f"http://{host}/clientlib/", "COMET_API_KEY": KEY}
+    env = settings_of(f"http://{host}/clientlib/")
     env["COMET_HTTP_SESSION_RETRY_TOTAL"] = "3"  # as it is without us
     run = track(tmp_path, before=WARNINGS_SHOWN, env=env, pause=0.6)
     warning, upload = run.lines
@@ -579,23 +594,30 @@ def test_broken_comet_package_warns_once(mode, error, tmp_path):
     broken = tmp_path / "broken" / "comet_ml.py"
     broken.parent.mkdir()
     broken.write_text(f"raise {error}")
-    run = track(tmp_path, mode, before=f"sys.path.insert(0, {str(broken.parent)!r})", pause=0)
+    new = error.startswith("ImportError")  # in the other cases a fork imports it again
+    before = f"sys.modules.pop('comet_ml', None); sys.path.insert(0, {str(broken.parent)!r})"
+    run = track(tmp_path, mode, before=before, pause=0, new=new)
     (warning,) = run.lines
     assert_names(warning, "comet-ml", "import", "training", error.split("(")[0])
     assert tells_of_no_record(warning, run)
 
 
 def test_missing_comet_package_warns_once(tmp_path):
-    run = track(tmp_path, before="sys.modules['comet_ml'] = None", pause=0)
+    run = track(tmp_path, before="sys.modules['comet_ml'] = None", pause=0, new=True)
     (warning,) = run.lines
     assert_names(warning, "comet-ml", "import", "ModuleNotFoundError")
     assert tells_of_no_record(warning, run)
 
 
-def test_run_folder_that_vanishes_warns_once(tmp_path):
-    during = "import shutil; shutil.rmtree(run_dir, ignore_errors=True)"
-    during += "; epoch == 4 and (tracker.close(timeout), run_dir.mkdir())"
-    run = track(tmp_path, during=during)
+@pytest.mark.parametrize("begun", [False, True])
+def test_run_folder_that_vanishes_warns_once(begun, tmp_path):
+    gone = "import shutil; shutil.rmtree(run_dir, ignore_errors=True)"
+    during = f"""
+    while {begun} and epoch == 1 and not list(run_dir.glob('.comet-*')): time.sleep(0.02)
+    {gone}
+    epoch == 4 and (tracker.close(timeout), run_dir.mkdir())
+"""
+    run = track(tmp_path, before="" if begun else gone, during=during)
     (warning,) = run.lines
     assert tells_of_no_record(warning, run)
 
@@ -649,7 +671,7 @@ def test_upload_command_is_beside_this_python_where_the_shell_has_none(tmp_path,
 
 
 def test_off_never_imports_comet(tmp_path):
-    run = track(tmp_path, "off", pause=0)
+    run = track(tmp_path, "off", pause=0, new=True)
     assert not run.comet and run.threads == ["MainThread"]
     assert run.lines == [] and not run.archive.exists()
 
@@ -745,18 +767,12 @@ def test_program_keeps_a_key_that_stands_in_a_file_to_itself(tmp_path, write_rat
     data = write_ratings([(u, i, 1 + (u * i) % 5) for u in range(1, 20) for i in range(1, 15)])
     place = tmp_path / "place"
     (place / "tmp").mkdir(parents=True)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("COMET", "AUTOREC"))}
     with CometServer("drop", METRIC) as server:
         (tmp_path / ".env").write_text(f"COMET_API_KEY={KEY}\nCOMET_URL_OVERRIDE={server.url}\n")
-        done = subprocess.run(
-            [sys.executable, REPOSITORY / "main.py", "--train_epoch", "3",
-             "--hidden_neuron", "8", "--batch_size", "8", "--data_dir", data.parent,
-             "--results_dir", place, "--run_name", "run"],
-            cwd=tmp_path,
-            env=clean | {"HOME": str(place), "TMPDIR": str(place / "tmp")},
-            capture_output=True,
-            text=True,
-            timeout=120,
+        done = main_in_fork(
+            "--train_epoch", 3, "--hidden_neuron", 8, "--batch_size", 8, "--data_dir", data.parent,
+            "--results_dir", place, "--run_name", "run", cwd=tmp_path, HOME=str(place),
+            TMPDIR=str(place / "tmp"),
         )
     assert done.returncode == 0 and done.stderr == ""
     assert KEY in str(server.requests)  # or there would have been nothing to keep
@@ -769,10 +785,6 @@ def test_program_keeps_a_key_that_stands_in_a_file_to_itself(tmp_path, write_rat
 
 
 # What a person opens in Comet, after a run of the whole program
-
-
-def settings_of(url):
-    return {"COMET_URL_OVERRIDE": url, "COMET_API_KEY": KEY}
 
 
 def assert_archive_is_worth_opening(folder):
