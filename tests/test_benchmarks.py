@@ -1,11 +1,14 @@
 """The benchmarks' own parts; what they measure is never a test."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 import zipfile
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from benchmarks.speed import BareProducts, FeedDict, Ours, dense
 from data_preprocessor import read_ml_1m, split_ratings
 from tests.facts import assert_names, refused
 from tests.faults.comet import KEY, archived_epochs, leaking_files
+from tests.forks import Fork
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,12 +95,22 @@ def test_runs_are_compared_to_the_last_bit(tmp_path):
     assert other == {"again_equals_once": False, "again_largest_difference": 2**-52}
 
 
+def start_step(command, **how):
+    """Start a step as `gpu` does: the first one as it is, others as forks."""
+    if "--steps=once" in command:
+        return subprocess.Popen(command, **how)
+    code = "from benchmarks.gpu import main; main()"
+    return Fork(["-c", code, *command[3:]], ROOT, {**os.environ})
+
+
 @pytest.mark.slow
 def test_the_steps_for_a_gpu_run_on_a_cpu(ratings_file, tmp_path, monkeypatch):
     json_file = tmp_path / "gpu" / "gpu.json"
     flags = ["--device", "cpu", "--epochs", "2", "--dataset", str(ratings_file), "--json",
              str(json_file), "--steps", "once", "again", "mirrored", "float32_products"]
     monkeypatch.setattr(sys, "argv", ["gpu", *flags])
+    processes = SimpleNamespace(Popen=start_step, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(gpu, "subprocess", processes)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # as it sets it
     monkeypatch.chdir(ROOT)
     gpu.main()  # whose steps are processes

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from autorec_tf.system.errors import OutOfMemory, UserError, memory_ran_out, reported_errors
 from tests.facts import assert_names
+from tests.forks import Fork
 from tests.program import MAIN, command, environment
 
 resource = pytest.importorskip("resource")
@@ -36,11 +37,21 @@ def assert_told(process, name):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of the address space")
-@pytest.mark.parametrize("gigabytes", [0.8, 4])  # while TensorFlow is loaded, and the model built
-def test_a_run_that_needs_more_than_there_is_ends_in_one_line(gigabytes, small_data, tmp_path):
-    flags = ("--comet", "off", "--hidden_neuron", "40000000", "--data_dir", small_data,
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_run_that_needs_more_than_there_is_ends_in_one_line(loaded, small_data, tmp_path):
+    """While TensorFlow is loaded, and after that, while the model is built."""
+    flags = ("--comet", "off", "--hidden_neuron", 40000000, "--data_dir", small_data,
              "--results_dir", tmp_path)
-    assert_told(limited(command(*flags), gigabytes, tmp_path), "main.py")
+    if not loaded:
+        return assert_told(limited(command(*flags), 0.8, tmp_path), "main.py")
+    code = "\n".join([
+        "import resource, runpy", "resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30,) * 2)",
+        f"runpy.run_path({str(MAIN)!r}, run_name='__main__')",
+    ])
+    process = Fork(["-c", code, *flags], tmp_path, environment())
+    process.wait()
+    out, error = process.communicate()
+    assert_told(subprocess.CompletedProcess(flags, process.returncode, out, error), "main.py")
 
 
 @pytest.mark.slow

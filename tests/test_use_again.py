@@ -3,6 +3,7 @@ it read."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -265,12 +266,14 @@ def test_ctrl_c_writes_every_record_and_the_command_that_it_prints_continues_the
         (folder / name).write_text(
             text.replace('"train_epoch": 1000000', f'"train_epoch": {epochs + 1}'), "utf-8"
         )
-    done = subprocess.run(
-        ["sh", "-c", line], cwd=tmp_path, env=environment(),
-        capture_output=True, text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f" epoch {epochs}." in done.stdout
+    words = subprocess.run(  # as the shell reads them
+        ["sh", "-c", f"printf '%s\\0' {line}"], cwd=tmp_path, capture_output=True, text=True
+    ).stdout.split("\0")[:-1]
+    assert shutil.which(words[0]) == sys.executable
+    process = Fork(words[1:], tmp_path, environment())
+    assert process.wait() == 0
+    output, errors = process.communicate()
+    assert errors == "" and f" epoch {epochs}." in output
     assert [row["epoch"] for row in read_metrics(folder)] == [
         str(n) for n in range(1, epochs + 2)]
     assert read_json(folder / "summary.json")["status"] == "finished"
