@@ -24,13 +24,14 @@ SERVER.set_forkserver_preload(["tests.preloaded"])
 
 class Fork:
     """As `subprocess.Popen` with text in pipes: `arguments` are those of Python, a script or `-c`
-    and code first."""
+    and code first. `streams` names other files for stdin, stdout and stderr (0, 1, 2); None closes
+    them."""
 
-    def __init__(self, arguments, cwd, env):
+    def __init__(self, arguments, cwd, env, streams=()):
         self._outputs = [tempfile.NamedTemporaryFile() for _ in range(2)]
-        paths = [output.name for output in self._outputs]
+        paths = {n: output.name for n, output in enumerate(self._outputs, 1)} | dict(streams)
         self._process = SERVER.Process(
-            target=run, args=([*map(str, arguments)], str(cwd), env, *paths)
+            target=run, args=([*map(str, arguments)], str(cwd), env, paths)
         )
         self._process.start()
         self.pid = self._process.pid
@@ -96,7 +97,7 @@ for line in sys.stdin:
     def run(self, arguments, cwd, env):
         """Return the completed run of Python with `arguments`, as `Fork` has them."""
         with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as error:
-            job = [[*map(str, arguments)], str(cwd), env, out.name, error.name]
+            job = [[*map(str, arguments)], str(cwd), env, {1: out.name, 2: error.name}]
             print(json.dumps(job), file=self._server.stdin, flush=True)
             code = int(self._server.stdout.readline())
             outputs = (file.read().decode() for file in (out, error))
@@ -106,16 +107,25 @@ for line in sys.stdin:
         self._server.communicate()
 
 
-def run(arguments, cwd, env, stdout, stderr):
+def run(arguments, cwd, env, streams):
     """In the fork: run Python with `arguments`."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    for number, path in ((1, stdout), (2, stderr)):
-        file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.dup2(file, number)
-        os.close(file)
-    sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", 1, encoding="utf-8") for n in (1, 2))
+    streams = {int(number): path for number, path in streams.items()}  # they may come as JSON
+    for number, path in streams.items():
+        if path is not None:
+            file = os.open(path, os.O_RDWR | os.O_APPEND)
+            os.dup2(file, number)
+            os.close(file)
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        if number in streams:
+            mode, stream = "w" if number else "r", None
+            if streams[number] is not None:
+                stream = open(number, mode, 1, encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
+    for number in (number for number, path in streams.items() if path is None):
+        os.close(number)  # last, so that no file opened above gets its number
     sys.argv = arguments
     if arguments[0] == "-c":
         sys.argv = ["-c", *arguments[2:]]
