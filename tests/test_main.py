@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import data_preprocessor
 import recommend
 from autorec_tf import experiments
 from autorec_tf.config import GRID
@@ -72,15 +71,23 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def main_here(tmp_path, monkeypatch, capsys):
-    """A function that runs flags within this process, where TensorFlow runs already, as `run_main`
-    does in a process of its own."""
+def within(monkeypatch):
+    """Runs within this process, where TensorFlow runs already, draw no figures and write no report,
+    which have tests of their own."""
     import main
     from autorec_tf.records import run_records
 
     monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)
-    monkeypatch.setattr(run_records, "page", lambda *_: "report")  # it has a test
-    monkeypatch.setattr(run_records, "write_png", lambda *_: None)  # so has it
+    monkeypatch.setattr(run_records, "page", lambda *_: "report")
+    for name in ("draw_rmse", "draw_slices", "write_png"):
+        monkeypatch.setattr(run_records, name, lambda *_: None)
+    return main.main
+
+
+@pytest.fixture
+def main_here(within, tmp_path, monkeypatch, capsys):
+    """A function that runs flags within this process, as `run_main` does in a process of its
+    own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/nonexistent")
     for name in [name for name in os.environ if name.startswith(("COMET", "AUTOREC"))]:
@@ -89,7 +96,7 @@ def main_here(tmp_path, monkeypatch, capsys):
     def run_flags(*flags):
         capsys.readouterr()
         try:
-            code = main.main([*map(str, flags)])
+            code = within([*map(str, flags)])
         except SystemExit as exit:  # which argparse ends with
             code = exit.code
         return subprocess.CompletedProcess(flags, code, *capsys.readouterr())
@@ -324,8 +331,10 @@ def test_real_movielens_trains_to_the_rmse_it_should_and_again_to_the_last_bit(m
                  0.2, "--display_step", 2, "--dataset", "ml-1m", "--data_dir", ml_1m)
     rows = []
     for epochs in (8, 2):
-        done = main_in_fork(*arguments, "--train_epoch", epochs, "--run_name", epochs, "--comet",
-                            "off", cwd=tmp_path)
+        # The second one is about its epochs, not about what is made of the model afterwards.
+        few = ("--ranked_users", 9) if epochs == 2 else ()
+        done = main_in_fork(*arguments, *few, "--train_epoch", epochs, "--run_name", epochs,
+                            "--comet", "off", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         metrics = read_metrics(tmp_path / "results" / str(epochs))
         rows.append([{k: v for k, v in row.items() if k not in TIME_COLUMNS} for row in metrics])
@@ -343,7 +352,7 @@ BEFORE = {}  # flags -> summary: most are compared with the same run
 @pytest.mark.parametrize(
     "given, changed",
     [
-        ("", "--hidden_neuron 9"), ("", "--lambda_value 3"), ("", "--train_epoch 3"),
+        ("", "--hidden_neuron 9"), ("", "--lambda_value 3"), ("", "--train_epoch 2"),
         ("", "--batch_size 7"), ("", "--optimizer_method RMSProp"), ("", "--grad_clip true"),
         ("", "--base_lr 0.05"), ("", "--decay_rate 0.1"), ("", "--decay_epoch_step 1"),
         ("", "--random_seed 5"), ("", "--split_seed 5"), ("", "--train_ratio 0.8"),
@@ -371,22 +380,16 @@ def test_every_hyper_parameter_changes_the_result(given, changed, run_here):
 
 
 @pytest.fixture
-def run_here(small_data, tmp_path, monkeypatch):
+def run_here(within, small_data, tmp_path):
     """A function that runs flags within this process, on small data, and returns the summary."""
-    import main
-    from autorec_tf.records import run_records
-
-    monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
-    monkeypatch.setattr(run_records, "page", lambda *_: "report")  # it has a test
-    monkeypatch.setattr(run_records, "write_png", lambda *_: None)  # so has it
     names = itertools.count()
 
     def run_flags(flags):
         name = f"run_{next(names)}"
-        small = ("--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 4 "
+        small = ("--comet off --hidden_neuron 8 --batch_size 32 --base_lr 0.1 --train_epoch 3 "
                  "--decay_epoch_step 2")
         places = ("--run_name", name, "--data_dir", str(small_data), "--results_dir", str(tmp_path))
-        assert main.main([*small.split(), *places, *flags.split()]) in (0, 130)
+        assert within([*small.split(), *places, *flags.split()]) in (0, 130)
         return read_json(tmp_path / name / "summary.json")
 
     return run_flags
@@ -440,7 +443,7 @@ def test_a_ranking_that_takes_long_is_shown_on_the_live_line(
     out = capsys.readouterr().out
     live = [f"\r\033[Kml-1m, users ranked  {done}/{num_users}  0:00 elapsed" for done in (0, 8)]
     assert [line in out for line in live] == [shown, shown]
-    assert out.index("NDCG@10") > out.rindex("users ranked" if shown else "epoch 4")
+    assert out.index("NDCG@10") > out.rindex("users ranked" if shown else "epoch 3")
 
 
 @pytest.mark.parametrize("display_step", [1, 2])
@@ -460,7 +463,7 @@ def test_a_run_that_is_interrupted_at_its_best_epoch_ends_as_that(
     run_here, tmp_path, monkeypatch
 ):
     interrupt_at(3, monkeypatch)
-    summary = run_here("--train_epoch 9 --base_lr 0.02 --validation_ratio 0.2")
+    summary = run_here("--train_epoch 9 --base_lr 0.02 --validation_ratio 0.2 --batch_size 16")
     rows = read_metrics(tmp_path / "run_0")
     assert summary["final_test_epoch"] == len(rows) == 3
     assert summary["final_test_rmse"] == float(rows[-1]["test_rmse"])
@@ -500,12 +503,9 @@ def test_a_bad_line_of_data_is_one_line_and_leaves_nothing(small_data, tmp_path)
 def test_without_data_and_network_it_trains_on_synthetic_ratings_and_says_so(
     tmp_path, main_here, monkeypatch
 ):
-    def few(seed):
-        users, items, values = synthetic.synthetic_ratings(seed)
-        part = (users <= 300) & (items <= 300)
-        return users[part], items[part], values[part]
-
-    monkeypatch.setattr(data_preprocessor, "synthetic_ratings", few)
+    fewer = dict(ML_1M_USERS=300, ML_1M_ITEMS=300, ML_1M_COUNTS=(500, 1000, 2500, 3400, 2200))
+    for name, value in fewer.items():
+        monkeypatch.setattr(synthetic, name, value)
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)
     done = main_here("--train_epoch", 1, "--hidden_neuron", 4, "--comet", "off")
