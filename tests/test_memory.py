@@ -126,6 +126,7 @@ def test_other_errors_are_not_taken_for_it(error):
     assert not memory_ran_out(error)
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("with_checkpoint", [True, False])
 def test_what_was_recorded_is_kept_and_gone_on_with(
     with_checkpoint, small_data, tmp_path, monkeypatch, capsys

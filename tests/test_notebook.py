@@ -31,6 +31,7 @@ def shown_by(name, settings):
     return shown
 
 
+@pytest.mark.eager
 def test_a_finished_run_shows_a_table_in_every_cell(tmp_path, monkeypatch):
     monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 1)
     made = make_run(tmp_path)

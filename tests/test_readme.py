@@ -188,6 +188,7 @@ def test_the_flags_that_one_needs_are_flags_and_no_more_than_eight():
     assert set(flags) <= {field.name for field in flag_fields()}
 
 
+@pytest.mark.eager
 def test_the_commands_for_finished_runs_work_on_small_data(monkeypatch, tmp_path, capsys):
     section, found = of_finished_runs(USING)
     programs = {"main.py": main, "recommend.py": recommend, "export.py": export}
@@ -246,6 +247,7 @@ def test_the_tf_config_of_the_example_is_understood(monkeypatch):
     assert read_cluster("workers") == Cluster(("10.0.0.1:2222", "10.0.0.2:2222"), 0)
 
 
+@pytest.mark.eager
 def test_ten_lines_of_python_train_and_predict(monkeypatch, tmp_path, capsys):
     example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     assert len([line for line in example.splitlines() if line]) <= 10

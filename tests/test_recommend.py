@@ -58,6 +58,7 @@ def assert_refused(answer, *facts):
 
 
 @pytest.mark.slow
+@pytest.mark.eager
 def test_the_whole_program_answers_from_a_run_that_main_left(made, tmp_path, monkeypatch):
     monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # it has started here
     data = "--data_dir", str(made.data)

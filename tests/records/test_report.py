@@ -359,7 +359,7 @@ def run_here(small_data, tmp_path, monkeypatch):
     monkeypatch.setattr(run_records, "write_png", lambda path, _: path.write_bytes(b"picture"))
 
     def run_flags(flags):
-        small = "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.1 --train_epoch 2"
+        small = "--comet off --hidden_neuron 8 --batch_size 32 --base_lr 0.1 --train_epoch 2"
         paths = ("--run_name", "run", "--data_dir", str(small_data), "--results_dir",
                  str(tmp_path))
         main.main([*small.split(), *paths, *flags.split()])

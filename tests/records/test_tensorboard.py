@@ -15,6 +15,7 @@ from autorec_tf.records.tensorboard import Summaries
 from tests.archives import events_of, metrics_of, scalars
 from tests.facts import assert_names
 
+pytestmark = pytest.mark.eager
 NO_SPACE = os.strerror(errno.ENOSPC)
 ROW = dict(epoch=3, learning_rate=0.001, train_rmse=0.91, test_rmse=0.95, validation_rmse=None,
            epoch_seconds=0.5, elapsed_seconds=7.25)
