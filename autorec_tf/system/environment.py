@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache  # a run of several splits asks again
 def package_version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
