@@ -26,13 +26,15 @@ from autorec_tf.train_api import read_given
 from tests.conftest import files_below
 from tests.facts import assert_names
 from tests.facts import refused as told_refused
+from tests.figures import undrawn
+from tests.forks import Fork
 from tests.program import read_json
 
 pytestmark = pytest.mark.eager
 
 ROOT = Path(__file__).resolve().parent.parent
 BLEND = dict(members=("item", "user"), train_epoch=2, input_encoding="one_hot")
-QUICK = dict(hidden_neuron=6, train_epoch=3, batch_size=8, base_lr=0.02, progress=False)
+QUICK = dict(hidden_neuron=6, train_epoch=3, batch_size=16, base_lr=0.02, progress=False)
 
 
 def made_up(seed=3, num_users=30, num_items=20, count=400):
@@ -112,6 +114,7 @@ def flags(settings):
     return words
 
 
+@undrawn
 def run_main(folder, frame, **settings):
     """What main.py leaves of the CSV file of `frame`: run, summary and config.json."""
     frame.to_csv(folder / "ratings.csv", index=False)
@@ -366,7 +369,7 @@ def test_settings_that_cannot_be_used_are_refused_in_one_line(settings, names, r
 
 
 def test_a_training_that_diverges_says_so(ratings):
-    settings = dict(base_lr=1e20, train_epoch=20, regularization="plain")
+    settings = dict(base_lr=1e20, train_epoch=20, batch_size=8, regularization="plain")
     names = "epoch 1", "nan", "1e+20", "base_lr", "grad_clip"
     refused(train, ratings, names=names, error=Diverged, **QUICK | settings)
 
@@ -479,7 +482,8 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings, one_step):
         dict(input_encoding="one_hot", hidden_neuron=(6, 3, 6), orientation="user",
              output_activation="sigmoid"),
         # By `auto`, its inputs are one-hot; and each rating is predicted from the others.
-        dict(preset="single", input_encoding="auto", orientation="user", train_epoch=2),
+        dict(preset="single", input_encoding="auto", orientation="user", train_epoch=2,
+             batch_size=32),
         dict(rating_scale=(0, 10), engine="dense", cold_rating="paper", split="time"),
     ],
 )
@@ -600,7 +604,7 @@ def test_everything_works_in_a_thread(ratings, model, tmp_path, capsys):
     quick = {k: v for k, v in QUICK.items() if k != "progress"}
     arguments = flags(quick | dict(dataset=frame, comet="offline", results_dir=tmp_path,
                                    run_name="run"))
-    assert in_a_thread(lambda: main.main(arguments)) == 0
+    assert in_a_thread(lambda: undrawn(main.main)(arguments)) == 0
     assert read_json(tmp_path / "run" / "summary.json")["final_test_rmse"] == model.test_rmse
     folder, data = str(tmp_path / "run"), ["--data_dir", str(tmp_path)]
     capsys.readouterr()
@@ -624,7 +628,7 @@ if sys.argv[1] == "fresh":
     saved = load(sys.argv[2])
     print(saved.recommend(8).to_json(double_precision=15), saved.predict([8], [sys.argv[3]])[0])
 ratings = pd.read_csv("ratings.csv")
-model = train(ratings, hidden_neuron=6, train_epoch=3, batch_size=8, base_lr=0.02)
+model = train(ratings, hidden_neuron=6, train_epoch=3, batch_size=16, base_lr=0.02)
 print("test_rmse", model.test_rmse)
 if sys.argv[1] == "used":
     import main
@@ -633,8 +637,9 @@ if sys.argv[1] == "used":
 """
 
 
-def another_process(folder, ratings, *arguments, **variables):
-    """What a process is that uses the estimator in `folder`, which has folders of our names."""
+def another_process(run, folder, ratings, *arguments, **variables):
+    """What a process is that uses the estimator in `folder`, which has folders of our names; `run`
+    is `subprocess.run`, or starts a fork."""
     for name in ("data", "model", "records", "serving", "evaluation", "system", "tests"):
         (folder / name).mkdir(parents=True)
         (folder / name / "ratings.csv").write_text("mine")
@@ -642,11 +647,16 @@ def another_process(folder, ratings, *arguments, **variables):
     (folder / "use.py").write_text(USER)
     files = files_below(folder)
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    done = subprocess.run([sys.executable, "use.py", *map(str, arguments)], cwd=folder,
-                          env=environment, capture_output=True, text=True)
+    done = run([sys.executable, "use.py", *map(str, arguments)], cwd=folder,
+               env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "epoch 3/3" in done.stdout and files_below(folder) == files
     return done, done.stdout.splitlines()
+
+
+def fork(command, cwd, env, **_):
+    process = Fork(command[1:], cwd, env)
+    return subprocess.CompletedProcess(command, process.wait(), *process.communicate())
 
 
 def rmse_of(lines):
@@ -659,7 +669,7 @@ def test_it_serves_another_folder_and_answers_there_as_before(ratings, model, tm
     model.save(tmp_path / "model.npz")
     item = model.recommender.item_ids[1]
     done, lines = another_process(
-        tmp_path / "mine", ratings, "fresh", tmp_path / "model.npz", item)
+        subprocess.run, tmp_path / "mine", ratings, "fresh", tmp_path / "model.npz", item)
     table = model.recommend(8).to_json(double_precision=15)
     assert lines[0] == f"{table} {model.predict([8], [item])[0]}"
     assert rmse_of(lines) == pytest.approx(model.test_rmse, rel=1e-6)
@@ -673,7 +683,7 @@ def test_it_and_main_work_where_tensorflow_has_been_used_and_main_records_its_th
     quick = dict(dataset="ratings.csv", comet="off", run_name="run", train_epoch=1,
                  hidden_neuron=4, results_dir=tmp_path / "results")
     done, lines = another_process(
-        tmp_path / "mine", ratings, "used", *flags(quick), TF_CPP_MIN_LOG_LEVEL="3")
+        fork, tmp_path / "mine", ratings, "used", *flags(quick), TF_CPP_MIN_LOG_LEVEL="3")
     threads = read_json(tmp_path / "results" / "run" / "config.json")["threads"]
     (told,) = [line for line in lines if "TensorFlow" in line]
     for line in (told, done.stderr.splitlines()[-1]):
