@@ -21,3 +21,14 @@ def undrawn(function):
             return function(*arguments, **settings)
 
     return without_figures
+
+
+# main.py without figures, as the first arguments of a `Fork`.
+MAIN_UNDRAWN = "-c", """
+import sys
+from autorec_tf.system.runtime import import_tensorflow, leave
+import_tensorflow()
+import main
+from tests.figures import undrawn
+leave(undrawn(main.main)(sys.argv[1:]))
+"""

@@ -17,13 +17,13 @@ import tensorflow as tf
 import autorec_tf
 import compare
 import main
-from autorec_tf.records import run_records
 from autorec_tf.serving.finished_run import read_run
 from autorec_tf.serving.fold_in import fold_in
 from autorec_tf.serving.npz import NAME, read_npz, write_npz
 from autorec_tf.serving.recommender import predict, recommend
 from tests.conftest import REPOSITORY
 from tests.facts import assert_names
+from tests.figures import undrawn
 from tests.program import read_json
 
 pytestmark = pytest.mark.eager
@@ -56,7 +56,8 @@ def test_they_recommend_what_they_did_and_so_do_their_files(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FINISHED)
-def test_they_take_in_a_new_user(name):
+def test_they_take_in_a_new_user(name, monkeypatch):
+    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 1)
     run = read_run(FOLDER / name, str(FOLDER))
     items = run.ratings.item_ids
     wider = fold_in(run, np.array([1000, 1000]), items[[0, 3]], np.array([5.0, 1.0]))
@@ -88,11 +89,10 @@ def test_one_that_was_killed_goes_on_as_if_it_had_not_been(
     killed, finished, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
-    monkeypatch.setattr(run_records, "write_png", lambda *_: None)
     folder = tmp_path / "killed"
     shutil.copytree(FOLDER / killed, folder)
     epochs = {read_json(path)["epoch"] for path in folder.glob("checkpoint*.json")}
-    assert main.main(["--resume", str(folder), "--data_dir", str(FOLDER)]) == 0
+    assert undrawn(main.main)(["--resume", str(folder), "--data_dir", str(FOLDER)]) == 0
     assert_names(capsys.readouterr().out, *(f"epoch {epoch}." for epoch in epochs))
     tolerance = 5e-3 if finished in UNSTEADY else 1e-3  # another processor rounds otherwise
     assert scores_of(folder) == pytest.approx(scores_of(FOLDER / finished), abs=tolerance)

@@ -24,16 +24,18 @@ from autorec_tf.records.run_records import RunRecords
 from autorec_tf.system import files
 from tests.archives import events_of, metrics_of, scalars
 from tests.facts import assert_names
-from tests.forks import Fork, main_in_fork
+from tests.figures import MAIN_UNDRAWN
+from tests.forks import Fork
 from tests.program import MAIN, TIME_COLUMNS, environment, read_metrics, wait_for
 from tests.records.test_comet import archived_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 SMALL = (
-    "--comet off --hidden_neuron 8 --batch_size 16 --base_lr 0.05 --train_epoch 6 "
+    "--comet off --hidden_neuron 8 --batch_size 24 --base_lr 0.05 --train_epoch 6 "
     "--decay_epoch_step 2 --checkpoint_every 2"
 )
+SHORT = "--train_epoch 2 --decay_epoch_step 1 --checkpoint_every 1"
 TIMES = {*TIME_COLUMNS, "seconds", "peak_memory_mb", "run_name"}
 NO_SPACE = os.strerror(errno.ENOSPC)
 
@@ -201,8 +203,8 @@ def traced(flags):
         traced("--validation_ratio 0.2 --patience 1 --train_epoch 12"),
         traced("--preset single --train_epoch 12"),
         "--score_reconstruction --display_step 4",
-        "--regularization plain --tune lambda_value --train_epoch 4",
-        "--input_encoding one_hot --members item user --train_epoch 4",
+        f"--regularization plain --tune lambda_value {SHORT}",
+        f"--input_encoding one_hot --members item user {SHORT}",
     ],
 )
 def test_every_kind_of_run_is_resumed_exactly(flags, here, tmp_path, monkeypatch):
@@ -514,7 +516,7 @@ def killed(small_data, here, tmp_path, kept, capsys):
     folder = kept.path / "results" / "cut"
     if not kept.told:
         flags = [*LONG.split(), "--data_dir", small_data, "--run_name", "cut"]
-        process = Fork([MAIN, *flags], kept.path, environment())
+        process = Fork([*MAIN_UNDRAWN, *flags], kept.path, environment())
         try:
             at_work = folder / "fold_2"
             wait_for_file(at_work / "checkpoint.json", 1, process)
@@ -558,10 +560,13 @@ def test_killed_folds_go_on_exactly_and_finished_ones_are_left_alone(
     killed, small_data, tmp_path, piped, kept
 ):
     first = {path: path.stat().st_mtime_ns for path in (killed / "fold_1").iterdir()}
-    done = main_in_fork(*LONG.split(), "--data_dir", small_data, "--run_name", "cut", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    flags = [*LONG.split(), "--data_dir", small_data, "--run_name", "cut"]
+    process = Fork([*MAIN_UNDRAWN, *flags], tmp_path, environment())
+    assert process.wait() == 0
+    printed, errors = process.communicate()
+    assert errors == ""
     assert {path: path.stat().st_mtime_ns for path in (killed / "fold_1").iterdir()} == first
-    lines = done.stdout.splitlines()
+    lines = printed.splitlines()
     assert len([x for x in lines if x.startswith("fold_1 ")]) == 1
     assert len([x for x in lines if "  1/60 " in x]) == 1  # of fold_3, for fold_2 goes on
     for fold in ("fold_1", "fold_2", "fold_3"):

@@ -14,6 +14,8 @@ from tests.facts import refused
 from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, load, make_run
 from tests.reference import Reference, Svdpp
 
+pytestmark = pytest.mark.eager
+
 NEW = 9000
 BY_USER = replace(CONFIG, orientation="user")
 
@@ -106,6 +108,7 @@ def test_a_test_rating_folded_in_is_a_training_rating_then(by_item):
     assert len(folded.train) == len(run.train) + 1 and len(folded.ratings) == len(run.ratings)
 
 
+@pytest.mark.eager(False)  # many steps
 @pytest.mark.parametrize("encoding", [{}, {"input_encoding": "one_hot", "lambda_one_hot": 0.2}])
 @pytest.mark.parametrize("regularization, orientation", [("plain", "item"), ("weighted", "user")])
 def test_new_columns_are_where_the_objective_is_least_and_all_else_is_as_it_was(
@@ -155,6 +158,7 @@ def test_new_columns_are_where_the_objective_is_least_and_all_else_is_as_it_was(
     assert cost < 0.99 * reference.objective(R[concerned], M[concerned])
 
 
+@pytest.mark.eager(False)  # many steps
 @pytest.mark.parametrize("orientation", ["item", "user"])
 def test_with_the_decoder_of_svdpp_new_rows_and_columns_are_fitted_together(
     tmp_path, orientation, monkeypatch

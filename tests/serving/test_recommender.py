@@ -15,6 +15,8 @@ from autorec_tf.serving.recommender import Recommender, predict, recommend, simi
 from tests.facts import refused
 from tests.finished import BLEND, CONFIG, MEANS, WEIGHTS, load, made_up_triples, make_run
 
+pytestmark = pytest.mark.eager
+
 CASES = {
     "items": CONFIG,
     "users": replace(CONFIG, orientation="user", output_activation="sigmoid"),

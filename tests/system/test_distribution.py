@@ -5,8 +5,6 @@ import queue
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,6 +16,7 @@ from autorec_tf.system.distribution import EXAMPLE, Cluster, Workers, read_clust
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.handshake import STEPS, Handshake
 from tests.facts import assert_names, refused
+from tests.figures import MAIN_UNDRAWN, undrawn
 from tests.forks import Fork
 from tests.program import (
     MAIN,
@@ -28,7 +27,6 @@ from tests.program import (
     wait_for,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 # 40 rows of items in batches of 13: of the last one, a single row, one worker gets nothing.
 SMALL = (
     "--comet off --hidden_neuron 8 --batch_size 13 --base_lr 0.005 --grad_clip "
@@ -71,10 +69,12 @@ class Pair:
 
     def __init__(self, *flags, cwd, second=()):
         self.addresses = local_addresses()
-        self.processes = [start_worker(0, self.addresses, *flags, cwd=cwd)]
+        program = MAIN_UNDRAWN[1]
+        self.processes = [start_worker(0, self.addresses, *flags, cwd=cwd, program=program)]
         if second:  # which may end at once: the first is there to hear of it
             wait_for(lambda: listens(self.addresses[0]), self.processes[0])
-        self.processes.append(start_worker(1, self.addresses, *flags, *second, cwd=cwd))
+        self.processes.append(
+            start_worker(1, self.addresses, *flags, *second, cwd=cwd, program=program))
 
     def __enter__(self):
         return self
@@ -122,15 +122,13 @@ def assert_same_epochs(folder, other, count):
 def one_process(tmp_path, monkeypatch, capsys):
     """A function that runs flags in one process, which is this one, and returns what it printed."""
     import main
-    from autorec_tf.records import run_records
 
     monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # already running here
-    monkeypatch.setattr(run_records, "page", lambda *_: "report")  # it has a test
     monkeypatch.chdir(tmp_path)
 
     def run_flags(*flags):
         capsys.readouterr()
-        assert main.main([*map(str, flags)]) == 0
+        assert undrawn(main.main)([*map(str, flags)]) == 0
         out, err = capsys.readouterr()
         assert err == ""
         return out
@@ -265,12 +263,11 @@ print(json.dumps(dict(found=found, same=same)))
 
 @pytest.mark.slow
 def test_mirrored_devices_train_to_the_same_parameters_and_drop_different_units(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", MIRRORED], capture_output=True, text=True, cwd=tmp_path,
-        env=environment(PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3"),
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
+    process = Fork(["-c", MIRRORED], tmp_path, environment())
+    code = process.wait()
+    printed, errors = process.communicate()
+    assert code == 0, errors
+    answer = json.loads(printed.splitlines()[-1])
     assert len(answer["found"]) == 3
     for found in answer["found"]:
         assert found["moved"] > 0.1 and found["differ"] < 1e-4 and found["replicas"] == 0
