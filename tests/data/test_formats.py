@@ -17,6 +17,7 @@ from autorec_tf.resolution import split_configs
 from data_preprocessor import load_ratings, split_ratings
 from tests.conftest import triples_of, zipped
 from tests.facts import assert_names, refused
+from tests.figures import undrawn
 
 ROLES = ("user", "item", "rating", "timestamp")
 HALF_STARS = [(7, 30, 0.5), (2, 3952, 1.5), (7, 4, 3.0), (900, 30, 4.5), (2, 4, 5.0)]
@@ -629,7 +630,7 @@ def test_a_fold_is_trained_by_a_command(folds, tmp_path, monkeypatch, capsys):
     flags = ("--dataset", folds / "u1.base", "--test_file", folds / "u1.test", "--comet", "off",
              "--hidden_neuron", 4, "--train_epoch", 2, "--run_name", "run")
     monkeypatch.chdir(tmp_path)
-    code, (out, error) = main.main([*map(str, flags)]), capsys.readouterr()
+    code, (out, error) = undrawn(main.main)([*map(str, flags)]), capsys.readouterr()
     assert code == 0 and [x for x in error.splitlines() if "threads" not in x] == []
     (line,) = [line for line in out.splitlines() if "u1.test" in line and "200" in line]
     assert_names(line, "200 training", "50 test")
