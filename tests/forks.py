@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 from tests.program import MAIN, environment
@@ -33,7 +34,8 @@ class Fork:
         self._process = SERVER.Process(
             target=run, args=([*map(str, arguments)], str(cwd), env, paths)
         )
-        self._process.start()
+        with chdir(MAIN.parent):  # where a server that starts finds `tests.preloaded`
+            self._process.start()
         self.pid = self._process.pid
 
     @property

@@ -301,7 +301,10 @@ def test_the_outer_layers_are_those_of_an_autorec_of_one_hidden_layer(sizes, enc
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("sizes, activation", [*DEEP, (THREE, "identity")], ids=str)
+@pytest.mark.parametrize(
+    "sizes, activation",
+    [(THREE, "sigmoid"), (FIVE, "sigmoid"), (FIVE, "tanh"), (FIVE, "identity")], ids=str,
+)
 def test_each_inner_pair_reconstructs_the_codes_that_reach_it(sizes, activation):
     """Half the codes' variance at least, although fewer numbers pass."""
     _, R, _ = taste()
