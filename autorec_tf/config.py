@@ -73,12 +73,18 @@ def fixed(value: Any) -> Any:
     return field(default=value, init=False)
 
 
+def other(value: Any, check: Check | None = None) -> Any:
+    """Return a field of `Config` without a flag, whose value differs in earlier versions."""
+    return field(default=value, metadata=dict(check=check, choices=None))
+
+
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
 FULL_BATCH = ("RProp", "LBFGS")
 NOT_DISTRIBUTED = ("tune", "members")
 NO_FOLDS: dict[str, Any] = {"num_folds": None, "fold": None, "folds": []}  # as in JSON
 # The behaviour of earlier versions without these settings, where it is not today's default.
-BEFORE: dict[str, Any] = {"cold_rating": "paper", "map_scale": False, "lambda_factor": 1.0}
+BEFORE: dict[str, Any] = {"cold_rating": "paper", "map_scale": False, "lambda_factor": 1.0,
+                          "lbfgs_by_row": False}
 
 
 @dataclass(frozen=True)
@@ -250,6 +256,9 @@ class Config:
     patience: int = flag(
         0, "stop after N epochs without a new lowest validation RMSE; needs --validation_ratio; 0: "
         "never stop early", NOT_NEGATIVE)
+    tolerance: float = flag(
+        0.0, "stop LBFGS or RProp when ten epochs have lowered the objective by less than this "
+        "fraction of it; 0: never stop early", FRACTION_OR_0)
     distribute: str | None = flag(
         None, "mirrored: train on all GPUs of this machine; workers: train on the machines in the "
         "environment variable TF_CONFIG, with one process each (default: train in this process "
@@ -288,7 +297,8 @@ class Config:
     rprop_eta_minus: float = fixed(0.5)
     rprop_delta_min: float = fixed(1e-6)
     rprop_delta_max: float = fixed(50.0)
-    lbfgs_memory: int = fixed(10)  # pairs of s and y
+    lbfgs_memory: int = other(6, AT_LEAST_1)  # pairs of s and y
+    lbfgs_by_row: bool = other(True)  # a scale for each row; false in earlier versions
     lbfgs_armijo: float = fixed(1e-4)  # c1 and c2 of the weak Wolfe conditions
     lbfgs_wolfe: float = fixed(0.9)
     lbfgs_max_trials: int = fixed(25)  # evaluations in a line search
@@ -297,8 +307,8 @@ class Config:
     def __post_init__(self) -> None:
         if isinstance(self.hidden_neuron, int):  # Config(hidden_neuron=500), for convenience
             object.__setattr__(self, "hidden_neuron", (self.hidden_neuron,))
-        for each in flag_fields():
-            if (value := getattr(self, each.name)) is not None:
+        for each in fields(self):
+            if "check" in each.metadata and (value := getattr(self, each.name)) is not None:
                 check_value(each, value)
         self.check_combinations()
 
@@ -337,6 +347,9 @@ class Config:
                             "sums over all rows")
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
+        if self.tolerance and self.optimizer_method not in FULL_BATCH:
+            raise UserError(f"--tolerance {self.tolerance:g} needs --optimizer_method LBFGS or "
+                            "RProp: a mini-batch does not know the whole objective")
         self.check_splits()
         if self.distribute:
             self.check_distributed()

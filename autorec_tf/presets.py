@@ -19,7 +19,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "single": {
         "decoder": "svdpp", "leave_one_out": True, "initial_bias": "mean", "train_epoch": 300,
-        "optimizer_method": "LBFGS", "regularization": "plain", "lambda_value": 450.0,
+        "optimizer_method": "LBFGS", "tolerance": 0.005, "regularization": "plain",
+        "lambda_value": 450.0, "batch_size": 4096, "display_step": 5,
     },
     "best": {"members": ("single", "deep", "user_one_hot")},
 }

@@ -284,12 +284,16 @@ class ReferenceRProp:
                 self.delta[key], self.last[key] = delta, g
 
 
-def inverse_bfgs(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The dense inverse BFGS matrix of (s, y) pairs, oldest first, from s'y / y'y of the newest:
-    equation 6.17 of Nocedal and Wright (2006)."""
+def inverse_bfgs(pairs: list[tuple[np.ndarray, np.ndarray]], rows: np.ndarray) -> np.ndarray:
+    """The dense inverse BFGS matrix of (s, y) pairs, oldest first: equation 6.17 of Nocedal and
+    Wright (2006), from H_0 = gamma D. `rows`: the row of each entry of s."""
+    s_norms, y_norms = (
+        [sum((pair[k][rows == row] ** 2).sum() for pair in pairs) for row in rows] for k in (0, 1)
+    )
+    D = np.sqrt(np.divide(s_norms, y_norms))
     s, y = pairs[-1]
+    H = np.diag((s @ y) / (y @ (D * y)) * D)
     identity = np.eye(len(s))
-    H = (s @ y) / (y @ y) * identity
     for s, y in pairs:
         rho = 1 / (y @ s)
         left = identity - rho * np.outer(s, y)

@@ -70,7 +70,7 @@ def test_constants_of_rprop_are_its_papers_and_those_of_lbfgs_the_usual_ones():
     config = Config()
     assert (config.rprop_eta_plus, config.rprop_eta_minus) == (1.2, 0.5)
     assert (config.rprop_delta_min, config.rprop_delta_max) == (1e-6, 50.0)
-    assert config.lbfgs_memory == 10
+    assert 3 <= config.lbfgs_memory <= 20
     assert (config.lbfgs_armijo, config.lbfgs_wolfe) == (1e-4, 0.9)
 
 
@@ -296,6 +296,8 @@ def test_a_configuration_cannot_be_changed():
         ("lambda_one_hot", "-1"),
         ("input_encoding", "both"),
         ("patience", "-1"),
+        ("tolerance", "-0.1"),
+        ("tolerance", "1"),
         ("pretrain_epoch", "-1"),
         ("preset", "none"),
         ("members", "both"),
@@ -395,6 +397,7 @@ PRETRAINING = "--pretrain_epoch 3", "--hidden_neuron"
          ("--optimizer_method LBFGS", "--distribute mirrored")),
         ("--leave_one_out --hidden_neuron 8 4 8", ("--leave_one_out", "hidden layers")),
         ("--patience 3", PATIENCE),
+        ("--tolerance 0.01", ("--tolerance 0.01", "--optimizer_method LBFGS")),
         ("--patience 3 --validation_ratio 0", PATIENCE),
         ("--pretrain_epoch 3", PRETRAINING),
         ("--pretrain_epoch 3 --hidden_neuron 8 4", PRETRAINING),

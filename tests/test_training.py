@@ -212,6 +212,32 @@ def test_training_stops_after_as_many_epochs_as_its_patience(patience):
     ]
 
 
+@pytest.mark.eager
+def test_patience_counts_from_evaluated_epochs_only():
+    """An epoch that is not evaluated cannot be the best, so none is waited for in vain."""
+    _, metrics = train(random_split(0.25), replace(OVERFITTING, display_step=3, patience=2))
+    seen = [m.validation_rmse for m in metrics if m.validation_rmse is not None]
+    assert len(metrics) == 3 * len(seen) < 40
+    assert np.argmin(seen) == len(seen) - 2
+
+
+@pytest.mark.eager
+@pytest.mark.parametrize("method, tolerance", [("LBFGS", 0.03), ("RProp", 0.1)])
+def test_training_stops_when_ten_epochs_have_lowered_the_objective_by_less(method, tolerance):
+    config = replace(CONFIG, optimizer_method=method, batch_size=100, train_epoch=60)
+    _, every = train(random_split(), config)
+    costs = [m.train_cost for m in every]
+    expected = 1 + next(
+        last for last in range(10, 60) if costs[last - 10] - costs[last] < tolerance * costs[last]
+    )
+    assert 15 < expected < 55
+    _, metrics = train(random_split(), replace(config, tolerance=tolerance, display_step=7))
+    assert [m.train_cost for m in metrics] == costs[:expected]
+    assert [m.epoch for m in metrics if m.test_rmse is not None] == sorted(
+        {*range(7, expected + 1, 7), expected}
+    )
+
+
 def test_test_ratings_choose_neither_the_epoch_nor_the_end():
     split, config = random_split(0.25), replace(OVERFITTING, patience=5)
     other = Split(split.train, turned(split.test), split.validation)

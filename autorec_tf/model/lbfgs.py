@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from autorec_tf.config import Config
-from autorec_tf.model.loop import serial_loop
 
 # Gradients (one dense tensor per parameter, of its shape and dtype), cost and squared error
 # (scalars) of the full-batch objective at the current parameters.
@@ -17,7 +16,16 @@ class LBFGS(tf.Module):
     """Limited-memory BFGS (Liu and Nocedal, 1989), full-batch:
 
     x <- x - t H g, with H g by the two-loop recursion over the last `lbfgs_memory` pairs of
-    s = x - x_last and y = g - g_last, from H = (s'y / y'y) I of the newest pair.
+    s = x - x_last and y = g - g_last.
+
+    The recursion begins with H_0 = gamma D, a diagonal matrix. With `lbfgs_by_row`, each row r of a
+    parameter has its own scale (a vector is one row), since the objective is more curved along rows
+    with more ratings:
+
+        D_r = sqrt(sum of ||s_r||^2 / sum of ||y_r||^2)
+
+    The sums are over the pairs. Otherwise, as in earlier versions, D is the identity. gamma makes
+    y' H_0 y = s'y for the newest pair.
 
     t meets the weak Wolfe conditions, found by doubling and bisection (Lewis and Overton,
     "Nonsmooth optimization via quasi-Newton methods", 2013). The learning rate has no effect.
@@ -37,16 +45,21 @@ class LBFGS(tf.Module):
         self.parameters = list(parameters)
         self.memory, self.max_trials = config.lbfgs_memory, config.lbfgs_max_trials
         self.armijo, self.wolfe = config.lbfgs_armijo, config.lbfgs_wolfe
-        self.min_cosine = config.lbfgs_min_cosine
-        # Ring buffers: pair i since the history was last cleared is in slot i mod memory. One
-        # variable of shape (memory, *shape) per parameter.
-        self.s, self.y = (zeros_like(parameters, self.memory) for _ in range(2))
-        self.s_dot_y, self.scale = variable([0.0] * self.memory), variable(1.0)
+        self.min_cosine, self.by_row = config.lbfgs_min_cosine, config.lbfgs_by_row
+        # Pair i since the history was last cleared is in slot i mod memory, as are the squares of
+        # the norms of its rows.
+        self.s, self.y = ([zeros_like(parameters) for _ in range(self.memory)] for _ in range(2))
+        self.s_dot_y = variable([0.0] * self.memory)
+        self.s_norms, self.y_norms = (
+            [tf.Variable(tf.zeros([self.memory, *squares(x).shape], x.dtype), trainable=False)
+             for x in parameters] for _ in range(2)
+        )
         self.num_pairs = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The point where the last step ended, and the objective there.
         self.evaluated = tf.Variable(False, trainable=False)
         self.point, self.gradients = zeros_like(parameters), zeros_like(parameters)
         self.cost, self.squared_error = variable(0.0), variable(0.0)
+        self.direction = zeros_like(parameters)  # H g
 
     def step(
         self, evaluate: Callable[[], Evaluation], learning_rate: float
@@ -61,9 +74,9 @@ class LBFGS(tf.Module):
             self.num_pairs.assign(0)
             self.save(*evaluate())
         before = self.cost.read_value(), self.squared_error.read_value()
-        direction, slope = self.descent()
+        slope = self.descent()
         if slope < 0:
-            evaluation = self.line_search(evaluate, direction, slope)
+            evaluation = self.line_search(evaluate, slope)
             if evaluation is None:
                 self.num_pairs.assign(0)
             else:
@@ -100,49 +113,63 @@ class LBFGS(tf.Module):
         if not s_dot_y > self.min_cosine * tf.sqrt(s_dot_s * y_dot_y):
             return
         slot = int(self.num_pairs.numpy()) % self.memory
-        for ring, value in zip([*self.s, *self.y, self.s_dot_y], [*s, *y, s_dot_y], strict=True):
+        assign(self.s[slot], s)
+        assign(self.y[slot], y)
+        norms = [squares(x) for x in (*s, *y)]
+        rings = self.s_dot_y, *self.s_norms, *self.y_norms
+        for ring, value in zip(rings, [s_dot_y, *norms], strict=True):
             ring.scatter_nd_update([[slot]], [value])
-        self.scale.assign(s_dot_y / y_dot_y)
         self.num_pairs.assign_add(1)
 
-    def descent(self) -> tuple[list[tf.Tensor], float]:
-        """Return H g, and the slope of the objective along -H g. It is negative unless g is 0 or
-        NaN; if rounding makes it positive, the history is cleared, and H g is g."""
-        direction = self.direction()
-        slope = -float(dot(self.gradients, direction))
-        if self.num_pairs.numpy() and not slope < 0:
+    def descent(self) -> float:
+        """Set `direction` to H g, and return the slope of the objective along -H g. It is negative
+        unless g is 0 or NaN; if rounding makes it positive, the history is cleared."""
+        number = int(self.num_pairs.numpy())
+        slots = [i % self.memory for i in range(number - 1, number - 1 - self.memory, -1)]
+        pairs = [(self.s[slot], self.y[slot]) for slot in slots]
+        slope = -float(self.multiply(pairs, tf.gather(self.s_dot_y, slots), self.initial_scales()))
+        if number and not slope < 0:
             self.num_pairs.assign(0)
             return self.descent()
-        return direction, slope
+        return slope
+
+    def initial_scales(self) -> list[tf.Tensor]:
+        """Return gamma D of each parameter: tensors that can be multiplied with it."""
+        number = int(self.num_pairs.numpy())
+        D = [tf.ones_like(x[0]) for x in self.s_norms]
+        if not number:
+            return D
+        if self.by_row:
+            known = slice(0, min(number, self.memory))
+            sums = [[tf.reduce_sum(x[known], 0) for x in norms]
+                    for norms in (self.s_norms, self.y_norms)]
+            D = [tf.where((s > 0) & (y > 0), tf.sqrt(s / y), one)
+                 for s, y, one in zip(*sums, D, strict=True)]
+        newest = (number - 1) % self.memory
+        y_H_y = tf.add_n([tf.reduce_sum(tf.cast(d * x[newest], tf.float64))
+                          for d, x in zip(D, self.y_norms, strict=True)])
+        return [tf.cast(self.s_dot_y[newest] / y_H_y, d.dtype) * d for d in D]
 
     @tf.function(autograph=False)
-    def direction(self) -> list[tf.Tensor]:
-        """Return H g: algorithm 7.4 of Nocedal and Wright's "Numerical optimization" (2006)."""
-        result = [gradient.read_value() for gradient in self.gradients]
-        last = self.num_pairs.read_value()
-        first = tf.maximum(last - self.memory, 0)
+    def multiply(self, pairs: Sequence[tuple[list, list]], s_dot_y: tf.Tensor,
+                 scales: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Set `direction` to H g, and return g' H g: algorithm 7.4 of Nocedal and Wright's
+        "Numerical optimization" (2006). `pairs`: (s, y), the newest first, in slots that may not be
+        in use yet."""
+        q, alphas = self.direction, []
+        assign(q, self.gradients)
+        is_used = tf.range(self.memory, dtype=tf.int64) < self.num_pairs
+        rho = tf.where(is_used, 1 / s_dot_y, 0)
+        for i, (s, y) in enumerate(pairs):
+            alphas.append(dot(s, q) * rho[i])
+            subtract(q, alphas[i], y)
+        for x, scale in zip(q, scales, strict=True):
+            x.assign(scale * x)
+        for i, (s, y) in reversed(list(enumerate(pairs))):
+            subtract(q, dot(y, q) * rho[i] - alphas[i], s)
+        return dot(self.gradients, q)
 
-        def newer(index, state):
-            result, alpha = state
-            slot = (last - 1 - index) % self.memory
-            part = dot(entries(self.s, slot), result) / self.s_dot_y[slot]
-            alpha = tf.tensor_scatter_nd_update(alpha, [[slot]], [part])
-            return plus(result, -part, entries(self.y, slot)), alpha
-
-        def older(index, result):
-            slot = (first + index) % self.memory
-            part = dot(entries(self.y, slot), result) / self.s_dot_y[slot]
-            return plus(result, alpha[slot] - part, entries(self.s, slot))
-
-        zeros = tf.zeros(self.memory, tf.float64)
-        result, alpha = serial_loop(newer, (result, zeros), last - first, 1)
-        scale = tf.where(last > 0, self.scale, tf.ones_like(self.scale))
-        result = [tf.cast(scale, x.dtype) * x for x in result]
-        return serial_loop(older, result, last - first, 1)
-
-    def line_search(
-        self, evaluate: Callable[[], Evaluation], direction: list[tf.Tensor], slope: float
-    ) -> Evaluation | None:
+    def line_search(self, evaluate: Callable[[], Evaluation], slope: float) -> Evaluation | None:
         """Move to `point` - t `direction`, and return the evaluation there.
 
         t is too large if the cost does not fall enough (or is NaN), and too small if the slope has
@@ -154,9 +181,9 @@ class LBFGS(tf.Module):
         start, best, best_t = float(self.cost.numpy()), float(self.cost.numpy()), 0.0
         low, high = 0.0, math.inf
         for _ in range(self.max_trials):
-            self.move(direction, t)
+            self.move(t)
             evaluation = evaluate()
-            cost, new_slope = float(evaluation[1]), -float(dot(evaluation[0], direction))
+            cost, new_slope = float(evaluation[1]), -float(dot(evaluation[0], self.direction))
             if not cost <= start + self.armijo * t * slope or math.isnan(new_slope):
                 high = t
             elif new_slope >= self.wolfe * slope:
@@ -166,30 +193,22 @@ class LBFGS(tf.Module):
                 if cost < best:
                     best, best_t = cost, t
             t = (low + high) / 2 if high < math.inf else 2 * low
-        self.move(direction, best_t)
+        self.move(best_t)
         return evaluate() if best_t else None
 
-    def move(self, direction: Sequence[tf.Tensor], t: float) -> None:
+    def move(self, t: float) -> None:
         """Set the parameters to `point` - t `direction`, or to exactly `point` if t is 0, even if
         the direction is infinite."""
-        assign(self.parameters, plus(self.point, -t, direction) if t else self.point)
+        assign(self.parameters, plus(self.point, -t, self.direction) if t else self.point)
 
 
-def zeros_like(parameters: Sequence[tf.Variable], *leading: int) -> list[tf.Variable]:
-    """Return one variable of zeros per parameter, of shape (*leading, *shape)."""
-    return [
-        tf.Variable(tf.zeros([*leading, *x.shape], x.dtype), trainable=False) for x in parameters
-    ]
+def zeros_like(parameters: Sequence[tf.Variable]) -> list[tf.Variable]:
+    """Return one variable of zeros per parameter, of its shape."""
+    return [tf.Variable(tf.zeros_like(x), trainable=False) for x in parameters]
 
 
 def variable(value: float | list[float]) -> tf.Variable:
     return tf.Variable(value, dtype=tf.float64, trainable=False)
-
-
-def entries(rings: Sequence[tf.Variable], slot: int) -> list[tf.Tensor]:
-    """Return one entry of each ring. Not ring[slot]: to slice a variable that was written in place,
-    TensorFlow copies all of it."""
-    return [tf.gather(ring, slot) for ring in rings]
 
 
 def assign(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
@@ -197,10 +216,22 @@ def assign(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> Non
         variable.assign(value)
 
 
+def subtract(variables: Sequence[tf.Variable], factor: tf.Tensor, b: Sequence[tf.Tensor]) -> None:
+    """Subtract factor b from the variables, in place."""
+    for x, y in zip(variables, b, strict=True):
+        alpha = tf.cast(factor, x.dtype)
+        tf.raw_ops.ResourceApplyGradientDescent(var=x.handle, alpha=alpha, delta=y)
+
+
 def plus(a: Sequence[tf.Tensor], factor: object, b: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Return a + factor b; `factor` is a float64 tensor or a Python number."""
     factor = tf.convert_to_tensor(factor, tf.float64)  # tf.cast would convert it to float32 first
     return [x + tf.cast(factor, x.dtype) * y for x, y in zip(a, b, strict=True)]
+
+
+def squares(x: tf.Tensor) -> tf.Tensor:
+    """Return the sum of squares of each row, of a tensor (..., k): (..., 1)."""
+    return tf.reduce_sum(tf.square(x), -1, keepdims=True)
 
 
 def dot(a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> tf.Tensor:

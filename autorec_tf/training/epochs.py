@@ -57,10 +57,13 @@ class TrainState:
 
     @property
     def is_done(self) -> bool:
-        """Whether the last epoch has been trained, or `patience` is exhausted."""
+        """Whether the last epoch has been trained, `patience` is exhausted, or the training has
+        converged."""
         config, epoch = self.model.config, int(self.epoch.numpy())
-        waited = epoch - int(self.best.epoch.numpy()) if self.best else 0
-        return epoch >= config.train_epoch or 0 < config.patience <= waited
+        evaluated = epoch - epoch % config.display_step
+        waited = evaluated - int(self.best.epoch.numpy()) if self.best else 0
+        is_last = epoch >= config.train_epoch or self.trainer.has_converged
+        return is_last or 0 < config.patience <= waited
 
 
 def train_epochs(
@@ -72,8 +75,8 @@ def train_epochs(
 
     Every `display_step` epochs, and after the last, the test and validation ratings are predicted
     from the training ratings and scored. With validation ratings, training stops after `patience`
-    epochs without a new lowest validation RMSE (0: never). When this generator ends or is closed,
-    the model has the parameters of the lowest validation RMSE.
+    epochs without a new lowest validation RMSE (0: never), and when `tolerance` is met. When this
+    generator ends or is closed, the model has the parameters of the lowest validation RMSE.
 
     Args:
         state: the state to continue from.
@@ -96,7 +99,8 @@ def train_epochs(
             cost, train_rmse = state.trainer.train_epoch(
                 train, order.permutation(split.train.num_rows), config.learning_rate(epoch)
             )
-            evaluated = epoch % config.display_step == 0 or epoch == config.train_epoch
+            is_last = epoch == config.train_epoch or state.trainer.has_converged
+            evaluated = epoch % config.display_step == 0 or is_last
             test = score_test(train) if evaluated else None
             validation = score_validation(train) if evaluated and score_validation else None
             leaking = reconstruction() if evaluated and reconstruction else None

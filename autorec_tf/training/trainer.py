@@ -1,5 +1,6 @@
 """Training steps: gradients, clipping, the optimiser, replicas and workers."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from autorec_tf.model.optimizer import OPTIMIZERS, counter
 from autorec_tf.system.distribution import Workers
 from autorec_tf.system.random_streams import random_stream
 
+WINDOW = 10  # epochs by which convergence is judged
 Gradients = tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]
 
 
@@ -81,16 +83,20 @@ class Objective:
         sources = [*model.parameters, *([] if weights is None else [weights])]
         num_rows, batch_size = tf.size(ratings.indptr, tf.int64) - 1, model.config.batch_size
 
-        def add(start, state):
-            sums, total = state
+        def block(start):
             rows = tf.range(start, tf.minimum(start + batch_size, num_rows))
             fraction = tf.cast(tf.size(rows, tf.int64) / num_rows, tf.float32)
             gradients, *costs = self.gradients(ratings, rows, fraction, weights)
-            sums = [x + gradient for x, gradient in zip(sums, gradients, strict=True)]
-            return sums, total + tf.cast(tf.stack(costs), tf.float64)
+            return gradients, tf.cast(tf.stack(costs), tf.float64)
 
-        zeros = [tf.zeros_like(x) for x in sources], tf.zeros(2, tf.float64)
-        sums, total = serial_loop(add, zeros, num_rows, batch_size)
+        def add(start, sums):
+            return tf.nest.map_structure(tf.add, sums, block(start))
+
+        if ratings.indptr.shape[0] - 1 <= batch_size:
+            sums, total = block(tf.constant(0, tf.int64))
+        else:
+            zeros = [tf.zeros_like(x) for x in sources], tf.zeros(2, tf.float64)
+            sums, total = serial_loop(add, zeros, num_rows, batch_size)
         if weights is not None:
             through = tape.gradient(weights, model.parameters, sums.pop())
             sums = [x if y is None else x + y for x, y in zip(sums, through, strict=True)]
@@ -109,6 +115,11 @@ class Trainer:
             self.steps = counter(0, tf.int64)
             self.optimizer = OPTIMIZERS[model.config.optimizer_method](
                 model.parameters, model.config)
+        # J before the last `WINDOW` + 1 epochs; epoch i is in slot (i - 1) mod (WINDOW + 1).
+        self.costs = None
+        if self.config.tolerance:
+            self.costs = tf.Variable(
+                [math.inf] * (WINDOW + 1), dtype=tf.float64, trainable=False)
         if self.shards.workers:
             self.strategy = self.shards.workers.strategy
         self.dropout_seeds = random_stream(self.config.random_seed, "dropout").integers(
@@ -128,6 +139,8 @@ class Trainer:
             cost, squared_error = self.optimizer.step(
                 lambda: self.objective.full_gradients(ratings), learning_rate
             )
+            if self.costs is not None:
+                self.costs.scatter_nd_update([[self.steps % (WINDOW + 1)]], [cost])
             self.steps.assign_add(1)
         else:
             cost, squared_error = self._train_epoch(
@@ -136,6 +149,16 @@ class Trainer:
             self.synchronise()
         sums = self.shards.sum([float(cost), float(squared_error), len(ratings.values)])
         return float(sums[0]), float(np.sqrt(sums[1] / sums[2]))
+
+    @property
+    def has_converged(self) -> bool:
+        """Whether the last `WINDOW` epochs have lowered the objective by less than a fraction
+        `tolerance` of it."""
+        if self.costs is None:
+            return False
+        newest, oldest = (
+            float(self.costs[(self.steps - i) % (WINDOW + 1)]) for i in (1, WINDOW + 1))
+        return oldest - newest < self.config.tolerance * abs(newest)
 
     def synchronise(self) -> None:
         """Set replicated parameters to those of the first worker: processors round differently."""
@@ -205,13 +228,20 @@ class Trainer:
             name = parameter.checkpoint or parameter.name
             yield f"{path}/{name}", Stored(x, parameter.is_per_column)
         yield f"{path}/steps", Stored(self.steps)
+        if self.costs is not None:
+            yield f"{path}/costs", Stored(self.costs)
         for name, value in vars(self.optimizer).items():
-            if isinstance(value, tf.Variable):
-                yield f"{path}/optimizer/{name}", Stored(value)
-            elif name != "parameters" and is_list_of_variables(value):
-                for i, (parameter, x) in enumerate(zip(declared, value, strict=True)):
-                    yield f"{path}/optimizer/{name}/{i}", Stored(x, parameter.is_per_column)
+            if name != "parameters":
+                yield from self.stored_state(f"{path}/optimizer/{name}", value)
 
-
-def is_list_of_variables(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(x, tf.Variable) for x in value)
+    def stored_state(self, path: str, value: Any) -> Iterator[tuple[str, Stored]]:
+        """Yield an attribute of the optimiser: a variable, a list of one variable per parameter, or
+        a list of such lists."""
+        if isinstance(value, tf.Variable):
+            yield path, Stored(value)
+        elif isinstance(value, list) and all(isinstance(x, tf.Variable) for x in value):
+            for i, (parameter, x) in enumerate(zip(self.model.declared, value, strict=True)):
+                yield f"{path}/{i}", Stored(x, parameter.is_per_column)
+        elif isinstance(value, list):
+            for i, each in enumerate(value):
+                yield from self.stored_state(f"{path}/{i}", each)
