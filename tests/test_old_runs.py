@@ -106,7 +106,9 @@ def test_one_of_an_earlier_lbfgs_is_refused_in_one_line_and_left_alone(name, tmp
     folder = tmp_path / "killed"
     shutil.copytree(FOLDER / name, folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert main.main(["--resume", str(folder), "--data_dir", str(FOLDER)]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main.main(["--resume", str(folder), "--data_dir", str(FOLDER)])
+    assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert_names(line, folder, "L-BFGS", "--run_name")
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

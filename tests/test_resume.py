@@ -201,7 +201,7 @@ def traced(flags):
         traced("--input_encoding one_hot --hidden_neuron 6 3 6 --pretrain_epoch 2 "
                "--input_dropout 0.4 --optimizer_method RMSProp"),
         traced("--validation_ratio 0.2 --patience 1 --train_epoch 12"),
-        traced("--preset single --train_epoch 12"),
+        traced("--preset single --train_epoch 6"),
         "--score_reconstruction --display_step 4",
         f"--regularization plain --tune lambda_value {SHORT}",
         f"--input_encoding one_hot --members item user {SHORT}",

@@ -222,15 +222,15 @@ def test_patience_counts_from_evaluated_epochs_only():
 
 
 @pytest.mark.eager
-@pytest.mark.parametrize("method, tolerance", [("LBFGS", 0.03), ("RProp", 0.1)])
+@pytest.mark.parametrize("method, tolerance", [("LBFGS", 0.4), ("RProp", 0.3)])
 def test_training_stops_when_ten_epochs_have_lowered_the_objective_by_less(method, tolerance):
-    config = replace(CONFIG, optimizer_method=method, batch_size=100, train_epoch=60)
+    config = replace(CONFIG, optimizer_method=method, batch_size=100, train_epoch=20)
     _, every = train(random_split(), config)
     costs = [m.train_cost for m in every]
     expected = 1 + next(
-        last for last in range(10, 60) if costs[last - 10] - costs[last] < tolerance * costs[last]
+        last for last in range(10, 20) if costs[last - 10] - costs[last] < tolerance * costs[last]
     )
-    assert 15 < expected < 55
+    assert 11 < expected < 20
     _, metrics = train(random_split(), replace(config, tolerance=tolerance, display_step=7))
     assert [m.train_cost for m in metrics] == costs[:expected]
     assert [m.epoch for m in metrics if m.test_rmse is not None] == sorted(

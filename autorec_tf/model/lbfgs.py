@@ -124,50 +124,42 @@ class LBFGS(tf.Module):
     def descent(self) -> float:
         """Set `direction` to H g, and return the slope of the objective along -H g. It is negative
         unless g is 0 or NaN; if rounding makes it positive, the history is cleared."""
-        number = int(self.num_pairs.numpy())
-        slots = [i % self.memory for i in range(number - 1, number - 1 - self.memory, -1)]
-        pairs = [(self.s[slot], self.y[slot]) for slot in slots]
-        slope = -float(self.multiply(pairs, tf.gather(self.s_dot_y, slots), self.initial_scales()))
-        if number and not slope < 0:
+        slope = -float(self.multiply())
+        if self.num_pairs.numpy() and not slope < 0:
             self.num_pairs.assign(0)
             return self.descent()
         return slope
 
-    def initial_scales(self) -> list[tf.Tensor]:
-        """Return gamma D of each parameter: tensors that can be multiplied with it."""
-        number = int(self.num_pairs.numpy())
-        D = [tf.ones_like(x[0]) for x in self.s_norms]
-        if not number:
-            return D
-        if self.by_row:
-            known = slice(0, min(number, self.memory))
-            sums = [[tf.reduce_sum(x[known], 0) for x in norms]
-                    for norms in (self.s_norms, self.y_norms)]
-            D = [tf.where((s > 0) & (y > 0), tf.sqrt(s / y), one)
-                 for s, y, one in zip(*sums, D, strict=True)]
-        newest = (number - 1) % self.memory
-        y_H_y = tf.add_n([tf.reduce_sum(tf.cast(d * x[newest], tf.float64))
-                          for d, x in zip(D, self.y_norms, strict=True)])
-        return [tf.cast(self.s_dot_y[newest] / y_H_y, d.dtype) * d for d in D]
-
-    @tf.function(autograph=False)
-    def multiply(self, pairs: Sequence[tuple[list, list]], s_dot_y: tf.Tensor,
-                 scales: Sequence[tf.Tensor]) -> tf.Tensor:
+    def multiply(self) -> tf.Tensor:
         """Set `direction` to H g, and return g' H g: algorithm 7.4 of Nocedal and Wright's
-        "Numerical optimization" (2006). `pairs`: (s, y), the newest first, in slots that may not be
-        in use yet."""
-        q, alphas = self.direction, []
+        "Numerical optimization" (2006)."""
+        last, q, alphas = int(self.num_pairs.numpy()), self.direction, []
+        slots = [i % self.memory for i in range(max(last - self.memory, 0), last)]
         assign(q, self.gradients)
-        is_used = tf.range(self.memory, dtype=tf.int64) < self.num_pairs
-        rho = tf.where(is_used, 1 / s_dot_y, 0)
-        for i, (s, y) in enumerate(pairs):
-            alphas.append(dot(s, q) * rho[i])
-            subtract(q, alphas[i], y)
-        for x, scale in zip(q, scales, strict=True):
-            x.assign(scale * x)
-        for i, (s, y) in reversed(list(enumerate(pairs))):
-            subtract(q, dot(y, q) * rho[i] - alphas[i], s)
+        for slot in reversed(slots):
+            alphas.append(dot(self.s[slot], q) / self.s_dot_y[slot])
+            subtract(q, alphas[-1], self.y[slot])
+        if slots:
+            for x, scale in zip(q, self.initial_scales(slots), strict=True):
+                x.assign(scale * x)
+        for slot in slots:
+            beta = dot(self.y[slot], q) / self.s_dot_y[slot]
+            subtract(q, beta - alphas.pop(), self.s[slot])
         return dot(self.gradients, q)
+
+    def initial_scales(self, slots: Sequence[int]) -> list[tf.Tensor]:
+        """Return the diagonal of H_0 for each parameter, from the pairs in `slots`, oldest first.
+        All entries of a row share one number."""
+        s, y = ([[x[slot] for slot in slots] for x in rings] for rings in
+                (self.s_norms, self.y_norms))
+        D = [tf.ones_like(norms[-1]) for norms in y]
+        if self.by_row:
+            D = [tf.where((a > 0) & (b > 0), tf.sqrt(a / b), one) for a, b, one in
+                 zip(map(tf.add_n, s), map(tf.add_n, y), D, strict=True)]
+        y_D_y = tf.add_n([tf.reduce_sum(tf.cast(d * norms[-1], tf.float64))
+                          for d, norms in zip(D, y, strict=True)])
+        gamma = self.s_dot_y[slots[-1]] / y_D_y
+        return [tf.cast(gamma, d.dtype) * d for d in D]
 
     def line_search(self, evaluate: Callable[[], Evaluation], slope: float) -> Evaluation | None:
         """Move to `point` - t `direction`, and return the evaluation there.
