@@ -87,9 +87,11 @@ def by_one_process(name, config, prefix=None):
     # Metrics, predictions and D of a training in one process, which is the first worker's.
     path = folder / f"{name}.npz"
     if cluster.index == 0:
+        tf.config.run_functions_eagerly(True)  # faster for so few steps
         state, metrics = trained(config, split, None, prefix)
         D = state.model.encoder.D
         np.savez(path, metrics, *predicted(state), [] if D is None else D)
+        tf.config.run_functions_eagerly(False)
     workers.all_gather(0)
     with np.load(path) as file:
         metrics, *predictions, D = (file[key] for key in file.files)
