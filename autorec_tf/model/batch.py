@@ -13,7 +13,7 @@ class SparseRows(NamedTuple):
 
     indptr: int64 [rows + 1]; indices: int32; values: float32; full_matrix: for a column shard, the
     indptr of the full matrix and `before`, as in `Part`; by_column: for the SVD++ decoder, the
-    start of each column, int64 [n + 1], and the rows in column order, int32.
+    start of each column, int64 [n + 1], and in column order the columns and the rows, int32.
     """
 
     indptr: tf.Tensor
@@ -55,8 +55,8 @@ def sparse_rows(matrix: RatingMatrix, by_column: bool = False) -> SparseRows:
     full_matrix = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
     indptr, indices, values = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
     flipped = matrix.transposed() if by_column else None
-    columns = (tf.constant(flipped.indptr), tf.constant(flipped.indices)) if flipped else ()
-    return SparseRows(indptr, indices, values, full_matrix, columns)
+    columns = (flipped.indptr, flipped.rows, flipped.indices) if flipped else ()
+    return SparseRows(indptr, indices, values, full_matrix, tuple(map(tf.constant, columns)))
 
 
 def positions_in_full_matrix(ratings: SparseRows, rows: tf.Tensor,

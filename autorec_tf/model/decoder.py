@@ -93,8 +93,7 @@ class SvdppDecoder(Decoder):
         self.b, self.Y, self.c = (parameters[name] for name in ("b", "Y", "c"))
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
-        starts, rows = ratings.by_column
-        column = tf.repeat(tf.range(tf.size(starts) - 1), starts[1:] - starts[:-1])
+        starts, column, rows = ratings.by_column
         factors = tf.gather(normalisation(ratings), column)
         batch = self.engine.batch(starts, column, rows, factors, self.Y.shape[0])
         return self.Wt + self.engine.input_product(batch, factors, self.Y)[0]
@@ -135,7 +134,7 @@ class SvdppDecoder(Decoder):
 
 def normalisation(ratings: SparseRows) -> tf.Tensor:
     """Return s / sqrt(|N(u)|) of each column u: float32 [n]."""
-    starts, _ = ratings.by_column
+    starts = ratings.by_column[0]
     return SCALE / tf.sqrt(tf.cast(tf.maximum(starts[1:] - starts[:-1], 1), tf.float32))
 
 
