@@ -10,6 +10,7 @@ Exit codes: 0 finished, even if the reader of its output has closed the pipe; 2 
 folder; 130 or 143 stopped by Ctrl-C or SIGTERM, with the records written.
 """
 
+import gc
 import signal
 import sys
 import time
@@ -150,6 +151,7 @@ def run_splits(config: Config, ratings: Ratings, handshake: Handshake,
                 started, each = time.perf_counter(), runs.unfinished(each)
                 ratings = load_ratings(each, lambda _: None) if each.folds else ratings
                 summary = run_split(each, ratings, handshake, interruption, started)
+                gc.collect()  # its model is part of a cycle, and too few objects to be noticed
             if interruption.requested:
                 return
             runs.add(each, summary)

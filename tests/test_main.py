@@ -1,6 +1,7 @@
 """The program as a user runs it: a process, its output, its exit code and what it leaves."""
 
 import csv
+import gc
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import recommend
+from AutoRec import AutoRec
 from autorec_tf import experiments
 from autorec_tf.config import GRID
 from autorec_tf.data import synthetic
@@ -227,6 +229,10 @@ def test_several_splits_are_run_once_and_the_table_is_printed_again(
     assert first.stdout.endswith(second.stdout[second.stdout.index("| split_seed") :])
 
 
+def number_of_models():
+    return sum(type(each) is AutoRec for each in gc.get_objects())
+
+
 def test_the_folds_of_a_run_test_every_rating_once(
     small_data, tmp_path, main_here, monkeypatch
 ):
@@ -235,8 +241,11 @@ def test_the_folds_of_a_run_test_every_rating_once(
     from autorec_tf.serving.finished_run import read_run
 
     monkeypatch.setattr(run_records, "page", report.page)
+    gc.collect()
+    before = number_of_models()
     done = main_here(*SMALL, "--train_epoch", 2, "--num_folds", 3, "--data_dir", small_data)
     assert (done.returncode, done.stderr) == (0, "")
+    assert number_of_models() <= before  # those of finished folds are not in memory any more
     folder, trained = tmp_path / "results" / "run", []
     for number in (1, 2, 3):
         fold = folder / f"fold_{number}"
