@@ -93,7 +93,7 @@ ROWS = [
     Row("rprop", "I-AutoRec, RProp, full batch", "--optimizer_method RProp "
         "--regularization plain --lambda_value 400 --train_epoch 400", num_splits=1),
     Row("lbfgs", "I-AutoRec, L-BFGS, full batch", "--optimizer_method LBFGS "
-        "--regularization plain --lambda_value 400 --train_epoch 400", num_splits=1),
+        "--regularization plain --lambda_value 400 --train_epoch 100", num_splits=1),
 ]
 
 
