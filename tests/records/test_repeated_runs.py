@@ -53,6 +53,7 @@ class Splits:
         )
         self.path = folder / "run"
         monkeypatch.setattr(main, "run_split", self.run_split)
+        monkeypatch.setattr("gc.collect", lambda: None)  # there is no model in memory
 
     def run_split(self, config, ratings, handshake, interruption, started):
         self.trained.append((config.run_name, config.split_seed, config.random_seed))
