@@ -193,7 +193,7 @@ def settings_of(record: dict[str, Any], is_repeated: bool) -> dict[str, Any]:
         for member, content in zip(members, member_settings, strict=False):
             if isinstance(content, dict):
                 settings |= {f"{member} {name}": value for name, value in content.items()}
-    if settings["optimizer_method"] != "LBFGS":
+    if settings["optimizer_method"] != "LBFGS" and not settings["members"]:
         settings = {name: settings[name] for name in settings if not name.startswith("lbfgs_")}
     if "fingerprint" in record:
         settings["fingerprint"] = str(record["fingerprint"])[:8]

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from autorec_tf.config import Config, flag_fields
 from autorec_tf.records.run_folder import resumed_config
-from autorec_tf.resolution import model_configs, over_preset
+from autorec_tf.resolution import over_preset, uses_lbfgs
 from autorec_tf.system.errors import UserError, printable
 from autorec_tf.system.terminal import print_line
 
@@ -112,8 +112,7 @@ def resume_settings(given: dict[str, Any]) -> Config:
     """Return the settings of the run in the folder `given["resume"]`, with those flags of `given`
     that may change: `dataset` and `test_file` may be new paths of the same ratings."""
     config = resumed_config(given["resume"])
-    if any(each.optimizer_method == "LBFGS" and not each.lbfgs_by_row
-           for each in model_configs(config)):
+    if not config.lbfgs_by_row and uses_lbfgs(config):
         raise UserError(f"{given['resume']} is an L-BFGS run of an earlier version, which this "
                         "version cannot continue. Start a new run, with another --run_name.")
     changeable = ["data_dir", "dataset", "comet", "tensorboard", "train_epoch", "distribute"]

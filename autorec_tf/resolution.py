@@ -90,6 +90,11 @@ def model_configs(config: Config) -> list[Config]:
     return member_configs(replace(config, orientation="item"))
 
 
+def uses_lbfgs(config: Config) -> bool:
+    """Return whether L-BFGS trains a model of `config`."""
+    return any(each.optimizer_method == "LBFGS" for each in model_configs(config))
+
+
 def scale_lambdas(member: dict[str, Any], factor: float) -> dict[str, Any]:
     """Return the settings of a member with its lambdas of V, D and W multiplied by `factor`.
 

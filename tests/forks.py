@@ -116,18 +116,19 @@ def run(arguments, cwd, env, streams):
     os.environ.update(env)
     streams = {int(number): path for number, path in streams.items()}  # they may come as JSON
     for number, path in streams.items():
-        if path is not None:
+        if path:
             file = os.open(path, os.O_RDWR | os.O_APPEND)
             os.dup2(file, number)
             os.close(file)
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         if number in streams:
             mode, stream = "w" if number else "r", None
-            if streams[number] is not None:
+            if streams[number]:
                 stream = open(number, mode, 1, encoding="utf-8", closefd=False)
             setattr(sys, name, stream)
-    for number in (number for number, path in streams.items() if path is None):
-        os.close(number)  # last, so that no file opened above gets its number
+    for number, path in streams.items():
+        if not path:
+            os.close(number)  # last, so that no file opened above gets its number
     sys.argv = arguments
     if arguments[0] == "-c":
         sys.argv = ["-c", *arguments[2:]]

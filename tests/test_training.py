@@ -178,7 +178,7 @@ def test_the_model_ends_as_it_was_at_the_lowest_validation_rmse(encoding):
 
 
 def test_a_training_that_is_ended_early_leaves_the_best_epoch_until_then():
-    """First at the best epoch so far, from which it goes on, and then long after the best."""
+    """First at the best epoch so far, and after continuing, long after the best."""
     split = random_split(0.25)
     model, metrics = build(OVERFITTING, split.train, SCALE), []
     state = TrainState(model, split)
@@ -214,7 +214,7 @@ def test_training_stops_after_as_many_epochs_as_its_patience(patience):
 
 @pytest.mark.eager
 def test_patience_counts_from_evaluated_epochs_only():
-    """An epoch that is not evaluated cannot be the best, so none is waited for in vain."""
+    """An epoch that is not evaluated cannot be the best epoch."""
     _, metrics = train(random_split(0.25), replace(OVERFITTING, display_step=3, patience=2))
     seen = [m.validation_rmse for m in metrics if m.validation_rmse is not None]
     assert len(metrics) == 3 * len(seen) < 40

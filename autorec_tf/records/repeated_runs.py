@@ -12,7 +12,7 @@ from autorec_tf.records import run_folder
 from autorec_tf.records.run_folder import CONFIG, SETTINGS, SPLITS, SUMMARY
 from autorec_tf.records.summary import AVERAGED, INTERVAL, MEAN, is_number, summary_of_splits
 from autorec_tf.records.tables import table, with_interval
-from autorec_tf.resolution import earlier_member_settings, split_configs
+from autorec_tf.resolution import earlier_member_settings, split_configs, uses_lbfgs
 from autorec_tf.system.distribution import Workers
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import lock, make_folder, read_json, unlock, write_csv, write_json
@@ -37,6 +37,8 @@ class RepeatedRuns:
         settings = config.to_dict() | {"fingerprint": fingerprint}
         for name in ("num_splits", "display_step", "checkpoint_every", "comet", "tensorboard"):
             del settings[name]  # these may change
+        if not uses_lbfgs(config):  # an earlier version has other values
+            settings = {n: value for n, value in settings.items() if not n.startswith("lbfgs_")}
         settings = json.loads(json.dumps(settings))  # as read from JSON, without tuples
         if not self.is_first:
             return
@@ -56,7 +58,7 @@ class RepeatedRuns:
         if path.exists():
             before = read_json(path)
             earlier = json.loads(json.dumps(earlier_member_settings(config)))
-            missing = NO_FOLDS | {"member_settings": earlier}  # of earlier versions
+            missing = NO_FOLDS | {"member_settings": earlier, "lbfgs_by_row": False}
             for name in settings:
                 saved = before.get(name, missing.get(name, settings[name]))
                 if saved != settings[name]:

@@ -62,8 +62,11 @@ class TrainState:
         config, epoch = self.model.config, int(self.epoch.numpy())
         evaluated = epoch - epoch % config.display_step
         waited = evaluated - int(self.best.epoch.numpy()) if self.best else 0
-        is_last = epoch >= config.train_epoch or self.trainer.has_converged
-        return is_last or 0 < config.patience <= waited
+        return self.ends_after(epoch) or 0 < config.patience <= waited
+
+    def ends_after(self, epoch: int) -> bool:
+        """Return whether `epoch` is the last one, or the training has converged in it."""
+        return epoch >= self.model.config.train_epoch or self.trainer.has_converged
 
 
 def train_epochs(
@@ -99,8 +102,7 @@ def train_epochs(
             cost, train_rmse = state.trainer.train_epoch(
                 train, order.permutation(split.train.num_rows), config.learning_rate(epoch)
             )
-            is_last = epoch == config.train_epoch or state.trainer.has_converged
-            evaluated = epoch % config.display_step == 0 or is_last
+            evaluated = epoch % config.display_step == 0 or state.ends_after(epoch)
             test = score_test(train) if evaluated else None
             validation = score_validation(train) if evaluated and score_validation else None
             leaking = reconstruction() if evaluated and reconstruction else None

@@ -116,10 +116,7 @@ class Trainer:
             self.optimizer = OPTIMIZERS[model.config.optimizer_method](
                 model.parameters, model.config)
         # J before the last `WINDOW` + 1 epochs; epoch i is in slot (i - 1) mod (WINDOW + 1).
-        self.costs = None
-        if self.config.tolerance:
-            self.costs = tf.Variable(
-                [math.inf] * (WINDOW + 1), dtype=tf.float64, trainable=False)
+        self.costs = tf.Variable([math.inf] * (WINDOW + 1), dtype=tf.float64, trainable=False)
         if self.shards.workers:
             self.strategy = self.shards.workers.strategy
         self.dropout_seeds = random_stream(self.config.random_seed, "dropout").integers(
@@ -139,8 +136,7 @@ class Trainer:
             cost, squared_error = self.optimizer.step(
                 lambda: self.objective.full_gradients(ratings), learning_rate
             )
-            if self.costs is not None:
-                self.costs.scatter_nd_update([[self.steps % (WINDOW + 1)]], [cost])
+            self.costs.scatter_nd_update([[self.steps % (WINDOW + 1)]], [cost])
             self.steps.assign_add(1)
         else:
             cost, squared_error = self._train_epoch(
@@ -154,7 +150,7 @@ class Trainer:
     def has_converged(self) -> bool:
         """Whether the last `WINDOW` epochs have lowered the objective by less than a fraction
         `tolerance` of it."""
-        if self.costs is None:
+        if not self.config.tolerance:
             return False
         newest, oldest = (
             float(self.costs[(self.steps - i) % (WINDOW + 1)]) for i in (1, WINDOW + 1))
@@ -228,7 +224,7 @@ class Trainer:
             name = parameter.checkpoint or parameter.name
             yield f"{path}/{name}", Stored(x, parameter.is_per_column)
         yield f"{path}/steps", Stored(self.steps)
-        if self.costs is not None:
+        if self.config.tolerance:  # checkpoints of earlier versions do not have it
             yield f"{path}/costs", Stored(self.costs)
         for name, value in vars(self.optimizer).items():
             if name != "parameters":

@@ -53,7 +53,7 @@ class Splits:
         )
         self.path = folder / "run"
         monkeypatch.setattr(main, "run_split", self.run_split)
-        monkeypatch.setattr("gc.collect", lambda: None)  # there is no model in memory
+        monkeypatch.setattr("gc.collect", lambda: None)  # no model to free
 
     def run_split(self, config, ratings, handshake, interruption, started):
         self.trained.append((config.run_name, config.split_seed, config.random_seed))
@@ -233,6 +233,31 @@ def test_other_settings_under_the_same_name_are_refused_in_one_line(change, befo
     with refused(splits.path, *change, before, now, "--run_name"):
         splits.run(**change)
     assert splits.trained == [] and splits.table() == table
+
+
+def as_by_an_earlier_version(splits):
+    """Give the folder the L-BFGS settings of versions with one scale for all parameters."""
+    path = splits.path / "settings.json"
+    settings = json.loads(path.read_text("utf-8"))
+    settings.pop("lbfgs_by_row", None)
+    path.write_text(json.dumps(settings | {"lbfgs_memory": 10}), "utf-8")
+
+
+def test_splits_of_an_earlier_version_are_continued_if_lbfgs_trains_no_model(splits):
+    splits.interrupt_at = 6
+    splits.run()
+    as_by_an_earlier_version(splits)
+    splits.interrupt_at = None
+    assert splits.run() == ["split_6", "split_7"]
+
+
+@pytest.mark.parametrize("change", [{"optimizer_method": "LBFGS"}, {"members": ("single", "user")}])
+def test_splits_of_an_earlier_lbfgs_are_refused(change, splits):
+    splits.run(**change)
+    as_by_an_earlier_version(splits)
+    with refused(splits.path, "lbfgs_", "--run_name"):
+        splits.run(**change)
+    assert splits.trained == []
 
 
 def test_a_folder_of_another_kind_is_refused(splits):
