@@ -415,6 +415,17 @@ def test_the_result_is_that_of_the_epoch_that_validation_ratings_chose(run_here,
     assert f"epoch {best['epoch']} " in the_line(capsys.readouterr().out, "Test RMSE", "MAE")
 
 
+def test_that_training_has_converged_is_printed_and_recorded(run_here, capsys):
+    rprop = "--optimizer_method RProp --regularization plain"
+    summary = run_here(f"{rprop} --train_epoch 30 --tolerance 0.5 --display_step 100")
+    printed = capsys.readouterr().out
+    assert summary["converged"] and 11 <= summary["epochs"] < 30
+    assert "--tolerance" in printed and f"epoch {summary['epochs']} " in printed
+    assert "Train longer" not in printed  # which would change little
+    assert "converged" not in run_here(f"{rprop} --train_epoch 12")
+    assert "--tolerance" not in capsys.readouterr().out
+
+
 def test_slices_and_rankings_are_in_the_summary_and_add_up(run_here):
     summary = run_here("")
     for axis in ("user", "item"):

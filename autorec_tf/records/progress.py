@@ -161,10 +161,13 @@ def closing_lines(summary: dict[str, Any], folder: Path, resume: str) -> str:
         lines.append(f"{honest} {summary['final_test_rmse']:.4f}, MAE "
                      f"{summary['final_test_mae']:.4f}{epoch} ({summary['test_ratings']:,} test "
                      f"ratings, {summary['cold_test_ratings']} cold).")
+    if summary.get("converged"):
+        lines.append("Training stopped because the objective has converged (--tolerance).")
     if "biases_test_rmse" in summary:
         lines.append(f"Test RMSE without a model: biases {summary['biases_test_rmse']:.4f}, "
                      f"mean rating {summary['global_mean_test_rmse']:.4f}.")
-        remedy = "Train longer, try another --lambda_value, or tune it, as --preset paper does."
+        longer = "Try" if summary.get("converged") else "Train longer, try"
+        remedy = f"{longer} another --lambda_value, or tune it, as --preset paper does."
         if summary["cold_test_ratings"] > summary["test_ratings"] / 2:
             remedy = "Most test ratings have a user or an item without training ratings (cold)."
         if not summary["final_test_rmse"] < summary["biases_test_rmse"]:

@@ -284,6 +284,8 @@ class RunRecords:
             np.savez(file, allow_pickle=False, **predictions)
         done = self.state is None or self.state.is_done  # an unfinished blend has no result
         self.summary["status"] = "finished" if done else "interrupted"
+        if self.state and self.state.trainer.has_converged:
+            self.summary["converged"] = True
         by_user, by_item, dataset = evaluation.by_user, evaluation.by_item, self.ratings.name
         figures = {run_folder.SLICES: draw_slices(by_user, by_item, dataset, orientation)}
         if metrics:
