@@ -32,7 +32,8 @@ from autorec_tf.system.errors import UserError, print_answer, printable, run_pro
 from autorec_tf.system.files import read_csv, write_csv
 from autorec_tf.system.terminal import open_streams, print_line
 
-NOT_ALWAYS = ("biases", "validation RMSE", "reconstruction RMSE (test ratings as input)")
+NOT_ALWAYS = ("biases", "popularity NDCG@10", "Recall@10", "popularity Recall@10", "coverage",
+              "validation RMSE", "reconstruction RMSE (test ratings as input)")
 SORTS = {"rmse": "test RMSE", "mae": "MAE", "ndcg": "NDCG@10", "seconds": "seconds"}
 # These settings have a fixed column, or do not change the result.
 NOT_COMPARED = {"dataset", "preset", "num_splits", "run_name", "display_step", "checkpoint_every",
@@ -231,7 +232,7 @@ def difference(result: Result, first: Result | None) -> PairedDifference | None:
 def as_line(result: Result, first: Result, paired: PairedDifference) -> str:
     verdict = "significant" if paired.p_value < 0.05 else "not significant"
     return (
-        f"{result.name} - {first.name}: test RMSE {paired.mean:+.4f} ± {paired.half:.4f} "
+        f"{result.name} - {first.name}: test RMSE {paired.difference:+.4f} ± {paired.half:.4f} "
         f"over {paired.num_pairs} splits, paired, p = {paired.p_value:.1g}: {verdict}"
     )
 
@@ -271,7 +272,7 @@ def figures(result: Result, paired: PairedDifference | None,
              "status": result.status, "splits": result.splits}
     for name, key in MEASURES.items():
         row |= {key: result.means.get(name), f"{key}{INTERVAL}": result.halves.get(name)}
-    names = {"paired_difference": "mean", "paired_difference_ci95": "half",
+    names = {"paired_difference": "difference", "paired_difference_ci95": "half",
              "paired_p": "p_value", "paired_splits": "num_pairs"}
     row |= {name: paired and getattr(paired, attribute) for name, attribute in names.items()}
     return row | {name: as_text(result.settings.get(name, "?")) for name in columns}

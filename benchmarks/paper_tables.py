@@ -202,7 +202,7 @@ def by_popularity() -> list[dict[str, Any]]:
         ) -> np.ndarray:
             return np.tile(counts[items], (len(users), 1))
 
-        scores = rank(predict_block, split.train, split.test, cold_baseline(split, "paper"))
+        scores, _ = rank(predict_block, split.train, split.test, cold_baseline(split, "paper"))
         found.append({"ndcg_at_10": scores.ndcg, "recall_at_10": scores.recall})
     return found
 

@@ -35,10 +35,11 @@ class Evaluation:
         biases, global_mean: of two baselines, user and item biases and the mean rating.
         by_user, by_item: of the model, by the number of training ratings of the user or item.
         by_value, calibration: of the model, by true and by predicted rating.
-        ranking: of the model's rankings of all items.
+        ranking, popularity: of the model's rankings of all items, and of that by popularity.
         relevant: the lowest rating of a relevant item.
         popular_items: the items with the most training ratings, and items similar to them.
         factors: the models that predicted.
+        errors: absolute errors of the model, float32 [test ratings], by item, then by user.
     """
 
     scores: Scores
@@ -49,9 +50,11 @@ class Evaluation:
     by_value: Sequence[Bin]
     calibration: Sequence[Bin]
     ranking: RankingScores
+    popularity: RankingScores
     relevant: float
     popular_items: Sequence[PopularItem]
     factors: Sequence[Factors]
+    errors: np.ndarray
 
 
 def evaluate(model: Trained, split: Split, cold_rating: str | None = "paper",
@@ -78,19 +81,23 @@ def evaluate(model: Trained, split: Split, cold_rating: str | None = "paper",
     by_mean = unit.to_file(np.full(len(test), biases.mean))
     low, high = unit.model_scale
     least = low + RELEVANT * (high - low) if relevant is None else float(unit.to_model(relevant))
+    cold = baseline.cold_baseline(split, cold_rating)
+    ranking, popularity = rankings(factors, split, cold, least, most_users, seed, progress)
+    by_item = np.argsort(of_item[1], kind="stable")  # in both orientations, users are ascending
     return Evaluation(
         scores=score(predictions, ratings),
         biases=score(by_biases, ratings),
         global_mean=score(by_mean, ratings),
-        by_user=slices(predictions, ratings, of_user[0][of_user[1]]),
-        by_item=slices(predictions, ratings, of_item[0][of_item[1]]),
+        by_user=slices(predictions, by_biases, ratings, of_user[0][of_user[1]]),
+        by_item=slices(predictions, by_biases, ratings, of_item[0][of_item[1]]),
         by_value=by_value(predictions, ratings, unit.file_scale),
         calibration=calibration(predictions, ratings, unit.file_scale),
-        ranking=ranking(factors, split, baseline.cold_baseline(split, cold_rating), least,
-                        most_users, seed, progress),
+        ranking=ranking,
+        popularity=popularity,
         relevant=float(unit.to_file(np.float64(least))),
         popular_items=popular_items(of_item[0], [(f.weight, f.item_embeddings) for f in factors]),
         factors=factors,
+        errors=np.abs(predictions - ratings).astype(np.float32)[by_item],
     )
 
 
@@ -100,9 +107,10 @@ def score_test(split: Split, predictions: np.ndarray, cold_rating: str | None) -
     return score(final, split.unit.to_file(split.test.values))
 
 
-def ranking(factors: Sequence[Factors], split: Split, cold: Baseline, relevant: float,
-            most_users: int, seed: int, progress: Callable[[int, int], object]) -> RankingScores:
-    """Return NDCG@10 and Recall@10 of a split."""
+def rankings(factors: Sequence[Factors], split: Split, cold: Baseline, relevant: float,
+             most_users: int, seed: int, progress: Callable[[int, int], object],
+             ) -> tuple[RankingScores, RankingScores]:
+    """Return the scores of the model's rankings of a split, and of the ranking by popularity."""
     if split.orientation == "item":
         split, cold = split.transposed(), cold.transposed()
 

@@ -1,15 +1,19 @@
 """Rankings of unrated items, evaluated by the test items that each user rated high.
 
-    scores = rank(predict_block, train, test, cold)  # rows are users here, columns items
-    scores.ndcg, scores.recall, scores.num_users     # NDCG@10, Recall@10, ranked users
+    model, popularity = rank(predict_block, train, test, cold)  # rows are users, columns items
+    model.ndcg, model.recall, model.num_users                   # NDCG@10, Recall@10, ranked users
 
 A user's candidates are all items except the user's training items, in descending order of
 prediction. This differs from RMSE: an item that the user never rated may be above a test item. Only
 the predictions of some users and some items are in memory at a time.
+
+The ranking by popularity is a baseline without a model: the same candidates of the same users, in
+descending order of the number of training ratings. A model of ratings may be worse, because popular
+items are rated more often, whatever their ratings.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,13 +29,23 @@ RANKED_USERS = 10_000  # at most
 
 @dataclass(frozen=True)
 class RankingScores:
-    """Mean NDCG and recall over `num_users` users, out of `drawn_from` users with a relevant test
-    item; both are nan without such users."""
+    """The scores of a ranking for `num_users` users; without such users, all are nan.
+
+    Args:
+        ndcg, recall: the means over the users.
+        coverage: the fraction of all items that are recommended to any of the users.
+        num_users: the number of users.
+        drawn_from: the number of users with a relevant test item, of whom they were drawn.
+        users, of_users: int [users], ascending, and their NDCG and recall, float64 [2, users].
+    """
 
     ndcg: float
     recall: float
+    coverage: float
     num_users: int
     drawn_from: int
+    users: np.ndarray = field(compare=False, repr=False)
+    of_users: np.ndarray = field(compare=False, repr=False)
 
 
 def rank(
@@ -39,8 +53,9 @@ def rank(
     test: RatingMatrix, cold: Baseline, at: int = 10, relevant: float = 4.0,
     most_users: int = RANKED_USERS, seed: int = 0,
     progress: Callable[[int, int], object] = lambda done, total: None,
-) -> RankingScores:
-    """Return NDCG@`at` and Recall@`at` of rankings of all items without the user's training items.
+) -> tuple[RankingScores, RankingScores]:
+    """Return the scores of the model's rankings of all items without the user's training items, and
+    those of the ranking by popularity: NDCG@`at`, Recall@`at`, and coverage by the first `at`.
 
     Gains are 0 or 1: NDCG is the sum of 1 / log2(1 + rank) over the relevant items of ranks 1..at,
     divided by that sum for the best possible ranking, which has min(at, number of relevant items)
@@ -67,7 +82,8 @@ def rank(
     users = drawn(eligible, most_users, seed)
     is_cold = train.column_counts == 0
     kind = np.float64 if is_cold.any() else np.float32
-    parts = [np.zeros((2, 0))]
+    by_popularity = np.argsort(-train.column_counts, kind="stable")
+    model, popularity = Tally(train.num_columns, at), Tally(train.num_columns, at)
     for first in range(0, len(users), BLOCK_USERS):
         progress(first, len(users))
         block = users[first : first + BLOCK_USERS]
@@ -79,14 +95,61 @@ def rank(
             return scores, None
 
         rows, items, values = ratings_of(test, block)
-        wanted, taken = values >= relevant, ratings_of(train, block)[:2]
-        best = best_items(predict, train.num_columns, at, taken, BLOCK_ITEMS)
-        parts.append(score_ranks(best, (rows[wanted], items[wanted]), taken, len(block), at))
+        is_relevant, taken = values >= relevant, ratings_of(train, block)[:2]
+        wanted = np.setdiff1d(as_pairs(rows[is_relevant], items[is_relevant]), as_pairs(*taken))
+        model.add(block, best_items(predict, train.num_columns, at, taken, BLOCK_ITEMS), wanted)
+        popularity.add(block, first_items(by_popularity, taken, len(block), at), wanted)
     progress(len(users), len(users))
-    ndcg, recall = np.concatenate(parts, 1)
-    if not len(ndcg):
-        return RankingScores(np.nan, np.nan, 0, 0)
-    return RankingScores(float(np.mean(ndcg)), float(np.mean(recall)), len(ndcg), len(eligible))
+    return model.scores(len(eligible)), popularity.scores(len(eligible))
+
+
+class Tally:
+    """The scores of one ranking, a block of users at a time."""
+
+    def __init__(self, num_items: int, at: int) -> None:
+        self.at = at
+        self.users, self.of_users = [np.zeros(0, np.int64)], [np.zeros((2, 0))]
+        self.is_recommended = np.zeros(num_items, bool)
+
+    def add(self, users: np.ndarray, best: tuple[np.ndarray, ...], wanted: np.ndarray) -> None:
+        """Add the rankings of `users`; `best` and `wanted` are those of `score_ranks`."""
+        is_judged, of_users = score_ranks(best, wanted, len(users), self.at)
+        self.users.append(users[is_judged])
+        self.of_users.append(of_users)
+        rows, items = best[:2]
+        self.is_recommended[items[is_judged[rows]]] = True
+
+    def scores(self, drawn_from: int) -> RankingScores:
+        """Return the scores of the users so far, who were drawn from `drawn_from` users."""
+        users, of_users = np.concatenate(self.users), np.concatenate(self.of_users, 1)
+        if not len(users):
+            return RankingScores(np.nan, np.nan, np.nan, 0, 0, users, of_users)
+        ndcg, recall = (float(np.mean(each)) for each in of_users)
+        coverage = float(np.mean(self.is_recommended))
+        return RankingScores(ndcg, recall, coverage, len(users), drawn_from, users, of_users)
+
+
+def first_items(order: np.ndarray, taken: tuple[np.ndarray, np.ndarray], num_rows: int,
+                at: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the row, item, rank (from 0) and score (0) of the first `at` items of `order` that are
+    not `taken`, for each row; a row may have fewer.
+
+    Args:
+        order: int [items], all items, best first.
+        taken: the rows and items to leave out.
+        num_rows: the number of rows.
+        at: the number of items per row.
+    """
+    most_taken = int(np.bincount(taken[0], minlength=num_rows).max())
+    first = order[: at + most_taken]  # the others are not reached
+    place = np.full(len(order), len(first))
+    place[first] = np.arange(len(first))
+    is_left = np.ones((num_rows, len(first) + 1), bool)
+    is_left[taken[0], place[taken[1]]] = False
+    is_left = is_left[:, :-1]
+    ranks = np.cumsum(is_left, axis=1, dtype=np.int32) - 1
+    rows, places = np.nonzero(is_left & (ranks < at))
+    return rows, first[places], ranks[rows, places], np.zeros(len(rows))
 
 
 def users_to_rank(train: RatingMatrix, test: RatingMatrix, relevant: float) -> np.ndarray:
@@ -118,29 +181,27 @@ def ratings_of(
 
 
 def score_ranks(
-    best: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, np.ndarray],
-    taken: tuple[np.ndarray, np.ndarray], num_rows: int, at: int,
-) -> np.ndarray:
-    """Return the NDCG and the recall of each row with a relevant candidate: float64 [2, rows].
+    best: tuple[np.ndarray, ...], wanted: np.ndarray, num_rows: int, at: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows have a relevant candidate, bool [rows], and their NDCG and recall, float64
+    [2, rows with a relevant candidate].
 
     Args:
         best: the result of `best_items`.
-        wanted: the rows and items of the relevant items.
-        taken: the rows and items that are not candidates.
+        wanted: the distinct pairs (`as_pairs`) of a row and a relevant candidate.
         num_rows: the number of rows.
         at: the length of the ranking.
     """
     rows, items, ranks, scores = best
-    wanted_pairs = np.setdiff1d(as_pairs(*wanted), as_pairs(*taken))
     hits = np.zeros((num_rows, at))
-    hits[rows, ranks] = np.isin(as_pairs(rows, items), wanted_pairs)
+    hits[rows, ranks] = np.isin(as_pairs(rows, items), wanted)
     hits[rows[np.isnan(scores)]] = np.nan
-    num_relevant = np.bincount(wanted_pairs >> 32, minlength=num_rows)
-    judged = num_relevant > 0
-    hits, num_relevant = hits[judged], num_relevant[judged]
+    num_relevant = np.bincount(wanted >> 32, minlength=num_rows)
+    is_judged = num_relevant > 0
+    hits, num_relevant = hits[is_judged], num_relevant[is_judged]
     discount = 1 / np.log2(2 + np.arange(at))  # of ranks 1, 2, ...
     ideal = np.cumsum(discount)[np.minimum(num_relevant, at) - 1]
-    return np.stack([hits @ discount / ideal, hits.sum(axis=1) / num_relevant])
+    return is_judged, np.stack([hits @ discount / ideal, hits.sum(axis=1) / num_relevant])
 
 
 def as_pairs(rows: np.ndarray, items: np.ndarray) -> np.ndarray:

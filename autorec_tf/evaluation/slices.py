@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autorec_tf.evaluation.metrics import Scores, score
+from autorec_tf.evaluation.statistics import rmse_difference
 
 SLICE_EDGES = (0, 1, 10, 20, 50, 100, 200, 500, 1000)  # the least training ratings of each slice
 MOST_BINS = 16  # of similar ratings
@@ -15,12 +16,19 @@ MOST_BINS = 16  # of similar ratings
 
 @dataclass(frozen=True)
 class Slice:
-    """The scores of the test ratings whose user (or item) has `low` to `high` training ratings,
-    both included; `high` is None without an upper bound."""
+    """The scores of the test ratings whose user (or item) has `low` to `high` training ratings.
+
+    Args:
+        low, high: both included; `high` is None without an upper bound.
+        scores, biases: of the model, and of the bias baseline for the same ratings.
+        standard_error: of the difference of the two RMSEs; nan for a single rating.
+    """
 
     low: int
     high: int | None
     scores: Scores
+    biases: Scores
+    standard_error: float
 
     @property
     def label(self) -> str:
@@ -29,21 +37,24 @@ class Slice:
         return f"{self.low:,}" if self.low == self.high else f"{self.low:,}–{self.high:,}"
 
 
-def slices(predictions: np.ndarray, ratings: np.ndarray, counts: np.ndarray,
+def slices(predictions: np.ndarray, biases: np.ndarray, ratings: np.ndarray, counts: np.ndarray,
            edges: Sequence[int] = SLICE_EDGES) -> list[Slice]:
     """Return the scores for each bin of `counts`, except empty bins. Every pair is in one bin, so
     `squared_error` and `num_ratings` add up to the values for all pairs.
 
     Args:
-        predictions, ratings: float [pairs].
+        predictions, biases, ratings: float [pairs], predictions of the model and of the baseline.
         counts: int [pairs], the number of training ratings of each pair's user, or of its item,
             such as `train.column_counts[columns]`.
         edges: the lowest count of each bin, ascending from 0.
     """
     bins = np.digitize(counts, edges) - 1
     highs = [*(edge - 1 for edge in edges[1:]), None]
+    errors, bias_errors = predictions - ratings, biases - ratings
     return [
-        Slice(edges[k], highs[k], score(predictions[part], ratings[part]))
+        Slice(edges[k], highs[k], score(predictions[part], ratings[part]),
+              score(biases[part], ratings[part]),
+              rmse_difference(errors[part], bias_errors[part])[1])
         for k in range(len(edges))
         if (part := bins == k).any()
     ]

@@ -71,6 +71,10 @@ RESULTS = {
     "global_mean_test_rmse": "test/global_mean_rmse",
     "ndcg_at_10": "test/ndcg_at_10",
     "recall_at_10": "test/recall_at_10",
+    "coverage_at_10": "test/coverage_at_10",
+    "popularity_ndcg_at_10": "test/popularity_ndcg_at_10",
+    "popularity_recall_at_10": "test/popularity_recall_at_10",
+    "popularity_coverage_at_10": "test/popularity_coverage_at_10",
     "seconds": "time/seconds",
 }
 # Each of these is a separate request, while metrics share one.

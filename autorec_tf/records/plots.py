@@ -20,6 +20,7 @@ from autorec_tf.system.files import atomic_write
 
 PAPER_RMSE = {"item": 0.831, "user": 0.874}  # Table 1(a), ML-1M
 TRAIN_COLOR, TEST_COLOR, PAPER_COLOR = "#7a8ba0", "#c8452f", "#333333"
+BIASES_COLOR = "#4a6fa5"
 VALIDATION_COLOR, LEAKING_COLOR = "#2f7d5b", "#b08a2e"
 STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
          "svg.fonttype": "none", "svg.hashsalt": "AutoRec"}  # text as text, fixed ids
@@ -97,8 +98,8 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
 
 def draw_slices(by_user: Sequence[Slice], by_item: Sequence[Slice], dataset: str,
                 orientation: str) -> Figure:
-    """Return a figure of the test RMSE of each slice, with its number of test ratings: users by
-    number of training ratings on the left, items on the right.
+    """Return a figure of the test RMSE of each slice, of the model and of the biases, with its
+    number of test ratings: users by number of training ratings on the left, items on the right.
 
     Both panels slice the same test ratings; a line in each shows the RMSE of all test ratings.
     """
@@ -110,19 +111,28 @@ def draw_slices(by_user: Sequence[Slice], by_item: Sequence[Slice], dataset: str
         left, right = figure.subplots(1, 2, sharex=True)
         draw_panel(left, by_user, overall, "user")
         draw_panel(right, by_item, overall, "item")
-        figure.legend(handles=left.lines[:1], loc="outside lower center", frameon=False)
+        figure.legend(handles=left.lines, loc="outside lower center", ncols=3, frameon=False)
         figure.suptitle(f"AutoRec on {dataset}, {orientation} rows")
     return figure
 
 
 def draw_panel(axes: Axes, parts: Sequence[Slice], overall: float, side: str) -> None:
-    """Draw the RMSE of each slice, from few training ratings (top) to many, and its number of test
+    """Draw the RMSEs of each slice, from few training ratings (top) to many, and its number of test
     ratings. `side`: "user" or "item"."""
     positions = range(len(parts))
     axes.axvline(overall, color=PAPER_COLOR, linewidth=0.8, linestyle="--",
                  label=f"all test ratings: {overall:.4f}")
-    axes.plot([part.scores.rmse for part in parts], positions, color=TEST_COLOR, marker="o",
-              markersize=5, linewidth=1)
+    for name, label, color, marker, offset in (
+        ("scores", "AutoRec", TEST_COLOR, "o", 8),
+        ("biases", "biases of users and items", BIASES_COLOR, "s", -16),
+    ):
+        rmses = [getattr(part, name).rmse for part in parts]
+        axes.plot(rmses, positions, color=color, marker=marker, markersize=5, linewidth=1,
+                  label=label)
+        if len(parts) == 1 and np.isfinite(rmses[0]):  # without a line, a point needs its value
+            axes.annotate(f"{rmses[0]:.4f}", (rmses[0], 0), (0, offset), ha="center", color=color,
+                          textcoords="offset points")
+            axes.margins(x=0.2)
     axes.set_yticks(positions, [part.label for part in parts])
     axes.set_ylim(len(parts) - 0.5, -0.5)
     axes.set_xlabel("test RMSE")

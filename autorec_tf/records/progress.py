@@ -3,6 +3,8 @@ terminal), and its closing lines."""
 
 import shutil
 import sys
+from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,6 +14,9 @@ from autorec_tf.config import FULL_BATCH, Config
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
 from autorec_tf.system.terminal import print_line
+
+# Both axes have up to nine slices each, and one of them may seem worse by chance.
+SLICE_RATINGS, NOISE = 100, 3  # the least test ratings, and the least loss in standard errors
 
 
 class Progress:
@@ -172,13 +177,14 @@ def closing_lines(summary: dict[str, Any], folder: Path, resume: str) -> str:
             remedy = "Most test ratings have a user or an item without training ratings (cold)."
         if not summary["final_test_rmse"] < summary["biases_test_rmse"]:
             lines += ["The model is not better than the biases of users and items.", remedy]
+        lines += worst_slice(summary)
     if summary.get("ranked_users"):
         num_users = summary["ranked_users"]
         users = f"{num_users:,} users"
         if (drawn_from := summary.get("ranked_users_drawn_from", 0)) > num_users:
             users += f", drawn from {drawn_from:,} (--ranked_users)"
-        lines.append(f"NDCG@10 {summary['ndcg_at_10']:.4f}, Recall@10 "
-                     f"{summary['recall_at_10']:.4f} over {users}.")
+        lines.append(f"{ranking_scores(summary, '')} over {users}.")
+        lines.append(f"Ranking by popularity: {ranking_scores(summary, 'popularity_')}.")
     if RECONSTRUCTION in summary:
         lines.append(f"Reconstruction RMSE (test ratings as input) {summary[RECONSTRUCTION]:.4f}: "
                      "not a prediction,\nbut the measure of the earlier TensorFlow 1 program.")
@@ -193,3 +199,35 @@ def closing_lines(summary: dict[str, Any], folder: Path, resume: str) -> str:
     if summary["dataset"] == "synthetic":
         lines.append("The ratings are synthetic: this RMSE is not a result on MovieLens.")
     return "\n".join(lines)
+
+
+def ranking_scores(summary: Mapping[str, Any], prefix: str) -> str:
+    """Return the scores of a ranking, whose names in the summary begin with `prefix`."""
+    ndcg, recall, coverage = (summary[f"{prefix}{name}_at_10"]
+                              for name in ("ndcg", "recall", "coverage"))
+    return f"NDCG@10 {ndcg:.4f}, Recall@10 {recall:.4f}, coverage {100 * coverage:.1f} %"
+
+
+def worst_slice(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line about the slice in which the model loses most to the biases, if it loses in any
+    slice of `SLICE_RATINGS` or more test ratings by more than `NOISE` standard errors."""
+    losses = [
+        (part["test_ratings"] * (part["rmse"] ** 2 - part["biases_rmse"] ** 2), axis, part)
+        for axis in ("user", "item") for part in summary[f"by_training_ratings_of_the_{axis}"]
+        if part["test_ratings"] >= SLICE_RATINGS
+        and part["rmse"] - part["biases_rmse"] > NOISE * part["difference_standard_error"]
+    ]
+    if not losses:
+        return []
+    _, axis, part = max(losses, key=itemgetter(0))
+    return [f"Worse than the biases for {axis}s {with_ratings(part['training_ratings'])}:\n"
+            f"{part['rmse']:.4f} against {part['biases_rmse']:.4f} "
+            f"({part['test_ratings']:,} test ratings)."]
+
+
+def with_ratings(label: str) -> str:
+    """Return the label of a slice (`Slice.label`) in words."""
+    if label == "0":
+        return "without training ratings"
+    number = label.replace("+", " or more").replace("–", " to ")
+    return f"with {number} training ratings"

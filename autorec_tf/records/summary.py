@@ -1,5 +1,6 @@
 """The schema of summary.json, for writing and reading."""
 
+import math
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -7,19 +8,25 @@ from typing import Any
 from autorec_tf.data.ratings import Split
 from autorec_tf.evaluation.evaluate import Evaluation
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics, Scores, cold_pairs
+from autorec_tf.evaluation.ranking import RankingScores
 from autorec_tf.evaluation.slices import Slice
 from autorec_tf.evaluation.statistics import mean_and_interval
 from autorec_tf.system.environment import peak_memory_mb
 
 # The measures that a run over several splits averages.
 AVERAGED = ("final_test_rmse", "final_test_mae", "ndcg_at_10", "recall_at_10",
-            "biases_test_rmse", RECONSTRUCTION)
+            "biases_test_rmse", RECONSTRUCTION, "popularity_ndcg_at_10", "popularity_recall_at_10",
+            "coverage_at_10")
 # Measures by displayed name.
 MEASURES = {
     "test RMSE": "final_test_rmse",
     "biases": "biases_test_rmse",
     "MAE": "final_test_mae",
     "NDCG@10": "ndcg_at_10",
+    "popularity NDCG@10": "popularity_ndcg_at_10",
+    "Recall@10": "recall_at_10",
+    "popularity Recall@10": "popularity_recall_at_10",
+    "coverage": "coverage_at_10",
     "validation RMSE": "final_validation_rmse",
     "reconstruction RMSE (test ratings as input)": RECONSTRUCTION,
     "seconds": "seconds",
@@ -93,13 +100,12 @@ def results(metrics: Sequence[EpochMetrics]) -> dict[str, Any]:
 
 def scores_of(evaluation: Evaluation) -> dict[str, Any]:
     """Return an evaluation as entries of summary.json."""
-    ranking = evaluation.ranking
+    ranking, popularity = evaluation.ranking, evaluation.popularity
     return {
         "final_test_rmse": evaluation.scores.rmse, "final_test_mae": evaluation.scores.mae,
         "biases_test_rmse": evaluation.biases.rmse,
         "global_mean_test_rmse": evaluation.global_mean.rmse,
-        "ndcg_at_10": ranking.ndcg if ranking.num_users else None,
-        "recall_at_10": ranking.recall if ranking.num_users else None,
+        **ranking_entries("", ranking), **ranking_entries("popularity_", popularity),
         "ranked_users": ranking.num_users,
         "ranked_users_drawn_from": ranking.drawn_from,
         "relevant_rating": evaluation.relevant,
@@ -108,7 +114,15 @@ def scores_of(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def ranking_entries(prefix: str, scores: RankingScores) -> dict[str, float | None]:
+    entries = {"ndcg": scores.ndcg, "recall": scores.recall, "coverage": scores.coverage}
+    return {f"{prefix}{name}_at_10": value if scores.num_users else None
+            for name, value in entries.items()}
+
+
 def slice_row(part: Slice) -> dict[str, Any]:
-    scores = part.scores
+    """Return a slice as an entry of summary.json. A single rating has no standard error."""
+    scores, error = part.scores, part.standard_error
     return {"training_ratings": part.label, "test_ratings": scores.num_ratings,
-            "rmse": scores.rmse, "mae": scores.mae}
+            "rmse": scores.rmse, "mae": scores.mae, "biases_rmse": part.biases.rmse,
+            "difference_standard_error": None if math.isnan(error) else error}

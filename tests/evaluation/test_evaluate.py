@@ -158,9 +158,13 @@ def test_slices_are_the_same_in_both_orientations():
     for ours, theirs in ((one.by_user, other.by_user), (one.by_item, other.by_item)):
         assert [part.label for part in ours] == [part.label for part in theirs]
         for a, b in zip(ours, theirs, strict=True):
+            assert a.biases.rmse == pytest.approx(b.biases.rmse, rel=1e-9)
+            assert a.standard_error == pytest.approx(b.standard_error, rel=1e-9)
             assert a.scores.num_ratings == b.scores.num_ratings
             assert a.scores.rmse == pytest.approx(b.scores.rmse, rel=1e-12)
     assert [part.label for part in one.by_user] != [part.label for part in one.by_item]
+    np.testing.assert_array_equal(one.errors, other.errors)
+    assert plain.rmse(one.errors) == pytest.approx(one.scores.rmse, rel=1e-6)
 
 
 def test_slices_count_the_training_ratings_of_users_and_of_items():
@@ -175,7 +179,8 @@ def test_slices_count_the_training_ratings_of_users_and_of_items():
 
 def test_rankings_and_popular_items_are_the_same_in_both_orientations():
     one, other = (evaluated(random_table(), orientation) for orientation in ORIENTATIONS)
-    assert one.ranking == other.ranking
+    assert one.ranking == other.ranking and one.popularity == other.popularity
+    np.testing.assert_array_equal(one.ranking.of_users, other.ranking.of_users)
     assert 0 < one.ranking.ndcg < 1 and 0 < one.ranking.num_users <= USERS
     assert one.popular_items == other.popular_items
     assert one.popular_items[0].index == ITEMS  # which everyone rates
@@ -201,9 +206,10 @@ def test_a_blend_is_scored_ranked_and_compared_by_its_weights(orientation):
     assert found.scores == score(final_predictions(predictions, cold, SCALE), split.test.values)
     table = 0.7 * factors[0].block(slice(None)) + 0.4 * factors[1].block(slice(None))
     threes = Baseline(3.0, np.zeros(USERS), np.zeros(ITEMS + 1))
-    expected = rank(
+    expected, popularity = rank(
         lambda users, items: table[users, items], by_user.train, by_user.test, threes
     )
+    assert found.popularity == popularity
     assert found.ranking.ndcg == pytest.approx(expected.ndcg, rel=1e-9)
     assert found.ranking.recall == pytest.approx(expected.recall, rel=1e-9)
     embeddings = [(w, f.item_embeddings) for w, f in zip((0.7, 0.4), factors, strict=True)]
@@ -235,6 +241,12 @@ def test_what_a_model_must_beat_equals_arithmetic_in_the_files_unit(orientation,
     assert found.global_mean.rmse == pytest.approx(plain.rmse(mu - ratings), rel=1e-6)
     assert found.global_mean.num_ratings == found.biases.num_ratings == len(ratings)
     assert found.biases.rmse != found.global_mean.rmse
+    for axis, ids in ((found.by_user, users), (found.by_item, items)):
+        counts = np.bincount(train[0] if axis is found.by_user else train[1], minlength=USERS)[ids]
+        for part in axis:
+            high = np.inf if part.high is None else part.high
+            errors = error[(counts >= part.low) & (counts <= high)]
+            assert part.biases.rmse == pytest.approx(plain.rmse(errors), rel=1e-6)
 
 
 @both_orientations

@@ -28,7 +28,7 @@ def threes(train):
 
 def ranked(predictions, train, test, cold=None, **settings):
     """`rank` of a table of predictions [users, items]; cold items are 3 unless `cold` is given."""
-    return rank(table(predictions), train, test, cold or threes(train), **settings)
+    return rank(table(predictions), train, test, cold or threes(train), **settings)[0]
 
 
 def table(predictions):
@@ -43,8 +43,8 @@ def rank_all(predictions, train, test, **settings):
 
 
 def by_loops(predictions, train, test, at, relevant, cold=None, users=None):
-    """NDCG, recall and users judged, by sorting each user's candidates in plain Python; of
-    `users` alone, if they are given."""
+    """NDCG, recall, users judged and coverage, by sorting each user's candidates in plain Python;
+    of `users` alone, if they are given."""
     cold = cold or threes(train)
     trained = list(zip(train.rows.tolist(), train.indices.tolist(), strict=True))
     warm_users, warm_items = ({pair[axis] for pair in trained} for axis in (0, 1))
@@ -52,7 +52,7 @@ def by_loops(predictions, train, test, at, relevant, cold=None, users=None):
     for user, item, value in zip(test.rows, test.indices, test.values, strict=True):
         if value >= relevant:
             tested.setdefault(int(user), set()).add(int(item))
-    ndcg, recall = [], []
+    ndcg, recall, recommended = [], [], set()
     for user, wanted in sorted(tested.items()):
         if user not in warm_users or not (users is None or user in users):
             continue
@@ -64,11 +64,13 @@ def by_loops(predictions, train, test, at, relevant, cold=None, users=None):
                     score = cold.mean + cold.row_bias[user] + cold.column_bias[item]
                 candidates.append((-score, item))
         top = [item for _, item in sorted(candidates)[:at]]
+        recommended.update(top)
         dcg = sum(1 / math.log2(place + 1) for place, i in enumerate(top, 1) if i in wanted)
         best = sum(1 / math.log2(place + 1) for place in range(1, min(at, len(wanted)) + 1))
         ndcg.append(dcg / best)
         recall.append(len(set(top) & wanted) / len(wanted))
-    return math.fsum(ndcg) / len(ndcg), math.fsum(recall) / len(recall), len(ndcg)
+    coverage = len(recommended) / train.num_columns
+    return math.fsum(ndcg) / len(ndcg), math.fsum(recall) / len(recall), len(ndcg), coverage
 
 
 def random_case(seed, num_users=60, num_items=40, levels=None):
@@ -262,10 +264,30 @@ def test_scores_equal_plain_loops(at, levels, monkeypatch):
     assert 0 in train.row_counts and 0 in train.column_counts
     rng = np.random.default_rng(3)
     for cold in (threes(train), Baseline(3.5, rng.normal(0, 1, 60), rng.normal(0, 1, 40))):
-        scores = ranked(predictions, train, test, cold, at=at)
+        scores, popularity = rank(table(predictions), train, test, cold, at=at)
         expected = by_loops(predictions, train, test, at, 4.0, cold)
         assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
-        assert scores.num_users == expected[2] > 40
+        assert (scores.num_users, scores.coverage) == expected[2:] and scores.num_users > 40
+    zeros = Baseline(0.0, np.zeros(60), np.zeros(40))
+    counts = np.broadcast_to(train.column_counts, predictions.shape)
+    expected = by_loops(counts, train, test, at, 4.0, zeros)
+    assert (popularity.ndcg, popularity.recall) == pytest.approx(expected[:2], rel=1e-12)
+    assert (popularity.num_users, popularity.coverage) == expected[2:]
+    assert popularity.drawn_from == scores.drawn_from
+
+
+def test_the_scores_of_each_user_are_those_of_the_user_alone():
+    predictions, train, test = random_case(2)
+    everyone = rank(table(predictions), train, test, threes(train))
+    assert list(everyone[0].users) == sorted(set(everyone[1].users)) and everyone[0].num_users > 40
+    counts = np.broadcast_to(train.column_counts, predictions.shape)
+    for scores, scored in zip(everyone, (predictions, counts), strict=True):
+        assert scores.of_users.mean(axis=1) == pytest.approx((scores.ndcg, scores.recall))
+        for user, of_user in list(zip(scores.users, scores.of_users.T, strict=True))[::9]:
+            cold = threes(train) if scored is predictions else Baseline(
+                0.0, np.zeros(60), np.zeros(40))
+            expected = by_loops(scored, train, test, 10, 4.0, cold, {user})
+            assert of_user == pytest.approx(expected[:2], rel=1e-12)
 
 
 def test_scores_on_ml_1m_equal_plain_loops(ml_1m_ratings):
@@ -278,10 +300,12 @@ def test_scores_on_ml_1m_equal_plain_loops(ml_1m_ratings):
     )
     popularity = train.column_counts.astype(np.float32)  # ties without end
     predictions = np.broadcast_to(popularity, (users, train.num_columns))
-    scores = ranked(predictions, train, test)
-    expected = by_loops(predictions, train, test, 10, 4.0)
+    zeros = Baseline(0.0, np.zeros(users), np.zeros(train.num_columns))
+    scores, by_popularity = rank(table(predictions), train, test, zeros)
+    expected = by_loops(predictions, train, test, 10, 4.0, zeros)
     assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
-    assert scores.num_users == expected[2] and scores.ndcg > 0.05
+    assert (scores.num_users, scores.coverage) == expected[2:] and scores.ndcg > 0.05
+    assert by_popularity == scores
 
 
 def test_the_order_of_the_users_does_not_matter():
@@ -301,7 +325,7 @@ def test_blocks_cover_every_ranked_user_once_and_no_other(block_users, monkeypat
     expected = ranked(predictions, train, test)
     monkeypatch.setattr(ranking, "BLOCK_USERS", block_users)
     asked = Asked(predictions)
-    scores = rank(asked, train, test, threes(train))
+    scores, _ = rank(asked, train, test, threes(train))
     tested = set(test.rows[test.values >= 4].tolist())
     judged = sorted(tested & set(train.rows.tolist()))
     assert asked.users == judged and 40 < len(judged) < 60
@@ -327,7 +351,7 @@ def test_at_most_so_many_users_are_ranked_and_the_same_ones_for_a_seed():
     drawn = []
     for seed in (1, 1, 2):
         asked = Asked(predictions)
-        scores = rank(asked, train, test, threes(train), most_users=20, seed=seed)
+        scores, _ = rank(asked, train, test, threes(train), most_users=20, seed=seed)
         expected = by_loops(predictions, train, test, 10, 4.0, users=set(asked.users))
         assert scores.num_users == expected[2] == len(set(asked.users)) == 20
         assert (scores.ndcg, scores.recall) == pytest.approx(expected[:2], rel=1e-12)
@@ -347,7 +371,7 @@ def test_the_given_predictions_are_not_changed(num_warm):
     train = {(0, 0): 1.0} | {(1, item): 3.0 for item in range(num_warm)}
     block = np.array([[4.0, 3.0, 2.0, 1.0]], np.float32)
     matrices = matrix(train, (2, 4)), matrix({(0, 1): 5.0}, (2, 4))
-    assert rank(lambda *_: block, *matrices, threes(matrices[0])).num_users == 1
+    assert rank(lambda *_: block, *matrices, threes(matrices[0]))[0].num_users == 1
     assert block.tolist() == [[4, 3, 2, 1]]
 
 

@@ -23,7 +23,7 @@ SCALE = (1.0, 5.0)
 
 def test_a_slice_holds_the_pairs_with_low_to_high_training_ratings():
     counts = np.array([0, 1, 9, 10, 19, 1000, 4_321])
-    found = slices(np.full(7, 3.0), np.full(7, 4.0), counts)
+    found = slices(np.full(7, 3.0), np.full(7, 2.0), np.full(7, 4.0), counts)
     assert [(s.low, s.high, s.scores.num_ratings) for s in found] == [
         (0, 0, 1), (1, 9, 2), (10, 19, 2), (1000, None, 2),
     ]
@@ -33,7 +33,7 @@ def test_a_slice_holds_the_pairs_with_low_to_high_training_ratings():
 @pytest.mark.parametrize("low, next_low", [*pairwise(SLICE_EDGES)])
 def test_both_ends_of_a_slice_are_in_it_and_the_next_is_not(low, next_low):
     counts = np.array([next_low - 1, low, next_low])
-    first, second = slices(np.ones(3), np.ones(3), counts)
+    first, second = slices(np.ones(3), np.ones(3), np.ones(3), counts)
     assert (first.low, first.high, first.scores.num_ratings) == (low, next_low - 1, 2)
     assert (second.low, second.scores.num_ratings) == (next_low, 1)
 
@@ -43,12 +43,19 @@ def test_the_scores_of_a_slice_equal_hand_arithmetic():
     predictions, ratings = np.array([7.0, -2.0, 3.5, np.nan]), np.array([4.0, 1.0, 3.0, 5.0])
     cold = np.array([False, False, False, True])
     final = final_predictions(predictions, cold, SCALE)
-    few, many = slices(final, ratings, np.array([7, 7, 2, 0]), edges=(0, 5))
+    biases = np.array([4.0, 2.0, 3.0, 3.0])
+    few, many = slices(final, biases, ratings, np.array([7, 7, 2, 0]), edges=(0, 5))
     assert (few.low, few.high, many.low, many.high) == (0, 4, 5, None)
     assert few.scores.squared_error == 0.25 + 4.0 and few.scores.mae == (0.5 + 2.0) / 2
     assert many.scores.squared_error == 1.0 and many.scores.mae == 0.5
     assert many.scores.rmse == pytest.approx(math.sqrt(0.5), rel=1e-15)
     assert (few.scores.num_ratings, many.scores.num_ratings) == (2, 2)
+    assert (few.biases.squared_error, many.biases.squared_error) == (4.0, 1.0)
+    # The squared errors of the second slice differ by 1 and by -1: the standard error of their
+    # mean is 1, and the RMSEs add up to 2 * sqrt(0.5).
+    assert many.standard_error == pytest.approx(1 / (2 * math.sqrt(0.5)), rel=1e-15)
+    (alone,) = slices(final[:1], biases[:1], ratings[:1], np.array([7]))
+    assert math.isnan(alone.standard_error)
 
 
 def test_slices_of_ml_1m_by_user_and_by_item_add_up_to_the_whole(ml_1m_ratings):
@@ -61,7 +68,7 @@ def test_slices_of_ml_1m_by_user_and_by_item_add_up_to_the_whole(ml_1m_ratings):
     whole = score(predictions, test.values)
     of_item, of_user = train.row_counts[test.rows], train.column_counts[test.indices]
     for counts in (of_user, of_item):
-        parts = [s.scores for s in slices(predictions, test.values, counts)]
+        parts = [s.scores for s in slices(predictions, predictions, test.values, counts)]
         shares = [part.num_ratings / len(test) for part in parts]
         mean_square = sum(w * part.rmse**2 for w, part in zip(shares, parts, strict=True))
         assert len(parts) >= 6 and len({part.rmse for part in parts}) == len(parts)
@@ -78,7 +85,7 @@ def test_slices_equal_a_loop_over_the_pairs():
     predictions, ratings = rng.normal(3, 2, 500), rng.integers(1, 6, 500)
     cold, counts = rng.random(500) < 0.1, rng.integers(0, 40, 500)
     final = final_predictions(predictions, cold, SCALE)
-    found = {(s.low, s.high): s for s in slices(final, ratings, counts)}
+    found = {(s.low, s.high): s for s in slices(final, np.full(500, 3.0), ratings, counts)}
     assert set(found) == {(0, 0), (1, 9), (10, 19), (20, 49)}
     for (low, high), part in found.items():
         errors = [
@@ -90,12 +97,14 @@ def test_slices_equal_a_loop_over_the_pairs():
         assert part.scores.rmse == pytest.approx(
             math.sqrt(math.fsum(e * e for e in errors) / len(errors)), rel=1e-12
         )
+        of_3 = [(3.0 - r) ** 2 for r, n in zip(ratings, counts, strict=True) if low <= n <= high]
+        assert part.biases.rmse == pytest.approx(math.sqrt(math.fsum(of_3) / len(of_3)), rel=1e-12)
 
 
 def test_a_slice_is_labelled_with_both_ends_unless_they_are_one():
     scores = score(np.ones(1), np.ones(1))
-    assert Slice(1_000, 1_999, scores).label == "1,000–1,999"
-    assert Slice(7, 7, scores).label == "7"
+    assert Slice(1_000, 1_999, scores, scores, 0.0).label == "1,000–1,999"
+    assert Slice(7, 7, scores, scores, 0.0).label == "7"
 
 
 # Bins of like ratings

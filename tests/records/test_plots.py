@@ -14,7 +14,9 @@ from tests.facts import assert_names
 
 
 def part(low, high, rmse, num_ratings):
-    return Slice(low, high, Scores(rmse, 0.7, rmse**2 * num_ratings, num_ratings))
+    """A slice in which the biases have an RMSE of 0.03 more."""
+    scores, biases = (Scores(x, 0.7, x**2 * num_ratings, num_ratings) for x in (rmse, rmse + 0.03))
+    return Slice(low, high, scores, biases, 0.01)
 
 
 BY_USER = [part(10, 19, 1.2, 100), part(20, 49, 0.8, 300)]
@@ -53,9 +55,11 @@ def test_a_point_stands_at_the_rmse_of_each_slice_beside_its_label_and_count():
         ("user", "item"),
         strict=True,
     ):
-        line = axes.lines[1]
+        _, line, of_biases = axes.lines
         assert list(line.get_xdata()) == [p.scores.rmse for p in parts]
-        assert list(line.get_ydata()) == list(axes.get_yticks()) == list(range(len(parts)))
+        assert list(of_biases.get_xdata()) == [p.biases.rmse for p in parts]
+        for each in (line, of_biases):
+            assert list(each.get_ydata()) == list(axes.get_yticks()) == list(range(len(parts)))
         assert labels(axes.yaxis) == names
         (right,) = axes.child_axes
         assert labels(right.yaxis) == counts
@@ -68,8 +72,9 @@ def test_the_line_is_the_rmse_of_all_test_ratings_and_not_the_mean_of_the_slices
     overall = math.sqrt((1.2**2 * 100 + 0.8**2 * 300) / 400)
     for axes in figure.axes:
         assert axes.lines[0].get_xdata() == pytest.approx([overall] * 2, rel=1e-12)
-    (text,) = figure.legends[0].get_texts()
-    assert_names(text.get_text(), "test", f"{overall:.4f}")
+    text, model, biases = (each.get_text() for each in figure.legends[0].get_texts())
+    assert_names(text, "test", f"{overall:.4f}")
+    assert "AutoRec" in model and "biases" in biases
 
 
 @pytest.mark.parametrize("num_slices", [1, 2, len(SLICE_EDGES)])
@@ -80,8 +85,13 @@ def test_no_two_texts_overlap_and_none_leaves_the_picture(num_slices):
         for k, (low, high) in enumerate(zip(SLICE_EDGES, highs, strict=True))
     ]
     figure = laid_out(full[-num_slices:], full, "synthetic", "user")
-    boxes = [text.get_window_extent() for text in texts_in_view(figure)]
+    texts = texts_in_view(figure)
+    boxes = [text.get_window_extent() for text in texts]
     assert len(boxes) > 2 * (num_slices + len(full))
+    # A single point has its value beside it.
+    values = {text.get_text() for text in texts} & {f"{full[-1].scores.rmse:.4f}",
+                                                    f"{full[-1].biases.rmse:.4f}"}
+    assert len(values) == (2 if num_slices == 1 else 0)
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     width, height = figure.bbox.size
     assert all(0 <= box.x0 and box.x1 <= width for box in boxes)

@@ -101,12 +101,17 @@ def made_up(**changes):
         "python": "3.11.7", "packages": {"numpy": "2.4.6", "numba": None}, "system": "Linux",
         "machine": "x86_64", "cpus": 2, "git_commit": "c" * 40, "comet_experiment": None,
     }
-    slices = [{"training_ratings": "1,000+", "test_ratings": 200, "rmse": 0.9, "mae": 0.7}]
+    slices = [{"training_ratings": "1,000+", "test_ratings": 200, "rmse": 0.9, "mae": 0.7,
+               "biases_rmse": 0.8765, "difference_standard_error": None},
+              {"training_ratings": "1–9", "test_ratings": 9, "rmse": 0.91, "mae": 0.7,
+               "biases_rmse": 0.9432, "difference_standard_error": 0.01}]
     summary = {
         "status": "finished", "dataset": settings["dataset"], "final_train_rmse": 0.7,
         "final_test_rmse": 0.87654, "final_test_mae": 0.65432, "final_test_epoch": 3, "epochs": 3,
         "best_test_epoch": 2, "best_test_rmse": 0.81234, "best_test_mae": 0.6, "ndcg_at_10": 0.01,
         "recall_at_10": None, "ranked_users": 1234, "test_ratings": 200, "cold_test_ratings": 2,
+        "coverage_at_10": 0.2345, "popularity_ndcg_at_10": 0.12345,
+        "popularity_recall_at_10": 0.06789, "popularity_coverage_at_10": 0.0123,
         "by_training_ratings_of_the_user": slices, "by_training_ratings_of_the_item": slices,
         "seconds": 12.345, "peak_memory_mb": 1059.9,
     }
@@ -145,6 +150,10 @@ def test_the_facts_are_those_of_the_records():
     for part in data.by_value:
         assert f"{part.scores.rmse:.4f}" in read.texts("td")
         assert f"{part.bias:+.4f}".replace("-", "−") in read.texts("td")
+    better = [a for tag, a in read.elements if tag == "td" and a.get("class") == "better"]
+    assert len(better) == 2 and {"0.8765", "0.9432"} <= {*read.texts("td")}  # on both axes
+    assert_names(read.paragraph("0.1235"), "0.0679", "1.2 %")
+    assert "23.4 %" in read.text or "23.5 %" in read.text
     for part in data.calibration:
         assert f"{part.mean_prediction:.3f}" in read.texts("td")
         assert f"{part.mean_rating:.3f}" in read.texts("td")
@@ -264,7 +273,7 @@ def test_the_command_of_a_split_or_fold_is_of_that_one():
 
 def test_a_run_without_a_result_has_a_report_that_says_so():
     settings, summary, _ = made_up()
-    results = re.compile("final|best|by_|ndcg|recall|ranked|epochs")
+    results = re.compile("final|best|by_|ndcg|recall|coverage|popularity|ranked|epochs")
     summary = {name: value for name, value in summary.items() if not results.match(name)}
     for status, word in (("interrupted", "Interrupted"), ("diverged", "diverged")):
         read = Page(page(settings, summary | {"status": status}, ReportData()))
