@@ -7,10 +7,12 @@
 Each row is a run folder, or the folder of a run over several splits, which shows means and half of
 their 95 % intervals. The table has a column for each setting in which the runs differ; `?` means
 that the folder does not record the setting. Lines below the table compare each run over splits or
-folds with the first such run, by the paired differences of test RMSE on the splits that both have;
-pairing removes the variance between splits. Do not choose settings by test results: main.py has
---tune and --validation_ratio for that. Exit codes: 0 done; 2 no run among the folders, or the table
-could not be written.
+folds with the first such run, by the paired differences of RMSE, MAE, NDCG@10 and Recall@10 on the
+splits that both have; pairing removes the variance between splits. Runs on one split are compared
+with the first such run if their test ratings are the same: RMSE and MAE in pairs by test rating,
+NDCG@10 and Recall@10 by user. Do not choose settings by test results: main.py has --tune and
+--validation_ratio for that. Exit codes: 0 done; 2 no run among the folders, or the table could not
+be written.
 """
 
 import argparse
@@ -22,24 +24,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autorec_tf.command_line import Parser
 from autorec_tf.config import BEFORE, Config
-from autorec_tf.evaluation.statistics import PairedDifference, paired_difference
-from autorec_tf.records.run_folder import SPLITS, SUMMARY, read_settings, read_summary
+from autorec_tf.evaluation.statistics import (
+    PairedDifference,
+    paired_difference,
+    paired_rmse_difference,
+)
+from autorec_tf.records.paired_scores import PairedScores, read_paired_scores
+from autorec_tf.records.run_folder import (
+    SPLITS,
+    SUMMARY,
+    TEST_SCORES,
+    read_settings,
+    read_summary,
+)
 from autorec_tf.records.summary import INTERVAL, MEAN, MEASURES, is_number
 from autorec_tf.records.tables import aligned_table, with_interval
 from autorec_tf.system.errors import UserError, print_answer, printable, run_program
 from autorec_tf.system.files import read_csv, write_csv
 from autorec_tf.system.terminal import open_streams, print_line
 
-NOT_ALWAYS = ("biases", "popularity NDCG@10", "Recall@10", "popularity Recall@10", "coverage",
-              "validation RMSE", "reconstruction RMSE (test ratings as input)")
+ALWAYS = ("test RMSE", "MAE", "NDCG@10")  # other measures have a column if a run has them
+# The measures whose differences are tested: displayed name, and names in splits.csv and --csv.
+TESTED = {"test RMSE": ("final_test_rmse", ""), "MAE": ("final_test_mae", "_mae"),
+          "NDCG@10": ("ndcg_at_10", "_ndcg"), "Recall@10": ("recall_at_10", "_recall")}
+Scores = dict[str, dict[tuple, float]]  # of each measure, by the key of a split
 SORTS = {"rmse": "test RMSE", "mae": "MAE", "ndcg": "NDCG@10", "seconds": "seconds"}
 # These settings have a fixed column, or do not change the result.
 NOT_COMPARED = {"dataset", "preset", "num_splits", "run_name", "display_step", "checkpoint_every",
                 "comet", "tensorboard"}
 # Values that are resolved from the data or the machine, and so cannot be compared.
 UNRESOLVED: dict[str, Any] = {"rating_scale": [], "engine": "auto", "split_seed": None}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of a measure between two runs, in pairs of a `unit`."""
+
+    measure: str
+    unit: str
+    paired: PairedDifference
 
 
 @dataclass(frozen=True)
@@ -53,7 +80,8 @@ class Result:
     splits: int
     means: dict[str, float]  # of each measure, by column
     halves: dict[str, float]  # half the 95 % intervals of the means
-    scores: dict[tuple, float]  # the test RMSE of each split, by `split_scores`' key
+    scores: Scores  # of a run over splits
+    test: PairedScores | None  # of a run on one split
     fingerprint: str | None  # of the ratings
     settings: dict[str, Any]  # empty if they are not recorded
 
@@ -87,8 +115,8 @@ def compare(given: argparse.Namespace) -> None:
     if given.sort:
         results.sort(key=lambda result: sort_key(result, SORTS[given.sort]))
     columns = differing_settings(results)
-    first = next((result for result in results if result.scores), None)
-    differences = [difference(result, first) for result in results]
+    firsts = [first_like(result, results) for result in results]
+    differences = [differences_between(*both) for both in zip(results, firsts, strict=True)]
     if given.csv:
         rows = [figures(*each, columns) for each in zip(results, differences, strict=True)]
         try:
@@ -97,8 +125,9 @@ def compare(given: argparse.Namespace) -> None:
             raise UserError(f"cannot write {given.csv} ({error.strerror})") from error
     lines = [aligned_table([cells(result, columns, results) for result in results])]
     lines += [""] if any(differences) else []
-    lines += [printable(as_line(result, first, paired))
-              for result, paired in zip(results, differences, strict=True) if first and paired]
+    lines += [printable(as_line(result, first, each))
+              for result, first, found in zip(results, firsts, differences, strict=True)
+              for each in found if first]
     print_answer("\n".join(lines))
 
 
@@ -136,12 +165,13 @@ def read_result(folder: Path) -> Result | None:
                   means=measures(folder, summary, suffix),
                   halves=measures(folder, summary, INTERVAL) if is_repeated else {},
                   scores=split_scores(folder, record) if is_repeated else {},
+                  test=None if is_repeated else read_paired_scores(folder / TEST_SCORES),
                   fingerprint=None if record.get("folds") else record.get("fingerprint"),
                   settings=settings_of(record, is_repeated))
 
 
-def split_scores(folder: Path, record: dict[str, Any]) -> dict[tuple, float]:
-    """Return the test RMSE of each split of the run in `folder`.
+def split_scores(folder: Path, record: dict[str, Any]) -> Scores:
+    """Return the measures of each split of the run in `folder`, as far as they are recorded.
 
     The keys are equal for equal splits of the same ratings: seed and --train_ratio; fold, number of
     folds and seed; or name and fingerprint of a published fold."""
@@ -149,7 +179,7 @@ def split_scores(folder: Path, record: dict[str, Any]) -> dict[tuple, float]:
     names = record.get("folds")
     names = dict(zip(names, fingerprints, strict=False)) if isinstance(names, list) else {}
     common = {name: str(record.get(name)) for name in ("train_ratio", "num_folds", "split_seed")}
-    scores: dict[tuple, float] = {}
+    scores: Scores = {measure: {} for measure in TESTED}
     try:
         for row in read_csv(folder / SPLITS):
             key: tuple = ("seed", row.get("split_seed"), common["train_ratio"])
@@ -157,12 +187,15 @@ def split_scores(folder: Path, record: dict[str, Any]) -> dict[tuple, float]:
                 key = ("fold", row["fold"], common["num_folds"], common["split_seed"])
             if names:
                 key = ("name", row["fold"], names[row["fold"]])
-            scores[key] = float(row["final_test_rmse"])
+            for measure, (column, _) in TESTED.items():
+                if column in row or measure == "test RMSE":
+                    scores[measure][key] = float(row[column])
     except (KeyError, OSError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{folder / SPLITS} is damaged: a split or its RMSE is missing") from error
-    if not all(map(is_number, scores.values())):
-        raise UserError(f"{folder / SPLITS} is damaged: final_test_rmse is not a number")
-    return scores
+    for measure, (column, _) in TESTED.items():
+        if not all(map(is_number, scores[measure].values())):
+            raise UserError(f"{folder / SPLITS} is damaged: {column} is not a number")
+    return scores if scores["test RMSE"] else {}
 
 
 def measures(folder: Path, summary: dict[str, Any], suffix: str) -> dict[str, float]:
@@ -215,25 +248,56 @@ def differing_settings(results: Sequence[Result]) -> list[str]:
     return names
 
 
-def difference(result: Result, first: Result | None) -> PairedDifference | None:
-    """Return the paired difference between the test RMSEs of a run and the `first` run over several
-    splits, or None if they have fewer than two splits of the same ratings in common."""
+def first_like(result: Result, results: Sequence[Result]) -> Result | None:
+    """Return the first of `results` that is a run over several splits, or on one split, as `result`
+    is, and that has the scores to compare it with."""
+    if result.scores:
+        return next(each for each in results if each.scores)
+    return next((each for each in results if each.test), None) if result.test else None
+
+
+def differences_between(result: Result, first: Result | None) -> list[Difference]:
+    """Return the paired differences of a run from the `first` run: none, if they have fewer than
+    two pairs of the same ratings in common."""
     if first is None or result is first:
-        return None
+        return []
+    if result.test and first.test:
+        return single_differences(result.test, first.test)
     same = result.dataset == first.dataset
     if result.fingerprint and first.fingerprint:  # earlier versions did not record it
         same = result.fingerprint == first.fingerprint
-    both = [key for key in first.scores if key in result.scores]
-    if not same or len(both) < 2:
-        return None
-    return paired_difference(*([one.scores[key] for key in both] for one in (result, first)))
+    differences = []
+    for measure in TESTED if same else ():
+        scores, others = result.scores[measure], first.scores[measure]
+        both = [key for key in others if key in scores]
+        if len(both) > 1:
+            paired = paired_difference([scores[k] for k in both], [others[k] for k in both])
+            differences.append(Difference(measure, "splits", paired))
+    return differences
 
 
-def as_line(result: Result, first: Result, paired: PairedDifference) -> str:
+def single_differences(scores: PairedScores, others: PairedScores) -> list[Difference]:
+    """Return the differences between two runs on one split: by test rating, and by ranked user."""
+    if scores.test != others.test or len(scores.errors) < 2:
+        return []
+    unit, errors = "test ratings", (scores.errors, others.errors)
+    differences = [Difference("test RMSE", unit, paired_rmse_difference(*errors)),
+                   Difference("MAE", unit, paired_difference(*errors))]
+    users, mine, theirs = np.intersect1d(scores.users, others.users, return_indices=True)
+    if scores.relevant == others.relevant and len(users) > 1:
+        pairs = {"NDCG@10": (scores.ndcg, others.ndcg), "Recall@10": (scores.recall, others.recall)}
+        differences += [Difference(name, "users", paired_difference(x[mine], y[theirs]))
+                        for name, (x, y) in pairs.items()]
+    return differences
+
+
+def as_line(result: Result, first: Result, found: Difference) -> str:
+    paired = found.paired
     verdict = "significant" if paired.p_value < 0.05 else "not significant"
     return (
-        f"{result.name} - {first.name}: test RMSE {paired.difference:+.4f} ± {paired.half:.4f} "
-        f"over {paired.num_pairs} splits, paired, p = {paired.p_value:.1g}: {verdict}"
+        f"{result.name} - {first.name}: {found.measure} {paired.difference:+.4f} ± "
+        f"{paired.half:.4f} over {paired.num_pairs:,} {found.unit}, paired, "
+        f"p = {paired.p_value:.1g}: {verdict}"
     )
 
 
@@ -245,7 +309,7 @@ def sort_key(result: Result, column: str) -> tuple[bool, float]:
 
 def cells(result: Result, columns: Sequence[str], results: Sequence[Result]) -> dict[str, str]:
     """Return a row of the printed table."""
-    shown = [name for name in MEASURES if name not in NOT_ALWAYS
+    shown = [name for name in MEASURES if name in ALWAYS
              or any(name in other.means for other in results)]
     row = {name: with_interval(result.means[name], result.halves.get(name))
            if name in result.means else "" for name in shown if name != "seconds"}
@@ -265,16 +329,22 @@ def as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def figures(result: Result, paired: PairedDifference | None,
+def figures(result: Result, differences: Sequence[Difference],
             columns: Sequence[str]) -> dict[str, Any]:
     """Return a row of the CSV file: every digit, and the names of summary.json and config.json."""
     row = {"run": printable(result.name), "dataset": result.dataset, "preset": result.preset,
              "status": result.status, "splits": result.splits}
     for name, key in MEASURES.items():
         row |= {key: result.means.get(name), f"{key}{INTERVAL}": result.halves.get(name)}
-    names = {"paired_difference": "difference", "paired_difference_ci95": "half",
-             "paired_p": "p_value", "paired_splits": "num_pairs"}
-    row |= {name: paired and getattr(paired, attribute) for name, attribute in names.items()}
+    found = {each.measure: each.paired for each in differences}
+    for measure, (_, suffix) in TESTED.items():
+        names = {f"paired_difference{suffix}": "difference",
+                 f"paired_difference{suffix}_ci95": "half", f"paired_p{suffix}": "p_value"}
+        row |= {name: getattr(found.get(measure), attribute, None)
+                for name, attribute in names.items()}
+    numbers = {each.unit: each.paired.num_pairs for each in differences}
+    row |= {f"paired_{unit.replace(' ', '_')}": numbers.get(unit)
+            for unit in ("splits", "test ratings", "users")}
     return row | {name: as_text(result.settings.get(name, "?")) for name in columns}
 
 

@@ -2,7 +2,9 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,10 @@ import scipy.stats
 
 import compare
 from autorec_tf.config import Config
+from autorec_tf.data.ratings import index_ratings
+from autorec_tf.evaluation.ranking import RankingScores
+from autorec_tf.records.paired_scores import PairedScores, paired_scores, write_paired_scores
+from data_preprocessor import split_ratings
 from tests.facts import assert_names
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -293,6 +299,117 @@ def test_published_folds_are_compared_by_name_and_fingerprint(tmp_path, capsys):
     make_folds("c", ["u1", "u2", "u3"], "1 5 6", 5)  # only one is of the same ratings
     (line,) = differences_of([tmp_path / name for name in "abc"], capsys)
     assert line.startswith("b - a: ") and " 2 splits" in line
+
+
+def test_each_measure_of_the_splits_is_tested(tmp_path, capsys):
+    rng = np.random.default_rng(5)
+    measures = {name: rng.normal(0.5, 0.1, (2, 4)) for name in ("mae", "ndcg", "recall")}
+    columns = "final_test_mae", "ndcg_at_10", "recall_at_10"
+    for number, run in enumerate("ab"):
+        folder = make_splits(tmp_path / run, random_scores(number, range(4)))
+        head, *lines = (folder / "splits.csv").read_text("utf-8").splitlines()
+        rows = [",".join([line, *(repr(float(x[number][k])) for x in measures.values())])
+                for k, line in enumerate(lines)]
+        text = "\n".join([",".join([head, *columns]), *rows])
+        (folder / "splits.csv").write_text(text, encoding="utf-8")
+    make_splits(tmp_path / "older", random_scores(7, range(4)))  # without these measures
+    table = tmp_path / "runs.csv"
+    lines = differences_of([tmp_path / x for x in ("a", "b", "older")], capsys, "--csv", str(table))
+    assert [line.split(": ")[0] for line in lines] == ["b - a"] * 4 + ["older - a"]
+    with open(table, newline="", encoding="utf-8") as file:
+        _, second, older = csv.DictReader(file)
+    for line, (name, (a, b)) in zip(lines[1:4], measures.items(), strict=True):
+        p = scipy.stats.ttest_rel(b, a).pvalue
+        assert float(second[f"paired_p_{name}"]) == pytest.approx(p, rel=1e-9)
+        difference = float(second[f"paired_difference_{name}"])
+        assert difference == pytest.approx(np.mean(b - a), rel=1e-9)
+        assert name in line.lower()
+        assert_names(line, f"{difference:+.4f}", " 4 splits", f"p = {p:.1g}:")
+    assert older["paired_p_ndcg"] == "" and older["paired_p"] != ""
+
+
+def make_single(folder, seed, **changes):
+    """The folder of a run on one split, and its scores: of 500 test ratings, and of 40 users."""
+    make(folder, SETTINGS, RESULT)
+    rng = np.random.default_rng(seed)
+    users = np.sort(rng.choice(60, 40, replace=False))
+    errors, ndcg, recall = (np.abs(rng.normal(0.7, 0.5, size)).astype(np.float32)
+                            for size in (500, 40, 40))
+    scores = replace(PairedScores("t" * 64, errors, 4.0, users, ndcg, recall), **changes)
+    write_paired_scores(folder / "test_scores.npz", scores)
+    return scores
+
+
+def test_runs_on_one_split_are_compared_by_test_rating_and_by_user(tmp_path, capsys):
+    a, b = (make_single(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 2)))
+    table = tmp_path / "runs.csv"
+    lines = differences_of([tmp_path / "a", tmp_path / "b"], capsys, "--csv", str(table))
+    with open(table, newline="", encoding="utf-8") as file:
+        _, found = csv.DictReader(file)
+    users = sorted({*a.users} & {*b.users})
+    assert 20 < len(users) < 40
+    counts = [found[f"paired_{unit}"] for unit in ("splits", "test_ratings", "users")]
+    assert counts == ["", "500", str(len(users))]
+    by_user = [[dict(zip(x.users, values, strict=True)) for values in (x.ndcg, x.recall)]
+               for x in (b, a)]
+    pairs = {"_mae": (b.errors, a.errors)}
+    for k, name in enumerate(("_ndcg", "_recall")):
+        pairs[name] = [[float(side[k][user]) for user in users] for side in by_user]
+    squares = [x.errors.astype(np.float64) ** 2 for x in (b, a)]
+    rmse = [np.sqrt(x.mean()) for x in squares]
+    for line, (suffix, (x, y)) in zip(lines, ({"": squares} | pairs).items(), strict=True):
+        x, y = np.asarray(x, float), np.asarray(y, float)
+        test = scipy.stats.ttest_rel(x, y)
+        scale = sum(rmse) if suffix == "" else 1
+        half = np.ptp(test.confidence_interval(0.95)) / 2 / scale
+        difference = rmse[0] - rmse[1] if suffix == "" else np.mean(x) - np.mean(y)
+        values = [float(found[f"paired_{key}"]) for key in (
+            f"difference{suffix}", f"difference{suffix}_ci95", f"p{suffix}")]
+        assert values == pytest.approx([difference, half, test.pvalue], rel=1e-5)
+        unit = f"{len(users)} users" if suffix in ("_ndcg", "_recall") else "500 test ratings"
+        assert_names(line, f"{difference:+.4f} ± {half:.4f}", unit)
+
+
+@pytest.mark.parametrize("changes, lines", [(dict(test="u" * 64), 0), (dict(relevant=3.0), 2),
+                                            (dict(users=np.arange(100, 140)), 2)])
+def test_only_equal_test_ratings_and_equally_ranked_users_are_compared(
+    changes, lines, tmp_path, capsys
+):
+    make(tmp_path / "older", SETTINGS, RESULT)  # an earlier version stored no scores
+    make_single(tmp_path / "a", 1)
+    make_single(tmp_path / "b", 2, **changes)
+    folders = [tmp_path / name for name in ("older", "a", "b")]
+    assert len(differences_of(folders, capsys)) == lines
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "shape"])
+def test_a_damaged_file_of_scores_is_reported_in_one_line(damage, tmp_path, capsys):
+    make_single(tmp_path / "a", 1)
+    make_single(tmp_path / "b", 2, **({"ndcg": np.zeros(3)} if damage == "shape" else {}))
+    path = tmp_path / "b" / "test_scores.npz"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:900])
+    if damage == "missing":
+        np.savez(path, version=1)
+    rows, err = table_of([tmp_path / "a", tmp_path / "b"], capsys)
+    assert [row["run"] for row in rows] == ["a"]
+    (line,) = err.splitlines()
+    assert_names(line, path)
+
+
+def test_the_test_ratings_are_recognised_in_both_orientations_and_by_their_values():
+    rng = np.random.default_rng(1)
+    users, items = np.divmod(rng.permutation(12 * 9)[:60], 9)
+    ratings = index_ratings("made up", users, items, rng.integers(1, 6, 60), (1.0, 5.0))
+    empty = RankingScores(0.0, 0.0, 0.0, 0, 0, np.arange(0), np.zeros((2, 0)))
+    evaluation = SimpleNamespace(ranking=empty, errors=np.zeros(0), relevant=4.0)
+
+    def digest(orientation="item", seed=1, fingerprint="f"):
+        split = split_ratings(ratings, 0.8, seed, orientation)
+        return paired_scores(evaluation, split, fingerprint).test
+
+    assert digest() == digest("user")
+    assert len({digest(), digest(seed=2), digest(fingerprint="g")}) == 3
 
 
 @pytest.mark.parametrize("by, p", [(0.0, "1"), (0.25, "0")])

@@ -20,6 +20,7 @@ from autorec_tf import experiments
 from autorec_tf.config import GRID
 from autorec_tf.data import synthetic
 from autorec_tf.experiments import Purpose
+from autorec_tf.records.paired_scores import read_paired_scores
 from tests.conftest import rating_lines
 from tests.facts import assert_names
 from tests.forks import main_in_fork
@@ -112,7 +113,7 @@ def test_a_run_leaves_every_record_and_they_agree(finished):
         "basic_info.txt", "train_record.txt", "test_record.txt", "metrics.csv", "config.json",
         "summary.json", "rmse.png", "slices.png", "report.html", "parameters.index",
         "parameters.data-00000-of-00001", "checkpoint.json", "checkpoint-5.index",
-        "checkpoint-5.data-00000-of-00001", "predictions.npz",
+        "checkpoint-5.data-00000-of-00001", "predictions.npz", "test_scores.npz",
     }
 
     rows = read_metrics(folder)
@@ -426,15 +427,29 @@ def test_that_training_has_converged_is_printed_and_recorded(run_here, capsys):
     assert "--tolerance" not in capsys.readouterr().out
 
 
-def test_slices_and_rankings_are_in_the_summary_and_add_up(run_here):
+def test_slices_and_rankings_are_recorded_and_add_up(run_here, tmp_path, capsys):
     summary = run_here("")
     for axis in ("user", "item"):
         parts = summary[f"by_training_ratings_of_the_{axis}"]
         assert sum(part["test_ratings"] for part in parts) == summary["test_ratings"] == 90
         total = sum(part["test_ratings"] * part["rmse"] ** 2 for part in parts)
         assert np.sqrt(total / 90) == pytest.approx(summary["final_test_rmse"], rel=1e-9)
-    assert 0 < summary["ndcg_at_10"] < 1 and 0 < summary["recall_at_10"] <= 1
+        of_biases = sum(part["test_ratings"] * part["biases_rmse"] ** 2 for part in parts)
+        assert np.sqrt(of_biases / 90) == pytest.approx(summary["biases_test_rmse"], rel=1e-9)
+    for ranking in ("", "popularity_"):
+        assert 0 < summary[f"{ranking}ndcg_at_10"] < 1
+        assert 0 < summary[f"{ranking}recall_at_10"] <= 1
+        assert 10 / 40 <= summary[f"{ranking}coverage_at_10"] <= 1
     assert 0 < summary["ranked_users"] <= 60
+    stored = read_paired_scores(tmp_path / "run_0" / "test_scores.npz")
+    assert len(stored.errors) == 90 and len(stored.users) == summary["ranked_users"]
+    for found, name in ((np.sqrt(np.mean(stored.errors.astype(float) ** 2)), "final_test_rmse"),
+                        (np.mean(stored.errors), "final_test_mae"),
+                        (np.mean(stored.ndcg), "ndcg_at_10"),
+                        (np.mean(stored.recall), "recall_at_10")):
+        assert found == pytest.approx(summary[name], rel=1e-5)
+    printed = capsys.readouterr().out
+    assert the_line(printed, "opularity", f"{summary['popularity_ndcg_at_10']:.4f}")
 
 
 def test_that_users_were_drawn_to_be_ranked_is_told(run_here, capsys):

@@ -24,7 +24,7 @@ from autorec_tf.system.terminal import file_argument, shell
 CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.csv"
 TUNING, MEMBERS = "tuning.csv", "members.csv"
 PARAMETERS, CHECKPOINT = "parameters", "checkpoint"  # prefixes of TensorFlow's files
-PREDICTIONS = "predictions.npz"
+PREDICTIONS, TEST_SCORES = "predictions.npz", "test_scores.npz"
 REPORT, CURVES, SLICES = "report.html", "rmse.png", "slices.png"
 SETTINGS, SPLITS = "settings.json", "splits.csv"  # in the folder of a run over several splits
 

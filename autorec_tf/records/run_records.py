@@ -28,6 +28,7 @@ from autorec_tf.evaluation.metrics import EpochMetrics, Scores, cold_pairs
 from autorec_tf.records import run_folder
 from autorec_tf.records.checkpoint import Checkpoint
 from autorec_tf.records.comet import Tracker
+from autorec_tf.records.paired_scores import paired_scores, write_paired_scores
 from autorec_tf.records.plots import draw_rmse, draw_slices, write_png
 from autorec_tf.records.progress import Progress, closing_lines
 from autorec_tf.records.report import ReportData, neighbours_with_titles, page
@@ -282,6 +283,8 @@ class RunRecords:
         model.save(self.path / run_folder.PARAMETERS)
         with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
             np.savez(file, allow_pickle=False, **predictions)
+        write_paired_scores(self.path / run_folder.TEST_SCORES, paired_scores(
+            evaluation, self.split, self.ratings.fingerprint))
         done = self.state is None or self.state.is_done  # an unfinished blend has no result
         self.summary["status"] = "finished" if done else "interrupted"
         if self.state and self.state.trainer.has_converged:
