@@ -214,7 +214,7 @@ def worst_slice(summary: Mapping[str, Any]) -> list[str]:
     losses = [
         (part["test_ratings"] * (part["rmse"] ** 2 - part["biases_rmse"] ** 2), axis, part)
         for axis in ("user", "item") for part in summary[f"by_training_ratings_of_the_{axis}"]
-        if part["test_ratings"] >= SLICE_RATINGS
+        if part["test_ratings"] >= SLICE_RATINGS and part["difference_standard_error"] is not None
         and part["rmse"] - part["biases_rmse"] > NOISE * part["difference_standard_error"]
     ]
     if not losses:

@@ -1,6 +1,7 @@
 """The live line of a count, and the line about the slice where the model loses most."""
 
 import io
+import math
 
 import pytest
 
@@ -35,7 +36,7 @@ def slice_row(label, number, rmse, biases, error):
     "number, rmse, error, is_shown",
     [
         (2310, 1.0034, 0.002, True), (2310, 1.0034, 0.004, False), (99, 1.0034, 0.002, False),
-        (2310, 0.9921, 0.0, False), (2310, 0.98, 0.002, False), (1, 1.0034, None, False),
+        (2310, 0.9921, 0.0, False), (2310, 0.98, 0.002, False), (2310, math.nan, None, False),
     ],
 )
 def test_a_slice_that_loses_by_more_than_noise_is_shown(number, rmse, error, is_shown):
