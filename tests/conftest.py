@@ -1,5 +1,6 @@
 """What several test modules share: the real MovieLens-1M, and small files made up on the spot."""
 
+import gc
 import hashlib
 import io
 import os
@@ -29,6 +30,24 @@ def pytest_xdist_auto_num_workers():
 def pytest_collection_modifyitems(items):
     """The longest test first, so that no worker is left alone with it at the end."""
     items.sort(key=lambda item: "test_workers.py" not in item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Import the modules as fast as the program does, without Keras, which TensorFlow imports if it
+    can, and without garbage collection, which looks through hundreds of thousands of objects."""
+    hidden = "keras" not in sys.modules
+    if hidden:
+        sys.modules["keras"] = None
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        if hidden:
+            del sys.modules["keras"]
+        gc.freeze()  # what is imported stays
+        gc.set_threshold(50_000, 20, 50)
+        gc.enable()
 
 
 def pytest_runtest_setup(item):

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.stats
 
 import compare
 from autorec_tf.config import Config
@@ -196,6 +195,12 @@ def random_scores(seed, splits, shift=0.0, noise=0.0003):
     return {k: float(common[k] + shift + rng.normal(0, noise)) for k in splits}
 
 
+def paired_t_test(a, b):
+    from scipy import stats  # most of a second, in one worker of pytest alone
+
+    return stats.ttest_rel(a, b)
+
+
 @pytest.mark.parametrize("shift", [-0.0044, 0.0, 0.02])
 @pytest.mark.parametrize("splits", [2, 3, 5, 12])
 def test_a_paired_difference_is_scipys(shift, splits, tmp_path, capsys):
@@ -205,7 +210,7 @@ def test_a_paired_difference_is_scipys(shift, splits, tmp_path, capsys):
     table = tmp_path / "runs.csv"
     (line,) = differences_of([tmp_path / "a", tmp_path / "b"], capsys, "--csv", str(table))
     x, y = np.array(list(a.values())), np.array(list(b.values()))
-    test = scipy.stats.ttest_rel(y, x)
+    test = paired_t_test(y, x)
     mean, half = np.mean(y - x), np.ptp(test.confidence_interval(0.95)) / 2
     with open(table, newline="", encoding="utf-8") as file:
         first, second = csv.DictReader(file)
@@ -247,7 +252,7 @@ def test_only_splits_that_both_have_are_compared(tmp_path, capsys):
     make_splits(tmp_path / "a", a)
     make_splits(tmp_path / "b", b)
     (line,) = differences_of([tmp_path / "a", tmp_path / "b"], capsys)
-    expected = scipy.stats.ttest_rel([b[3], b[4]], [a[3], a[4]]).pvalue
+    expected = paired_t_test([b[3], b[4]], [a[3], a[4]]).pvalue
     assert_names(line, " 2 splits", f"p = {expected:.1g}:")
     make_splits(tmp_path / "c", random_scores(4, range(4, 9)))
     assert differences_of([tmp_path / "a", tmp_path / "c"], capsys) == []

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.optimize import minimize
 
 from autorec_tf.config import Config
 from autorec_tf.model.lbfgs import LBFGS, dot
@@ -21,6 +20,8 @@ def ill_conditioned():
     "make, least", [(ill_conditioned, 2.0), (rosenbrock, 0.0)], ids=["quadratic", "rosenbrock"]
 )
 def test_lbfgs_reaches_scipys_minimum_in_about_as_many_evaluations(make, least):
+    from scipy.optimize import minimize  # slow, and needed in one worker of pytest alone
+
     problem, target = make(), least + 1e-8
     theirs = make()
     evaluations = []

@@ -18,9 +18,7 @@ SHAPE = 300, 50
 @pytest.fixture
 def engine():
     engine = SparseEngine(2)
-    gc.freeze()  # what was there before need not be looked through by every `let_go`
     yield engine
-    gc.unfreeze()
     engine.pool.shutdown()
 
 
