@@ -635,6 +635,7 @@ def test_every_step_leaves_out_something_else(engine, rates):
     assert not all_equal(first, gradients_of(model, matrix, rows, trainer)[0])
 
 
+@pytest.mark.eager
 def test_every_mini_batch_is_a_step():
     matrix, _, _ = random_matrix()
     trainer = Trainer(build(dropout=0.5))

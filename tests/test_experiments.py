@@ -37,7 +37,7 @@ pytestmark = pytest.mark.eager
 NAMED = ("tune", "members")
 SCALE = (1.0, 5.0)
 CONFIG = Config(
-    hidden_neuron=8, batch_size=16, base_lr=0.02, train_epoch=2, engine="dense", split_seed=1,
+    hidden_neuron=8, batch_size=32, base_lr=0.08, train_epoch=2, engine="dense", split_seed=1,
     regularization="plain",
 )
 
@@ -67,7 +67,7 @@ def with_other_test_ratings(config=CONFIG):
 
 
 SMALL_MEMBERS = {
-    name: {"orientation": name, "lambda_value": value, "base_lr": 0.02, "regularization": "plain"}
+    name: {"orientation": name, "lambda_value": value, "base_lr": 0.08, "regularization": "plain"}
     for name, value in (("item", 2.0), ("user", 1.0))
 }
 

@@ -224,8 +224,9 @@ def test_patience_counts_from_evaluated_epochs_only():
 @pytest.mark.eager
 @pytest.mark.parametrize("method, tolerance", [("LBFGS", 0.4), ("RProp", 0.3)])
 def test_training_stops_when_ten_epochs_have_lowered_the_objective_by_less(method, tolerance):
-    config = replace(CONFIG, optimizer_method=method, batch_size=100, train_epoch=20)
-    _, every = train(random_split(), config)
+    config = replace(
+        CONFIG, optimizer_method=method, batch_size=100, train_epoch=20, lbfgs_memory=2)
+    _, every = train(random_split(), replace(config, display_step=20))
     costs = [m.train_cost for m in every]
     expected = 1 + next(
         last for last in range(10, 20) if costs[last - 10] - costs[last] < tolerance * costs[last]
