@@ -4,7 +4,7 @@ Modules that import TensorFlow are imported in functions.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,4 +174,5 @@ def load(path: str | os.PathLike) -> AutoRecModel:
     models = zip([f.weight for f in recommender.factors], saved.parameters,
                  model_configs(config), saved.values, strict=True)
     run = finished_run(models, config, saved.ratings, saved.train, f"the parameters in {path}")
+    run = replace(run, known_factors=tuple(recommender.factors), known_priors=saved.priors)
     return AutoRecModel(run, recommender, saved.summary)

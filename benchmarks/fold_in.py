@@ -108,7 +108,6 @@ def measure(config: Config, ratings: Ratings) -> list[dict]:
 def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float]):
     """Return a finished run that is trained on exactly these (user id, item id, rating) triples."""
     from autorec_tf.data.ratings import RatingMatrix
-    from autorec_tf.model.batch import sparse_rows
     from autorec_tf.serving.finished_run import FinishedRun, WeightedModel, oriented
     from autorec_tf.training.trainer import Trainer, build
 
@@ -116,7 +115,8 @@ def trained(config: Config, triples: list[np.ndarray], scale: tuple[float, float
     shape = ratings.num_items, ratings.num_users
     train = RatingMatrix.from_triples(ratings.items, ratings.users, ratings.values, shape)
     matrix = oriented(train, config)
-    model, rows = build(config, matrix, scale), sparse_rows(matrix)
+    model = build(config, matrix, scale)
+    rows = model.rows(matrix)
     trainer = Trainer(model)
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(config.random_seed, "shuffle", epoch).permutation(matrix.num_rows)

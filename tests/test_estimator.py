@@ -65,12 +65,6 @@ def with_text(ratings):
     return train(odd, cold_rating="paper", **QUICK)
 
 
-@pytest.fixture
-def one_step(monkeypatch):
-    """New parameters of ratings that are folded in are fitted by one step alone."""
-    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 1)
-
-
 @pytest.fixture(scope="module")
 def trained(ratings, model):
     """`train` on the ratings; with settings that a test has used already, what it returned then."""
@@ -432,7 +426,7 @@ def test_recommendations_leave_out_what_the_user_has_rated(ratings, model):
 
 @pytest.mark.parametrize("settings", [{}, slow(**BLEND)])
 def test_new_ratings_are_those_of_recommend_py(
-    settings, ratings, trained, left_by_main, tmp_path, one_step, capsys
+    settings, ratings, trained, left_by_main, tmp_path, capsys
 ):
     items = ratings["item"].unique()
     new = pd.DataFrame({"user": [999, 999, 1], "item": [*items[:2], "new film"],
@@ -456,7 +450,7 @@ def test_new_ratings_are_those_of_recommend_py(
     assert not {*items[:2]} & {*ours["item"]}
 
 
-def test_new_ratings_are_read_by_the_rules_of_training(ratings, one_step):
+def test_new_ratings_are_read_by_the_rules_of_training(ratings):
     named = ratings.set_axis(["who", "what", "stars"], axis=1)
     model = train(named, columns=("who", "what", "stars"), no_rating=("NaN", 0),
                   duplicates="last", **QUICK)
@@ -488,7 +482,7 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings, one_step):
     ],
 )
 def test_what_is_loaded_answers_as_before_to_the_last_bit(
-    settings, ratings, trained, tmp_path, one_step
+    settings, ratings, trained, tmp_path
 ):
     if "split" in settings:
         model = train(ratings.assign(timestamp=np.arange(400)), **QUICK | settings)

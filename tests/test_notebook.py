@@ -32,8 +32,7 @@ def shown_by(name, settings):
 
 
 @pytest.mark.eager
-def test_a_finished_run_shows_a_table_in_every_cell(tmp_path, monkeypatch):
-    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 1)
+def test_a_finished_run_shows_a_table_in_every_cell(tmp_path):
     made = make_run(tmp_path)
     _, *shown = shown_by("recommend.ipynb", {"RUN": made.folder, "DATA": str(made.data)})
     assert [type(each) for each in shown] == [pd.DataFrame] * 5

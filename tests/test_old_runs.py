@@ -56,8 +56,7 @@ def test_they_recommend_what_they_did_and_so_do_their_files(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FINISHED)
-def test_they_take_in_a_new_user(name, monkeypatch):
-    monkeypatch.setattr("autorec_tf.serving.fold_in.MAX_STEPS", 1)
+def test_they_take_in_a_new_user(name):
     run = read_run(FOLDER / name, str(FOLDER))
     items = run.ratings.item_ids
     wider = fold_in(run, np.array([1000, 1000]), items[[0, 3]], np.array([5.0, 1.0]))

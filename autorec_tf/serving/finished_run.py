@@ -6,8 +6,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +17,13 @@ from AutoRec import AutoRec
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.model.column_shards import SUFFIX
+from autorec_tf.model.factors import Factors
 from autorec_tf.model.parameters import parameters_of
+from autorec_tf.model.prior import Prior
 from autorec_tf.records import run_folder
 from autorec_tf.records.run_folder import CONFIG, PARAMETERS
 from autorec_tf.resolution import model_configs
+from autorec_tf.serving.fold_in import implicit_vectors, learn_priors
 from autorec_tf.serving.recommender import Recommender, rated, recommender_of
 from autorec_tf.serving.relocate import ratings_of_run
 from autorec_tf.system.errors import UserError
@@ -31,7 +35,7 @@ class WeightedModel(NamedTuple):
     """A trained model and its weight in a blend, or 1."""
 
     weight: float
-    model: AutoRec
+    model: Any  # an AutoRec, or a FoldedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,8 @@ class FinishedRun:
         ratings: all known ratings.
         train: the training ratings, items x users.
         members: the models of a blend, or one model.
+        known_factors: the members ready to predict, if they are known already.
+        known_priors: of each member's columns and rows, if they are known already.
     """
 
     config: Config
@@ -51,15 +57,30 @@ class FinishedRun:
     ratings: Ratings
     train: RatingMatrix
     members: tuple[WeightedModel, ...]
+    known_factors: tuple[Factors, ...] = ()
+    known_priors: tuple[tuple[Prior, Prior], ...] = ()
 
-    def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
-        """Return the recommender for this run's ids, which predicts from its training ratings."""
-        factors = [
+    @cached_property
+    def factors(self) -> tuple[Factors, ...]:
+        """The members ready to predict from the training ratings."""
+        return self.known_factors or tuple(
             replace(factors, weight=member.weight)
             for member in self.members
             for factors in member.model.factors(oriented(self.train, member.model.config))
-        ]
-        recommender = recommender_of(self.config, self.ratings, self.train, factors)
+        )
+
+    @cached_property
+    def priors(self) -> tuple[tuple[Prior, Prior], ...]:
+        """What folding in expects of new columns and rows of each member, learned once."""
+        return self.known_priors or tuple(
+            learn_priors(factors, oriented(self.train, member.model.config),
+                         implicit_vectors(member.model))
+            for member, factors in zip(self.members, self.factors, strict=True)
+        )
+
+    def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
+        """Return the recommender for this run's ids, which predicts from its training ratings."""
+        recommender = recommender_of(self.config, self.ratings, self.train, self.factors)
         return replace(recommender, rated=rated(self.ratings), titles=titles or {})
 
 

@@ -1,32 +1,44 @@
 """Fold new ratings into a finished run without training again.
 
-- A new *row* (an item, in item orientation) needs no training: its hidden code is a forward pass
-  over its ratings, as for every row. New ratings of a known row change its code in the same way.
-  With one-hot inputs, a rating of an unknown value uses the vector of the nearest known value.
-- A new *column* (a user, in item orientation) needs new weights. Only the new columns of V, D, W
-  and b are fitted, to the training objective over the rows that they rate; all other parameters
-  are frozen. With the SVD++ decoder, the bias of a new row is fitted in the same way, and its Y_i,
-  which no prediction for the row uses, is the mean of the known ones.
+New rows and columns get the embedding that their ratings make most likely, under a prior that is
+learned from the training rows and columns (model/prior.py). This also applies to known ones whose
+new ratings are at least a tenth of those known before. All other embeddings and all parameters
+remain, so predictions of other known pairs do not change. With the SVD++ decoder, the weights of a
+column are fitted around the sum of Y over its rows.
+
+New columns have V_u = 0: their ratings do not change the hidden codes of known rows. Y_i of a new
+row is the mean of the known ones. This module and its fit need no TensorFlow.
 """
 
-import math
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
-from AutoRec import AutoRec
-from autorec_tf.config import FULL_BATCH, Config
+from autorec_tf.config import Config
 from autorec_tf.data.ids import with_new
 from autorec_tf.data.ratings import RatingMatrix, Ratings
-from autorec_tf.model.batch import SparseRows
-from autorec_tf.model.lbfgs import LBFGS, Evaluation
-from autorec_tf.serving.finished_run import FinishedRun, WeightedModel, oriented
-from autorec_tf.training.trainer import Objective
+from autorec_tf.model.factors import Factors
+from autorec_tf.model.parameters import COLUMN, ROW, Parameter
+from autorec_tf.model.prior import Observed, Prior, learn_prior
 
-MAX_STEPS = 100  # of L-BFGS
-TOLERANCE = 1e-5  # the smallest relative decrease of the objective for another step
+MINIMUM = 0.1  # new ratings, as a fraction of those known before, by which known ones are fitted
+SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned from; ratings of each
+SPREADS = 0.3, 0.1  # of the priors of columns and of rows
+SVDPP_SCALE = 0.1  # s of model/decoder.py
+FinishedRun = Any  # from finished_run.py, which imports TensorFlow
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedModel:
+    """The parameters of a model with new rows or columns, as arrays; the rest as in `AutoRec`."""
+
+    config: Config
+    values: np.ndarray | None
+    declared: list[Parameter]
+    parameters: list[np.ndarray]
 
 
 def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
@@ -51,94 +63,228 @@ def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
     users, items, values = renewed((known.users, known.items, known.values), new, len(item_ids))
     ratings = Ratings(known.name, users, items, values, user_ids, item_ids, known.scale,
                       mapped=known.mapped)
-    trained = run.train.indices, run.train.rows, run.train.values
-    scaled = (*new[:2], known.unit.to_model(new[2]))
-    by_user, by_item, values = renewed(trained, scaled, len(item_ids))
+    scaled = np.asarray(known.unit.to_model(new[2]), np.float32)
     shape = len(item_ids), len(user_ids)
-    train = RatingMatrix.from_triples(by_item, by_user, values, shape)
-    members = tuple(
-        WeightedModel(member.weight, widened(member.model, oriented(train, member.model.config)))
-        for member in run.members
-    )
-    return replace(run, ratings=ratings, train=train, members=members)
+    train = inserted(run.train, new[1], new[0], scaled, shape)
+    fitted = fitted_again(run.train.column_counts, new[0], shape[1]), fitted_again(
+        run.train.row_counts, new[1], shape[0])
+    matrices = {"item": train}
+    if any(f.orientation == "user" for f in run.factors):
+        matrices["user"] = train.transposed()
+    members, factors = [], []
+    for member, before, priors in zip(run.members, run.factors, run.priors, strict=True):
+        columns, rows = fitted if before.orientation == "item" else fitted[::-1]
+        after, model = folded(member.model, before, priors, matrices[before.orientation], rows,
+                              columns)
+        members.append(member._replace(model=model))
+        factors.append(after)
+    return replace(run, ratings=ratings, train=train, members=tuple(members),
+                   known_factors=tuple(factors), known_priors=run.priors)
+
+
+def fitted_again(known: np.ndarray, new: np.ndarray, size: int) -> np.ndarray:
+    """Return the indices, below `size`, that are fitted: those with enough `new` ratings (an index
+    each), compared with the numbers `known`."""
+    counts = np.bincount(new, minlength=size)
+    before = np.append(known, np.zeros(size - len(known), known.dtype))
+    return np.flatnonzero((counts > 0) & (counts >= MINIMUM * before))
 
 
 def renewed(known: tuple[np.ndarray, ...], new: tuple[np.ndarray, ...],
             num_items: int) -> list[np.ndarray]:
     """Return the triples (users, items, values) `known` without the pairs in `new`, then `new`."""
     pairs, new_pairs = (x[0].astype(np.int64) * num_items + x[1] for x in (known, new))
-    is_unchanged = ~np.isin(pairs, new_pairs)
+    new_pairs.sort()
+    position = np.minimum(np.searchsorted(new_pairs, pairs), len(new_pairs) - 1)
+    is_unchanged = new_pairs[position] != pairs
+    if is_unchanged.all():
+        return [np.append(old, fresh) for old, fresh in zip(known, new, strict=True)]
     return [np.append(old[is_unchanged], fresh) for old, fresh in zip(known, new, strict=True)]
 
 
-def widened(model: AutoRec, matrix: RatingMatrix) -> AutoRec:
-    """Return `model`, or a wider model if `matrix` (its training ratings and new ones) has more
-    columns, or more rows that have parameters. Only the new parameters are fitted."""
-    shape = matrix.num_columns, matrix.num_rows
-    if all(p.shape(*shape) == tuple(x.shape)
-           for p, x in zip(model.declared, model.parameters, strict=True)):
-        return model
-    wider = AutoRec(matrix.num_columns, model.config, model.scale, matrix.density,
-                    values=model.values, num_rows=matrix.num_rows)
-    new: dict[int, int] = {}  # the first new entry of each parameter that is fitted
-    for i, (target, source) in enumerate(zip(wider.parameters, model.parameters, strict=True)):
-        first = source.shape[0]
-        if target.shape == source.shape:
-            target.assign(source)
-            continue
-        if wider.declared[i].fitted:
-            new[i] = first
-        mean = tf.repeat(tf.reduce_mean(source, 0, True), target.shape[0] - first, 0)
-        target.assign(tf.concat([source, mean], 0))
-    known = model.V.shape[0], model.num_rows if model.decoder.by_column else matrix.num_rows
-    ratings = wider.rows(matrix)._replace(**of_new(matrix, *known))
-    fit_new(wider.with_config(fitting_config(wider.config, matrix)), new, ratings)
-    return wider
+def inserted(matrix: RatingMatrix, rows: np.ndarray, columns: np.ndarray, values: np.ndarray,
+             shape: tuple[int, int]) -> RatingMatrix:
+    """Return `matrix` in the larger `shape` with more ratings, which replace those of the same
+    pairs. It is copied without sorting it again."""
+    key = matrix.rows.astype(np.int64) * shape[1] + matrix.indices
+    order = np.lexsort((columns, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    new = rows.astype(np.int64) * shape[1] + columns
+    at = np.searchsorted(key, new)
+    is_known = np.append(key, -1)[at] == new
+    old = matrix.values.copy()
+    old[at[is_known]] = values[is_known]
+    at, fresh = at[~is_known], ~is_known
+    counts = np.append(matrix.row_counts, np.zeros(shape[0] - matrix.num_rows, np.int64))
+    counts += np.bincount(rows[fresh], minlength=shape[0])
+    return RatingMatrix(np.append(0, np.cumsum(counts)),
+                        np.insert(matrix.indices, at, columns[fresh]),
+                        np.insert(old, at, values[fresh]), shape[1])
 
 
-def fitting_config(config: Config, matrix: RatingMatrix) -> Config:
-    """Return a model's settings for `fit_new`: full-batch, and without dropout."""
-    config = replace(config, dropout=0.0, input_dropout=0.0)
-    if config.regularization == "plain" and config.optimizer_method not in FULL_BATCH:
-        # The plain rule adds Omega once in each mini-batch of an epoch.
-        batches = math.ceil(matrix.num_rows / config.batch_size)
-        config = replace(config, lambda_encoder=batches * config.encoder_lambda,
-                         lambda_decoder=batches * config.decoder_lambda,
-                         lambda_one_hot=config.lambda_one_hot and batches * config.lambda_one_hot)
-    return config
+def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], matrix: RatingMatrix,
+           rows: np.ndarray, columns: np.ndarray) -> tuple[Factors, Any]:
+    """Return the factors `before` and their `model` with `rows` and `columns` fitted.
+
+    Args:
+        model: an `AutoRec` or a `FoldedModel`.
+        before: its factors.
+        priors: of its columns and of its rows.
+        matrix: all training ratings in the orientation of the model, with the new ones.
+        rows, columns: the indices that are fitted.
+    """
+    codes = grown(before.row_embeddings, matrix.num_rows)
+    Wt, b = grown(before.Wt, matrix.num_columns), grown(before.b, matrix.num_columns)
+    after, Y = replace(before, row_embeddings=codes, Wt=Wt, b=b), implicit_vectors(model)
+    if Y is not None:
+        Y = grown(Y, matrix.num_rows, Y.mean(0))
+    side = Side(after, matrix, Y)
+    is_linear, f = before.output_activation == "identity", after.output
+    is_open = np.zeros(matrix.num_rows, bool)
+    is_open[rows] = True
+    by_column = {u: side.ratings_of_column(u) for u in columns}
+    own: dict[int, np.ndarray] = {}  # W_u of each fitted column, without the sum over Y
+
+    def fit_columns(but: np.ndarray) -> None:
+        for u, (i, ratings) in by_column.items():
+            use = ~but[i]
+            w = priors[0].fit(side.column(u, i[use], ratings[use]), f, is_linear)
+            own[u] = w[:-1]
+            side.set_column(u, i, w)
+
+    fit_columns(is_open)
+    for i in rows:
+        codes[i] = priors[1].fit(side.row(i), f, is_linear)
+    if any(is_open[i].any() for i, _ in by_column.values()):
+        fit_columns(np.zeros_like(is_open))
+    return after, with_factors(model, after, Y, own)
 
 
-def of_new(matrix: RatingMatrix, first_column: int, first_row: int) -> dict[str, tf.Tensor]:
-    """Return the fields of `SparseRows` for the rows of `matrix` that are new (from `first_row`) or
-    have ratings in new columns (from `first_column`); all other rows are empty."""
-    is_affected = np.arange(matrix.num_rows) >= first_row
-    is_affected[matrix.rows[matrix.indices >= first_column]] = True
-    of_rows = is_affected[matrix.rows]
-    row_counts = np.where(is_affected, matrix.row_counts, 0)
-    parts = np.append(0, np.cumsum(row_counts)), matrix.indices[of_rows], matrix.values[of_rows]
-    return dict(zip(("indptr", "indices", "values"), map(tf.constant, parts), strict=True))
+class Side:
+    """The training ratings of single rows and columns, as regressions on their embeddings.
+
+    Args:
+        factors: the embeddings of all rows and columns.
+        matrix: the training ratings, in the orientation of `factors`.
+        Y: with the SVD++ decoder, float32 (rows, l). The last unit of an embedding is then the bias
+            of the row, and 1 in a column.
+    """
+
+    def __init__(self, factors: Factors, matrix: RatingMatrix, Y: np.ndarray | None) -> None:
+        self.factors, self.matrix, self.Y = factors, matrix, Y
+        self.units = factors.Wt.shape[1] - (Y is not None)
+
+    def ratings_of_column(self, u: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows that column `u` has ratings of, and the ratings."""
+        at = np.flatnonzero(self.matrix.indices == u)
+        return np.searchsorted(self.matrix.indptr, at, "right") - 1, self.matrix.values[at]
+
+    def implicit(self, rows: np.ndarray) -> np.ndarray:
+        """Return the sum of Y over `rows` in a column's weights: float64 [units]."""
+        if self.Y is None or not len(rows):
+            return np.zeros(self.units)
+        return SVDPP_SCALE / np.sqrt(len(rows)) * self.Y[rows].sum(0, dtype=np.float64)
+
+    def column(self, u: int, rows: np.ndarray, ratings: np.ndarray) -> Observed:
+        """Return the regression of a column's ratings on (W_u, b_u). As in leave-one-out training,
+        the sum over Y leaves out the row of the rating."""
+        h = self.factors.row_embeddings[rows].astype(np.float64)
+        inputs = np.concatenate([h[:, : self.units], np.ones((len(h), 1))], 1)
+        offset = np.zeros(len(h))
+        if self.Y is not None and len(h):
+            others = self.implicit(rows) - SVDPP_SCALE / np.sqrt(len(h)) * self.Y[rows]
+            offset = h[:, -1] + np.einsum("ij,ij->i", h[:, :-1], others)
+        return Observed(inputs, offset, ratings.astype(np.float64))
+
+    def row(self, i: int, chosen: np.ndarray | slice = slice(None)) -> Observed:
+        """Return the regression of a row's `chosen` ratings on its embedding."""
+        part = slice(self.matrix.indptr[i], self.matrix.indptr[i + 1])
+        columns, ratings = self.matrix.indices[part][chosen], self.matrix.values[part][chosen]
+        inputs = self.factors.Wt[columns].astype(np.float64)
+        return Observed(inputs, self.factors.b[columns].astype(np.float64),
+                        ratings.astype(np.float64))
+
+    def own_weights(self, by_column: RatingMatrix) -> np.ndarray:
+        """Return (W_u, b_u) of all columns, without the sums over Y: float64
+        (columns, units + 1)."""
+        own = self.factors.Wt[:, : self.units].astype(np.float64)
+        if self.Y is not None:
+            for u, (first, last) in enumerate(zip(by_column.indptr, by_column.indptr[1:],
+                                                  strict=False)):
+                own[u] -= self.implicit(by_column.indices[first:last])
+        return np.concatenate([own, self.factors.b[:, None].astype(np.float64)], 1)
+
+    def set_column(self, u: int, rows: np.ndarray, fitted: np.ndarray) -> None:
+        self.factors.Wt[u, : self.units] = fitted[:-1] + self.implicit(rows)
+        self.factors.Wt[u, self.units :] = 1.0
+        self.factors.b[u] = fitted[-1]
 
 
-def fit_new(model: AutoRec, grown: dict[int, int], ratings: SparseRows) -> None:
-    """Minimise the objective over `ratings` with L-BFGS in the new entries only: `grown` maps the
-    index of a parameter to its first new entry."""
-    parameters = [(model.parameters[i], first) for i, first in grown.items()]
-    new = [tf.Variable(x[first:]) for x, first in parameters]
-    optimizer, objective = LBFGS(new, model.config), Objective(model)
+def learn_priors(factors: Factors, matrix: RatingMatrix,
+                 Y: np.ndarray | None) -> tuple[Prior, Prior]:
+    """Return the priors of a model's columns and rows.
 
-    def assign() -> None:
-        for (x, first), part in zip(parameters, new, strict=True):
-            x[first:].assign(part)
+    Args:
+        factors: the model.
+        matrix: its training ratings, in its orientation.
+        Y: with the SVD++ decoder, its implicit vectors, float32 (rows, l).
+    """
+    side, by_column = Side(factors, matrix, Y), matrix.transposed()
+    column_counts, row_counts = by_column.row_counts, matrix.row_counts
 
-    def evaluate() -> Evaluation:
-        assign()
-        gradients, cost, squared_error = objective.full_gradients(ratings)
-        return [gradients[i][first:] for i, first in grown.items()], cost, squared_error
+    def columns() -> Iterator[Observed]:
+        for u, at in samples(by_column):
+            yield side.column(u, by_column.indices[at], by_column.values[at])
 
-    last = math.inf
-    for _ in range(MAX_STEPS):
-        cost = float(optimizer.step(evaluate, 0.0)[0])
-        if not last - cost > TOLERANCE * cost:
-            break
-        last = cost
-    assign()
+    def rows() -> Iterator[Observed]:
+        for i, at in samples(matrix):
+            yield side.row(i, at - matrix.indptr[i])
+
+    return (learn_prior(side.own_weights(by_column), column_counts, columns(), factors.output,
+                        SPREADS[0]),
+            learn_prior(factors.row_embeddings, row_counts, rows(), factors.output,
+                        SPREADS[1]))
+
+
+def samples(matrix: RatingMatrix) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield rows of `matrix`, drawn by their numbers of ratings, and positions of some of these."""
+    rng, counts = np.random.default_rng(0), matrix.row_counts
+    for row in rng.choice(len(counts), min(SAMPLES, 4 * len(counts)), p=counts / counts.sum()):
+        at = np.arange(matrix.indptr[row], matrix.indptr[row + 1])
+        yield int(row), rng.permutation(at)[:SAMPLE_RATINGS]
+
+
+def implicit_vectors(model: Any) -> np.ndarray | None:
+    """Return Y of a model with the SVD++ decoder, else None."""
+    names = [parameter.name for parameter in model.declared]
+    return np.asarray(model.parameters[names.index("Y")]) if "Y" in names else None
+
+
+def grown(x: np.ndarray, size: int, fill: Any = 0.0) -> np.ndarray:
+    """Return a copy of `x` with `size` rows, of which new ones are `fill`."""
+    result = np.empty((size, *x.shape[1:]), x.dtype)
+    result[: len(x)], result[len(x) :] = x, fill
+    return result
+
+
+def with_factors(model: Any, factors: Factors, Y: np.ndarray | None,
+                 own: dict[int, np.ndarray]) -> FoldedModel:
+    """Return the parameters of `model` in the sizes of `factors`, with the `own` weights W_u of
+    fitted columns. Those that only the encoder reads are 0 for new columns."""
+    parameters = []
+    for declared, x in zip(model.declared, model.parameters, strict=True):
+        x = np.asarray(x)
+        if declared.name == "Y":
+            x = Y
+        elif declared.name == "Wt":
+            x = grown(x, len(factors.Wt))
+            for u, weights in own.items():
+                x[u] = weights
+        elif declared.name == "b":
+            x = factors.b
+        elif declared.name == "c":
+            x = factors.row_embeddings[:, -1].copy()
+        elif COLUMN in declared.axes or ROW in declared.axes:
+            x = grown(x, len(factors.Wt if COLUMN in declared.axes else factors.row_embeddings))
+        parameters.append(x)
+    return FoldedModel(model.config, model.values, model.declared, parameters)

@@ -25,6 +25,10 @@ numbered from 1; a single model is member 1):
                               a row is g(the sum of r V_i[u] + D_i[u, j], over its ratings r of
                               columns u, + mu_i), where values_i[j] is r, or the value nearest to r
 
+    columns_i_x, rows_i_x     float32, what folding in expects of the embeddings of new columns and
+                              rows, for each x of mean, pooled, directions, noise, centre and spread
+                              (model/prior.py); absent in files of earlier versions
+
 estimator.py saves a file with further content: "estimator", the version 1 of this content; all
 known ratings (name; users, items: indices; values; held_out, if it was given; mapped); the training
 ratings (train_indptr, train_indices, train_values: items x users); titles and summary as JSON.
@@ -53,11 +57,13 @@ from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.evaluation.metrics import COLD_RATING
 from autorec_tf.model.factors import ACTIVATIONS, Factors
 from autorec_tf.model.parameters import parameters_of
+from autorec_tf.model.prior import Prior
 from autorec_tf.resolution import model_configs
 from autorec_tf.serving.recommender import Recommender, recommender_of
 from autorec_tf.system.errors import UserError
 
 NAME, FORMAT, VERSION = "autorec.npz", "autorec", 2
+PRIORS = "columns", "rows"
 MODEL_VERSION = 1  # of the content that `model_content` adds
 FinishedRun = Any  # from finished_run.py, which imports TensorFlow; reading does not need it
 
@@ -76,10 +82,28 @@ def content_of(run: FinishedRun, recommender: Recommender) -> dict[str, np.ndarr
     }
     for i, model in enumerate(models, 1):
         for parameter, x in zip(model.declared, model.parameters, strict=True):
-            content[parameter.npz_name(i)] = parameter.oriented(x.numpy())
+            content[parameter.npz_name(i)] = parameter.oriented(np.asarray(x))
         if model.values is not None:
             content[f"values_{i}"] = model.values
+        for axis, prior in zip(PRIORS, run.priors[i - 1], strict=True):
+            content |= {f"{axis}_{i}_{name}": np.asarray(x, np.float32)
+                        for name, x in prior._asdict().items()}
     return content
+
+
+def stored_priors(content: Mapping[str, np.ndarray],
+                  models: int) -> tuple[tuple[Prior, Prior], ...]:
+    """Return the priors of each of `models` models, () in files of earlier versions."""
+    if f"{PRIORS[0]}_1_mean" not in content:
+        return ()
+    return tuple(
+        (read_prior(content, f"{PRIORS[0]}_{i}"), read_prior(content, f"{PRIORS[1]}_{i}"))
+        for i in range(1, models + 1)
+    )
+
+
+def read_prior(content: Mapping[str, np.ndarray], name: str) -> Prior:
+    return Prior(*(content[f"{name}_{field}"].astype(np.float64) for field in Prior._fields))
 
 
 def run_content(config: Config, ratings: Ratings, split: Split,
@@ -123,6 +147,7 @@ class ModelContent(NamedTuple):
     values: list[np.ndarray | None]
     recommender: Recommender
     summary: dict[str, Any]
+    priors: tuple[tuple[Prior, Prior], ...]
 
 
 def model_content(run: FinishedRun, recommender: Recommender,
@@ -162,7 +187,7 @@ def read_saved_model(path: str | os.PathLike) -> ModelContent:
                       for i, each in models]
         values, summary = [content.get(f"values_{i}") for i, _ in models], str(content["summary"])
         return ModelContent(config, ratings, train, parameters, values, recommender,
-                            json.loads(summary))
+                            json.loads(summary), stored_priors(content, len(models)))
 
 
 def read_npz(path: str | Path) -> Recommender:
