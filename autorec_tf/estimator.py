@@ -174,5 +174,6 @@ def load(path: str | os.PathLike) -> AutoRecModel:
     models = zip([f.weight for f in recommender.factors], saved.parameters,
                  model_configs(config), saved.values, strict=True)
     run = finished_run(models, config, saved.ratings, saved.train, f"the parameters in {path}")
-    run = replace(run, known_factors=tuple(recommender.factors), known_priors=saved.priors)
+    run = replace(run, known_factors=tuple(recommender.factors), known_priors=saved.priors,
+                  known_cold=recommender.cold)
     return AutoRecModel(run, recommender, saved.summary)

@@ -93,14 +93,16 @@ class Prior(NamedTuple):
         return self.directions @ z[:d] + scale * (z[d:] - (z[d:] @ self.centre) * self.centre)
 
 
-def learn_prior(embeddings: np.ndarray, counts: np.ndarray, samples: Iterable[Observed],
-                f: Activation, spread: float) -> Prior:
+def learn_prior(embeddings: np.ndarray, counts: np.ndarray,
+                samples: Iterable[tuple[Observed, Observed]], f: Activation,
+                spread: float) -> Prior:
     """Return the prior of embeddings that are not known yet.
 
     Args:
         embeddings: (trained, l), the trained embeddings, whose largest directions are used.
         counts: [trained], their numbers of training ratings.
-        samples: the training ratings of some of them, drawn in proportion to the numbers.
+        samples: the training ratings of some of them, drawn in proportion to the numbers,
+            and the same ratings as if only a few of them were known.
         f: the output activation. It is linearised at the mean.
         spread: the variance of the ratings by the part in all directions.
     """
@@ -110,15 +112,13 @@ def learn_prior(embeddings: np.ndarray, counts: np.ndarray, samples: Iterable[Ob
     units, d = basis.shape
     square, product, centre = np.zeros((units, units)), np.zeros(units), np.zeros(units)
     parts, total = [], 0
-    for inputs, offset, ratings in samples:
-        x = offset + inputs @ mean
-        slope = derivative(f, x)
-        steep, residual = inputs * slope[:, None], ratings - f(x)
+    for seen, few in samples:
+        parts.append(linearised(seen, mean, f, basis))
+        steep, residual = linearised(few, mean, f)
         square += steep.T @ steep
         product += steep.T @ residual
-        centre += inputs.sum(0)
-        parts.append((steep @ basis, residual))
-        total += len(ratings)
+        centre += few.inputs.sum(0)
+        total += len(residual)
     ridge = RIDGE * np.trace(square) / units + np.finfo(np.float32).tiny
     pooled = mean + np.linalg.solve(square + ridge * np.eye(units), product)
     centre /= max(np.linalg.norm(centre), np.finfo(np.float32).tiny)
@@ -128,6 +128,15 @@ def learn_prior(embeddings: np.ndarray, counts: np.ndarray, samples: Iterable[Ob
     learned = mean + basis @ shift, pooled, basis @ root, NOISE * noise, centre, spread
     rounded = (np.asarray(x, np.float32).astype(np.float64) for x in learned)  # as in a saved file
     return Prior(*rounded)
+
+
+def linearised(seen: Observed, mean: np.ndarray, f: Activation,
+               basis: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inputs of `seen` times f' at the `mean`, along `basis` (l, d), and the residuals:
+    float64 (e, d) and [e]."""
+    x = seen.offset + seen.inputs @ mean
+    inputs = seen.inputs if basis is None else seen.inputs @ basis
+    return inputs * derivative(f, x)[:, None], seen.ratings - f(x)
 
 
 def main_directions(centred: np.ndarray, weights: np.ndarray) -> np.ndarray:

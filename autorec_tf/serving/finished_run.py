@@ -16,6 +16,7 @@ import tensorflow as tf
 from AutoRec import AutoRec
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings
+from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.model.column_shards import SUFFIX
 from autorec_tf.model.factors import Factors
 from autorec_tf.model.parameters import parameters_of
@@ -24,7 +25,7 @@ from autorec_tf.records import run_folder
 from autorec_tf.records.run_folder import CONFIG, PARAMETERS
 from autorec_tf.resolution import model_configs
 from autorec_tf.serving.fold_in import implicit_vectors, learn_priors
-from autorec_tf.serving.recommender import Recommender, rated, recommender_of
+from autorec_tf.serving.recommender import Recommender, cold_pairs, rated, recommender_of
 from autorec_tf.serving.relocate import ratings_of_run
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import as_utf8
@@ -50,6 +51,7 @@ class FinishedRun:
         members: the models of a blend, or one model.
         known_factors: the members ready to predict, if they are known already.
         known_priors: of each member's columns and rows, if they are known already.
+        known_cold: the baseline that predicts cold pairs (rows are users), if it is known already.
     """
 
     config: Config
@@ -59,6 +61,7 @@ class FinishedRun:
     members: tuple[WeightedModel, ...]
     known_factors: tuple[Factors, ...] = ()
     known_priors: tuple[tuple[Prior, Prior], ...] = ()
+    known_cold: Baseline | None = None
 
     @cached_property
     def factors(self) -> tuple[Factors, ...]:
@@ -68,6 +71,11 @@ class FinishedRun:
             for member in self.members
             for factors in member.model.factors(oriented(self.train, member.model.config))
         )
+
+    @cached_property
+    def cold(self) -> Baseline:
+        """The baseline that predicts cold pairs; its rows are users."""
+        return self.known_cold or cold_pairs(self.config, self.ratings, self.train)
 
     @cached_property
     def priors(self) -> tuple[tuple[Prior, Prior], ...]:
@@ -80,7 +88,7 @@ class FinishedRun:
 
     def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
         """Return the recommender for this run's ids, which predicts from its training ratings."""
-        recommender = recommender_of(self.config, self.ratings, self.train, self.factors)
+        recommender = recommender_of(self.config, self.ratings, self.train, self.factors, self.cold)
         return replace(recommender, rated=rated(self.ratings), titles=titles or {})
 
 

@@ -20,12 +20,15 @@ import pandas as pd
 from autorec_tf.config import Config
 from autorec_tf.data.ids import with_new
 from autorec_tf.data.ratings import RatingMatrix, Ratings
+from autorec_tf.evaluation.baseline import ITEM_DAMPING, USER_DAMPING, Baseline
 from autorec_tf.model.factors import Factors
 from autorec_tf.model.parameters import COLUMN, ROW, Parameter
 from autorec_tf.model.prior import Observed, Prior, learn_prior
 
 MINIMUM = 0.1  # new ratings, as a fraction of those known before, by which known ones are fitted
 SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned from; ratings of each
+FEW = 3  # ratings that are known where a prior is learned for a few
+POOLED = 100  # ratings of a row or column in its pooled regression
 SPREADS = 0.3, 0.1  # of the priors of columns and of rows
 SVDPP_SCALE = 0.1  # s of model/decoder.py
 FinishedRun = Any  # from finished_run.py, which imports TensorFlow
@@ -79,7 +82,33 @@ def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
         members.append(member._replace(model=model))
         factors.append(after)
     return replace(run, ratings=ratings, train=train, members=tuple(members),
-                   known_factors=tuple(factors), known_priors=run.priors)
+                   known_factors=tuple(factors), known_priors=run.priors,
+                   known_cold=cold_with(run, train, *fitted))
+
+
+def cold_with(run: FinishedRun, train: RatingMatrix, users: np.ndarray,
+              items: np.ndarray) -> Baseline:
+    """Return the baseline of `run` (rows are users) with the biases of `users` and `items` fitted
+    to the ratings `train` (items x users), first those of the users; the others remain."""
+    cold = run.cold
+    user_bias = grown(cold.row_bias, train.num_columns)
+    item_bias = grown(cold.column_bias, train.num_rows)
+    if run.config.cold_rating == "mean":
+        for u in users:
+            rated, ratings = column_of(train, u)
+            residuals = ratings - cold.mean - item_bias[rated]
+            user_bias[u] = residuals.sum() / (USER_DAMPING + len(ratings))
+        for i in items:
+            part = slice(train.indptr[i], train.indptr[i + 1])
+            residuals = train.values[part] - cold.mean - user_bias[train.indices[part]]
+            item_bias[i] = residuals.sum() / (ITEM_DAMPING + len(residuals))
+    return replace(cold, row_bias=user_bias, column_bias=item_bias)
+
+
+def column_of(matrix: RatingMatrix, u: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that column `u` of `matrix` has ratings of, and the ratings."""
+    at = np.flatnonzero(matrix.indices == u)
+    return np.searchsorted(matrix.indptr, at, "right") - 1, matrix.values[at]
 
 
 def fitted_again(known: np.ndarray, new: np.ndarray, size: int) -> np.ndarray:
@@ -142,13 +171,13 @@ def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], matrix: Rat
     is_linear, f = before.output_activation == "identity", after.output
     is_open = np.zeros(matrix.num_rows, bool)
     is_open[rows] = True
-    by_column = {u: side.ratings_of_column(u) for u in columns}
+    by_column = {u: column_of(matrix, u) for u in columns}
     own: dict[int, np.ndarray] = {}  # W_u of each fitted column, without the sum over Y
 
     def fit_columns(but: np.ndarray) -> None:
         for u, (i, ratings) in by_column.items():
             use = ~but[i]
-            w = priors[0].fit(side.column(u, i[use], ratings[use]), f, is_linear)
+            w = priors[0].fit(side.column(i[use], ratings[use]), f, is_linear)
             own[u] = w[:-1]
             side.set_column(u, i, w)
 
@@ -174,26 +203,25 @@ class Side:
         self.factors, self.matrix, self.Y = factors, matrix, Y
         self.units = factors.Wt.shape[1] - (Y is not None)
 
-    def ratings_of_column(self, u: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows that column `u` has ratings of, and the ratings."""
-        at = np.flatnonzero(self.matrix.indices == u)
-        return np.searchsorted(self.matrix.indptr, at, "right") - 1, self.matrix.values[at]
-
     def implicit(self, rows: np.ndarray) -> np.ndarray:
         """Return the sum of Y over `rows` in a column's weights: float64 [units]."""
         if self.Y is None or not len(rows):
             return np.zeros(self.units)
         return SVDPP_SCALE / np.sqrt(len(rows)) * self.Y[rows].sum(0, dtype=np.float64)
 
-    def column(self, u: int, rows: np.ndarray, ratings: np.ndarray) -> Observed:
-        """Return the regression of a column's ratings on (W_u, b_u). As in leave-one-out training,
-        the sum over Y leaves out the row of the rating."""
+    def column(self, rows: np.ndarray, ratings: np.ndarray,
+               known: np.ndarray | None = None) -> Observed:
+        """Return the regression of a column's ratings on (W_u, b_u). The sum over Y is that of the
+        `known` rows; by default of `rows`, each rating without its own, as in leave-one-out
+        training."""
         h = self.factors.row_embeddings[rows].astype(np.float64)
         inputs = np.concatenate([h[:, : self.units], np.ones((len(h), 1))], 1)
         offset = np.zeros(len(h))
         if self.Y is not None and len(h):
-            others = self.implicit(rows) - SVDPP_SCALE / np.sqrt(len(h)) * self.Y[rows]
-            offset = h[:, -1] + np.einsum("ij,ij->i", h[:, :-1], others)
+            sums = self.implicit(rows if known is None else known)
+            if known is None:
+                sums = sums - SVDPP_SCALE / np.sqrt(len(h)) * self.Y[rows]
+            offset = h[:, -1] + np.sum(h[:, :-1] * sums, 1)
         return Observed(inputs, offset, ratings.astype(np.float64))
 
     def row(self, i: int, chosen: np.ndarray | slice = slice(None)) -> Observed:
@@ -232,13 +260,16 @@ def learn_priors(factors: Factors, matrix: RatingMatrix,
     side, by_column = Side(factors, matrix, Y), matrix.transposed()
     column_counts, row_counts = by_column.row_counts, matrix.row_counts
 
-    def columns() -> Iterator[Observed]:
-        for u, at in samples(by_column):
-            yield side.column(u, by_column.indices[at], by_column.values[at])
+    def columns() -> Iterator[tuple[Observed, Observed]]:
+        for _, at in samples(by_column):
+            seen, others = by_column.indices[at], at[FEW:POOLED] if len(at) > FEW else at
+            yield (side.column(seen, by_column.values[at]),
+                   side.column(by_column.indices[others], by_column.values[others], seen[:FEW]))
 
-    def rows() -> Iterator[Observed]:
+    def rows() -> Iterator[tuple[Observed, Observed]]:
         for i, at in samples(matrix):
-            yield side.row(i, at - matrix.indptr[i])
+            seen = side.row(i, at - matrix.indptr[i])
+            yield seen, Observed(*(x[:POOLED] for x in seen))
 
     return (learn_prior(side.own_weights(by_column), column_counts, columns(), factors.output,
                         SPREADS[0]),

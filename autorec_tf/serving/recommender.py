@@ -120,14 +120,19 @@ class Recommender:
 
 
 def recommender_of(config: Config, ratings: Ratings, train: RatingMatrix,
-                   factors: Sequence[Factors]) -> Recommender:
+                   factors: Sequence[Factors], cold: Baseline | None = None) -> Recommender:
     """Return the recommender of `factors`, trained on `train` (items x users), which leaves no item
-    out of recommendations."""
-    split = Split(train, train, unit=ratings.unit)
+    out of recommendations. `cold` is the result of `cold_pairs`, if it is known."""
     return Recommender(user_ids=ratings.user_ids, item_ids=ratings.item_ids,
                        user_ratings=train.column_counts, item_ratings=train.row_counts,
                        unit=ratings.unit,
-                       cold=cold_baseline(split, config.cold_rating).transposed(), factors=factors)
+                       cold=cold or cold_pairs(config, ratings, train), factors=factors)
+
+
+def cold_pairs(config: Config, ratings: Ratings, train: RatingMatrix) -> Baseline:
+    """Return the baseline that predicts cold pairs; its rows are users."""
+    split = Split(train, train, unit=ratings.unit)
+    return cold_baseline(split, config.cold_rating).transposed()
 
 
 def rated(ratings: Ratings) -> RatingMatrix:

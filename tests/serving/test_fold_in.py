@@ -207,10 +207,9 @@ def test_on_another_scale_new_ratings_are_taken_and_told_in_the_files_unit(tmp_p
     found = predict(movies, ids, np.full(len(ids), NEW))["prediction"][warm]
     np.testing.assert_allclose(found, plain.to_file(expected, (0, 10))[warm], atol=5e-3)
     # What is known of the new item counts for an unknown user, too.
-    R, M = dense(folded)
-    items, users = np.nonzero(M)
-    triples = zip(users, items, plain.to_file(R[items, users], (0, 10)), strict=True)
-    mean, _, b_i = plain.biases(triples, R.shape[1], R.shape[0])
-    assert predict(movies, [3], [NEW])["prediction"][0] == pytest.approx(mean + b_i[-1], rel=1e-6)
+    cold = run.cold
+    mean, bias = plain.to_file(cold.mean, (0, 10)), cold.row_bias[u]
+    item = np.sum(r - cold.mean - bias) / (10 + len(r)) * 2.5
+    assert predict(movies, [3], [NEW])["prediction"][0] == pytest.approx(mean + item, rel=1e-5)
     with refused("scale", error=ValueError):
         fold_in(run, known_users(made, 1), np.array([NEW]), np.array([11]))
