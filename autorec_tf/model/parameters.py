@@ -27,7 +27,6 @@ class Parameter:
     npz: str = ""  # name in an npz file; {} stands for the number of the member
     checkpoint: str = ""  # name in the checkpoint of a training
     transposed: bool = False  # in the files of a finished run and in npz files
-    fitted: bool = True  # folding in fits new rows; if false, they get the mean of the known rows
     exists: bool = True  # in this model
 
     @property
@@ -59,7 +58,7 @@ def parameters_of(config: Config, num_values: int = 0) -> list[Parameter]:
         Parameter("mu", (first,)),
         Parameter("b", (COLUMN,)),
         Parameter("D", (COLUMN, num_values, first), exists=one_hot),
-        Parameter("Y", (ROW, last), checkpoint="svdpp/Y", fitted=False, exists=svdpp),
+        Parameter("Y", (ROW, last), checkpoint="svdpp/Y", exists=svdpp),
         Parameter("c", (ROW,), checkpoint="svdpp/c", exists=svdpp),
     ]
     for i, (inputs, outputs) in enumerate(pairwise(config.hidden_neuron)):
