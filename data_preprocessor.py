@@ -11,6 +11,7 @@ grows with the number of ratings.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,15 @@ from autorec_tf.data.ratings import RatingMatrix, Ratings, Split, index_ratings
 from autorec_tf.data.sources import has_a_name, plain_name
 from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from autorec_tf.presets import WITHOUT_VALUES
-from autorec_tf.resolution import model_configs, resolved_member_settings
+from autorec_tf.resolution import adapt_single, model_configs
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.random_streams import random_stream
+
+VALIDATION_RATIO = 0.1  # fraction of the training ratings that choose settings or weights
+SAME_SIZE = 0.2  # largest relative difference between data for which the same settings are good
+# For `single`: hidden units per training rating of a user or item, so that a rating always has as
+# many parameters to learn.
+UNITS_PER_RATING = 5.4
 
 
 def split_ratings(ratings: Ratings, train_ratio: float, seed: int, orientation: str = "item",
@@ -82,6 +89,13 @@ def split_of(config: Config, ratings: Ratings, validation_ratio: float | None = 
     fold = (config.fold, config.num_folds) if config.fold and config.num_folds else None
     return split_ratings(ratings, config.train_ratio, config.seed_of_split, config.orientation,
                          ratio, fold)
+
+
+def validation_split(config: Config, ratings: Ratings) -> Split:
+    """Return a split of the training ratings of `config`'s split; its test ratings are a tenth."""
+    split = split_of(config, ratings, VALIDATION_RATIO)
+    assert split.validation
+    return replace(split, test=split.validation, validation=None)
 
 
 def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
@@ -176,13 +190,33 @@ def resolve(config: Config, ratings: Ratings) -> Config:
                      rating_scale=ratings.scale, cold_rating=cold_rating,
                      lambda_factor=config.lambda_factor or lambda_factor(ratings, config))
     if not config.resume:  # a resumed run keeps the recorded ones
-        config = replace(config, member_settings=resolved_member_settings(config))
+        config = adapt_single(config, full_batch_settings(ratings, config))
     one_hot = any(each.input_encoding == "one_hot" for each in model_configs(config))
     if one_hot and (count := count_values(ratings)) > MOST_VALUES:
         remedy = "Choose other --members." if config.members else "Use --input_encoding rating."
         raise UserError(f"--input_encoding one_hot: the ratings have {count:,} different values, "
                         f"and one-hot inputs support at most {MOST_VALUES} values. {remedy}")
     return config
+
+
+def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
+    """Return the settings that `single` needs on these ratings: none if there are about as many
+    users, items and training ratings as on MovieLens-1M, for which its settings were chosen. Other
+    ratings need another lambda and, if there are fewer of them, fewer hidden units."""
+    counts = num_training_ratings(ratings, config), ratings.num_users, ratings.num_items
+    known = 0.9 * sum(ML_1M_COUNTS), ML_1M_USERS, ML_1M_ITEMS
+    if all(abs(count / other - 1) < SAME_SIZE for count, other in zip(counts, known, strict=True)):
+        return {}
+    most, units = Config().hidden_neuron[0], UNITS_PER_RATING * counts[0] / sum(counts[1:])
+    return {"tune": ("lambda_value",), "hidden_neuron": (min(max(round(units), 1), most),)}
+
+
+def num_training_ratings(ratings: Ratings, config: Config) -> float:
+    """Return the number of training ratings, of the mean split or fold."""
+    if ratings.held_out is not None:
+        return len(ratings) - int(ratings.held_out.sum())
+    ratio = 1 - 1 / config.num_folds if config.num_folds else config.train_ratio
+    return len(ratings) * ratio
 
 
 def count_values(ratings: Ratings) -> int:

@@ -122,7 +122,7 @@ class Config:
         choices=tuple(GRID))
     members: tuple[str, ...] = flag(
         (), "blend these models, with weights learned on validation ratings: item, denoising, "
-        "wide, deep, weighted, user, user_one_hot, single; their settings are in "
+        "wide, deep, weighted, user, user_one_hot, single, biases; their settings are in "
         "autorec_tf/presets.py (default: train one model)", metavar="NAME", choices=tuple(MEMBERS))
     score_reconstruction: bool = flag(
         False, "also report the RMSE of reconstructing the test ratings from themselves: the "
@@ -330,10 +330,10 @@ class Config:
             raise UserError("--grad_clip cannot be combined with --optimizer_method "
                             f"{self.optimizer_method}: RProp uses only the sign of the gradient, "
                             "and L-BFGS needs the exact gradient. Leave one of them out.")
-        if self.tune and self.optimizer_method in FULL_BATCH:
-            raise UserError("--tune cannot be combined with --optimizer_method "
-                            f"{self.optimizer_method}: its grid is for mini-batches. Leave one of "
-                            "them out.")
+        if set(self.tune) - {"lambda_value"} and self.optimizer_method in FULL_BATCH:
+            raise UserError("--tune base_lr and decay_epoch_step cannot be combined with "
+                            f"--optimizer_method {self.optimizer_method}: their grid is for "
+                            "mini-batches. Leave one of them out.")
         if self.lambda_one_hot is not None and self.input_encoding == "rating":
             raise UserError(f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding "
                             "one_hot")

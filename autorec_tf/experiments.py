@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from AutoRec import AutoRec
-from autorec_tf.config import Config
+from autorec_tf.config import FULL_BATCH, Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
 from autorec_tf.evaluation.evaluate import Evaluation, Trained, evaluate, score_test
 from autorec_tf.evaluation.metrics import Scores
+from autorec_tf.lambda_search import LambdaSearch
 from autorec_tf.model.factors import Factors
 from autorec_tf.presets import GRID
 from autorec_tf.resolution import member_configs
@@ -30,10 +31,9 @@ from autorec_tf.training.epochs import Evaluator, TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
 from autorec_tf.training.records import Records, TrainingRecords
 from autorec_tf.training.trainer import build
-from data_preprocessor import split_of
+from data_preprocessor import split_of, validation_split
 
 STEPS_OUTWARDS = 8  # largest number of points that --tune adds to its grid, beyond its bounds
-VALIDATION_RATIO = 0.1  # fraction of the training ratings that choose settings or weights
 
 
 class Purpose(Enum):
@@ -43,11 +43,25 @@ class Purpose(Enum):
     RESULT = "for the result"
 
 
-def tune(config: Config, ratings: Ratings, records: Records) -> Config:
+def tune(config: Config, ratings: Ratings,
+         records: Records) -> tuple[Config, LambdaSearch | None]:
     """Return `config` with the values of the settings `config.tune` that have the lowest validation
-    RMSE."""
+    RMSE. For a full-batch optimiser, return also the search, whose parameters start the training.
+    """
     if not config.tune:
-        return config
+        return config, None
+    if config.optimizer_method in FULL_BATCH:
+        search = LambdaSearch(config, ratings, records)
+        config = replace(config, lambda_value=search.choose())
+        records.log_settings(config)
+        return config, search
+    config = replace(config, **best_point(config, ratings, records))
+    records.log_settings(config)
+    return config, None
+
+
+def best_point(config: Config, ratings: Ratings, records: Records) -> dict[str, Any]:
+    """Return the point of the grid, extended outwards, that has the lowest validation RMSE."""
     points, rmses, last = grid(config), records.tuned(), len(grid(config)) + STEPS_OUTWARDS
     while True:
         if len(points) > len(rmses):
@@ -59,9 +73,7 @@ def tune(config: Config, ratings: Ratings, records: Records) -> Config:
         if further is None or len(points) == last:
             break
         points.append(further)
-    config = replace(config, **points[rmses.index(min(rmses))])
-    records.log_settings(config)
-    return config
+    return points[rmses.index(min(rmses))]
 
 
 def grid(config: Config) -> list[dict[str, Any]]:
@@ -104,13 +116,6 @@ def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
     except Diverged:
         return math.inf
     return Evaluator(model, split, split.test)(model.rows(split.train)).rmse
-
-
-def validation_split(config: Config, ratings: Ratings) -> Split:
-    """Return a split of the training ratings of `config`'s split; its test ratings are a tenth."""
-    split = split_of(config, ratings, VALIDATION_RATIO)
-    assert split.validation
-    return replace(split, test=split.validation, validation=None)
 
 
 @dataclass(frozen=True)
@@ -167,11 +172,12 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
     then learned, and on all training ratings for the result.
     """
     config = replace(config, orientation="item")
+    config, searches = tune_members(config, ratings, records)
     split = split_of(config, ratings)
     inner_split = validation_split(config, ratings)
     scale, rule = ratings.unit.model_scale, config.cold_rating or "paper"
-    _, held_out = train_members(config, inner_split, scale, Purpose.WEIGHTS, records)
-    models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
+    _, held_out = train_members(config, searches, inner_split, scale, Purpose.WEIGHTS, records)
+    models, predictions = train_members(config, searches, split, scale, Purpose.RESULT, records)
     weights = blend_weights(np.clip(held_out, *scale), inner_split.test.values)
     members = [
         BlendMember(member, float(weight), score_test(inner_split, validation, rule).rmse,
@@ -183,15 +189,35 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
     return Blend(members, scale), split
 
 
-def train_members(config: Config, split: Split, scale: tuple[float, float], purpose: Purpose,
+def tune_members(config: Config, ratings: Ratings,
+                 records: Records) -> tuple[Config, list[LambdaSearch | None]]:
+    """Return `config` with the lambda of its members that are tuned, and the search of each member.
+    They share the search of the first of them: their settings are those of one preset."""
+    members = member_configs(config)
+    tuned = [bool(member.tune) for member in members]
+    if not any(tuned):
+        return config, [None] * len(members)
+    search = LambdaSearch(members[tuned.index(True)], ratings, records)
+    chosen = {"lambda_value": search.choose()}
+    settings = zip(config.member_settings, tuned, strict=True)
+    config = replace(config, member_settings=tuple(
+        member | chosen if is_tuned else member for member, is_tuned in settings))
+    records.log_settings(config)
+    return config, [search if is_tuned else None for is_tuned in tuned]
+
+
+def train_members(config: Config, searches: Sequence[LambdaSearch | None], split: Split,
+                  scale: tuple[float, float], purpose: Purpose,
                   records: Records) -> tuple[list[AutoRec], list[np.ndarray]]:
     """Train every member on `split`, whose rows are items; return the models and their predictions
-    of its test ratings, not clipped, in the order of the split."""
+    of its test ratings, not clipped, in the order of the split. `searches`: of the members."""
     models, predictions = [], []
-    for number, member in enumerate(member_configs(config), 1):
+    for number, (member, search) in enumerate(zip(member_configs(config), searches, strict=True),
+                                              1):
         member_split = split if split.orientation == member.orientation else split.transposed()
         member_records = records.of_member(member, purpose.value, number)
-        model, _ = train_model(member, member_split, scale, member_records, records.stop_if_asked)
+        model, _ = train_model(member, member_split, scale, member_records, records.stop_if_asked,
+                               search)
         pairs = split.test.rows, split.test.indices
         pairs = pairs if member.orientation == "item" else pairs[::-1]
         models.append(model)
@@ -201,19 +227,28 @@ def train_members(config: Config, split: Split, scale: tuple[float, float], purp
 
 def train_model(
     config: Config, split: Split, scale: tuple[float, float], records: TrainingRecords,
-    after_pretraining_epoch: Callable[[], object],
+    after_pretraining_epoch: Callable[[], object], search: LambdaSearch | None = None,
 ) -> tuple[AutoRec, Callable[[], Scores] | None]:
-    """Train one model in one process; return it, and its `reconstruction` if `config` asks for
-    it."""
+    """Train one model in one process, from the parameters of `search` if its lambda was searched;
+    return it, and its `reconstruction` if `config` asks for it."""
     model = build(config, split.train, scale)
     state = records.restore(TrainState(model, split))
     if state.is_new:
-        pretrain(model, split.train, after_pretraining_epoch)
+        initialise(model, split.train, search, after_pretraining_epoch)
     measure = reconstruction(model, split) if config.score_reconstruction else None
     with closing(train_epochs(state, split, measure)) as epochs:
         for metrics in epochs:
             records.log_epoch(metrics, state)
     return model, measure
+
+
+def initialise(model: AutoRec, train: RatingMatrix, search: LambdaSearch | None,
+               after_epoch: Callable[[], object]) -> None:
+    """Set the parameters of a new model to those of `search`, or pre-train it."""
+    if search:
+        search.start(model)
+    else:
+        pretrain(model, train, after_epoch)
 
 
 def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:

@@ -55,6 +55,9 @@ MEMBERS: dict[str, dict[str, Any]] = {
                      "input_encoding": "one_hot", "lambda_one_hot": 0.3, "base_lr": 0.003,
                      "decay_epoch_step": 25, "train_epoch": 120},
     "single": {"orientation": "item", **PRESETS["single"]},
+    # With this lambda, V, W and Y stay near 0.
+    "biases": {"orientation": "item", **PRESETS["single"], "hidden_neuron": (1,),
+               "lambda_value": 1e6},
 }
 # Members that replace one-hot ones if the ratings have too many values.
 WITHOUT_VALUES = {"user_one_hot": "user"}

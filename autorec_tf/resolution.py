@@ -59,11 +59,20 @@ def member_configs(config: Config) -> list[Config]:
     ]
 
 
-def resolved_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
-    """Return the settings of each of `config.members`, with lambdas scaled to the data. Flags and
-    keywords override the member's settings."""
+def adapt_single(config: Config, adapted: dict[str, Any]) -> Config:
+    """Return `config` with the settings of its members. Those of `single`, as a preset or a member,
+    are overridden by the settings `adapted` to the data. What the user gave overrides both."""
     given = config.given
-    return earlier_member_settings(config) if given is None else over_members(config, given)
+    if given is None:
+        return replace(config, member_settings=earlier_member_settings(config))
+    if any(name.startswith("lambda_") for name in given):
+        adapted = {name: value for name, value in adapted.items() if name != "tune"}
+    adapted = {name: value for name, value in adapted.items() if name not in given}
+    if config.preset == "single" and not config.members:
+        config = replace(config, **adapted)
+    if config.preset == "best" and adapted and "members" not in given:
+        config = replace(config, members=(*config.members, "biases"))
+    return replace(config, member_settings=over_members(config, given, adapted))
 
 
 def earlier_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
@@ -73,12 +82,15 @@ def earlier_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
     return over_members(config, [n for n in names if getattr(config, n) != getattr(default, n)])
 
 
-def over_members(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], ...]:
-    """Return the settings of each of `config.members`, except that `names` are the run's."""
-    factor = config.lambda_factor or 1.0
+def over_members(config: Config, names: Sequence[str],
+                 single: dict[str, Any] | None = None) -> tuple[dict[str, Any], ...]:
+    """Return the settings of each of `config.members`, with lambdas scaled to the data and those of
+    `single` adapted, except that `names` are the run's."""
+    factor, adapted = config.lambda_factor or 1.0, {"single": single or {}}
     return tuple(
         {name: getattr(config, name) if name in names else value
-         for name, value in scale_lambdas(MEMBERS[member], factor).items()}
+         for name, value in
+         (scale_lambdas(MEMBERS[member], factor) | adapted.get(member, {})).items()}
         for member in config.members
     )
 

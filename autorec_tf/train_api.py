@@ -76,9 +76,9 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
             if config.members:
                 model, split = blend(config, known, console)
             else:
-                config = tune(config, known, console)
+                config, search = tune(config, known, console)
                 model, measure = train_model(
-                    config, split, known.unit.model_scale, console, console.stop_if_asked
+                    config, split, known.unit.model_scale, console, console.stop_if_asked, search
                 )
         finally:
             console.progress.close()
