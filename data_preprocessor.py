@@ -26,7 +26,7 @@ from autorec_tf.data.ratings import RatingMatrix, Ratings, Split, index_ratings
 from autorec_tf.data.sources import has_a_name, plain_name
 from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from autorec_tf.presets import WITHOUT_VALUES
-from autorec_tf.resolution import adapt_single, model_configs
+from autorec_tf.resolution import adapt_single, model_configs, preset_lambdas
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.random_streams import random_stream
 
@@ -190,6 +190,7 @@ def resolve(config: Config, ratings: Ratings) -> Config:
                      rating_scale=ratings.scale, cold_rating=cold_rating,
                      lambda_factor=config.lambda_factor or lambda_factor(ratings, config))
     if not config.resume:  # a resumed run keeps the recorded ones
+        config = replace(config, **preset_lambdas(config))
         config = adapt_single(config, full_batch_settings(ratings, config))
     one_hot = any(each.input_encoding == "one_hot" for each in model_configs(config))
     if one_hot and (count := count_values(ratings)) > MOST_VALUES:

@@ -19,7 +19,7 @@ MOST_USED = ("dataset", "preset", "num_splits", "orientation", "hidden_neuron", 
 EXAMPLES = """\
 python main.py                                 # I-AutoRec on MovieLens-1M
 python main.py --preset paper --num_splits 5   # the paper's protocol
-python main.py --dataset ratings.csv --hidden_neuron 100 --train_epoch 200
+python main.py --dataset ratings.csv --preset single
 python main.py --resume results/<run>          # continue an interrupted run
 """
 # The groups of the other flags in --help, in its order.

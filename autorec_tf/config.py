@@ -101,8 +101,8 @@ class Config:
         "default", "settings to start from; other flags override them. default: I-AutoRec with the "
         "weighted rule (--regularization); paper: the paper's I-AutoRec, with lambda and learning "
         "rate chosen by validation; seed: the protocol of the earlier TensorFlow 1 program; "
-        "single: the most accurate single model; best: a blend of three models, more accurate than "
-        "single",
+        "deep: three hidden layers, pre-trained; single: the most accurate single model; best: a "
+        "blend of three models, more accurate than single",
         choices=tuple(PRESETS))
     num_splits: int = flag(
         1, "repeat the run on N random splits with consecutive seeds, and report the mean and its "
@@ -212,9 +212,9 @@ class Config:
     lambda_value: float = flag(
         1.0, "regularisation strength: the lambda of equation 2", NOT_NEGATIVE)
     lambda_factor: float | None = flag(
-        None, "factor for the lambdas of --tune and --members under the plain rule, which were "
-        "chosen on MovieLens-1M (default: the mean number of ratings of a column in a mini-batch, "
-        "relative to MovieLens-1M)", POSITIVE)
+        None, "factor for the lambdas of --tune, --members and --preset deep under the plain rule, "
+        "which were chosen on MovieLens-1M (default: the mean number of ratings of a column in a "
+        "mini-batch, relative to MovieLens-1M)", POSITIVE)
     lambda_encoder: float | None = flag(
         None, "lambda of V (default: --lambda_value)", NOT_NEGATIVE)
     lambda_decoder: float | None = flag(

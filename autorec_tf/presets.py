@@ -17,6 +17,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "orientation": "user", "train_ratio": 0.75, "regularization": "plain", "decay_rate": 0.96,
         "score_reconstruction": True,
     },
+    "deep": {
+        "regularization": "plain", "lambda_value": 0.2, "lambda_encoder": 25.0,
+        "lambda_decoder": 25.0, "hidden_neuron": (500, 250, 500), "pretrain_epoch": 60,
+        "input_dropout": 0.5, "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 120,
+    },
     "single": {
         "decoder": "svdpp", "leave_one_out": True, "initial_bias": "mean", "train_epoch": 300,
         "optimizer_method": "LBFGS", "tolerance": 0.005, "regularization": "plain",
@@ -43,10 +48,7 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "wide": {"orientation": "item", "regularization": "plain", "lambda_value": 15.0,
              "hidden_neuron": (1000,), "input_dropout": 0.7, "base_lr": 0.005,
              "decay_epoch_step": 15, "train_epoch": 75},
-    "deep": {"orientation": "item", "regularization": "plain", "lambda_value": 0.2,
-             "lambda_encoder": 25.0, "lambda_decoder": 25.0, "hidden_neuron": (500, 250, 500),
-             "pretrain_epoch": 60, "input_dropout": 0.5, "base_lr": 0.005, "decay_epoch_step": 20,
-             "train_epoch": 120},
+    "deep": {"orientation": "item", **PRESETS["deep"]},
     "weighted": {"orientation": "item", "regularization": "weighted", "lambda_value": 1.0,
                  "base_lr": 0.005, "decay_epoch_step": 20, "train_epoch": 100},
     "user": {"orientation": "user", "regularization": "weighted", "lambda_value": 1.0,

@@ -107,6 +107,16 @@ def uses_lbfgs(config: Config) -> bool:
     return any(each.optimizer_method == "LBFGS" for each in model_configs(config))
 
 
+def preset_lambdas(config: Config) -> dict[str, Any]:
+    """Return the lambdas of the preset `deep` scaled to the data, as those of the member `deep`."""
+    if config.preset != "deep":
+        return {}
+    rule = {name: getattr(config, name) for name in ("regularization", "optimizer_method")}
+    scaled = scale_lambdas(PRESETS["deep"] | rule, config.lambda_factor or 1.0)
+    names = {"lambda_encoder", "lambda_decoder"} - set(config.given or ())
+    return {name: scaled[name] for name in names}
+
+
 def scale_lambdas(member: dict[str, Any], factor: float) -> dict[str, Any]:
     """Return the settings of a member with its lambdas of V, D and W multiplied by `factor`.
 

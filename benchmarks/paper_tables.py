@@ -68,9 +68,7 @@ ROWS = [
         "--train_epoch 120"),
     Row("seed", "the earlier TensorFlow 1 program's protocol", "--preset seed", num_splits=1),
     Row("deep", "deep I-AutoRec, 500-250-500, pre-trained, half of the inputs dropped",
-        "--hidden_neuron 500 250 500 --pretrain_epoch 60 --input_dropout 0.5 "
-        "--regularization plain --lambda_value 0.2 --lambda_encoder 25 --lambda_decoder 25 "
-        "--base_lr 0.005 --decay_epoch_step 20 --train_epoch 120", 0.827),
+        "--preset deep", 0.827),
     Row("leave_one_out", "I-AutoRec, equation 2, leave-one-out",
         "--leave_one_out --regularization plain --lambda_value 30 --base_lr 0.005 "
         "--decay_epoch_step 20 --train_epoch 100"),

@@ -14,6 +14,7 @@ from autorec_tf.presets import GRID, MEMBERS, PRESETS
 from autorec_tf.resolution import (
     member_configs,
     over_preset,
+    preset_lambdas,
     resolved_member_settings,
     scale_lambdas,
     split_configs,
@@ -192,6 +193,9 @@ PROMISED = {
         orientation="user", train_ratio=0.75, regularization="plain", decay_rate=0.96,
         score_reconstruction=True, tune=(),
     ),
+    "deep": dict(hidden_neuron=(500, 250, 500), regularization="plain", pretrain_epoch=60,
+                 input_dropout=0.5, lambda_value=0.2, lambda_encoder=25, lambda_decoder=25,
+                 base_lr=0.005, decay_epoch_step=20, train_epoch=120),  # as its committed runs
     "single": dict(decoder="svdpp", leave_one_out=True, optimizer_method="LBFGS"),
     "best": {},
 }
@@ -695,6 +699,20 @@ def test_plain_lambdas_of_members_are_those_of_the_data():
     assert (own["lambda_value"], own["lambda_one_hot"]) == (item.lambda_value, 3.0)
     weighted = dict(MEMBERS["user"], input_encoding="one_hot", lambda_one_hot=0.3)
     assert scale_lambdas(weighted, 0.5) == weighted
+
+
+def test_plain_lambdas_of_the_preset_deep_are_those_of_its_member():
+    (member,) = member_configs(Config(members=("deep",), lambda_factor=0.5))
+    own = over_preset({"preset": "deep", "lambda_factor": 0.5})
+    names = "lambda_value", "lambda_encoder", "lambda_decoder"
+    scaled = replace(own, **preset_lambdas(own))
+    assert [getattr(scaled, x) for x in names] == [getattr(member, x) for x in names]
+    on_movielens = replace(own, lambda_factor=1.0)
+    assert replace(on_movielens, **preset_lambdas(on_movielens)) == on_movielens
+    given = over_preset({"preset": "deep", "lambda_factor": 0.5, "lambda_encoder": 7.0})
+    assert preset_lambdas(given) == {"lambda_decoder": member.lambda_decoder}
+    weighted = over_preset({"preset": "deep", "regularization": "weighted", "lambda_factor": 0.5})
+    assert replace(weighted, **preset_lambdas(weighted)) == weighted
 
 
 def test_the_grid_follows_the_data_and_goes_on_beyond_its_edges():

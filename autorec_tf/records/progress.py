@@ -133,7 +133,8 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     if config.tune and not config.members:
         lines.append(f"Tuned on validation ratings: {', '.join(config.tune)}")
     by_grid = config.tune and config.optimizer_method not in FULL_BATCH
-    if (config.members or by_grid) and config.lambda_factor not in (None, 1.0):
+    is_scaled = config.members or by_grid or config.preset == "deep"
+    if is_scaled and config.lambda_factor not in (None, 1.0):
         lines.append(f"Lambdas of the plain rule: x {config.lambda_factor:.3g}, adapted to the "
                      "ratings per column")
     return "\n".join(lines)

@@ -59,6 +59,7 @@ class RepeatedRuns:
             before = read_json(path)
             earlier = json.loads(json.dumps(earlier_member_settings(config)))
             missing = NO_FOLDS | {"member_settings": earlier, "lbfgs_by_row": False}
+            before["preset"] = settings["preset"]  # only a name for settings that are compared
             for name in settings:
                 saved = before.get(name, missing.get(name, settings[name]))
                 if saved != settings[name]:

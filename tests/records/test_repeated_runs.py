@@ -223,7 +223,7 @@ def test_two_runs_into_one_folder_are_refused(splits):
     "change, before, now",
     [
         (dict(lambda_value=2.0), "1.0", "2.0"), (dict(hidden_neuron=(4, 3)), "[500]", "[4, 3]"),
-        (dict(random_seed=1), "9", "1"), (dict(preset="seed"), "'default'", "seed"),
+        (dict(random_seed=1), "9", "1"),
     ],
     ids=str,
 )
@@ -233,6 +233,11 @@ def test_other_settings_under_the_same_name_are_refused_in_one_line(change, befo
     with refused(splits.path, *change, before, now, "--run_name"):
         splits.run(**change)
     assert splits.trained == [] and splits.table() == table
+
+
+def test_equal_settings_under_the_name_of_a_preset_are_those_of_the_same_run(splits):
+    splits.run()
+    assert splits.run(preset="deep") == [] and splits.trained == []
 
 
 def as_by_an_earlier_version(splits):
