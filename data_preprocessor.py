@@ -8,7 +8,7 @@ An *id* is the name in the file; an *index* is 0..n-1. No array has users x item
 grows with the number of ratings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from autorec_tf.data.sources import has_a_name, plain_name
 from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
 from autorec_tf.presets import WITHOUT_VALUES
 from autorec_tf.resolution import adapt_single, model_configs, preset_lambdas
-from autorec_tf.system.errors import UserError
+from autorec_tf.system.errors import Log, UserError
 from autorec_tf.system.random_streams import random_stream
 
 VALIDATION_RATIO = 0.1  # fraction of the training ratings that choose settings or weights
@@ -98,7 +98,7 @@ def validation_split(config: Config, ratings: Ratings) -> Split:
     return replace(split, test=split.validation, validation=None)
 
 
-def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
+def load_ratings(config: Config, log: Log = print) -> Ratings:
     """Return the ratings that `config` names, with the test ratings marked unless they are drawn at
     random. With several published folds, return the first.
 
@@ -108,7 +108,8 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
 
     Args:
         config: the settings.
-        log: called with a line about synthetic ratings, and about the format of the user's files.
+        log: called with lines about the user's files, and warnings about repeated ratings and
+            missing data.
 
     Raises:
         UserError: if the data is missing or malformed, or has fewer ratings than folds.
@@ -120,7 +121,7 @@ def load_ratings(config: Config, log: Callable[[str], None] = print) -> Ratings:
     return ratings
 
 
-def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
+def read_or_make_up(config: Config, log: Log) -> Ratings:
     name, folder = config.dataset or "ml-1m", Path(config.ratings_folder())
     columns, how = (config.columns, config.test_columns or config.columns), (config.read_csv, log)
     if config.columns and not config.test_file and has_a_name(name):
@@ -147,7 +148,7 @@ def read_or_make_up(config: Config, log: Callable[[str], None]) -> Ratings:
 
 
 def read_files(name: str, files: Sequence[RatingsFile], config: Config,
-               log: Callable[[str], None] = print) -> Ratings:
+               log: Log = print) -> Ratings:
     """Return the ratings of the dataset `name` in `files`, with the settings in `config`. The files
     of a published dataset are published, except a `test_file`. For `log` see `read_ratings`."""
     duplicates = [config.duplicates] * len(files)

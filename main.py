@@ -25,7 +25,7 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings
 from autorec_tf.data.titles import read_titles
 from autorec_tf.records.comet import require_key
-from autorec_tf.records.progress import headline
+from autorec_tf.records.progress import announce
 from autorec_tf.records.repeated_runs import RepeatedRuns
 from autorec_tf.records.run_folder import RunFolder, default_name, read_record
 from autorec_tf.resolution import split_configs
@@ -85,7 +85,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     before anything is written."""
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
-    print_line(headline(config, ratings, split))
+    announce(config, ratings, split, print_line)
     start_tensorflow(lean=handshake.cluster.size > 1)
     from autorec_tf.evaluation.evaluate import Trained
     from autorec_tf.experiments import blend, evaluate_trained, initialise, reconstruction, tune

@@ -35,9 +35,17 @@ from autorec_tf.data.titles import read_titles
 from autorec_tf.records.progress import Progress
 from autorec_tf.records.run_folder import PREDICTIONS, config_of, read_record
 from autorec_tf.serving.npz import NAME, npz_config, read_npz
-from autorec_tf.serving.recommender import Recommender, predict, rated, recommend, similar, top
+from autorec_tf.serving.recommender import (
+    Recommender,
+    cold_warning,
+    predict,
+    rated,
+    recommend,
+    similar,
+    top,
+)
 from autorec_tf.serving.relocate import ratings_of_run
-from autorec_tf.system.errors import UserError, print_answer, printable, run_program
+from autorec_tf.system.errors import AutoRecWarning, UserError, print_answer, printable, run_program
 from autorec_tf.system.files import atomic_write
 from autorec_tf.system.runtime import leave, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line
@@ -102,12 +110,9 @@ def answer(given: argparse.Namespace) -> None:
         ids = recommender.user_ids, recommender.item_ids
         users, items, _ = read_file(given.predict, given, config, *ids)
         table = predict(recommender, users, items)
-        cold = int(((table["user_ratings"] == 0) | (table["item_ratings"] == 0)).sum())
-        if cold:
-            rule = "the rating 3, as in the paper" if config.cold_rating != "mean" else (
-                "the means and biases of the training ratings")
-            print_note(f"{cold:,} of {len(table):,} pairs have a user or an item without training "
-                       f"ratings. Their prediction is {rule}.")
+        of_user, of_item = (table[f"{x}_ratings"].to_numpy() for x in ("user", "item"))
+        if warning := cold_warning(users, items, of_user, of_item, config.cold_rating):
+            print_note(warning)
         print_table(table, given, index=False)
     elif given.user is not None:
         user = as_id(given.user, recommender.user_ids, "--user")
@@ -240,7 +245,7 @@ def as_text(table: pd.DataFrame) -> str:
     return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
 
 
-def print_note(text: str) -> None:
+def print_note(text: str | AutoRecWarning) -> None:
     """Print a note to stderr, so that stdout holds only the answer."""
     print_line(text, sys.stderr)
 

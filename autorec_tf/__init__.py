@@ -2,17 +2,18 @@
 
     from autorec_tf import load, train
 
-    model = train(ratings, hidden_neuron=100, train_epoch=200)   # pandas: user, item, rating
-    model.predict(users, items)                                  # float64 array
-    model.recommend("ann", n=10)                                 # DataFrame
+    model = train(ratings, preset="single")   # pandas: user, item, rating
+    model.predict(users, items)               # float64 array
+    model.recommend("ann", n=10)              # DataFrame
     model.save("model.npz")
     load("model.npz").similar("Alien")
 
 `train` has the settings of `python main.py --help`, and returns the same results to the last bit.
 Only `save` writes files, apart from the download of a named dataset. Invalid input raises
-`UserError` with a message of one line. Importing this package does not import TensorFlow. `train`
-and `load` start TensorFlow with deterministic operations, as main.py does: afterwards, your own
-random operations in this process need a seed.
+`UserError` with a message of one line. Likely mistakes in the ratings, and results that are not
+better than biases of users and items, are warnings of the class `AutoRecWarning`. Importing this
+package does not import TensorFlow. `train` and `load` start TensorFlow with deterministic
+operations, as main.py does: afterwards, your own random operations in this process need a seed.
 """
 
 import importlib
@@ -24,12 +25,13 @@ TOP_LEVEL = ("AutoRec", "data_preprocessor")
 # The module that defines each public name.
 LAZY = {
     "AutoRecModel": "autorec_tf.estimator",
+    "AutoRecWarning": "autorec_tf.system.errors",
     "Diverged": "autorec_tf.system.errors",
     "UserError": "autorec_tf.system.errors",
     "load": "autorec_tf.estimator",
     "train": "autorec_tf.train_api",
 }
-__all__ = ["AutoRecModel", "Diverged", "UserError", "load", "train"]
+__all__ = ["AutoRecModel", "AutoRecWarning", "Diverged", "UserError", "load", "train"]
 
 
 def refuse_foreign_modules() -> None:

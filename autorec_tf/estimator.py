@@ -18,8 +18,14 @@ from autorec_tf.data.merge import read_more
 from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.resolution import model_configs
 from autorec_tf.serving.npz import model_content, read_saved_model
-from autorec_tf.serving.recommender import Recommender, predict_at, recommend, similar
-from autorec_tf.system.errors import UserError
+from autorec_tf.serving.recommender import (
+    Recommender,
+    cold_warning,
+    predict_at,
+    recommend,
+    similar,
+)
+from autorec_tf.system.errors import AutoRecWarning, UserError, warn_caller
 from autorec_tf.system.files import atomic_write
 from autorec_tf.system.runtime import start_tensorflow
 
@@ -52,7 +58,7 @@ class AutoRecModel:
         """Predict the ratings of (user, item) pairs.
 
         If the user or the item is unknown or has no training ratings, the prediction follows the
-        setting `cold_rating`.
+        setting `cold_rating`, and one AutoRecWarning names the first such pair and their number.
 
         Args:
             users: User ids, [pairs], or one id.
@@ -69,7 +75,10 @@ class AutoRecModel:
         if len(user) != len(item):
             raise UserError(f"{len(user):,} users and {len(item):,} items are not pairs. Give one "
                             "item for each user.")
-        return predict_at(self.recommender, user, item)[0].astype(np.float64)
+        predictions, of_user, of_item = predict_at(self.recommender, user, item)
+        if warning := cold_warning(users, items, of_user, of_item, self.run.config.cold_rating):
+            warn_caller(warning)
+        return predictions.astype(np.float64)
 
     def recommend(self, user: Any, n: int = 10) -> pd.DataFrame:
         """Recommend the items with the highest predicted ratings that `user` has not rated.
@@ -105,7 +114,8 @@ class AutoRecModel:
     def fold_in(self, ratings: pd.DataFrame, columns: Any = None) -> "AutoRecModel":
         """Return a model that also uses new ratings, without training again.
 
-        This model does not change, and the new model has the same summary.
+        This model does not change, and the new model has the same summary. Repeated ratings of a
+        pair that the training's setting `duplicates` resolves are an AutoRecWarning.
 
         Args:
             ratings: DataFrame as for `train`, with new or known users and items. A new rating
@@ -125,7 +135,7 @@ class AutoRecModel:
             file = second_frame(ratings, as_setting("columns", columns), config.columns)
             ids = known.user_ids, known.item_ids
             rules = Rules(known.scale, no_rating=config.no_rating)
-            new = read_more(file, ids, rules, config.duplicates, lambda _: None)
+            new = read_more(file, ids, rules, config.duplicates, log_warnings)
             run = fold_in(self.run, *new)
         return AutoRecModel(run, run.recommender(self.recommender.titles), self.summary)
 
@@ -150,6 +160,12 @@ class AutoRecModel:
                 np.savez(file, allow_pickle=False, **content)
         except OSError as error:
             raise UserError(f"cannot write {path} ({error.strerror or error})") from error
+
+
+def log_warnings(line: str | AutoRecWarning) -> None:
+    """Issue a warning, and ignore other lines."""
+    if isinstance(line, AutoRecWarning):
+        warn_caller(line)
 
 
 def load(path: str | os.PathLike) -> AutoRecModel:

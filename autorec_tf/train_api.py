@@ -19,7 +19,7 @@ from autorec_tf.experiments import blend, evaluate_trained, train_model, tune
 from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.model.engines import choose_engine
 from autorec_tf.records.console import Console
-from autorec_tf.records.progress import headline
+from autorec_tf.records.progress import announce
 from autorec_tf.resolution import over_preset
 from autorec_tf.serving.finished_run import finished_run
 from autorec_tf.system.errors import UserError
@@ -35,18 +35,17 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
           **settings: Any) -> AutoRecModel:
     """Train AutoRec on ratings and return the model.
 
-    Equal calls return equal results, to the last bit. Nothing is written to disk, except that a
-    named dataset is downloaded.
+    Equal calls return equal results, to the last bit. Only a named dataset's download is written.
 
     Args:
         ratings: DataFrame with one rating a row: a column each for user and item (numbers or text),
             rating (numbers) and, optionally, timestamp. Columns are found by their usual names,
-            such as user, item, rating, or are named by `columns=("customer", "product", "stars")`.
-            Also the name of a dataset, such as "ml-1m", or the path of a rating file.
+            such as user, item, rating, or by `columns=("customer", "product", "stars")`. Also the
+            name of a dataset, such as "ml-1m", or the path of a rating file.
         test: DataFrame with the test ratings, in the same format. By default they are a random
             tenth of `ratings`; see the settings `train_ratio` and `split`.
-        progress: Whether to print progress to stdout.
-        **settings: Settings of main.py by the names of their flags, such as `hidden_neuron=100`;
+        progress: Whether to print progress to stdout. Warnings are always issued.
+        **settings: Settings of main.py by the names of their flags, such as `preset="single"`;
             `python main.py --help` lists them. Missing ratings and repeated (user, item) pairs are
             errors unless `no_rating=("NaN",)` skips the former and `duplicates="last"` (or "first",
             "mean") resolves the latter. Settings of run folders, such as `resume` and
@@ -58,6 +57,9 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
     Raises:
         UserError: The settings or the ratings are invalid; the message is one line.
         Diverged: Training diverged (a subclass of UserError).
+
+    Warns:
+        AutoRecWarning: Likely mistakes and poor results; docs/using.md lists all warnings.
     """
     console = Console(progress)
     with python_words():
@@ -66,7 +68,7 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
             raise UserError("several folds are only for main.py. Choose one fold, as in "
                             "num_folds=5, fold=1.")
         split = split_of(config, known)
-        console.log(headline(config, known, split))
+        announce(config, known, split, console.log)
         start_tensorflow(console.log)
         config = replace(config, engine=choose_engine(config, split.train.density))
         console.begin(config, known, split)

@@ -17,6 +17,7 @@ def refused(*facts, error=UserError):
 
 
 def assert_names(text, *facts):
-    """Assert that `text` names each of the `facts`: a file, a line, a value, a flag."""
+    """Assert that `text` or a warning names each of the `facts`: file, line, value, flag."""
+    text = str(text)
     missing = [str(fact) for fact in facts if str(fact) not in text]
     assert not missing, f"{missing} not in: {text}"

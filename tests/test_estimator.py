@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,12 @@ import compare
 import export
 import main
 import recommend
-from autorec_tf import AutoRecModel, load, train
+from autorec_tf import AutoRecModel, AutoRecWarning, load, train
 from autorec_tf.records.console import Console
 from autorec_tf.serving.finished_run import read_run
 from autorec_tf.serving.recommender import predict, similar
 from autorec_tf.serving.recommender import recommend as recommend_from
-from autorec_tf.system.errors import Diverged, UserError
+from autorec_tf.system.errors import Diverged, UserError, without_dashes
 from autorec_tf.train_api import read_given
 from tests.conftest import files_below
 from tests.facts import assert_names
@@ -189,12 +190,24 @@ def test_the_same_settings_give_what_main_gives_to_the_last_bit(
     assert ours.predict(*pairs).tolist() == predict(theirs, *pairs)["prediction"].tolist()
 
 
-def test_a_test_set_may_be_given_as_a_second_frame(ratings, tmp_path):
-    known, held_out = ratings[:350], ratings[350:]
+def test_a_test_set_may_be_given_as_a_second_frame_and_warnings_are_those_of_main(
+    ratings, tmp_path, capsys
+):
+    known, held_out = ratings[:350], ratings[350:].assign(user=lambda x: x["user"].where(
+        x.index > 360, 1000 + x.index))  # cold users
     held_out.to_csv(tmp_path / "test.csv", index=False)
-    _, summary, _ = run_main(tmp_path, known, test_file=tmp_path / "test.csv", **QUICK)
-    ours = train(known, held_out.rename(columns={"user": "customer"}),
-                 test_columns=["customer", "item", "rating"], **QUICK)
+    again = pd.concat([known, known[:3]])
+    settings = {name: value for name, value in QUICK.items() if name != "batch_size"}
+    _, summary, _ = run_main(tmp_path, again, test_file=tmp_path / "test.csv", **settings)
+    settings["test_columns"] = ["customer", "item", "rating"]
+    customers, line = held_out.rename(columns={"user": "customer"}), sys._getframe().f_lineno + 2
+    with warnings.catch_warnings(record=True, action="always", category=AutoRecWarning) as issued:
+        ours = train(again, customers, **settings)
+    assert {(each.filename, each.lineno) for each in issued} == {(__file__, line)}
+    printed = [each.removeprefix("warning: ") for each in capsys.readouterr().out.splitlines()
+               if each.startswith("warning: ")]
+    texts = [str(each.message).replace("DataFrame:", "ratings.csv:") for each in issued]
+    assert [without_dashes(each) for each in printed] == texts and len(texts) == 4
     assert ours.summary["test_ratings"] == 50 and ours.test_rmse == summary["final_test_rmse"]
     user, item = ratings.loc[349, ["user", "item"]]
     names = "test DataFrame", "row 0 (index 349)", f"user {user}", item, " DataFrame, row 349"
@@ -398,7 +411,11 @@ def test_a_notebook_renews_one_line(ratings, monkeypatch):
 
 def test_unknown_ids_are_predicted_by_the_cold_rule(ratings, model, with_text):
     item = ratings["item"][0]
-    found = with_text.predict([8, 999, None], ["nothing", item, item])
+    with pytest.warns(AutoRecWarning) as issued:
+        found = with_text.predict([8, 999, None], ["nothing", item, item])
+    (warning,) = issued
+    assert_names(warning.message, "3 of 3 pairs", "user 8", "item nothing", " 3,")
+    assert warning.filename == __file__
     assert found.tolist() == [3.0, 3.0, 3.0]
     by_mean = model.predict([999, 999], ["nothing", item])
     cold = model.recommender.cold
@@ -458,7 +475,9 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings):
     new = pd.DataFrame({"who": [999] * 3, "what": [item, item, named["what"][1]],
                         "stars": [1, 5, 0]})
     for frame in (new, new.set_axis(["user", "item", "rating"], axis=1)):
-        wider = model.fold_in(frame).run.ratings
+        with pytest.warns(AutoRecWarning, match="duplicates last") as issued:
+            wider = model.fold_in(frame).run.ratings
+        assert [each.filename for each in issued] == [__file__]
         (rating,) = wider.values[wider.user_ids[wider.users] == 999]
         assert rating == 5
     refused(model.fold_in, new.assign(stars=[1, 2, 7]),

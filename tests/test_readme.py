@@ -23,7 +23,7 @@ from autorec_tf.data.datasets import DATASETS
 from autorec_tf.data.synthetic import ML_1M_COUNTS
 from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.evaluation.metrics import EpochMetrics, score
-from autorec_tf.records.progress import Progress, closing_lines, headline
+from autorec_tf.records.progress import Progress, announce, closing_lines
 from autorec_tf.system.distribution import Cluster, read_cluster
 from benchmarks import decay_rate, fold_in
 from benchmarks.scale import SIZES
@@ -315,7 +315,10 @@ def test_the_output_in_readme_is_what_the_program_prints_of_the_committed_run(ml
     by_biases = score(biases.predict(test.rows, test.indices), test.values).rmse
     by_mean = score(np.full(len(test), biases.mean), test.values).rmse
     summary |= {"biases_test_rmse": by_biases, "global_mean_test_rmse": by_mean}
-    lines = "\n".join([headline(config, ml_1m_ratings, split), stream.getvalue(),
+    announced = []
+    announce(config, ml_1m_ratings, split, announced.append)
+    assert len(announced) == 1  # and no warning or advice
+    lines = "\n".join([*announced, stream.getvalue(),
                        closing_lines(summary, Path(RUN), "")]).splitlines()
     assert len(shown.splitlines()) == 5 and set(shown.splitlines()) <= set(lines), "\n".join(lines)
 

@@ -4,7 +4,7 @@
     ratings.users, ratings.items, ratings.values
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from autorec_tf.data.delimited import RatingsFile
 from autorec_tf.data.formats import read
 from autorec_tf.data.ids import Ids
 from autorec_tf.data.ratings import Ratings, rounded
-from autorec_tf.system.errors import UserError, printable
+from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
 
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
                  train_ratio: float | None = None, duplicates: Sequence[str] = ("",),
-                 log: Callable[[str], None] = print) -> Ratings:
+                 log: Log = print) -> Ratings:
     """Return the ratings in one file, or in a file of training and a file of test ratings.
 
     Args:
@@ -31,7 +31,7 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
         train_ratio: if given, the ratings after this fraction of the ratings by time are for test.
         duplicates: per file, which rating of a pair with several is used: "first", "last", "mean",
             "refuse" to raise UserError, or "" to raise it even for equal lines.
-        log: called with a line about ratings that are left out.
+        log: called with a line about ratings that are left out; repeated ones are a warning.
 
     Raises:
         UserError: if a file is malformed, a pair has two ratings, or all ratings or all timestamps
@@ -61,7 +61,7 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
 
 def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Rules,
               duplicates: str | None,
-              log: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+              log: Log) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the user ids, the item ids and the ratings in another file, see `read_ratings`. Ids
     have the types of the `known` user and item ids. With `duplicates` None, all pairs are kept."""
     ids = Ids(), Ids()
@@ -97,13 +97,14 @@ def pairs_of(part: Columns, num_items: int) -> np.ndarray:
 
 
 def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicates: str,
-                log: Callable[[str], None]) -> Columns:
+                log: Log) -> Columns:
     """Return the ratings of a file with one rating per pair, in file order, and log how many are
     left out. Raise UserError for pairs with two ratings, unless `duplicates` chooses one."""
-    prefix, num_items = printable(f"Data file {file.path.name}: "), len(ids[1].codes)
+    name, num_items = file.path.name, len(ids[1].codes)
     if len(part.left_out):
         total = len(part.left_out) + len(part.values)
-        log(f"{prefix}{len(part.left_out):,} of {total:,} ratings are left out by --no_rating")
+        log(printable(f"Data file {name}: {len(part.left_out):,} of {total:,} ratings are left out "
+                      "by --no_rating"))
     pairs = pairs_of(part, num_items)
     pairs.sort()
     if not np.any(pairs[1:] == pairs[:-1]):
@@ -115,12 +116,14 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
         table = table[~equal]
         if equal.any():
             occur = "rating occurs" if equal.sum() == 1 else "ratings occur"
-            log(f"{prefix}{equal.sum():,} {occur} twice with the same values: read once")
+            log(AutoRecWarning(f"{name}: {equal.sum():,} {occur} twice with the same values: read "
+                               "once"))
     again = table.duplicated("pair")
     if again.any() and duplicates in ("", "refuse"):
         refuse_pair(file, part, table["pair"], ids, bool(duplicates))
     if again.any():
-        log(f"{prefix}{again.sum():,} ratings repeat a pair: resolved by --duplicates {duplicates}")
+        log(AutoRecWarning(f"{name}: {again.sum():,} ratings repeat a pair: resolved by "
+                           f"--duplicates {duplicates}"))
     if duplicates == "mean":
         means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
         table = table.assign(value=means)

@@ -1,14 +1,14 @@
 """The files of a dataset: published ones, which are downloaded if necessary, or the user's."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from autorec_tf.data.datasets import DATASETS, Dataset, fetch
 from autorec_tf.data.delimited import RatingsFile
 from autorec_tf.data.formats import open_file
 from autorec_tf.data.netflix import NetflixFile
-from autorec_tf.system.errors import UserError, printable
+from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
 
 def has_a_name(dataset: str) -> bool:
@@ -24,7 +24,7 @@ def plain_name(name: str) -> str:
 
 
 def published_file(dataset: Dataset, folder: Path, required: bool,
-                   log: Callable[[str], None]) -> list[RatingsFile]:
+                   log: Log) -> list[RatingsFile]:
     """Return the rating file of `dataset` in `folder`, downloaded if necessary. If that fails,
     raise UserError if the dataset is `required`, and return no file otherwise."""
     if dataset.layout is None:
@@ -39,15 +39,16 @@ def published_file(dataset: Dataset, folder: Path, required: bool,
                                 f"downloaded ({error}). Connect to the network, name the folder of "
                                 f"{dataset.ratings} with --data_dir, or train on synthetic ratings "
                                 "with --dataset synthetic.") from error
-            log(f"MovieLens-1M is not in {folder} and cannot be downloaded ({error}). Training on "
-                "synthetic ratings of its size instead: their RMSE is not MovieLens-1M's.")
+            log(AutoRecWarning(f"MovieLens-1M is not in {folder} and cannot be downloaded "
+                               f"({error}). Training on synthetic ratings of its size instead: "
+                               "their RMSE is not MovieLens-1M's."))
             return []
     return [RatingsFile(dataset.layout, path)]
 
 
 def fold_files(name: str, folder: Path, folds: Sequence[str],
                columns: tuple[str | None, str | None], read_csv: Sequence[str],
-               log: Callable[[str], None]) -> list[RatingsFile]:
+               log: Log) -> list[RatingsFile]:
     """Return the training and the test file of the first of `folds`. Files of a published dataset
     `name` are downloaded if necessary. Raise UserError if any file of any fold is missing."""
     dataset = DATASETS.get(name)
@@ -92,7 +93,7 @@ def netflix_file(folder: Path) -> NetflixFile:
 
 
 def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
-               read_csv: Sequence[str], log: Callable[[str], None]) -> RatingsFile:
+               read_csv: Sequence[str], log: Log) -> RatingsFile:
     """Return the file `name` that `flag` gives, perhaps in `data_dir`, and log its format."""
     path = Path(name)
     if not path.is_file() and data_dir:

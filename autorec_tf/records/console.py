@@ -1,4 +1,5 @@
-"""The records of a training without a run folder: a progress line, and a summary in memory."""
+"""The records of a training without a run folder: a progress line, warnings, and a summary in
+memory."""
 
 import io
 import sys
@@ -14,8 +15,9 @@ from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.evaluate import Evaluation
 from autorec_tf.evaluation.metrics import EpochMetrics, Scores
 from autorec_tf.records.progress import Progress
+from autorec_tf.records.run_warnings import last_warnings
 from autorec_tf.records.summary import closing_entries, training_summary
-from autorec_tf.system.errors import without_dashes
+from autorec_tf.system.errors import AutoRecWarning, warn_caller, without_dashes
 
 
 class Console:
@@ -31,10 +33,14 @@ class Console:
         self.metrics: list[EpochMetrics] = []
         self.rmses: list[float] = []  # of the grid points
         self.summary: dict[str, Any] = {}
+        self.state: Any = None  # of the training
 
-    def log(self, text: str) -> None:
-        """Print a line."""
-        self.progress.print_line(without_dashes(text.removeprefix("Data file ")))
+    def log(self, text: str | AutoRecWarning) -> None:
+        """Print a line, or issue a warning, also if nothing is shown."""
+        if isinstance(text, AutoRecWarning):
+            warn_caller(text)
+        else:
+            self.progress.print_line(without_dashes(text.removeprefix("Data file ")))
 
     def begin(self, config: Config, ratings: Ratings, split: Split) -> None:
         """Begin to show the training on `split` of `ratings`."""
@@ -43,6 +49,7 @@ class Console:
         self.progress.begin(ratings.name, config.train_epoch)
 
     def restore(self, state: Any) -> Any:
+        self.state = state
         return state
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
@@ -71,3 +78,7 @@ class Console:
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
         self.summary |= training_summary(self.metrics, evaluation, reconstruction)
         self.summary |= closing_entries(self.split, time.perf_counter() - self.started)
+        if self.state and self.state.trainer.has_converged:
+            self.summary["converged"] = True
+        for warning in last_warnings(self.summary):
+            self.log(warning)

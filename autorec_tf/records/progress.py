@@ -12,7 +12,9 @@ import numpy as np
 
 from autorec_tf.config import FULL_BATCH, Config
 from autorec_tf.data.ratings import Ratings, Split
-from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics, cold_pairs
+from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
+from autorec_tf.records.run_warnings import advice, first_warnings, last_warnings
+from autorec_tf.system.errors import Log
 from autorec_tf.system.terminal import print_line
 
 # Both axes have up to nine slices each, and one of them may seem worse by chance.
@@ -101,7 +103,7 @@ def clock(seconds: float) -> str:
 
 
 def headline(config: Config, ratings: Ratings, split: Split) -> str:
-    """Return the lines that describe data, split, model and training, and likely mistakes."""
+    """Return the lines that describe data, split, model and training."""
     split_rule = f"random, seed {config.split_seed}"
     if config.test_file or config.split == "time":
         split_rule = f"by {config.test_file or config.split}"
@@ -114,7 +116,6 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         f"Data: {ratings.name}, {ratings.num_users:,} users x {ratings.num_items:,} items, "
         f"ratings {low:.6g} to {high:.6g}, mean {mean:.6g}",
         f"Split: {len(split.train):,} training and {len(split.test):,} test ratings, {split_rule}",
-        *likely_mistakes(ratings, split),
     ]
     if config.members:
         lines.append(f"Model: AutoRec, a blend of {', '.join(config.members)}")
@@ -140,23 +141,13 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     return "\n".join(lines)
 
 
-def likely_mistakes(ratings: Ratings, split: Split) -> list[str]:
-    """Return a warning for each likely mistake in the data."""
-    lines = []
-    test, values = split.test, ratings.values
-    cold = int(cold_pairs(split.train, test.rows, test.indices).sum())
-    if cold > len(test) / 2:
-        lines.append(f"warning: {cold:,} of {len(test):,} test ratings have a user or an item "
-                     "without training ratings. Check that all files use the same ids.")
-    if ratings.num_users == len(ratings) > 1:
-        lines.append("warning: no user has more than one rating. If the user column contains row "
-                     "numbers, name the right columns with --columns.")
-    low, high = np.quantile(values, [0.01, 0.99])
-    if high - low < (values.max() - values.min()) / 2 and len(values) >= 100:
-        lines.append(f"warning: almost all ratings are {low:.6g} to {high:.6g}. If the others are "
-                     "not ratings, skip them with --no_rating; otherwise set the scale with "
-                     "--rating_scale.")
-    return lines
+def announce(config: Config, ratings: Ratings, split: Split, log: Log) -> None:
+    """Log the first lines of a run, the warnings before training, and the advice."""
+    log(headline(config, ratings, split))
+    for warning in first_warnings(config, ratings, split):
+        log(warning)
+    if line := advice(config, ratings, split):
+        log(line)
 
 
 def closing_lines(summary: dict[str, Any], folder: Path, resume: str) -> str:
@@ -173,12 +164,6 @@ def closing_lines(summary: dict[str, Any], folder: Path, resume: str) -> str:
     if "biases_test_rmse" in summary:
         lines.append(f"Test RMSE without a model: biases {summary['biases_test_rmse']:.4f}, "
                      f"mean rating {summary['global_mean_test_rmse']:.4f}.")
-        longer = "Try" if summary.get("converged") else "Train longer, try"
-        remedy = f"{longer} another --lambda_value, or tune it, as --preset paper does."
-        if summary["cold_test_ratings"] > summary["test_ratings"] / 2:
-            remedy = "Most test ratings have a user or an item without training ratings (cold)."
-        if not summary["final_test_rmse"] < summary["biases_test_rmse"]:
-            lines += ["The model is not better than the biases of users and items.", remedy]
         lines += worst_slice(summary)
     if summary.get("ranked_users"):
         num_users = summary["ranked_users"]
@@ -198,8 +183,7 @@ def closing_lines(summary: dict[str, Any], folder: Path, resume: str) -> str:
         )
         lines.append(f"Resume with: {resume}")
     lines.append(f"Results: {folder}")
-    if summary["dataset"] == "synthetic":
-        lines.append("The ratings are synthetic: this RMSE is not a result on MovieLens.")
+    lines += [f"warning: {warning}" for warning in last_warnings(summary)]
     return "\n".join(lines)
 
 

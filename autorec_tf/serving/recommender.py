@@ -30,7 +30,7 @@ from autorec_tf.evaluation.baseline import Baseline, cold_baseline
 from autorec_tf.evaluation.ranking import best_items, ratings_of
 from autorec_tf.evaluation.similar_items import nearest
 from autorec_tf.model.factors import Factors, blended
-from autorec_tf.system.errors import UserError
+from autorec_tf.system.errors import AutoRecWarning, UserError
 
 BLOCK_USERS, BLOCK_ITEMS = 512, 8192  # whose predictions are in memory at a time
 IdSequence = Sequence[Any] | np.ndarray
@@ -185,6 +185,26 @@ def predict(recommender: Recommender, users: IdSequence, items: IdSequence) -> p
     predictions, user_ratings, item_ratings = predict_at(recommender, user, item)
     return pd.DataFrame({"user": users, "item": items, "prediction": predictions,
                          "user_ratings": user_ratings, "item_ratings": item_ratings})
+
+
+def cold_warning(users: Any, items: Any, user_ratings: np.ndarray, item_ratings: np.ndarray,
+                 cold_rating: str | None) -> AutoRecWarning | None:
+    """Return a warning about pairs that were predicted without the model, if any.
+
+    Args:
+        users, items: the ids of the pairs, [pairs] or one id.
+        user_ratings, item_ratings: [pairs], the numbers of training ratings, from `predict_at`.
+        cold_rating: the run's rule for cold pairs.
+    """
+    cold = (user_ratings == 0) | (item_ratings == 0)
+    if not cold.any():
+        return None
+    user, item = (pd.Series(ids).iloc[int(cold.argmax())] for ids in (users, items))
+    rule = ("the means and biases of the training ratings" if cold_rating == "mean"
+            else "the rating 3, as in the paper")
+    return AutoRecWarning(f"{int(cold.sum()):,} of {len(cold):,} pairs have a user or an item "
+                          f"without training ratings, first user {user} and item {item}. Their "
+                          f"prediction is {rule}.")
 
 
 def predict_at(recommender: Recommender, user: np.ndarray,

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings
 from autorec_tf.data.sources import has_a_name, plain_name
-from autorec_tf.system.errors import UserError
+from autorec_tf.system.errors import AutoRecWarning, Log, UserError
 from autorec_tf.system.files import from_utf8
 from data_preprocessor import load_ratings
 
 
 def load_again(config: Config, record: Mapping[str, Any],
-               log: Callable[[str], None] = print) -> Ratings:
+               log: Log = print) -> Ratings:
     """Return the ratings of a run. If no ratings have the run's fingerprint, return those in the
     likeliest files.
 
@@ -37,7 +37,7 @@ def load_again(config: Config, record: Mapping[str, Any],
     ]
     first: Ratings | UserError | None = None
     for paths in itertools.product(*(candidates(config, record, flag) for flag in flags)):
-        lines: list[str] = []
+        lines: list[str | AutoRecWarning] = []
         path_by_flag: dict[str, Any] = dict(zip(flags, paths, strict=True))
         try:
             ratings = load_ratings(replace(config, **path_by_flag), lines.append)

@@ -1,8 +1,9 @@
-"""Errors that the user can fix, and the way a program reports them."""
+"""Errors that the user can fix, and warnings, with the way each is reported."""
 
 import errno
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from autorec_tf.system.terminal import UNREAD, print_line, write
 LONGEST = 1000  # characters of a message
 OUT_OF_MEMORY = ("C error: out of memory", "failed to map segment", "can't start new thread",
                  "std::bad_alloc")
+OURS = ("autorec_tf", "AutoRec", "data_preprocessor")  # the packages and modules of this library
 
 
 def printable(text: str) -> str:
@@ -34,6 +36,28 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         message = printable(message)
         super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}...")
+
+
+class AutoRecWarning(UserWarning):
+    """A likely mistake in ratings or settings, or a result that is worse than it seems.
+
+    The message is one line: the fact, and what to do. A function that logs lines also logs such
+    warnings: main.py prints them after "warning: ", the Python API passes them to `warn_caller`.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message)[:LONGEST])
+
+
+Log = Callable[[str | AutoRecWarning], object]  # receives the lines and the warnings of a run
+
+
+def warn_caller(warning: AutoRecWarning) -> None:
+    """Issue `warning` at the line that called this library, with arguments in place of flags."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in OURS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(AutoRecWarning(without_dashes(str(warning))), stacklevel=level)
 
 
 class Diverged(UserError):

@@ -38,10 +38,11 @@ def write(text: str, stream: TextIO) -> None:
         raise
 
 
-def print_line(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
-    """Print at once. If the reader has closed the pipe, the run continues silently; if the disk is
-    full, it continues with a warning on stderr."""
+def print_line(text: str | Warning, stream: TextIO | None = None, end: str = "\n") -> None:
+    """Print at once, and a warning after "warning: ". If the reader has closed the pipe, the run
+    continues silently; if the disk is full, it continues with a warning on stderr."""
     stream = stream or sys.stdout
+    text = f"warning: {text}" if isinstance(text, Warning) else text
     try:
         write(f"{text}{end}", stream)
     except OSError as error:
