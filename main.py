@@ -88,11 +88,12 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     announce(config, ratings, split, print_line)
     start_tensorflow(lean=handshake.cluster.size > 1)
     from autorec_tf.evaluation.evaluate import Trained
-    from autorec_tf.experiments import blend, evaluate_trained, initialise, reconstruction, tune
+    from autorec_tf.experiments import blend, evaluate_trained, reconstruction, tune
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.records.run_records import open_records
     from autorec_tf.serving.npz import run_content
     from autorec_tf.training.epochs import TrainState, train_epochs
+    from autorec_tf.training.pretraining import pretrain
     from autorec_tf.training.trainer import build
 
     config = replace(config, engine=choose_engine(config, split.train.density))
@@ -104,12 +105,12 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
         if config.members:
             trained, split = blend(config, ratings, records)
         else:
-            config, search = tune(config, ratings, records)
+            config = tune(config, ratings, records)
             with workers.scope():
                 trained = model = build(config, local.train, ratings.unit.model_scale, workers)
             state = records.restore(TrainState(model, local))
             if state.is_new:
-                initialise(model, local.train, search, records.stop_if_asked)
+                pretrain(model, local.train, records.stop_if_asked)
             measure = reconstruction(model, local) if config.score_reconstruction else None
             with closing(train_epochs(state, local, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:

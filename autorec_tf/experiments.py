@@ -22,7 +22,7 @@ from autorec_tf.config import FULL_BATCH, Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
 from autorec_tf.evaluation.evaluate import Evaluation, Trained, evaluate, score_test
 from autorec_tf.evaluation.metrics import Scores
-from autorec_tf.lambda_search import LambdaSearch
+from autorec_tf.lambda_search import search_lambda
 from autorec_tf.model.factors import Factors
 from autorec_tf.presets import GRID
 from autorec_tf.resolution import member_configs
@@ -43,21 +43,18 @@ class Purpose(Enum):
     RESULT = "for the result"
 
 
-def tune(config: Config, ratings: Ratings,
-         records: Records) -> tuple[Config, LambdaSearch | None]:
+def tune(config: Config, ratings: Ratings, records: Records) -> Config:
     """Return `config` with the values of the settings `config.tune` that have the lowest validation
-    RMSE. For a full-batch optimiser, return also the search, whose parameters start the training.
-    """
+    RMSE."""
     if not config.tune:
-        return config, None
+        return config
     if config.optimizer_method in FULL_BATCH:
-        search = LambdaSearch(config, ratings, records)
-        config = replace(config, lambda_value=search.choose())
-        records.log_settings(config)
-        return config, search
-    config = replace(config, **best_point(config, ratings, records))
+        point: dict[str, Any] = {"lambda_value": search_lambda(config, ratings, records)}
+    else:
+        point = best_point(config, ratings, records)
+    config = replace(config, **point)
     records.log_settings(config)
-    return config, None
+    return config
 
 
 def best_point(config: Config, ratings: Ratings, records: Records) -> dict[str, Any]:
@@ -172,12 +169,12 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
     then learned, and on all training ratings for the result.
     """
     config = replace(config, orientation="item")
-    config, searches = tune_members(config, ratings, records)
+    config = tune_members(config, ratings, records)
     split = split_of(config, ratings)
     inner_split = validation_split(config, ratings)
     scale, rule = ratings.unit.model_scale, config.cold_rating or "paper"
-    _, held_out = train_members(config, searches, inner_split, scale, Purpose.WEIGHTS, records)
-    models, predictions = train_members(config, searches, split, scale, Purpose.RESULT, records)
+    _, held_out = train_members(config, inner_split, scale, Purpose.WEIGHTS, records)
+    models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
     weights = blend_weights(np.clip(held_out, *scale), inner_split.test.values)
     members = [
         BlendMember(member, float(weight), score_test(inner_split, validation, rule).rmse,
@@ -189,35 +186,28 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
     return Blend(members, scale), split
 
 
-def tune_members(config: Config, ratings: Ratings,
-                 records: Records) -> tuple[Config, list[LambdaSearch | None]]:
-    """Return `config` with the lambda of its members that are tuned, and the search of each member.
-    They share the search of the first of them: their settings are those of one preset."""
-    members = member_configs(config)
-    tuned = [bool(member.tune) for member in members]
-    if not any(tuned):
-        return config, [None] * len(members)
-    search = LambdaSearch(members[tuned.index(True)], ratings, records)
-    chosen = {"lambda_value": search.choose()}
-    settings = zip(config.member_settings, tuned, strict=True)
+def tune_members(config: Config, ratings: Ratings, records: Records) -> Config:
+    """Return `config` with the lambda of its members that are tuned. They share one search, since
+    they have the settings of one preset."""
+    tuned = [member for member in member_configs(config) if member.tune]
+    if not tuned:
+        return config
+    chosen = {"lambda_value": search_lambda(tuned[0], ratings, records)}
     config = replace(config, member_settings=tuple(
-        member | chosen if is_tuned else member for member, is_tuned in settings))
+        member | chosen if member.get("tune") else member for member in config.member_settings))
     records.log_settings(config)
-    return config, [search if is_tuned else None for is_tuned in tuned]
+    return config
 
 
-def train_members(config: Config, searches: Sequence[LambdaSearch | None], split: Split,
-                  scale: tuple[float, float], purpose: Purpose,
+def train_members(config: Config, split: Split, scale: tuple[float, float], purpose: Purpose,
                   records: Records) -> tuple[list[AutoRec], list[np.ndarray]]:
     """Train every member on `split`, whose rows are items; return the models and their predictions
-    of its test ratings, not clipped, in the order of the split. `searches`: of the members."""
+    of its test ratings, not clipped, in the order of the split."""
     models, predictions = [], []
-    for number, (member, search) in enumerate(zip(member_configs(config), searches, strict=True),
-                                              1):
+    for number, member in enumerate(member_configs(config), 1):
         member_split = split if split.orientation == member.orientation else split.transposed()
         member_records = records.of_member(member, purpose.value, number)
-        model, _ = train_model(member, member_split, scale, member_records, records.stop_if_asked,
-                               search)
+        model, _ = train_model(member, member_split, scale, member_records, records.stop_if_asked)
         pairs = split.test.rows, split.test.indices
         pairs = pairs if member.orientation == "item" else pairs[::-1]
         models.append(model)
@@ -227,28 +217,19 @@ def train_members(config: Config, searches: Sequence[LambdaSearch | None], split
 
 def train_model(
     config: Config, split: Split, scale: tuple[float, float], records: TrainingRecords,
-    after_pretraining_epoch: Callable[[], object], search: LambdaSearch | None = None,
+    after_pretraining_epoch: Callable[[], object],
 ) -> tuple[AutoRec, Callable[[], Scores] | None]:
-    """Train one model in one process, from the parameters of `search` if its lambda was searched;
-    return it, and its `reconstruction` if `config` asks for it."""
+    """Train one model in one process; return it, and its `reconstruction` if `config` asks for
+    it."""
     model = build(config, split.train, scale)
     state = records.restore(TrainState(model, split))
     if state.is_new:
-        initialise(model, split.train, search, after_pretraining_epoch)
+        pretrain(model, split.train, after_pretraining_epoch)
     measure = reconstruction(model, split) if config.score_reconstruction else None
     with closing(train_epochs(state, split, measure)) as epochs:
         for metrics in epochs:
             records.log_epoch(metrics, state)
     return model, measure
-
-
-def initialise(model: AutoRec, train: RatingMatrix, search: LambdaSearch | None,
-               after_epoch: Callable[[], object]) -> None:
-    """Set the parameters of a new model to those of `search`, or pre-train it."""
-    if search:
-        search.start(model)
-    else:
-        pretrain(model, train, after_epoch)
 
 
 def blend_weights(predictions: np.ndarray, ratings: np.ndarray) -> np.ndarray:

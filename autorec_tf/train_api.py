@@ -78,9 +78,9 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
             if config.members:
                 model, split = blend(config, known, console)
             else:
-                config, search = tune(config, known, console)
+                config = tune(config, known, console)
                 model, measure = train_model(
-                    config, split, known.unit.model_scale, console, console.stop_if_asked, search
+                    config, split, known.unit.model_scale, console, console.stop_if_asked
                 )
         finally:
             console.progress.close()

@@ -323,8 +323,10 @@ def test_each_measure_of_the_splits_is_tested(tmp_path, capsys):
     assert [line.split(": ")[0] for line in lines] == ["b - a"] * 4 + ["older - a"]
     with open(table, newline="", encoding="utf-8") as file:
         _, second, older = csv.DictReader(file)
+    from scipy import stats
+
     for line, (name, (a, b)) in zip(lines[1:4], measures.items(), strict=True):
-        p = scipy.stats.ttest_rel(b, a).pvalue
+        p = stats.ttest_rel(b, a).pvalue
         assert float(second[f"paired_p_{name}"]) == pytest.approx(p, rel=1e-9)
         difference = float(second[f"paired_difference_{name}"])
         assert difference == pytest.approx(np.mean(b - a), rel=1e-9)
@@ -362,9 +364,11 @@ def test_runs_on_one_split_are_compared_by_test_rating_and_by_user(tmp_path, cap
         pairs[name] = [[float(side[k][user]) for user in users] for side in by_user]
     squares = [x.errors.astype(np.float64) ** 2 for x in (b, a)]
     rmse = [np.sqrt(x.mean()) for x in squares]
+    from scipy import stats
+
     for line, (suffix, (x, y)) in zip(lines, ({"": squares} | pairs).items(), strict=True):
         x, y = np.asarray(x, float), np.asarray(y, float)
-        test = scipy.stats.ttest_rel(x, y)
+        test = stats.ttest_rel(x, y)
         scale = sum(rmse) if suffix == "" else 1
         half = np.ptp(test.confidence_interval(0.95)) / 2 / scale
         difference = rmse[0] - rmse[1] if suffix == "" else np.mean(x) - np.mean(y)
