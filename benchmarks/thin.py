@@ -59,7 +59,8 @@ def measure(part: str, preset: str, draw: int) -> dict:
     summary, config = model.summary, model.run.config
     return dict(
         part=part, preset=preset, draw=draw, ratings=len(frame),
-        rmse_biases=round(summary["biases_test_rmse"], 5), rmse=round(summary["final_test_rmse"], 5),
+        rmse_biases=round(summary["biases_test_rmse"], 5),
+        rmse=round(summary["final_test_rmse"], 5),
         lambda_value=f"{config.lambda_value:g}", hidden_neuron=config.hidden_neuron[0],
         seconds=round(time.perf_counter() - started, 1),
     )
@@ -120,4 +121,4 @@ def interval(differences: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_program(main))
+    sys.exit(run_program("thin", main))
