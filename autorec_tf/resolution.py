@@ -65,7 +65,7 @@ def adapt_single(config: Config, adapted: dict[str, Any]) -> Config:
     given = config.given
     if given is None:
         return replace(config, member_settings=earlier_member_settings(config))
-    if any(name.startswith("lambda_") for name in given):
+    if {"lambda_value", "lambda_encoder", "lambda_decoder"} & set(given):
         adapted = {name: value for name, value in adapted.items() if name != "tune"}
     adapted = {name: value for name, value in adapted.items() if name not in given}
     if config.preset == "single" and not config.members:

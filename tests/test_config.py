@@ -12,10 +12,10 @@ from autorec_tf.config import DATA_DIR_VARIABLE, Config, flag_fields
 from autorec_tf.experiments import extend_grid, grid
 from autorec_tf.presets import GRID, MEMBERS, PRESETS
 from autorec_tf.resolution import (
+    adapt_single,
     member_configs,
     over_preset,
     preset_lambdas,
-    resolved_member_settings,
     scale_lambdas,
     split_configs,
 )
@@ -395,7 +395,7 @@ PRETRAINING = "--pretrain_epoch 3", "--hidden_neuron"
         ("--leave_one_out --dropout 0.2", ("--leave_one_out", "--dropout")),
         ("--decoder svdpp --optimizer_method LBFGS --hidden_neuron 8 4 8",
          ("--decoder svdpp", "hidden layers")),
-        ("--preset single --tune lambda_value", ("--tune", "--optimizer_method LBFGS")),
+        ("--preset single --tune base_lr", ("--tune", "--optimizer_method LBFGS")),
         ("--decoder svdpp", ("--decoder svdpp", "--optimizer_method", "LBFGS", "RProp")),
         ("--preset single --distribute mirrored",
          ("--optimizer_method LBFGS", "--distribute mirrored")),
@@ -747,7 +747,7 @@ def test_a_recorded_number_that_no_float_can_be_is_refused(name, value):
 def with_members(**given):
     """Each member's settings, as a run with these flags has them."""
     config = over_preset(given)
-    return member_configs(replace(config, member_settings=resolved_member_settings(config)))
+    return member_configs(adapt_single(config, {}))
 
 
 @pytest.mark.parametrize("name, value", [
@@ -770,7 +770,7 @@ def test_a_member_wins_over_the_preset_and_the_preset_over_the_default():
 
 def test_a_record_keeps_what_its_members_were_whatever_the_table_says_later(monkeypatch):
     config = over_preset({"members": ("wide", "deep"), "base_lr": 0.001})
-    config = replace(config, member_settings=resolved_member_settings(config), lambda_factor=0.5)
+    config = replace(adapt_single(config, {}), lambda_factor=0.5)
     record = json.loads(json.dumps(config.to_dict()))
     monkeypatch.setitem(MEMBERS, "wide", MEMBERS["wide"] | {"hidden_neuron": (7,)})
     assert member_configs(Config.from_dict(record)) == member_configs(config)

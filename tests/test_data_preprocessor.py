@@ -717,7 +717,7 @@ def test_without_data_and_network_the_stand_in_is_announced(no_network, tmp_path
     ratings = load_ratings(config, log=said.append)
     assert ratings.name == "synthetic"
     assert small_stand_in == [7]
-    (message,) = said
+    message = str(*said)
     assert "\n" not in message
     refusal = os.strerror(errno.ECONNREFUSED)
     assert_names(message, tmp_path / "data", refusal, "MovieLens", "synthetic", "RMSE")

@@ -39,8 +39,11 @@ FLOORS = {
     "training": {"training", "AutoRec", "model", "evaluation", "data.ratings", "config", "system"},
     "records": {"records", "evaluation", "data.ratings", "config", "resolution", "system"},
     "command_line": {"presets", "config", "resolution", "records.run_folder", "system"},
-    "experiments": {"training", "AutoRec", "model", "evaluation", "data_preprocessor",
-                    "data.ratings", "presets", "config", "resolution", "system"},
+    "lambda_search": {"training", "AutoRec", "model", "data_preprocessor", "data.ratings", "config",
+                      "system"},
+    "experiments": {"lambda_search", "training", "AutoRec", "model", "evaluation",
+                    "data_preprocessor", "data.ratings", "presets", "config", "resolution",
+                    "system"},
     "serving": {"serving", "experiments", "training", "AutoRec", "model", "evaluation", "data",
                 "data_preprocessor", "records.run_folder", "config", "resolution", "system"},
     "estimator": {"serving", "data", "keywords", "resolution", "config", "system"},
@@ -49,7 +52,8 @@ FLOORS = {
                   "resolution", "system"},
 }
 WITH_TENSORFLOW = {"AutoRec", "training.epochs", "training.pretraining",
-                   "training.records", "training.trainer", "experiments", "train_api",
+                   "training.records", "training.trainer", "lambda_search", "experiments",
+                   "train_api",
                    "records.checkpoint", "records.tensorboard", "records.run_records"}
 OPTIONAL = {"numba", "pyarrow", "scipy", "comet_ml", "everett", "resource"}  # or heavy and rare
 NUMBA = {"model.sparse_engine"}  # which imports it at its top

@@ -1,0 +1,113 @@
+"""The search for lambda of full-batch training, and the settings of `single` on other data."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import index_ratings
+from autorec_tf.data.synthetic import ML_1M_ITEMS, ML_1M_USERS
+from autorec_tf.experiments import train_model
+from autorec_tf.lambda_search import BIASES_ONLY, STEP, first_lambda, path, search_lambda
+from autorec_tf.resolution import member_configs, over_preset
+from data_preprocessor import full_batch_settings, resolve, split_of
+from tests.test_experiments import Records
+
+pytestmark = pytest.mark.eager
+
+
+def made_up(num_users=40, num_items=30, num_ratings=400):
+    """Return ratings that are the sum of two biases and noise."""
+    rng = np.random.default_rng(3)
+    users, items = np.divmod(rng.permutation(num_users * num_items)[:num_ratings], num_items)
+    values = 3 + rng.normal(size=num_users)[users] / 2 + rng.normal(size=num_items)[items] / 2
+    values = np.clip(np.rint(values + rng.normal(size=num_ratings) / 2), 1, 5)
+    return index_ratings("file.csv", users, items, values, (1.0, 5.0))
+
+
+RATINGS = made_up()
+CONFIG = replace(over_preset(dict(preset="single", hidden_neuron=(3,))), tune=("lambda_value",),
+                 train_epoch=3, lbfgs_memory=2, random_seed=1, engine="dense")
+
+
+def searched(rmse_of_lambda, biases=1.0):
+    """Return the lambdas that the search tries if it finds these validation RMSEs."""
+    rmses = []
+    while (value := path(100.0, rmses)[1]) is not None:
+        rmses.append(biases if value == BIASES_ONLY else rmse_of_lambda(value))
+    assert path(100.0, rmses) == (path(100.0, rmses)[0], None)
+    return path(100.0, rmses)[0]
+
+
+@pytest.mark.parametrize("best, expected", [
+    (100.0, [100.0, 200.0, 50.0]),
+    (200.0, [100.0, 200.0, 400.0]),
+    (800.0, [100.0, 200.0, 400.0, 800.0, 1600.0]),
+    (25.0, [100.0, 200.0, 50.0, 25.0, 12.5]),
+])
+def test_lambdas_are_doubled_or_halved_until_the_best_is_inside(best, expected):
+    found = searched(lambda value: 0.8 + abs(np.log2(value / best)) / 10, biases=2.0)
+    assert found == [BIASES_ONLY, *expected]
+
+
+def test_the_search_ends_where_the_rmse_hardly_changes():
+    values = searched(lambda value: 1 + 10 / value)  # the biases are better than every lambda
+    assert values[2:5] == [200.0, 200.0 * STEP**2, 200.0 * STEP**4] and len(values) < 10
+    assert searched(lambda value: 0.9) == [BIASES_ONLY, 100.0, 200.0]
+
+
+def test_the_first_lambda_grows_with_the_ratings():
+    assert first_lambda(1_000) < first_lambda(100_000) < first_lambda(900_000)
+
+
+def test_the_lambda_of_the_lowest_validation_rmse_is_chosen_and_a_resumed_search_agrees():
+    records = Records()
+    chosen = search_lambda(CONFIG, RATINGS, records)
+    values = [point["lambda_value"] for point, _ in records.points]
+    assert values == path(values[1], records.tuned())[0]
+    assert chosen == values[int(np.argmin(records.tuned()))]
+    stopped = Records(records.points[:2])
+    assert search_lambda(CONFIG, RATINGS, stopped) == chosen
+    assert stopped.points == records.points
+
+
+def test_with_biases_only_the_prediction_is_a_mean_and_two_damped_biases():
+    """The exact solution, by alternating least squares: both biases have the damping 5, as in
+    model/decoder.py (lambda 10, halved), and those of the users have a mean of their own."""
+    split = split_of(CONFIG, RATINGS)
+    config = replace(CONFIG, lambda_value=BIASES_ONLY, tolerance=0.0, train_epoch=14, tune=(),
+                     lbfgs_memory=6, display_step=14)
+    model, _ = train_model(config, split, (1.0, 5.0), Records(), lambda: None)
+    train, test = split.train, split.test
+    b, c = np.zeros(train.num_columns), np.zeros(train.num_rows)
+    for _ in range(2000):
+        total = np.bincount(train.rows, train.values - b[train.indices], len(c))
+        c = total / (train.row_counts + 5)
+        total = np.bincount(train.indices, train.values - c[train.rows], len(b))
+        b = (total + 5 * b.mean()) / (train.column_counts + 5)
+    found = model.predict(model.rows(train), test.rows, test.indices)
+    np.testing.assert_allclose(found, b[test.indices] + c[test.rows], atol=0.01)
+
+
+def test_single_is_adapted_to_all_data_but_movielens_1m():
+    users, items = np.arange(900_000) % ML_1M_USERS, np.arange(900_000) % ML_1M_ITEMS
+    like_ml_1m = index_ratings("file.csv", users, items, np.ones(900_000), (1.0, 5.0))
+    assert full_batch_settings(like_ml_1m, Config()) == {}
+    adapted = full_batch_settings(RATINGS, Config())
+    assert adapted == {"tune": ("lambda_value",), "hidden_neuron": (round(5.4 * 360 / 70),)}
+    config = resolve(over_preset(dict(preset="single")), RATINGS)
+    assert {name: getattr(config, name) for name in adapted} == adapted
+    flags = dict(preset="single", lambda_value=9.0, hidden_neuron=(4,))
+    given = resolve(over_preset(flags), RATINGS)
+    assert (given.tune, given.lambda_value, given.hidden_neuron) == ((), 9.0, (4,))
+
+
+def test_best_has_the_adapted_single_and_the_biases_on_other_data():
+    config = resolve(over_preset(dict(preset="best")), RATINGS)
+    assert config.members == ("single", "deep", "user_one_hot", "biases")
+    single, deep, *_, biases = member_configs(config)
+    assert single.tune == ("lambda_value",) and deep.tune == biases.tune == ()
+    assert single.hidden_neuron < deep.hidden_neuron[:1] and biases.lambda_value == BIASES_ONLY
+    assert resolve(over_preset(dict(members=("single", "deep"))), RATINGS).members == (
+        "single", "deep")
