@@ -118,7 +118,9 @@ class Config:
         "NAME")
     tune: tuple[str, ...] = flag(
         (), "choose these settings by a grid search on validation ratings: lambda_value, base_lr, "
-        "decay_epoch_step; the grid is in autorec_tf/presets.py (default: none)", metavar="NAME",
+        "decay_epoch_step; the grid is in autorec_tf/presets.py; for LBFGS and RProp, lambda_value "
+        "is doubled or halved until the best is found (default: none; single: lambda_value, unless "
+        "the data is of the size of MovieLens-1M)", metavar="NAME",
         choices=tuple(GRID))
     members: tuple[str, ...] = flag(
         (), "blend these models, with weights learned on validation ratings: item, denoising, "

@@ -70,7 +70,8 @@ def next_lambda(first: float, values: list[float], rmses: list[float]) -> float 
     if second - lowest < LEAST_GAIN * lowest:
         return None
     if best == max(values):
-        return best * (STEP if lowest < biases else STEP**2)
+        following = best * (STEP if lowest < biases else STEP**2)
+        return following if following < BIASES_ONLY else None
     return best / STEP if best == min(values) else None
 
 

@@ -55,6 +55,7 @@ def test_the_search_ends_where_the_rmse_hardly_changes():
     values = searched(lambda value: 1 + 10 / value)  # the biases are better than every lambda
     assert values[2:5] == [200.0, 200.0 * STEP**2, 200.0 * STEP**4] and len(values) < 10
     assert searched(lambda value: 0.9) == [BIASES_ONLY, 100.0, 200.0]
+    assert max(searched(lambda value: 1 + 1 / np.log2(value))) == BIASES_ONLY  # always falls
 
 
 def test_the_first_lambda_grows_with_the_ratings():

@@ -25,7 +25,7 @@ from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.evaluation.metrics import EpochMetrics, score
 from autorec_tf.records.progress import Progress, announce, closing_lines
 from autorec_tf.system.distribution import Cluster, read_cluster
-from benchmarks import decay_rate, fold_in
+from benchmarks import decay_rate, fold_in, thin
 from benchmarks.scale import SIZES
 from benchmarks.workers import BATCH_SIZE, HIDDEN, LATENCY, on_paper
 from data_preprocessor import load_ratings, split_of
@@ -522,3 +522,8 @@ def test_what_a_second_worker_costs_is_what_was_measured():
             longer.append(100 * (figures[f"{name}_gbit{gbit}_epoch_s"] / calculated - 1))
     assert paragraph(DISTRIBUTED, f"{min(longer):.0f} % to {max(longer):.0f} %")
     assert figures["ml1m_rmse_difference"] < 1e-5 and figures["ml20m_rmse_difference"] < 1e-5
+
+
+def test_the_table_of_thin_data_is_the_committed_results():
+    page = (REPOSITORY / "docs" / "presets.md").read_text(encoding="utf-8")
+    assert thin.table(thin.read(thin.RESULTS)) in page

@@ -129,8 +129,9 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         if config.optimizer_method in FULL_BATCH:  # where the rates have little or no effect
             rates = "full batch"
         lines.append(f"Model: AutoRec, {config.orientation} rows, {model}")
-        lines.append(f"Training: {config.optimizer_method}, {rates}, lambda "
-                     f"{config.lambda_value:g} ({config.regularization} rule)")
+        strength = f"{config.lambda_value:g}" if "lambda_value" not in config.tune else "tuned"
+        lines.append(f"Training: {config.optimizer_method}, {rates}, lambda {strength} "
+                     f"({config.regularization} rule)")
     if config.tune and not config.members:
         lines.append(f"Tuned on validation ratings: {', '.join(config.tune)}")
     by_grid = config.tune and config.optimizer_method not in FULL_BATCH
