@@ -111,6 +111,8 @@ for line in sys.stdin:
 
 def run(arguments, cwd, env, streams):
     """In the fork: run Python with `arguments`."""
+    # As at a terminal, also if the tests run in the background, where SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
