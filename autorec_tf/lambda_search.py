@@ -16,6 +16,7 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings
 from autorec_tf.model.lbfgs import assign
+from autorec_tf.presets import BIASES_ONLY
 from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
@@ -23,7 +24,6 @@ from autorec_tf.training.records import Records
 from autorec_tf.training.trainer import WINDOW, build
 from data_preprocessor import validation_split
 
-BIASES_ONLY = 1e6
 STEP = 2.0
 LEAST_GAIN = 1e-4  # the smallest relative decrease of the RMSE that justifies another step
 MOST_POINTS = 20
@@ -53,7 +53,7 @@ def path(first: float, rmses: list[float]) -> tuple[list[float], float | None]:
     values = [BIASES_ONLY]
     while len(values) <= len(rmses):
         following = next_lambda(first, values[1:], rmses[: len(values)])
-        if following is None or len(values) == MOST_POINTS:
+        if not following or len(values) == MOST_POINTS:
             return values, None
         values.append(following)
     return values[:-1], values[-1]
@@ -103,10 +103,10 @@ class LambdaSearch:
         `start`, ends at once: it moves away from them."""
         config = replace(self.config, lambda_value=value, display_step=WINDOW)
         model, rmse = build(config, self.split.train, self.scale), math.inf
-        if start is None:
-            pretrain(model, self.split.train, self.records.stop_if_asked)
-        else:
+        if start:
             assign(model.parameters, start)
+        else:
+            pretrain(model, self.split.train, self.records.stop_if_asked)
         try:
             with closing(train_epochs(TrainState(model, self.split), self.split)) as epochs:
                 for metrics in epochs:

@@ -37,6 +37,8 @@ GRID: dict[str, Sequence[Any]] = {
     "decay_epoch_step": (15, 20),
 }
 
+BIASES_ONLY = 1e6  # a lambda with which V, W and Y stay near 0
+
 # The settings of each --members, which override those of the run. They were chosen on ratings held
 # out of seed 1994's training ratings, separately for each model.
 MEMBERS: dict[str, dict[str, Any]] = {
@@ -57,9 +59,8 @@ MEMBERS: dict[str, dict[str, Any]] = {
                      "input_encoding": "one_hot", "lambda_one_hot": 0.3, "base_lr": 0.003,
                      "decay_epoch_step": 25, "train_epoch": 120},
     "single": {"orientation": "item", **PRESETS["single"]},
-    # With this lambda, V, W and Y stay near 0.
     "biases": {"orientation": "item", **PRESETS["single"], "hidden_neuron": (1,),
-               "lambda_value": 1e6},
+               "lambda_value": BIASES_ONLY},
 }
 # Members that replace one-hot ones if the ratings have too many values.
 WITHOUT_VALUES = {"user_one_hot": "user"}

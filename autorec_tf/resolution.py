@@ -62,17 +62,21 @@ def member_configs(config: Config) -> list[Config]:
 def adapt_single(config: Config, adapted: dict[str, Any]) -> Config:
     """Return `config` with the settings of its members. Those of `single`, as a preset or a member,
     are overridden by the settings `adapted` to the data. What the user gave overrides both."""
-    given = config.given
-    if given is None:
-        return replace(config, member_settings=earlier_member_settings(config))
+    if config.given is not None:
+        return adapt_others(config, config.given, adapted)
+    return replace(config, member_settings=earlier_member_settings(config))
+
+
+def adapt_others(config: Config, given: Sequence[str], adapted: dict[str, Any]) -> Config:
+    """Return `adapt_single` if the names of the settings that the user gave are known."""
     if {"lambda_value", "lambda_encoder", "lambda_decoder"} & set(given):
-        adapted = {name: value for name, value in adapted.items() if name != "tune"}
+        given = [*given, "tune"]  # the user has chosen lambda
     adapted = {name: value for name, value in adapted.items() if name not in given}
     if config.preset == "single" and not config.members:
         config = replace(config, **adapted)
     if config.preset == "best" and adapted and "members" not in given:
         config = replace(config, members=(*config.members, "biases"))
-    return replace(config, member_settings=over_members(config, given, adapted))
+    return replace(config, member_settings=over_members(config, config.given or (), adapted))
 
 
 def earlier_member_settings(config: Config) -> tuple[dict[str, Any], ...]:

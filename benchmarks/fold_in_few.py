@@ -14,7 +14,6 @@ is finished, and it is skipped in later calls. Prints means over the seeds as Ma
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -27,6 +26,7 @@ from autorec_tf.data.ratings import Split
 from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.records import tables
 from autorec_tf.system.errors import run_program
+from benchmarks.cells import append, read
 from data_preprocessor import load_ratings, split_ratings
 
 RESULTS = Path(__file__).parent / "results" / "fold_in" / "few.csv"
@@ -42,7 +42,6 @@ MODELS: dict[str, dict] = {
     "user": dict(orientation="user", regularization="weighted", base_lr=0.003,
                  decay_epoch_step=25, train_epoch=120),
 }
-COLUMNS = ("model", "seed", "new", "k", "scored", "rmse_biases", "rmse_folded_in")
 
 
 def main() -> None:
@@ -51,7 +50,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1994])
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
-    given.output.parent.mkdir(parents=True, exist_ok=True)
     finished = {(row["model"], int(row["seed"])) for row in read(given.output)}
     for name in given.models:
         for seed in given.seeds:
@@ -107,22 +105,6 @@ def errors(model, given: pd.DataFrame, scored: pd.DataFrame) -> tuple[float, flo
                    wider.predict(scored["user"], scored["item"]))
     biases, folded = (float(np.sqrt(np.mean((x - scored["rating"]) ** 2))) for x in predictions)
     return biases, folded
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, rows: list[dict]) -> None:
-    is_new = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
 
 
 def table(path: Path) -> str:

@@ -11,7 +11,6 @@ to the biases with their 95 % intervals, as Markdown.
 """
 
 import argparse
-import csv
 import sys
 import time
 from pathlib import Path
@@ -24,13 +23,12 @@ from autorec_tf.evaluation.statistics import mean_and_interval
 from autorec_tf.presets import PRESETS
 from autorec_tf.records import tables
 from autorec_tf.system.errors import run_program
+from benchmarks.cells import append, read
 from data_preprocessor import load_ratings
 
 RESULTS = Path(__file__).parent / "results" / "thin" / "thin.csv"
 PARTS = ("400000-ratings", "150000-ratings", "50000-ratings", "15000-ratings", "600-users",
          "500-items")
-COLUMNS = ("part", "preset", "draw", "ratings", "rmse_biases", "rmse", "lambda_value",
-           "hidden_neuron", "seconds")
 
 
 def main() -> None:
@@ -40,13 +38,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
-    given.output.parent.mkdir(parents=True, exist_ok=True)
     finished = {(row["part"], row["preset"], int(row["draw"])) for row in read(given.output)}
     for part in given.parts:
         for draw in range(1, given.draws + 1):
             for preset in given.presets:
                 if (part, preset, draw) not in finished:
-                    append(given.output, measure(part, preset, draw))
+                    append(given.output, [measure(part, preset, draw)])
     print(table(read(given.output)))
 
 
@@ -79,22 +76,6 @@ def drawn(part: str, draw: int) -> pd.DataFrame:
     columns = ratings.users, ratings.items, ratings.values
     return pd.DataFrame(dict(zip(("user", "item", "rating"), (x[chosen] for x in columns),
                                  strict=True)))
-
-
-def append(path: Path, row: dict) -> None:
-    is_new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def table(rows: list[dict[str, str]]) -> str:

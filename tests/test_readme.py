@@ -526,4 +526,4 @@ def test_what_a_second_worker_costs_is_what_was_measured():
 
 def test_the_table_of_thin_data_is_the_committed_results():
     page = (REPOSITORY / "docs" / "presets.md").read_text(encoding="utf-8")
-    assert thin.table(thin.read(thin.RESULTS)) in page
+    assert thin.table(read_rows(thin.RESULTS)) in page

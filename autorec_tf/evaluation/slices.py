@@ -19,7 +19,7 @@ class Slice:
     """The scores of the test ratings whose user (or item) has `low` to `high` training ratings.
 
     Args:
-        low, high: both included; `high` is None without an upper bound.
+        low, high: both included; without an upper bound, `high` has the value None.
         scores, biases: of the model, and of the bias baseline for the same ratings.
         standard_error: of the difference of the two RMSEs; nan for a single rating.
     """

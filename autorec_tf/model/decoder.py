@@ -27,8 +27,8 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.model.batch import Batch, Pairs, SparseRows, penalty_weights
 from autorec_tf.model.dense_engine import weighted_norm
+from autorec_tf.model.parameters import SVDPP_SCALE
 
-SCALE = 0.1  # s
 BIAS_LAMBDA = 10.0
 
 
@@ -115,7 +115,7 @@ class SvdppDecoder(Decoder):
             num_ratings = tf.cast(pairs.starts[1:] - pairs.starts[:-1], tf.float32)
         weights = penalty_weights(pairs, self.config, penalty_scale)
         omega_W = weighted_norm(self.Wt, weights)
-        norms = tf.reduce_sum(tf.square(SCALE * tf.gather(self.Y, rows)), 1)
+        norms = tf.reduce_sum(tf.square(SVDPP_SCALE * tf.gather(self.Y, rows)), 1)
         omega = omega_W + tf.reduce_sum(num_ratings * norms)
         of_columns = tf.reduce_sum(tf.square(self.b - tf.reduce_mean(self.b)))
         of_rows = tf.reduce_sum(tf.gather(self.c, rows) ** 2)
@@ -135,7 +135,7 @@ class SvdppDecoder(Decoder):
 def normalisation(ratings: SparseRows) -> tf.Tensor:
     """Return s / sqrt(|N(u)|) of each column u: float32 [n]."""
     starts = ratings.by_column[0]
-    return SCALE / tf.sqrt(tf.cast(tf.maximum(starts[1:] - starts[:-1], 1), tf.float32))
+    return SVDPP_SCALE / tf.sqrt(tf.cast(tf.maximum(starts[1:] - starts[:-1], 1), tf.float32))
 
 
 def with_unit(h: np.ndarray, values: np.ndarray | float) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from autorec_tf.config import Config
 
 COLUMN, ROW = "column", "row"
+SVDPP_SCALE = 0.1  # s of the SVD++ decoder (decoder.py)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def linearised(seen: Observed, mean: np.ndarray, f: Activation,
     """Return the inputs of `seen` times f' at the `mean`, along `basis` (l, d), and the residuals:
     float64 (e, d) and [e]."""
     x = seen.offset + seen.inputs @ mean
-    inputs = seen.inputs if basis is None else seen.inputs @ basis
+    inputs = seen.inputs @ basis if basis is not None else seen.inputs
     return inputs * derivative(f, x)[:, None], seen.ratings - f(x)
 
 

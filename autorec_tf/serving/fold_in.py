@@ -22,7 +22,7 @@ from autorec_tf.data.ids import with_new
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.evaluation.baseline import ITEM_DAMPING, USER_DAMPING, Baseline
 from autorec_tf.model.factors import Factors
-from autorec_tf.model.parameters import COLUMN, ROW, Parameter
+from autorec_tf.model.parameters import COLUMN, ROW, SVDPP_SCALE, Parameter
 from autorec_tf.model.prior import Observed, Prior, learn_prior
 
 MINIMUM = 0.1  # new ratings, as a fraction of those known before, by which known ones are fitted
@@ -30,7 +30,6 @@ SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned fr
 FEW = 3  # ratings that are known where a prior is learned for a few
 POOLED = 100  # ratings of a row or column in its pooled regression
 SPREADS = 0.3, 0.1  # of the priors of columns and of rows
-SVDPP_SCALE = 0.1  # s of model/decoder.py
 FinishedRun = Any  # from finished_run.py, which imports TensorFlow
 
 
@@ -218,9 +217,10 @@ class Side:
         inputs = np.concatenate([h[:, : self.units], np.ones((len(h), 1))], 1)
         offset = np.zeros(len(h))
         if self.Y is not None and len(h):
-            sums = self.implicit(rows if known is None else known)
-            if known is None:
-                sums = sums - SVDPP_SCALE / np.sqrt(len(h)) * self.Y[rows]
+            if known is not None:
+                sums = self.implicit(known)
+            else:
+                sums = self.implicit(rows) - SVDPP_SCALE / np.sqrt(len(h)) * self.Y[rows]
             offset = h[:, -1] + np.sum(h[:, :-1] * sums, 1)
         return Observed(inputs, offset, ratings.astype(np.float64))
 
