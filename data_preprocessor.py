@@ -32,8 +32,8 @@ from autorec_tf.system.random_streams import random_stream
 
 VALIDATION_RATIO = 0.1  # fraction of the training ratings that choose settings or weights
 SAME_SIZE = 0.2  # largest relative difference between data for which the same settings are good
-# For `single`: hidden units per training rating of a user or item, so that a rating always has as
-# many parameters to learn.
+# For `single`: hidden units per training rating of a user or item. The ratio of parameters to
+# ratings is then that of MovieLens-1M with 500 units.
 UNITS_PER_RATING = 5.4
 
 
@@ -202,9 +202,9 @@ def resolve(config: Config, ratings: Ratings) -> Config:
 
 
 def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
-    """Return the settings that `single` needs on these ratings: none if there are about as many
-    users, items and training ratings as on MovieLens-1M, for which its settings were chosen. Other
-    ratings need another lambda and, if there are fewer of them, fewer hidden units."""
+    """Return the settings that `single` needs on these ratings. They are empty if the numbers of
+    users, items and training ratings are close to those of MovieLens-1M, for which the preset was
+    made. Other ratings need another lambda and, if they are fewer, fewer hidden units."""
     counts = num_training_ratings(ratings, config), ratings.num_users, ratings.num_items
     known = 0.9 * sum(ML_1M_COUNTS), ML_1M_USERS, ML_1M_ITEMS
     if all(abs(count / other - 1) < SAME_SIZE for count, other in zip(counts, known, strict=True)):

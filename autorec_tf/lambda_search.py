@@ -60,8 +60,8 @@ def path(first: float, rmses: list[float]) -> tuple[list[float], float | None]:
 
 
 def next_lambda(first: float, values: list[float], rmses: list[float]) -> float | None:
-    """Return the lambda to try after `values`, or None if the best of them lies within them or
-    hardly differs from the second best. `rmses`: of the biases, and of `values`."""
+    """Return the lambda to try after `values`, or None if smaller and larger ones than the best are
+    among them, or the two best hardly differ. `rmses`: of the biases, and of `values`."""
     biases, *rmses = rmses
     if len(values) < 2:
         return first * STEP ** len(values)

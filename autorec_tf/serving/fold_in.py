@@ -204,9 +204,9 @@ class Side:
 
     def implicit(self, rows: np.ndarray) -> np.ndarray:
         """Return the sum of Y over `rows` in a column's weights: float64 [units]."""
-        if self.Y is None or not len(rows):
-            return np.zeros(self.units)
-        return SVDPP_SCALE / np.sqrt(len(rows)) * self.Y[rows].sum(0, dtype=np.float64)
+        if self.Y is not None and len(rows):
+            return SVDPP_SCALE / np.sqrt(len(rows)) * self.Y[rows].sum(0, dtype=np.float64)
+        return np.zeros(self.units)
 
     def column(self, rows: np.ndarray, ratings: np.ndarray,
                known: np.ndarray | None = None) -> Observed:

@@ -173,7 +173,7 @@ def test_slices_count_the_training_ratings_of_users_and_of_items():
     of_item = split.train.row_counts[split.test.rows]
     for axis, counts in ((found.by_user, of_user), (found.by_item, of_item)):
         for part in axis:
-            high = np.inf if part.high is None else part.high
+            high = part.high if part.high is not None else np.inf
             assert part.scores.num_ratings == ((counts >= part.low) & (counts <= high)).sum()
 
 
@@ -244,7 +244,7 @@ def test_what_a_model_must_beat_equals_arithmetic_in_the_files_unit(orientation,
     for axis, ids in ((found.by_user, users), (found.by_item, items)):
         counts = np.bincount(train[0] if axis is found.by_user else train[1], minlength=USERS)[ids]
         for part in axis:
-            high = np.inf if part.high is None else part.high
+            high = part.high if part.high is not None else np.inf
             errors = error[(counts >= part.low) & (counts <= high)]
             assert part.biases.rmse == pytest.approx(plain.rmse(errors), rel=1e-6)
 
