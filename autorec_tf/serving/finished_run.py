@@ -52,6 +52,7 @@ class FinishedRun:
         known_factors: the members ready to predict, if they are known already.
         known_priors: of each member's columns and rows, if they are known already.
         known_cold: the baseline that predicts cold pairs (rows are users), if it is known already.
+        known_rated: all known ratings, users x items, if they are sorted already.
     """
 
     config: Config
@@ -62,6 +63,7 @@ class FinishedRun:
     known_factors: tuple[Factors, ...] = ()
     known_priors: tuple[tuple[Prior, Prior], ...] = ()
     known_cold: Baseline | None = None
+    known_rated: RatingMatrix | None = None
 
     @cached_property
     def factors(self) -> tuple[Factors, ...]:
@@ -78,6 +80,11 @@ class FinishedRun:
         return self.known_cold or cold_pairs(self.config, self.ratings, self.train)
 
     @cached_property
+    def rated(self) -> RatingMatrix:
+        """All known ratings, users x items."""
+        return self.known_rated or rated(self.ratings)
+
+    @cached_property
     def priors(self) -> tuple[tuple[Prior, Prior], ...]:
         """What folding in expects of new columns and rows of each member, learned once."""
         return self.known_priors or tuple(
@@ -88,7 +95,7 @@ class FinishedRun:
     def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
         """Return the recommender for this run's ids, which predicts from its training ratings."""
         recommender = recommender_of(self.config, self.ratings, self.train, self.factors, self.cold)
-        return replace(recommender, rated=rated(self.ratings), titles=titles or {})
+        return replace(recommender, rated=self.rated, titles=titles or {})
 
 
 def oriented(matrix: RatingMatrix, config: Config) -> RatingMatrix:

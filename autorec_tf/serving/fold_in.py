@@ -30,6 +30,7 @@ SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned fr
 FEW = 3  # ratings that are known where a prior is learned for a few
 POOLED = 100  # ratings of a row or column in its pooled regression
 SPREADS = 0.3, 0.1  # of the priors of columns and of rows
+Lines = dict[int, tuple[np.ndarray, np.ndarray]]  # of each row: what it rates, and the ratings
 FinishedRun = Any  # from finished_run.py, which imports TensorFlow
 
 
@@ -62,46 +63,51 @@ def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
         pd.Index(item_ids).get_indexer(items).astype(np.int32),
         np.asarray(values, known.values.dtype),
     )
-    users, items, values = renewed((known.users, known.items, known.values), new, len(item_ids))
+    shape = len(item_ids), len(user_ids)
+    rated = inserted(run.rated, new[0], new[1], new[2], shape[::-1])
+    is_replaced = len(rated) < len(known) + len(new[0])
+    users, items, values = renewed((known.users, known.items, known.values), new, is_replaced,
+                                   shape[0])
     ratings = Ratings(known.name, users, items, values, user_ids, item_ids, known.scale,
                       mapped=known.mapped)
     scaled = np.asarray(known.unit.to_model(new[2]), np.float32)
-    shape = len(item_ids), len(user_ids)
     train = inserted(run.train, new[1], new[0], scaled, shape)
-    fitted = fitted_again(run.train.column_counts, new[0], shape[1]), fitted_again(
-        run.train.row_counts, new[1], shape[0])
-    matrices = {"item": train}
-    if any(f.orientation == "user" for f in run.factors):
-        matrices["user"] = train.transposed()
+    of_users = {u: column_of(train, u)
+                for u in fitted_again(run.train.column_counts, new[0], shape[1])}
+    of_items = {i: row_of(train, i) for i in fitted_again(run.train.row_counts, new[1], shape[0])}
     members, factors = [], []
     for member, before, priors in zip(run.members, run.factors, run.priors, strict=True):
-        columns, rows = fitted if before.orientation == "item" else fitted[::-1]
-        after, model = folded(member.model, before, priors, matrices[before.orientation], rows,
-                              columns)
+        of_rows, of_columns, size = of_items, of_users, shape
+        if before.orientation == "user":
+            of_rows, of_columns, size = of_users, of_items, shape[::-1]
+        after, model = folded(member.model, before, priors, size, of_rows, of_columns)
         members.append(member._replace(model=model))
         factors.append(after)
     return replace(run, ratings=ratings, train=train, members=tuple(members),
                    known_factors=tuple(factors), known_priors=run.priors,
-                   known_cold=cold_with(run, train, *fitted))
+                   known_cold=cold_with(run, shape, of_users, of_items), known_rated=rated)
 
 
-def cold_with(run: FinishedRun, train: RatingMatrix, users: np.ndarray,
-              items: np.ndarray) -> Baseline:
-    """Return the baseline of `run` (rows are users) with the biases of `users` and `items` fitted
-    to the ratings `train` (items x users), first those of the users; the others remain."""
+def cold_with(run: FinishedRun, shape: tuple[int, int], of_users: Lines,
+              of_items: Lines) -> Baseline:
+    """Return the baseline of `run` (rows are users) in the `shape` (items, users) with the biases
+    of fitted users and items, first those of the users; the others remain."""
     cold = run.cold
-    user_bias = grown(cold.row_bias, train.num_columns)
-    item_bias = grown(cold.column_bias, train.num_rows)
+    user_bias, item_bias = grown(cold.row_bias, shape[1]), grown(cold.column_bias, shape[0])
     if run.config.cold_rating == "mean":
-        for u in users:
-            rated, ratings = column_of(train, u)
+        for u, (rated, ratings) in of_users.items():
             residuals = ratings - cold.mean - item_bias[rated]
             user_bias[u] = residuals.sum() / (USER_DAMPING + len(ratings))
-        for i in items:
-            part = slice(train.indptr[i], train.indptr[i + 1])
-            residuals = train.values[part] - cold.mean - user_bias[train.indices[part]]
-            item_bias[i] = residuals.sum() / (ITEM_DAMPING + len(residuals))
+        for i, (raters, ratings) in of_items.items():
+            residuals = ratings - cold.mean - user_bias[raters]
+            item_bias[i] = residuals.sum() / (ITEM_DAMPING + len(ratings))
     return replace(cold, row_bias=user_bias, column_bias=item_bias)
+
+
+def row_of(matrix: RatingMatrix, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns that row `i` of `matrix` has ratings of, and the ratings."""
+    part = slice(matrix.indptr[i], matrix.indptr[i + 1])
+    return matrix.indices[part], matrix.values[part]
 
 
 def column_of(matrix: RatingMatrix, u: int) -> tuple[np.ndarray, np.ndarray]:
@@ -118,16 +124,17 @@ def fitted_again(known: np.ndarray, new: np.ndarray, size: int) -> np.ndarray:
     return np.flatnonzero((counts > 0) & (counts >= MINIMUM * before))
 
 
-def renewed(known: tuple[np.ndarray, ...], new: tuple[np.ndarray, ...],
+def renewed(known: tuple[np.ndarray, ...], new: tuple[np.ndarray, ...], is_replaced: bool,
             num_items: int) -> list[np.ndarray]:
-    """Return the triples (users, items, values) `known` without the pairs in `new`, then `new`."""
-    pairs, new_pairs = (x[0].astype(np.int64) * num_items + x[1] for x in (known, new))
-    new_pairs.sort()
-    position = np.minimum(np.searchsorted(new_pairs, pairs), len(new_pairs) - 1)
-    is_unchanged = new_pairs[position] != pairs
-    if is_unchanged.all():
-        return [np.append(old, fresh) for old, fresh in zip(known, new, strict=True)]
-    return [np.append(old[is_unchanged], fresh) for old, fresh in zip(known, new, strict=True)]
+    """Return the triples (users, items, values) `known`, followed by `new`. If `is_replaced`, some
+    of the pairs in `new` are known, and these are left out of `known`."""
+    if is_replaced:
+        pairs, new_pairs = (x[0].astype(np.int64) * num_items + x[1] for x in (known, new))
+        new_pairs.sort()
+        position = np.minimum(np.searchsorted(new_pairs, pairs), len(new_pairs) - 1)
+        is_unchanged = new_pairs[position] != pairs
+        known = tuple(x[is_unchanged] for x in known)
+    return [np.append(old, fresh) for old, fresh in zip(known, new, strict=True)]
 
 
 def inserted(matrix: RatingMatrix, rows: np.ndarray, columns: np.ndarray, values: np.ndarray,
@@ -150,56 +157,54 @@ def inserted(matrix: RatingMatrix, rows: np.ndarray, columns: np.ndarray, values
                         np.insert(old, at, values[fresh]), shape[1])
 
 
-def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], matrix: RatingMatrix,
-           rows: np.ndarray, columns: np.ndarray) -> tuple[Factors, Any]:
-    """Return the factors `before` and their `model` with `rows` and `columns` fitted.
+def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], shape: tuple[int, int],
+           of_rows: Lines, of_columns: Lines) -> tuple[Factors, Any]:
+    """Return the factors `before` and their `model` with some rows and columns fitted.
 
     Args:
         model: an `AutoRec` or a `FoldedModel`.
         before: its factors.
         priors: of its columns and of its rows.
-        matrix: all training ratings in the orientation of the model, with the new ones.
-        rows, columns: the indices that are fitted.
+        shape: the numbers of rows and columns, with new ones.
+        of_rows, of_columns: the training ratings of those that are fitted.
     """
-    codes = grown(before.row_embeddings, matrix.num_rows)
-    Wt, b = grown(before.Wt, matrix.num_columns), grown(before.b, matrix.num_columns)
+    codes = grown(before.row_embeddings, shape[0])
+    Wt, b = grown(before.Wt, shape[1]), grown(before.b, shape[1])
     after, Y = replace(before, row_embeddings=codes, Wt=Wt, b=b), parameter_of(model, "Y")
     if Y is not None:
-        Y = grown(Y, matrix.num_rows, Y.mean(0))
-    side = Side(after, matrix, Y)
+        Y = grown(Y, shape[0], Y.mean(0))
+    side = Side(after, Y)
     is_linear, f = before.output_activation == "identity", after.output
-    is_open = np.zeros(matrix.num_rows, bool)
-    is_open[rows] = True
-    by_column = {u: column_of(matrix, u) for u in columns}
+    is_open = np.zeros(shape[0], bool)
+    is_open[list(of_rows)] = True
     own: dict[int, np.ndarray] = {}  # W_u of each fitted column, without the sum over Y
 
     def fit_columns(but: np.ndarray) -> None:
-        for u, (i, ratings) in by_column.items():
+        for u, (i, ratings) in of_columns.items():
             use = ~but[i]
             w = priors[0].fit(side.column(i[use], ratings[use]), f, is_linear)
             own[u] = w[:-1]
             side.set_column(u, i, w)
 
     fit_columns(is_open)
-    for i in rows:
-        codes[i] = priors[1].fit(side.row(i), f, is_linear)
-    if any(is_open[i].any() for i, _ in by_column.values()):
+    for i, (columns, ratings) in of_rows.items():
+        codes[i] = priors[1].fit(side.row(columns, ratings), f, is_linear)
+    if any(is_open[i].any() for i, _ in of_columns.values()):
         fit_columns(np.zeros_like(is_open))
     return after, with_factors(model, after, Y, own)
 
 
 class Side:
-    """The training ratings of single rows and columns, as regressions on their embeddings.
+    """The ratings of single rows and columns, as regressions on their embeddings.
 
     Args:
         factors: the embeddings of all rows and columns.
-        matrix: the training ratings, in the orientation of `factors`.
         Y: with the SVD++ decoder, float32 (rows, l). The last unit of an embedding is then the bias
             of the row, and 1 in a column.
     """
 
-    def __init__(self, factors: Factors, matrix: RatingMatrix, Y: np.ndarray | None) -> None:
-        self.factors, self.matrix, self.Y = factors, matrix, Y
+    def __init__(self, factors: Factors, Y: np.ndarray | None) -> None:
+        self.factors, self.Y = factors, Y
         self.units = factors.Wt.shape[1] - (Y is not None)
 
     def implicit(self, rows: np.ndarray) -> np.ndarray:
@@ -231,10 +236,8 @@ class Side:
             return x - SVDPP_SCALE / np.sqrt(len(h)) * own
         return np.zeros(len(rows))
 
-    def row(self, i: int) -> Observed:
+    def row(self, columns: np.ndarray, ratings: np.ndarray) -> Observed:
         """Return the regression of a row's ratings on its embedding."""
-        part = slice(self.matrix.indptr[i], self.matrix.indptr[i + 1])
-        columns, ratings = self.matrix.indices[part], self.matrix.values[part]
         inputs = self.factors.Wt[columns].astype(np.float64)
         return Observed(inputs, self.factors.b[columns].astype(np.float64),
                         ratings.astype(np.float64))
@@ -254,7 +257,7 @@ def learn_priors(model: Any, factors: Factors, matrix: RatingMatrix) -> tuple[Pr
         matrix: its training ratings, in its orientation.
     """
     Y = parameter_of(model, "Y")
-    side, by_column = Side(factors, matrix, Y), matrix.transposed()
+    side, by_column = Side(factors, Y), matrix.transposed()
     own = parameter_of(model, "Wt") if Y is not None else factors.Wt  # without the sums over Y
     weights = np.concatenate([own, factors.b[:, None]], 1)  # (columns, units + 1)
     column_counts, row_counts = by_column.row_counts, matrix.row_counts
