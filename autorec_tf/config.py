@@ -205,9 +205,10 @@ class Config:
         False, "predict each training rating without itself as an input, as test ratings are "
         "predicted; needs one hidden layer without --dropout")
     decoder: str = flag(
-        "own", "own: each column has its output weights, as in the paper; svdpp: the vectors of "
-        "the rows that rated the column are added, and each row has a bias, as in SVD++; needs one "
-        "hidden layer and --optimizer_method LBFGS or RProp", choices=("own", "svdpp"))
+        "own", "own: each column has its output weights, as in the paper; biased: each row also "
+        "has a bias, which helps where ratings are few; svdpp: also, the vectors of the rows that "
+        "rated the column are added, as in SVD++; needs one hidden layer and --optimizer_method "
+        "LBFGS or RProp", choices=("own", "biased", "svdpp"))
     initial_bias: str = flag(
         "zero", "initial value of the output bias b: 0, or the value for which f returns the mean "
         "training rating", choices=("zero", "mean"))
@@ -390,6 +391,8 @@ class Config:
             excluded.append("--pretrain_epoch")
         if self.optimizer_method in FULL_BATCH:
             excluded.append(f"--optimizer_method {self.optimizer_method}")
+        if not mirrored and self.decoder != "own":  # each worker would change c on its own
+            excluded.append(f"--decoder {self.decoder}")
         if mirrored and self.is_repeated:
             excluded += self.ways_to_split()
         dense = " and the dense engine" if mirrored else ""

@@ -123,7 +123,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         model = ", ".join(map(str, config.hidden_neuron)) + " hidden units"
         model += ", one-hot inputs" * (config.input_encoding == "one_hot")
         model += ", leave-one-out" * config.leave_one_out
-        model += ", SVD++ decoder" * (config.decoder == "svdpp")
+        model += {"own": "", "biased": ", row biases", "svdpp": ", SVD++ decoder"}[config.decoder]
         rates = f"lr {config.base_lr:g} x {config.decay_rate:g} every"
         rates += f" {config.decay_epoch_step} epochs"
         if config.optimizer_method in FULL_BATCH:  # where the rates have little or no effect

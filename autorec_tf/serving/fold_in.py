@@ -194,8 +194,8 @@ class Side:
     Args:
         factors: the embeddings of all rows and columns.
         matrix: the training ratings, in the orientation of `factors`.
-        Y: with the SVD++ decoder, float32 (rows, l). The last unit of an embedding is then the bias
-            of the row, and 1 in a column.
+        Y: of a model with row biases, float32 (rows, l), 0 without the SVD++ decoder. The last unit
+            of an embedding is then the bias of the row, and 1 in a column.
     """
 
     def __init__(self, factors: Factors, matrix: RatingMatrix, Y: np.ndarray | None) -> None:
@@ -286,9 +286,12 @@ def samples(matrix: RatingMatrix) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def implicit_vectors(model: Any) -> np.ndarray | None:
-    """Return Y of a model with the SVD++ decoder, else None."""
-    names = [parameter.name for parameter in model.declared]
-    return np.asarray(model.parameters[names.index("Y")]) if "Y" in names else None
+    """Return Y of a model with row biases, 0 without the SVD++ decoder; None without row biases."""
+    named = dict(zip([x.name for x in model.declared], model.parameters, strict=True))
+    if "c" not in named:
+        return None
+    shape = named["c"].shape[0], named["Wt"].shape[1]
+    return np.asarray(named.get("Y", np.zeros(shape, np.float32)))
 
 
 def grown(x: np.ndarray, size: int, fill: Any = 0.0) -> np.ndarray:

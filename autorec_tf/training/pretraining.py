@@ -37,7 +37,7 @@ def pretrain(model: AutoRec, train: RatingMatrix,
     # An inner autoencoder reconstructs codes, which are all observed and in the range of g.
     inner = replace(config, engine="dense", precision="float32", lambda_encoder=None,
                     lambda_decoder=None, lambda_one_hot=None, input_encoding="rating",
-                    output_activation=config.hidden_activation)
+                    decoder="own", output_activation=config.hidden_activation)
     code_range = CODE_RANGES.get(config.hidden_activation, model.scale)
     for i, size in enumerate(sizes[1 : len(sizes) // 2 + 1]):
         train = as_ratings(shallow.encode_all(sparse_rows(train)))
