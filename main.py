@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,11 @@ def run(config: Config) -> int:
 
 
 def run_split(config: Config, ratings: Ratings, handshake: Handshake,
-              interruption: Interruption, started: float) -> dict[str, Any]:
+              interruption: Interruption, started: float, place: str = "") -> dict[str, Any]:
     """Train on one split, evaluate, record, and return the summary (empty on later workers).
 
-    `started` is the value of time.perf_counter() at the start. Raise UserError for invalid settings
+    `started` is the value of time.perf_counter() at the start. `place` names the split on the
+    progress line, if there are several. Raise UserError for invalid settings
     before anything is written."""
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
@@ -94,12 +96,14 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     from autorec_tf.serving.npz import run_content
     from autorec_tf.training.epochs import TrainState, train_epochs
     from autorec_tf.training.pretraining import pretrain
+    from autorec_tf.training.records import pretraining
     from autorec_tf.training.trainer import build
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
     local = split.part(workers.cluster.index, workers.cluster.size)  # this worker's ratings
-    with open_records(config, ratings, split, folder, workers, interruption, started) as records:
+    with open_records(config, ratings, split, folder, workers, interruption, started,
+                      place) as records:
         trained: Trained
         measure: Any = None
         if config.members:
@@ -110,7 +114,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
                 trained = model = build(config, local.train, ratings.unit.model_scale, workers)
             state = records.restore(TrainState(model, local))
             if state.is_new:
-                pretrain(model, local.train, records.stop_if_asked)
+                pretrain(model, local.train, pretraining(records))
             measure = reconstruction(model, local) if config.score_reconstruction else None
             with closing(train_epochs(state, local, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:
@@ -118,7 +122,8 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
             state.trainer.release()
         del local  # free memory for the evaluation
         titles = read_titles(ratings.name, config.ratings_folder())
-        evaluation = evaluate_trained(config, trained, split, records.log_ranked)
+        evaluation = evaluate_trained(config, trained, split,
+                                      partial(records.log_step, "users ranked"))
         predictions = run_content(config, ratings, split, evaluation.factors)
         records.finish(trained, evaluation, titles, predictions, measure and measure())
     return records.summary
@@ -141,7 +146,7 @@ def run_splits(config: Config, ratings: Ratings, handshake: Handshake,
         start_tensorflow(lean=True)
         workers = handshake.workers(config.distribute)
     with closing(RepeatedRuns(config, " ".join(fingerprints), workers)) as runs:
-        for each in configs:
+        for number, each in enumerate(configs, 1):
             each = replace(each, results_dir=str(runs.path))
             summary = runs.finished(each)
             if summary:
@@ -150,7 +155,9 @@ def run_splits(config: Config, ratings: Ratings, handshake: Handshake,
             else:
                 started, each = time.perf_counter(), runs.unfinished(each)
                 ratings = load_ratings(each, lambda _: None) if each.folds else ratings
-                summary = run_split(each, ratings, handshake, interruption, started)
+                kind = "fold" if each.fold or each.folds else "split"
+                place = f"{kind} {number} of {len(configs)}"
+                summary = run_split(each, ratings, handshake, interruption, started, place)
                 gc.collect()  # its model is part of a cycle, and too few objects to be noticed
             if interruption.requested:
                 return

@@ -43,7 +43,6 @@ from autorec_tf.system.interruption import Interrupted, Interruption
 from autorec_tf.system.runtime import num_threads
 from autorec_tf.system.terminal import print_line, program, shell
 
-SHOWN_AFTER = 1  # seconds of ranking
 # Settings that concern only the records and change no result.
 HOW_RECORDED = {"num_splits", "run_name", "display_step", "checkpoint_every", "comet",
                 "tensorboard"}
@@ -122,7 +121,8 @@ class WorkerRecords:
     def do_nothing(self, *_: Any, **__: Any) -> Any:
         """Do nothing: several workers neither tune nor blend (config.NOT_DISTRIBUTED)."""
 
-    tuned = log_point = log_settings = of_member = log_members = log_ranked = do_nothing
+    tuned = log_point = log_chosen = log_settings = of_member = log_members = do_nothing
+    log_step = do_nothing
 
 
 class MemberRecords:
@@ -140,10 +140,11 @@ class MemberRecords:
 
 
 class RunRecords:
-    """The records of a run. `started`: the start of the program (time.perf_counter)."""
+    """The records of a run. `started`: the start of the program (time.perf_counter). `place` names
+    the split, if there are several."""
 
     def __init__(self, config: Config, ratings: Ratings, split: Split, folder: RunFolder,
-                 consensus: Consensus, started: float) -> None:
+                 consensus: Consensus, started: float, place: str = "") -> None:
         self.config = replace(config, run_name=folder.path.name)
         self.ratings, self.split, self.consensus = ratings, split, consensus
         self.workers, self.interruption = consensus.workers, consensus.interruption
@@ -153,7 +154,8 @@ class RunRecords:
         self.state: Any = None  # of the training
         self.report = ReportData(given=config.given)
         self.tensorboard: Summaries | None = None
-        self.progress = Progress(ratings.name, config.train_epoch)
+        self.progress = Progress(place)
+        self.progress.begin(config)
         self.progress.print_line(f"Run folder: {folder.path}")
         key = folder.record().get("comet_experiment")
         self.comet = Tracker(config.comet, folder.path.name, folder.path, self.progress.print_line,
@@ -253,24 +255,21 @@ class RunRecords:
         self.folder.add_point(point, validation_rmse)
         self.progress.log_point(point, validation_rmse)
 
+    def log_chosen(self, point: dict[str, Any]) -> None:
+        self.progress.log_chosen(point)
+
+    def log_step(self, what: str, done: int, total: int) -> None:
+        self.progress.count(what, done, total)
+
     def of_member(self, config: Config, purpose: str, number: int) -> MemberRecords:
         self.stop_if_asked()
-        self.progress.begin_member(f"{self.ratings.name}, ", config, purpose, number)
+        self.progress.begin_member(self.config, config, purpose, number)
         name = f"{run_folder.CHECKPOINT} {purpose} model {number}".replace(" ", "_")
         return MemberRecords(self, checkpoint_of(self.path, self.config, self.ratings, name))
 
     def log_members(self, rows: list[dict[str, Any]]) -> None:
         self.report.members = rows
         write_csv(self.path / run_folder.MEMBERS, rows)
-
-    def log_ranked(self, done: int, total: int) -> None:
-        """Show the number of ranked users, beginning with 0, if ranking takes long."""
-        if not done:
-            self.progress.begin(f"{self.ratings.name}, users ranked", 0)
-            self.ranking_since = time.perf_counter()
-        seconds = time.perf_counter() - self.ranking_since
-        if seconds > SHOWN_AFTER:
-            self.progress.count(done, total, seconds)
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
@@ -323,8 +322,8 @@ class RunRecords:
 
 @contextmanager
 def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFolder | None,
-                 workers: Workers, interruption: Interruption,
-                 started: float) -> Iterator[RunRecords | WorkerRecords]:
+                 workers: Workers, interruption: Interruption, started: float,
+                 place: str = "") -> Iterator[RunRecords | WorkerRecords]:
     """Open the records of a run, or those of a worker that is not the first if `folder` is None.
 
     Interrupted ends the block and is recorded as the status of the run, without a result. So is
@@ -353,7 +352,7 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
         resume = shell([*program("main.py"), *flags])
         try:
             with workers.report_lost_workers(f"Start all workers again: {resume}"):
-                records = RunRecords(config, ratings, split, folder, consensus, started)
+                records = RunRecords(config, ratings, split, folder, consensus, started, place)
                 # Also after an error, so that an archive is written.
                 stack.callback(records.comet.close, hurry=lambda: interruption.requested)
                 stack.callback(records.progress.close)

@@ -1,7 +1,7 @@
 """The interface of records. Its implementations write a run folder, take part as another worker
 (both in records/run_records.py), or print to the console (records/console.py)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +37,12 @@ class Records(TrainingRecords, Protocol):
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
         """Record the validation RMSE of the next grid point."""
 
+    def log_chosen(self, point: dict[str, Any]) -> None:
+        """Show the grid point with the lowest validation RMSE."""
+
+    def log_step(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of a task named `what` are done."""
+
     def log_settings(self, config: Config) -> None:
         """Record `config` as the settings of the run from now on."""
 
@@ -45,9 +51,6 @@ class Records(TrainingRecords, Protocol):
 
     def log_members(self, rows: list[dict[str, Any]]) -> None:
         """Record the settings, weights and scores of the members of a blend."""
-
-    def log_ranked(self, done: int, total: int) -> None:
-        """Show that `done` of `total` users are ranked."""
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
@@ -60,3 +63,13 @@ class Records(TrainingRecords, Protocol):
             predictions: the arrays of predictions.npz.
             reconstruction: the scores of the leaking measure.
         """
+
+
+def pretraining(records: Records) -> Callable[[int, int], None]:
+    """Return the function that `pretrain` calls after every epoch of a run with `records`."""
+
+    def after_epoch(done: int, total: int) -> None:
+        records.log_step("pre-training epoch", done, total)
+        records.stop_if_asked()
+
+    return after_epoch
