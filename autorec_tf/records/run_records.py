@@ -32,7 +32,7 @@ from autorec_tf.records.paired_scores import paired_scores, write_paired_scores
 from autorec_tf.records.plots import draw_rmse, draw_slices, write_png
 from autorec_tf.records.progress import Progress, closing_lines
 from autorec_tf.records.report import ReportData, neighbours_with_titles, page
-from autorec_tf.records.run_folder import RunFolder, resume_flags
+from autorec_tf.records.run_folder import WHOLE, Part, RunFolder, resume_flags
 from autorec_tf.records.summary import closing_entries, training_summary
 from autorec_tf.records.tensorboard import Summaries, warn_if_missing
 from autorec_tf.system.distribution import Workers
@@ -323,7 +323,7 @@ class RunRecords:
 @contextmanager
 def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFolder | None,
                  workers: Workers, interruption: Interruption, started: float,
-                 place: str = "") -> Iterator[RunRecords | WorkerRecords]:
+                 part: Part = WHOLE) -> Iterator[RunRecords | WorkerRecords]:
     """Open the records of a run, or those of a worker that is not the first if `folder` is None.
 
     Interrupted ends the block and is recorded as the status of the run, without a result. So is
@@ -348,11 +348,11 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
         if config.tensorboard:
             warn_if_missing(print_line)
         folder.create()
-        flags = resume_flags(config, ratings.files, folder.path)
+        flags = list(part.arguments) or resume_flags(config, ratings.files, folder.path)
         resume = shell([*program("main.py"), *flags])
         try:
             with workers.report_lost_workers(f"Start all workers again: {resume}"):
-                records = RunRecords(config, ratings, split, folder, consensus, started, place)
+                records = RunRecords(config, ratings, split, folder, consensus, started, part.name)
                 # Also after an error, so that an archive is written.
                 stack.callback(records.comet.close, hurry=lambda: interruption.requested)
                 stack.callback(records.progress.close)
