@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
               interruption: Interruption, started: float, part: Part = WHOLE) -> dict[str, Any]:
     """Train on one split, evaluate, record, and return the summary (empty on later workers).
 
-    `started` is the value of time.perf_counter() at the start. Raise UserError for invalid settings
-    before anything is written."""
+    `started`: time.perf_counter() at the start. Raise UserError before anything is written."""
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     announce(config, ratings, split, print_line)
@@ -96,7 +94,6 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     from autorec_tf.serving.npz import run_content
     from autorec_tf.training.epochs import TrainState, train_epochs
     from autorec_tf.training.pretraining import pretrain
-    from autorec_tf.training.records import pretraining
     from autorec_tf.training.trainer import build
 
     config = replace(config, engine=choose_engine(config, split.train.density))
@@ -114,7 +111,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
                 trained = model = build(config, local.train, ratings.unit.model_scale, workers)
             state = records.restore(TrainState(model, local))
             if state.is_new:
-                pretrain(model, local.train, pretraining(records))
+                pretrain(model, local.train, records.log_pretraining)
             measure = reconstruction(model, local) if config.score_reconstruction else None
             with closing(train_epochs(state, local, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:
@@ -122,8 +119,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
             state.trainer.release()
         del local  # free memory for the evaluation
         titles = read_titles(ratings.name, config.ratings_folder())
-        evaluation = evaluate_trained(config, trained, split,
-                                      partial(records.log_step, "users ranked"))
+        evaluation = evaluate_trained(config, trained, split, records.log_ranked)
         predictions = run_content(config, ratings, split, evaluation.factors)
         records.finish(trained, evaluation, titles, predictions, measure and measure())
     return records.summary

@@ -21,6 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+import autorec_tf  # noqa: F401 - first: it names missing packages
+
+# isort: split
 import numpy as np
 import pandas as pd
 

@@ -18,19 +18,18 @@ from typing import Any
 import numpy as np
 
 from AutoRec import AutoRec
-from autorec_tf.config import FULL_BATCH, Config
+from autorec_tf.config import FULL_BATCH, Config, point_text
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
 from autorec_tf.evaluation.evaluate import Evaluation, Trained, evaluate, score_test
 from autorec_tf.evaluation.metrics import Scores
 from autorec_tf.lambda_search import search_lambda
 from autorec_tf.model.factors import Factors
 from autorec_tf.presets import GRID
-from autorec_tf.records.progress import point_text
 from autorec_tf.resolution import member_configs
 from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import Evaluator, TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
-from autorec_tf.training.records import Records, TrainingRecords, pretraining
+from autorec_tf.training.records import Records, TrainingRecords
 from autorec_tf.training.trainer import build
 from data_preprocessor import split_of, validation_split
 
@@ -108,7 +107,7 @@ def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
     split = validation_split(config, ratings)
     trial = replace(config, **point, display_step=config.train_epoch)
     model = build(trial, split.train, ratings.unit.model_scale)
-    pretrain(model, split.train, pretraining(records))
+    pretrain(model, split.train, records.log_pretraining)
     try:
         for metrics in train_epochs(TrainState(model, split), split):
             records.log_step(f"{point_text(point)}, epoch", metrics.epoch, trial.train_epoch)
@@ -211,7 +210,7 @@ def train_members(config: Config, split: Split, scale: tuple[float, float], purp
     for number, member in enumerate(member_configs(config), 1):
         member_split = split if split.orientation == member.orientation else split.transposed()
         member_records = records.of_member(member, purpose.value, number)
-        model, _ = train_model(member, member_split, scale, member_records, pretraining(records))
+        model, _ = train_model(member, member_split, scale, member_records, records.log_pretraining)
         pairs = split.test.rows, split.test.indices
         pairs = pairs if member.orientation == "item" else pairs[::-1]
         models.append(model)

@@ -20,7 +20,7 @@ from autorec_tf.presets import BIASES_ONLY
 from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
-from autorec_tf.training.records import Records, pretraining
+from autorec_tf.training.records import Records
 from autorec_tf.training.trainer import WINDOW, build
 from data_preprocessor import validation_split
 
@@ -106,7 +106,7 @@ class LambdaSearch:
         if start:
             assign(model.parameters, start)
         else:
-            pretrain(model, self.split.train, pretraining(self.records))
+            pretrain(model, self.split.train, self.records.log_pretraining)
         try:
             with closing(train_epochs(TrainState(model, self.split), self.split)) as epochs:
                 for metrics in epochs:

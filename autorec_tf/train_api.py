@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -24,7 +23,6 @@ from autorec_tf.records.progress import announce
 from autorec_tf.resolution import over_preset
 from autorec_tf.serving.finished_run import finished_run
 from autorec_tf.system.errors import UserError
-from autorec_tf.training.records import pretraining
 from data_preprocessor import load_ratings, read_files, resolve, split_of
 
 # Settings of main.py's run folders, and settings of files, which do not apply to a DataFrame.
@@ -82,12 +80,11 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
             else:
                 config = tune(config, known, console)
                 model, measure = train_model(
-                    config, split, known.unit.model_scale, console, pretraining(console)
+                    config, split, known.unit.model_scale, console, console.log_pretraining
                 )
         finally:
             console.progress.close()
-        ranked = partial(console.log_step, "users ranked")
-        evaluation = evaluate_trained(config, model, split, ranked)
+        evaluation = evaluate_trained(config, model, split, console.log_ranked)
         titles = read_titles(known.name, config.ratings_folder())
         console.finish(model, evaluation, titles, {}, measure and measure())
     weighted = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]

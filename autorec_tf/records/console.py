@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from copy import copy
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,9 @@ class Console:
 
     def log_step(self, what: str, done: int, total: int) -> None:
         self.progress.count(what, done, total)
+
+    log_ranked = partialmethod(log_step, "users ranked")
+    log_pretraining = partialmethod(log_step, "pre-training epoch")
 
     def of_member(self, config: Config, purpose: str, number: int) -> "Console":
         self.progress.begin_member(self.config, config, purpose, number)

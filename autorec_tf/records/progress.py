@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from autorec_tf.config import FULL_BATCH, Config
+from autorec_tf.config import FULL_BATCH, Config, point_text
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from autorec_tf.records.run_warnings import advice, first_warnings, last_warnings
@@ -156,10 +156,6 @@ class Timer:
 def counted(what: str, done: int, total: int) -> str:
     """Return the number of steps done, in a fixed width."""
     return f"{what} {done:{len(f'{total:,}')},}/{total:,}"
-
-
-def point_text(point: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in point.items())
 
 
 def clock(seconds: float) -> str:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,10 @@ class WorkerRecords:
         """Do nothing: several workers neither tune nor blend (config.NOT_DISTRIBUTED)."""
 
     tuned = log_point = log_chosen = log_settings = of_member = log_members = do_nothing
-    log_step = do_nothing
+    log_step = log_ranked = do_nothing
+
+    def log_pretraining(self, done: int, total: int) -> None:
+        self.stop_if_asked()
 
 
 class MemberRecords:
@@ -260,6 +263,12 @@ class RunRecords:
 
     def log_step(self, what: str, done: int, total: int) -> None:
         self.progress.count(what, done, total)
+
+    log_ranked = partialmethod(log_step, "users ranked")
+
+    def log_pretraining(self, done: int, total: int) -> None:
+        self.log_step("pre-training epoch", done, total)
+        self.stop_if_asked()
 
     def of_member(self, config: Config, purpose: str, number: int) -> MemberRecords:
         self.stop_if_asked()

@@ -1,7 +1,7 @@
 """The interface of records. Its implementations write a run folder, take part as another worker
 (both in records/run_records.py), or print to the console (records/console.py)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +43,12 @@ class Records(TrainingRecords, Protocol):
     def log_step(self, what: str, done: int, total: int) -> None:
         """Show that `done` of `total` steps of a task named `what` are done."""
 
+    def log_pretraining(self, done: int, total: int) -> None:
+        """Show the number of epochs of pre-training. Raise Interrupted as `stop_if_asked`."""
+
+    def log_ranked(self, done: int, total: int) -> None:
+        """Show that `done` of `total` users are ranked."""
+
     def log_settings(self, config: Config) -> None:
         """Record `config` as the settings of the run from now on."""
 
@@ -63,13 +69,3 @@ class Records(TrainingRecords, Protocol):
             predictions: the arrays of predictions.npz.
             reconstruction: the scores of the leaking measure.
         """
-
-
-def pretraining(records: Records) -> Callable[[int, int], None]:
-    """Return the function that `pretrain` calls after every epoch of a run with `records`."""
-
-    def after_epoch(done: int, total: int) -> None:
-        records.log_step("pre-training epoch", done, total)
-        records.stop_if_asked()
-
-    return after_epoch
