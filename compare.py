@@ -24,6 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import autorec_tf  # noqa: F401 - first: it names missing packages
+
+# isort: split
 import numpy as np
 
 from autorec_tf.command_line import Parser

@@ -27,7 +27,7 @@ from autorec_tf.data.titles import read_titles
 from autorec_tf.records.comet import require_key
 from autorec_tf.records.progress import announce
 from autorec_tf.records.repeated_runs import RepeatedRuns
-from autorec_tf.records.run_folder import RunFolder, default_name, read_record
+from autorec_tf.records.run_folder import WHOLE, Part, RunFolder, default_name, read_record
 from autorec_tf.resolution import split_configs
 from autorec_tf.serving.relocate import load_again
 from autorec_tf.system.distribution import read_cluster
@@ -35,7 +35,7 @@ from autorec_tf.system.errors import reported_errors
 from autorec_tf.system.handshake import Handshake
 from autorec_tf.system.interruption import Interrupted, Interruption, warn
 from autorec_tf.system.runtime import leave, share_freed_memory, start_tensorflow
-from autorec_tf.system.terminal import open_streams, print_line
+from autorec_tf.system.terminal import open_streams, print_line, program, shell
 from data_preprocessor import load_ratings, resolve, split_of
 
 
@@ -44,14 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_streams()
     config = parse_arguments(arguments)
     with reported_errors("main.py") as outcome:
-        outcome.code = run(config)
+        outcome.code = run(config, sys.argv[1:] if arguments is None else arguments)
     return outcome.code
 
 
-def run(config: Config) -> int:
+def run(config: Config, arguments: Sequence[str]) -> int:
     """Load the ratings, train on one or several splits of them, and return the exit code.
 
-    With several published folds, the ratings loaded here are those of the first fold.
+    `arguments` are those of the command line that `config` was parsed from. With several published
+    folds, the ratings loaded here are those of the first fold.
 
     Raises:
         UserError: The input is invalid.
@@ -71,18 +72,17 @@ def run(config: Config) -> int:
         handshake.wait("loaded")
         with Interruption() as interruption:
             if config.is_repeated:
-                run_splits(config, ratings, handshake, interruption)
+                run_splits(config, ratings, handshake, interruption, arguments)
             else:
                 run_split(config, ratings, handshake, interruption, started)
     return 128 + interruption.number if interruption.requested else 0
 
 
 def run_split(config: Config, ratings: Ratings, handshake: Handshake,
-              interruption: Interruption, started: float) -> dict[str, Any]:
+              interruption: Interruption, started: float, part: Part = WHOLE) -> dict[str, Any]:
     """Train on one split, evaluate, record, and return the summary (empty on later workers).
 
-    `started` is the value of time.perf_counter() at the start. Raise UserError for invalid settings
-    before anything is written."""
+    `started`: time.perf_counter() at the start. Raise UserError before anything is written."""
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     announce(config, ratings, split, print_line)
@@ -99,7 +99,8 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
     local = split.part(workers.cluster.index, workers.cluster.size)  # this worker's ratings
-    with open_records(config, ratings, split, folder, workers, interruption, started) as records:
+    with open_records(config, ratings, split, folder, workers, interruption, started,
+                      part) as records:
         trained: Trained
         measure: Any = None
         if config.members:
@@ -110,7 +111,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
                 trained = model = build(config, local.train, ratings.unit.model_scale, workers)
             state = records.restore(TrainState(model, local))
             if state.is_new:
-                pretrain(model, local.train, records.stop_if_asked)
+                pretrain(model, local.train, records.log_pretraining)
             measure = reconstruction(model, local) if config.score_reconstruction else None
             with closing(train_epochs(state, local, measure)) as epochs, suppress(Interrupted):
                 for metrics in epochs:
@@ -124,15 +125,18 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     return records.summary
 
 
-def run_splits(config: Config, ratings: Ratings, handshake: Handshake,
-               interruption: Interruption) -> None:
-    """Run several splits or folds, and write a table of their results.
+def run_splits(config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption,
+               arguments: Sequence[str]) -> None:
+    """Run several splits or folds, and write a table of their results. With `arguments`, main.py
+    does this again.
 
     Splits that an earlier run of the same command finished are not run again; one that it began is
     resumed. All published folds are read before the first run to check them, and each fold is read
     again before its own run, so that only one is in memory.
     """
-    config = replace(config, run_name=config.run_name or default_name(config))
+    if not config.run_name:
+        config = replace(config, run_name=default_name(config))
+        arguments = [*arguments, "--run_name", str(config.run_name)]
     configs, fingerprints = split_configs(config), [ratings.fingerprint]
     if config.folds:
         fingerprints += [load_ratings(fold, print_line).fingerprint for fold in configs[1:]]
@@ -141,7 +145,7 @@ def run_splits(config: Config, ratings: Ratings, handshake: Handshake,
         start_tensorflow(lean=True)
         workers = handshake.workers(config.distribute)
     with closing(RepeatedRuns(config, " ".join(fingerprints), workers)) as runs:
-        for each in configs:
+        for number, each in enumerate(configs, 1):
             each = replace(each, results_dir=str(runs.path))
             summary = runs.finished(each)
             if summary:
@@ -150,11 +154,16 @@ def run_splits(config: Config, ratings: Ratings, handshake: Handshake,
             else:
                 started, each = time.perf_counter(), runs.unfinished(each)
                 ratings = load_ratings(each, lambda _: None) if each.folds else ratings
-                summary = run_split(each, ratings, handshake, interruption, started)
+                kind = "fold" if each.fold or each.folds else "split"
+                part = Part(f"{kind} {number} of {len(configs)}", tuple(arguments))
+                summary = run_split(each, ratings, handshake, interruption, started, part)
                 gc.collect()  # its model is part of a cycle, and too few objects to be noticed
+            if summary.get("status") != "interrupted":
+                runs.add(each, summary)
             if interruption.requested:
+                if summary.get("status") == "finished" and number < len(configs):
+                    print_line(f"Resume with: {shell([*program('main.py'), *arguments])}")
                 return
-            runs.add(each, summary)
         print_line(runs.table())
 
 

@@ -15,13 +15,15 @@ answer could not be written; 130 stopped by Ctrl-C.
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+import autorec_tf  # noqa: F401 - first: it names missing packages
+
+# isort: split
 import numpy as np
 import pandas as pd
 
@@ -205,14 +207,14 @@ def read_file(
 
 def write_top(recommender: Recommender, n: int, path: str) -> None:
     """Write the `n` best items of every user to the file `path`, block by block."""
-    total, done, started = int((recommender.user_ratings > 0).sum()), 0, time.perf_counter()
-    progress = Progress(path, 0, sys.stderr)
+    total, done = int((recommender.user_ratings > 0).sum()), 0
+    progress = Progress(path, sys.stderr)
     with new_file(path) as file:
         for number, block in enumerate(top(recommender, n)):
             block.to_csv(file, index=False, header=number == 0, float_format="%.4f",
                          lineterminator="\n")
             done += block["user"].nunique()
-            progress.count(done, total, time.perf_counter() - started)
+            progress.count("users", done, total)
         progress.close()
     print_note(f"{path}: the best {n} items for each of {done:,} users.")
 

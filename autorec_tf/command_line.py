@@ -2,12 +2,14 @@
 resumed."""
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from autorec_tf.config import Config, flag_fields
+from autorec_tf.config import Config, as_typed, flag_fields
 from autorec_tf.records.run_folder import resumed_config
 from autorec_tf.resolution import over_preset, uses_lbfgs
 from autorec_tf.system.errors import UserError, printable
@@ -50,13 +52,35 @@ METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 class Parser(argparse.ArgumentParser):
     """An argument parser that prints errors in one line, and prints as the programs do."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        # argparse of Python 3.11 to 3.13 takes -1e5 for a flag.
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        given, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self.describe_unknown(unknown[0]))
+        return given
+
+    def describe_unknown(self, argument: str) -> str:
+        """Return the problem with an argument that no flag takes, and the flag that is meant."""
+        if not argument.startswith("-"):
+            return f"{argument}: a value needs a flag before it"
+        name = argument.split("=")[0]
+        flags = {flag.replace("-", "_"): flag for flag in self._option_string_actions}
+        close = get_close_matches(name.replace("-", "_"), flags, 1)
+        meant = f". Did you mean {flags[close[0]]}?" if close else ""
+        return f"{name} is not a flag of {self.prog}{meant}"
+
     def _print_message(self, message: str, file: Any = None) -> None:
         print_line(message, file or sys.stderr, end="")
 
     def error(self, message: str) -> NoReturn:
         text = printable(message)
-        end = "." if text.endswith(".") else ""
-        self.exit(2, f"{self.prog}: error: {text.removesuffix('.')} (see --help){end}\n")
+        end = "." if text.endswith((".", "?")) else ""
+        text = text.removesuffix(".")
+        self.exit(2, f"{self.prog}: error: {text} (see --help){end}\n")
 
 
 def add_data_flags(parser: Parser) -> None:
@@ -75,6 +99,29 @@ def boolean(text: str) -> bool:
     if text.lower() not in words:
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return words[text.lower()]
+
+
+def value_of(value_type: Callable[[str], Any], choices: Sequence[str] | None,
+             is_list: bool) -> Callable[[str], Any]:
+    """Return the function that reads one value of a flag, in a list if `is_list`."""
+
+    def read(text: str) -> Any:
+        problem, words = f"invalid value {text!r}: must be ", text.replace(",", " ").split()
+        if is_list and len(words) > 1 and (not choices or set(words) <= set(choices)):
+            problem = f"invalid value {text!r}: a list is written with blanks, as in "
+            problem += f"{' '.join(words)}; each value must be "
+        try:
+            value = value_type(text)
+        except ValueError as error:
+            kind = "a whole number" if value_type is int else "a number"
+            raise argparse.ArgumentTypeError(problem + kind) from error
+        if choices and value not in choices:
+            close = get_close_matches(text, choices, 1)
+            meant = f". Did you mean {close[0]}?" if close else ""
+            raise argparse.ArgumentTypeError(f"{problem}one of {', '.join(choices)}{meant}")
+        return value
+
+    return read
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
@@ -120,8 +167,8 @@ def resume_settings(given: dict[str, Any]) -> Config:
     for name, value in given.items():
         before = getattr(config, name)
         if name not in ("resume", *changeable) and value != before:
-            raise UserError(f"--{name} {value}: the run in {given['resume']} has {before}, which "
-                            f"cannot change. Leave out --{name}.")
+            raise UserError(f"--{name} {as_typed(value)}: the run in {given['resume']} has "
+                            f"{as_typed(before)}, which cannot change. Leave out --{name}.")
     if given.get("train_epoch", config.train_epoch) < config.train_epoch:
         raise UserError(f"--train_epoch {given['train_epoch']}: the run in {given['resume']} has "
                         f"{config.train_epoch} epochs, and can only be made longer")
@@ -139,10 +186,8 @@ def flag_settings(f: Any, hint: Any) -> dict[str, Any]:
     if is_tuple:
         settings.update(nargs="+")
     if value_type is bool:
-        settings.update(type=boolean, nargs="?", const=True, metavar="true|false")
-    elif f.metadata["choices"]:
-        settings.update(choices=f.metadata["choices"])
-    else:
-        metavar = f.metadata["metavar"] or METAVARS[value_type]
-        settings.update(type=value_type, metavar=metavar)
-    return settings
+        return settings | dict(type=boolean, nargs="?", const=True, metavar="true|false")
+    choices = f.metadata["choices"]
+    metavar = f"{{{','.join(choices)}}}" if choices else METAVARS[value_type]
+    settings["type"] = value_of(value_type, choices, is_tuple)
+    return settings | dict(metavar=f.metadata["metavar"] or metavar)

@@ -1,9 +1,8 @@
 """Every setting of a run: its default, its valid range and its help text."""
 
-import math
 import os
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -17,9 +16,10 @@ ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")
 Check = tuple[Callable[[Any], bool], str]
 AT_LEAST_1: Check = (lambda x: x >= 1, "at least 1")
 FRACTION_OR_0: Check = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
-NOT_NEGATIVE: Check = (lambda x: 0 <= x < math.inf, "0 or more")
+MOST = 3e38  # float32 holds no larger number
+NOT_NEGATIVE: Check = (lambda x: 0 <= x < MOST, f"0 or more, and below {MOST:g}")
 FINITE: Check = (lambda x: abs(x) < 1e308, "a finite number")  # 10**400 in a JSON file is not
-POSITIVE: Check = (lambda x: 0 < x < math.inf, "greater than 0")
+POSITIVE: Check = (lambda x: 0 < x < MOST, f"greater than 0, and below {MOST:g}")
 FRACTION: Check = (lambda x: 0 < x < 1, "between 0 and 1, both excluded")
 RATE: Check = (lambda x: 0 < x <= 1, "greater than 0 and at most 1")
 COLUMNS: Check = (
@@ -55,12 +55,27 @@ def flag(default: Any, text: str, check: Check | None = None, metavar: Any = Non
 
 def check_value(setting: Field[Any], value: Any) -> None:
     """Raise UserError if `value` is not allowed for `setting`."""
-    shown, allowed = f"--{setting.name} {reprlib.repr(value)}", setting.metadata
+    shown, allowed = f"--{setting.name} {as_typed(value)}", setting.metadata
     if allowed["check"] and not allowed["check"][0](value):
         raise UserError(f"{shown}: must be {allowed['check'][1]}")
     values = value if isinstance(value, tuple) else (value,)
     if allowed["choices"] and not set(values) <= set(allowed["choices"]):
         raise UserError(f"{shown}: must be one of {', '.join(allowed['choices'])}")
+
+
+def as_typed(value: Any) -> str:
+    """Return a value as it is written after a flag, in short."""
+    if not isinstance(value, tuple | list):
+        return reprlib.repr(value)
+    plain = (isinstance(word, str) and word.isidentifier() for word in value)
+    words = [word if is_plain else reprlib.repr(word)
+             for word, is_plain in zip(value, plain, strict=True)]
+    return " ".join(words) or "without values"
+
+
+def point_text(point: Mapping[str, Any]) -> str:
+    """Return the settings of a grid point in words."""
+    return ", ".join(f"{name} {value:g}" for name, value in point.items())
 
 
 def given_or(value: Any, default: Any) -> Any:
@@ -205,9 +220,10 @@ class Config:
         False, "predict each training rating without itself as an input, as test ratings are "
         "predicted; needs one hidden layer without --dropout")
     decoder: str = flag(
-        "own", "own: each column has its output weights, as in the paper; svdpp: the vectors of "
-        "the rows that rated the column are added, and each row has a bias, as in SVD++; needs one "
-        "hidden layer and --optimizer_method LBFGS or RProp", choices=("own", "svdpp"))
+        "own", "own: each column has its output weights, as in the paper; biased: each row also "
+        "has a bias, which helps where ratings are few; svdpp: also, the vectors of the rows that "
+        "rated the column are added, as in SVD++; needs one hidden layer and --optimizer_method "
+        "LBFGS or RProp", choices=("own", "biased", "svdpp"))
     initial_bias: str = flag(
         "zero", "initial value of the output bias b: 0, or the value for which f returns the mean "
         "training rating", choices=("zero", "mean"))
@@ -390,6 +406,8 @@ class Config:
             excluded.append("--pretrain_epoch")
         if self.optimizer_method in FULL_BATCH:
             excluded.append(f"--optimizer_method {self.optimizer_method}")
+        if not mirrored and self.decoder != "own":  # each worker would change c on its own
+            excluded.append(f"--decoder {self.decoder}")
         if mirrored and self.is_repeated:
             excluded += self.ways_to_split()
         dense = " and the dense engine" if mirrored else ""

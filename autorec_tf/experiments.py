@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from AutoRec import AutoRec
-from autorec_tf.config import FULL_BATCH, Config
+from autorec_tf.config import FULL_BATCH, Config, point_text
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
 from autorec_tf.evaluation.evaluate import Evaluation, Trained, evaluate, score_test
 from autorec_tf.evaluation.metrics import Scores
@@ -52,6 +52,7 @@ def tune(config: Config, ratings: Ratings, records: Records) -> Config:
         point: dict[str, Any] = {"lambda_value": search_lambda(config, ratings, records)}
     else:
         point = best_point(config, ratings, records)
+    records.log_chosen(point)
     config = replace(config, **point)
     records.log_settings(config)
     return config
@@ -63,7 +64,7 @@ def best_point(config: Config, ratings: Ratings, records: Records) -> dict[str, 
     while True:
         if len(points) > len(rmses):
             point = points[len(rmses)]
-            records.log_point(point, validation_rmse(config, point, ratings, records.stop_if_asked))
+            records.log_point(point, validation_rmse(config, point, ratings, records))
             rmses = records.tuned()
             continue
         further = extend_grid(config, points, rmses[: len(points)])
@@ -97,7 +98,7 @@ def extend_grid(config: Config, points: Sequence[dict[str, Any]],
 
 
 def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
-                    after_epoch: Callable[[], object]) -> float:
+                    records: Records) -> float:
     """Return the validation RMSE of the settings `point` after the last epoch.
 
     The validation ratings are a tenth of the training ratings of `config`'s split; test ratings are
@@ -106,10 +107,11 @@ def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
     split = validation_split(config, ratings)
     trial = replace(config, **point, display_step=config.train_epoch)
     model = build(trial, split.train, ratings.unit.model_scale)
-    pretrain(model, split.train, after_epoch)
+    pretrain(model, split.train, records.log_pretraining)
     try:
-        for _ in train_epochs(TrainState(model, split), split):
-            after_epoch()
+        for metrics in train_epochs(TrainState(model, split), split):
+            records.log_step(f"{point_text(point)}, epoch", metrics.epoch, trial.train_epoch)
+            records.stop_if_asked()
     except Diverged:
         return math.inf
     return Evaluator(model, split, split.test)(model.rows(split.train)).rmse
@@ -193,6 +195,7 @@ def tune_members(config: Config, ratings: Ratings, records: Records) -> Config:
     if not tuned:
         return config
     chosen = {"lambda_value": search_lambda(tuned[0], ratings, records)}
+    records.log_chosen(chosen)
     config = replace(config, member_settings=tuple(
         member | chosen if member.get("tune") else member for member in config.member_settings))
     records.log_settings(config)
@@ -207,7 +210,7 @@ def train_members(config: Config, split: Split, scale: tuple[float, float], purp
     for number, member in enumerate(member_configs(config), 1):
         member_split = split if split.orientation == member.orientation else split.transposed()
         member_records = records.of_member(member, purpose.value, number)
-        model, _ = train_model(member, member_split, scale, member_records, records.stop_if_asked)
+        model, _ = train_model(member, member_split, scale, member_records, records.log_pretraining)
         pairs = split.test.rows, split.test.indices
         pairs = pairs if member.orientation == "item" else pairs[::-1]
         models.append(model)
@@ -217,7 +220,7 @@ def train_members(config: Config, split: Split, scale: tuple[float, float], purp
 
 def train_model(
     config: Config, split: Split, scale: tuple[float, float], records: TrainingRecords,
-    after_pretraining_epoch: Callable[[], object],
+    after_pretraining_epoch: Callable[[int, int], object],
 ) -> tuple[AutoRec, Callable[[], Scores] | None]:
     """Train one model in one process; return it, and its `reconstruction` if `config` asks for
     it."""

@@ -106,10 +106,12 @@ class LambdaSearch:
         if start:
             assign(model.parameters, start)
         else:
-            pretrain(model, self.split.train, self.records.stop_if_asked)
+            pretrain(model, self.split.train, self.records.log_pretraining)
         try:
             with closing(train_epochs(TrainState(model, self.split), self.split)) as epochs:
                 for metrics in epochs:
+                    self.records.log_step(f"lambda {value:g}, epoch", metrics.epoch,
+                                          config.train_epoch)
                     self.records.stop_if_asked()
                     rmse = metrics.test_rmse or rmse
                     if start and metrics.test_rmse and rmse > lowest:

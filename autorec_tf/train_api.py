@@ -80,7 +80,7 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
             else:
                 config = tune(config, known, console)
                 model, measure = train_model(
-                    config, split, known.unit.model_scale, console, console.stop_if_asked
+                    config, split, known.unit.model_scale, console, console.log_pretraining
                 )
         finally:
             console.progress.close()

@@ -26,6 +26,7 @@ BLEND = replace(CONFIG, members=("item", "user"))
 MEANS = replace(CONFIG, cold_rating="mean", rating_scale=(0.0, 10.0))
 ONE_HOT = replace(CONFIG, input_encoding="one_hot")
 SVDPP = replace(CONFIG, decoder="svdpp", optimizer_method="LBFGS", leave_one_out=True)
+BIASED = replace(CONFIG, decoder="biased")
 WEIGHTS = (0.6, 0.45)
 
 
@@ -68,7 +69,9 @@ class Made:
         if config["decoder"] == "own":
             return Reference(*settings, **coded)
         reference = Svdpp(*settings, **coded)
-        reference.Y, reference.c = load(saved, "Y"), load(saved, "c")
+        reference.c = load(saved, "c")
+        has_Y = config["decoder"] == "svdpp"
+        reference.Y = load(saved, "Y") if has_Y else np.zeros((len(reference.c), len(W)))
         return reference
 
     @property

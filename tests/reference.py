@@ -166,11 +166,11 @@ class LeaveOneOut(Reference):
 
 
 class Svdpp(Reference):
-    """A reference with the decoder of SVD++, over all rows, whose training ratings are perhaps
-    predicted without their own input and their own part in the column's weights. `counted`: the
-    rows whose errors count."""
+    """A reference with row biases and the decoder of SVD++, or Y = 0, over all rows, whose training
+    ratings are perhaps predicted without their own input and their own part in the column's
+    weights. `counted`: the rows whose errors count."""
 
-    leave_one_out, counted = False, slice(None)
+    leave_one_out, counted, has_Y = False, slice(None), True
     Y: np.ndarray
     c: np.ndarray
 
@@ -178,12 +178,14 @@ class Svdpp(Reference):
     def of(cls, model) -> "Svdpp":
         reference = super().of(model)
         reference.leave_one_out = model.config.leave_one_out
-        own = model.decoder.Y, model.decoder.c
-        reference.Y, reference.c = (np.array(x, np.float64) for x in own)
+        reference.c = np.array(model.decoder.c, np.float64)
+        reference.has_Y = model.config.decoder == "svdpp"
+        Y = model.decoder.Y if reference.has_Y else np.zeros((len(reference.c), len(reference.W)))
+        reference.Y = np.array(Y, np.float64)
         return reference
 
     def parameters(self) -> list[np.ndarray]:
-        return [*super().parameters(), self.Y, self.c]
+        return [*super().parameters(), *[self.Y][: self.has_Y], self.c]
 
     def share(self, M: np.ndarray) -> np.ndarray:
         """What each row's vector counts in the weights of each column: (rows, n)."""

@@ -31,6 +31,7 @@ RULES = ("weighted", "plain")
 both_engines = pytest.mark.parametrize("engine", ENGINES)
 both_rules = pytest.mark.parametrize("regularization", RULES)
 SVDPP = {"decoder": "svdpp", "optimizer_method": "LBFGS"}
+BIASED = {"decoder": "biased", "lambda_decoder": 0.3}
 ONE_HOT = {"input_encoding": "one_hot", "lambda_one_hot": 0.4}
 both_encodings = pytest.mark.parametrize("encoding", ({}, ONE_HOT), ids=("rating", "one_hot"))
 
@@ -155,14 +156,15 @@ def test_leaving_one_out_equals_the_reference(regularization, variant):
 @pytest.mark.eager
 @pytest.mark.parametrize(
     "regularization, leave_one_out, variant",
-    [("plain", True, VARIANTS[1]), ("plain", False, VARIANTS[5]), ("weighted", True, ONE_HOT)],
+    [("plain", True, SVDPP | VARIANTS[1]), ("plain", False, SVDPP | VARIANTS[5]),
+     ("weighted", True, SVDPP | ONE_HOT), ("plain", True, BIASED), ("weighted", False, BIASED)],
 )
-def test_the_decoder_of_svdpp_equals_the_reference(regularization, leave_one_out, variant):
+def test_decoders_with_row_biases_equal_the_reference(regularization, leave_one_out, variant):
     num_rows, num_columns = 8, 7
     matrix, R, M = random_matrix(num_rows, num_columns)
     models = [
         build(engine, num_columns, num_rows, regularization=regularization, hidden_neuron=3,
-              batch_size=3, leave_one_out=leave_one_out, **SVDPP, **variant)
+              batch_size=3, leave_one_out=leave_one_out, **variant)
         for engine in ENGINES
     ]
     reference, everywhere = Svdpp.of(models[0]), np.nonzero(R + 1)

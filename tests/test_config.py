@@ -366,8 +366,9 @@ def test_a_value_out_of_range_is_refused_in_one_line(flag, value, capsys):
     [
         ("train_epoch", "0", ["1"], ""),
         ("train_ratio", "1.5", ["0", "1"], "excluded"),
-        ("lambda_value", "-1", ["0"], ""),
-        ("base_lr", "0", ["0"], "greater"),
+        ("lambda_value", "-1", ["0", "3", "38"], ""),
+        ("lambda_value", "1e300", ["0", "3", "38"], ""),
+        ("base_lr", "0", ["0", "3", "38"], "greater"),
         ("decay_rate", "1.5", ["0", "1"], "greater"),
     ],
 )
@@ -407,7 +408,7 @@ PRETRAINING = "--pretrain_epoch 3", "--hidden_neuron"
         ("--pretrain_epoch 3 --hidden_neuron 8 4", PRETRAINING),
         ("--pretrain_epoch 3 --hidden_neuron 8 4 9", PRETRAINING),
         ("--pretrain_epoch 3 --hidden_neuron 8 4 4 8", PRETRAINING),
-        ("--hidden_neuron 8 0 8", ("--hidden_neuron (8, 0, 8)", "1")),
+        ("--hidden_neuron 8 0 8", ("--hidden_neuron 8 0 8", "1")),
         ("--hidden_neuron", ("--hidden_neuron", "expected")),
         ("--members item both", ("--members", "'both'", "denoising")),
         ("--preset best --tensorboard", ("--tensorboard", "--members")),
@@ -420,10 +421,31 @@ def test_settings_that_do_not_fit_each_other_are_refused_in_one_line(arguments, 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--epochs", "3"], ["--train_ep", "3"], ["--hidden", "3"], ["--comet_key=x"], ["stray"]],
+    [["--epochs", "3"], ["--train_ep", "3"], ["--hidden", "3"], ["--comet_key=x"], ["stray"],
+     ["-9e9"]],
 )
 def test_unknown_and_abbreviated_flags_are_refused(arguments, capsys):
-    assert_names(refusal(arguments, capsys), "unrecognized", arguments[0])
+    assert_names(refusal(arguments, capsys), arguments[0].split("=")[0])
+
+
+@pytest.mark.parametrize(
+    "arguments, meant",
+    [("--hidden_neurons 5", "--hidden_neuron"), ("--base-lr 0.1", "--base_lr"),
+     ("--lambda=1", "--lambda_value"), ("--preset papr", "paper"), ("--members itm", "item")],
+)
+def test_the_flag_or_value_that_is_meant_is_named(arguments, meant, capsys):
+    assert refusal(arguments.split(), capsys).split("Did you mean ")[1].startswith(f"{meant}?")
+
+
+@pytest.mark.parametrize("flag, text", [("hidden_neuron", "500,250,500"), ("members", "item,user"),
+                                        ("tune", "lambda_value,base_lr"), ("rating_scale", "1,5")])
+def test_a_list_is_shown_as_it_is_written(flag, text, capsys):
+    assert_names(refusal([f"--{flag}", text], capsys), f" {text.replace(',', ' ')};")
+
+
+def test_numbers_with_an_exponent_are_no_flags():
+    config = parse_arguments("--rating_scale -1e300 1e3 --no_rating -1e5 -.5".split())
+    assert config.rating_scale == (-1e300, 1e3) and config.no_rating == ("-1e5", "-.5")
 
 
 def test_a_flag_without_its_value_is_refused(capsys):
@@ -443,10 +465,10 @@ def test_a_run_name_cannot_leave_the_results_folder(name, capsys):
     [
         (dict(train_epoch=0), ("--train_epoch 0", "1")),
         (dict(orientation="both"), ("--orientation 'both'", "item", "user")),
-        (dict(hidden_neuron=0), ("--hidden_neuron (0,)", "1")),
-        (dict(hidden_neuron=()), ("--hidden_neuron ()", "1")),
-        (dict(members=("item", "x")), ("--members ('item', 'x')", *MEMBERS)),
-        (dict(tune=("x",)), ("--tune ('x',)", *GRID)),
+        (dict(hidden_neuron=0), ("--hidden_neuron 0", "1")),
+        (dict(hidden_neuron=()), ("--hidden_neuron without values", "1")),
+        (dict(members=("item", "x")), ("--members item x", *MEMBERS)),
+        (dict(tune=("x",)), ("--tune x", *GRID)),
         (dict(preset="x"), ("--preset 'x'", *PRESETS)),
         (dict(run_name="../x"), ("--run_name '../x'", "folder")),
     ],

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+import autorec_tf
 from tests.conftest import REPOSITORY
+from tests.facts import assert_names
 from tests.forks import Fork
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -80,6 +82,22 @@ def test_a_foreign_module_by_the_name_of_ours_is_refused_in_one_line(name, tmp_p
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert str(tmp_path / name) in last and str(REPOSITORY / name) in last
+
+
+@pytest.mark.parametrize("script", ["main", "compare", "recommend", "export"])
+def test_missing_packages_are_named_in_one_line(script, tmp_path):
+    path = REPOSITORY / f"{script}.py"
+    done = subprocess.run([sys.executable, "-S", path, "--help"], cwd=tmp_path, text=True,
+                          capture_output=True, check=False)  # -S: without installed packages
+    assert (done.returncode, done.stdout) == (2, "") and len(done.stderr.splitlines()) == 1
+    assert_names(done.stderr, path.name, "tensorflow", "pandas", "requirements.txt")
+
+
+def test_an_old_python_is_refused(monkeypatch):
+    monkeypatch.setattr(autorec_tf, "OLDEST", (3, 99))
+    with pytest.raises(ImportError, match="3.99") as refused:
+        autorec_tf.refuse_incomplete_installation()
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" in str(refused.value)
 
 
 def test_importing_the_package_imports_neither_tensorflow_nor_pandas(project):

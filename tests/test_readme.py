@@ -311,7 +311,9 @@ def test_the_output_in_readme_is_what_the_program_prints_of_the_committed_run(ml
     metrics = EpochMetrics(**{name: float(cell) if cell else None for name, cell in last.items()}
                            | {"epoch": int(last["epoch"])})
     stream = io.StringIO()
-    Progress("ml-1m", config.train_epoch, stream).log(metrics)
+    progress = Progress(stream=stream)
+    progress.begin(config)
+    progress.log(metrics)
     summary = json.loads((REPOSITORY / RUN / "summary.json").read_text(encoding="utf-8"))
     test, biases = split.test, fit_baseline(split)
     by_biases = score(biases.predict(test.rows, test.indices), test.values).rmse

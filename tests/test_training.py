@@ -383,10 +383,10 @@ def test_pretraining_can_be_ended_after_every_epoch():
     matrix, _, _ = taste()
     seen, epochs = [], 2 * (len(FIVE) // 2 + 1)
     model = AutoRec(COLUMNS, deep(FIVE, pretrain_epoch=2), SCALE)
-    pretrain(model, matrix, lambda: seen.append(1))
-    assert len(seen) == epochs
+    pretrain(model, matrix, lambda *counts: seen.append(counts))
+    assert seen == [(done, epochs) for done in range(1, epochs + 1)]
 
-    def stop():
+    def stop(done, total):
         seen.pop()
         if len(seen) < epochs - 2:  # in the second pair of layers
             raise KeyboardInterrupt

@@ -1,4 +1,9 @@
-"""The two decoders: a column's own weights, as in the paper, or those of SVD++.
+"""The decoders: a column's own weights, as in the paper, also with row biases, or those of SVD++.
+
+The biased decoder: each row i has a bias c_i, which is added to all its predictions. Equation 2
+gets the penalty of both biases, whose lambda is 10, since a few ratings of a row or column do not
+justify large ones: 10 (||c||^2 + sum over u of (b_u - mean of b)^2). With a large lambda of V and W
+the model is these biases. Without c, it is the means of the columns.
 
 The SVD++ decoder (Koren, "Factorization meets the neighborhood", KDD 2008, equation 15): the
 weights of column u are its own, W_u, plus the sum of one vector for each row in N(u), the rows
@@ -10,11 +15,8 @@ A column with few ratings has a small W_u because of lambda, and is predicted fr
 columns with ratings of the same rows have taught Y. Leave-one-out: without the rating of row i, the
 weights would be smaller by s / sqrt(|N(u)|) Y_i, and the prediction by h_i times that vector.
 
-Omega also includes Y. The lambda of the biases is 10, since a few ratings of a row or column do not
-justify large ones: 10 (||c||^2 + sum over u of (b_u - mean of b)^2).
-
-s sets the scale of Y, and Omega is of s Y. An optimiser step in Y moves all columns at once; with s
-well below 1 it changes the weights as much as a step in W.
+Omega also includes Y. s sets the scale of Y, and Omega is of s Y. An optimiser step in Y moves all
+columns at once; with s well below 1 it changes the weights as much as a step in W.
 
 Shapes: B rows of a mini-batch, m rows and n columns in all, l hidden units, e ratings of the batch.
 """
@@ -83,14 +85,44 @@ class Decoder:
         return h, weights
 
 
-class SvdppDecoder(Decoder):
+class BiasedDecoder(Decoder):
+    """The plain decoder with row biases c, float32 [m], and a lambda of both biases."""
+
+    def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
+        super().__init__(config, engine, parameters)
+        self.b, self.c = parameters["b"], parameters["c"]
+
+    def product(
+        self, outputs: Outputs, h: tf.Tensor, penalty_scale: tf.Tensor | float | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        product, penalty = self.weighted_product(outputs, h, penalty_scale)
+        c = tf.gather(self.c, outputs.rows)
+        product += tf.gather(c, outputs.pairs.row)
+        if penalty_scale is None:
+            return product, tf.zeros([])
+        # c has an entry for each row, b one for all rows: both count once in an epoch.
+        fraction = tf.cast(tf.size(outputs.rows) / self.c.shape[0], tf.float32)
+        of_columns = tf.reduce_sum(tf.square(self.b - tf.reduce_mean(self.b)))
+        return product, penalty + BIAS_LAMBDA * (tf.reduce_sum(c**2) + fraction * of_columns)
+
+    def weighted_product(
+        self, outputs: Outputs, h: tf.Tensor, penalty_scale: tf.Tensor | float | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return `product` without the biases."""
+        return super().product(outputs, h, penalty_scale)
+
+    def factors(self, h: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return with_unit(h, self.c.numpy()), with_unit(weights, 1.0)  # the bias as an extra unit
+
+
+class SvdppDecoder(BiasedDecoder):
     """The SVD++ decoder: weights with Y, float32 (m, l), and row biases c, float32 [m]."""
 
     by_column = True
 
     def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
         super().__init__(config, engine, parameters)
-        self.b, self.Y, self.c = (parameters[name] for name in ("b", "Y", "c"))
+        self.Y = parameters["Y"]
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
         starts, column, rows = ratings.by_column
@@ -103,33 +135,26 @@ class SvdppDecoder(Decoder):
         plain = super().outputs(pairs, rows, ratings, weights)
         return plain._replace(normalisation=normalisation(ratings))
 
-    def product(self, outputs: Outputs, h: tf.Tensor,
-                penalty_scale: tf.Tensor | float | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def weighted_product(
+        self, outputs: Outputs, h: tf.Tensor, penalty_scale: tf.Tensor | float | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         pairs, rows = outputs.pairs, outputs.rows
         product, _ = self.engine.output_product(pairs, h, outputs.weights)
-        product += tf.gather(tf.gather(self.c, rows), pairs.row)
         if penalty_scale is None:
             return product, tf.zeros([])
         num_ratings = tf.ones([tf.size(rows)])
         if self.config.regularization == "weighted":
             num_ratings = tf.cast(pairs.starts[1:] - pairs.starts[:-1], tf.float32)
-        weights = penalty_weights(pairs, self.config, penalty_scale)
-        omega_W = weighted_norm(self.Wt, weights)
+        omega_W = weighted_norm(self.Wt, penalty_weights(pairs, self.config, penalty_scale))
         norms = tf.reduce_sum(tf.square(SVDPP_SCALE * tf.gather(self.Y, rows)), 1)
         omega = omega_W + tf.reduce_sum(num_ratings * norms)
-        of_columns = tf.reduce_sum(tf.square(self.b - tf.reduce_mean(self.b)))
-        of_rows = tf.reduce_sum(tf.gather(self.c, rows) ** 2)
-        biases = BIAS_LAMBDA * (of_rows + penalty_scale * of_columns)
-        return product, self.config.decoder_lambda * omega + biases
+        return product, self.config.decoder_lambda * omega
 
     def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
         """Return the contribution of each rating to its own prediction: its row is in N(u)."""
         by_row = tf.reduce_sum(tf.gather(self.Y, outputs.rows) * h, 1)
         by_rating = tf.gather(by_row, outputs.pairs.row)
         return by_rating * tf.gather(outputs.normalisation, outputs.pairs.column)
-
-    def factors(self, h: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return with_unit(h, self.c.numpy()), with_unit(weights, 1.0)  # the bias as an extra unit
 
 
 def normalisation(ratings: SparseRows) -> tf.Tensor:
@@ -145,4 +170,4 @@ def with_unit(h: np.ndarray, values: np.ndarray | float) -> np.ndarray:
     return extended
 
 
-DECODERS = {"own": Decoder, "svdpp": SvdppDecoder}
+DECODERS = {"own": Decoder, "biased": BiasedDecoder, "svdpp": SvdppDecoder}

@@ -52,15 +52,16 @@ def parameters_of(config: Config, num_values: int = 0) -> list[Parameter]:
     """Return the parameters of a model, in order. `num_values`: rating values of one-hot inputs."""
     first, last = config.hidden_neuron[0], config.hidden_neuron[-1]
     one_hot, svdpp = config.input_encoding == "one_hot", config.decoder == "svdpp"
+    biased = config.decoder != "own"
     declared = [
         Parameter("V", (COLUMN, first), config.init_stddev),
         Parameter("Wt", (COLUMN, last), config.init_stddev, saved="W", transposed=True,
-                  npz="own_W_{}" if svdpp else "W_{}"),
+                  npz="own_W_{}" if biased else "W_{}"),
         Parameter("mu", (first,)),
         Parameter("b", (COLUMN,)),
         Parameter("D", (COLUMN, num_values, first), exists=one_hot),
         Parameter("Y", (ROW, last), checkpoint="svdpp/Y", exists=svdpp),
-        Parameter("c", (ROW,), checkpoint="svdpp/c", exists=svdpp),
+        Parameter("c", (ROW,), checkpoint="svdpp/c", exists=biased),
     ]
     for i, (inputs, outputs) in enumerate(pairwise(config.hidden_neuron)):
         declared += [

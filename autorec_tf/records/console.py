@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from copy import copy
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,12 @@ from autorec_tf.system.errors import AutoRecWarning, warn_caller, without_dashes
 class Console:
     """The records of the Python API (training/records.py), printed to stdout if `shown`."""
 
+    config: Config
     split: Split
 
     def __init__(self, shown: bool) -> None:
         self.started = time.perf_counter()
-        self.progress = Progress("", 0, sys.stdout if shown else io.StringIO())
+        self.progress = Progress(stream=sys.stdout if shown else io.StringIO())
         # The output of a notebook is not a terminal, but can update a line.
         self.progress.live |= type(self.progress.stream).__module__.startswith("ipykernel.")
         self.metrics: list[EpochMetrics] = []
@@ -44,9 +46,9 @@ class Console:
 
     def begin(self, config: Config, ratings: Ratings, split: Split) -> None:
         """Begin to show the training on `split` of `ratings`."""
-        self.split = split
+        self.config, self.split = config, split
         self.summary = {"status": "finished", "dataset": ratings.name, "preset": config.preset}
-        self.progress.begin(ratings.name, config.train_epoch)
+        self.progress.begin(config)
 
     def restore(self, state: Any) -> Any:
         self.state = state
@@ -59,7 +61,7 @@ class Console:
     def do_nothing(self, *_: Any, **__: Any) -> None:
         """Do nothing: Ctrl-C raises KeyboardInterrupt, and nothing is written."""
 
-    stop_if_asked = log_settings = log_members = log_ranked = do_nothing
+    stop_if_asked = log_settings = log_members = do_nothing
 
     def tuned(self) -> list[float]:
         return self.rmses
@@ -68,8 +70,17 @@ class Console:
         self.rmses.append(round(validation_rmse, 5))  # as in tuning.csv
         self.progress.log_point(point, validation_rmse)
 
+    def log_chosen(self, point: dict[str, Any]) -> None:
+        self.progress.log_chosen(point)
+
+    def log_step(self, what: str, done: int, total: int) -> None:
+        self.progress.count(what, done, total)
+
+    log_ranked = partialmethod(log_step, "users ranked")
+    log_pretraining = partialmethod(log_step, "pre-training epoch")
+
     def of_member(self, config: Config, purpose: str, number: int) -> "Console":
-        self.progress.begin_member("", config, purpose, number)
+        self.progress.begin_member(self.config, config, purpose, number)
         member = copy(self)
         member.metrics = []  # the blend has no metrics of its epochs
         return member

@@ -3,6 +3,7 @@ terminal), and its closing lines."""
 
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
@@ -10,78 +11,117 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from autorec_tf.config import FULL_BATCH, Config
+from autorec_tf.config import FULL_BATCH, Config, point_text
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from autorec_tf.records.run_warnings import advice, first_warnings, last_warnings
 from autorec_tf.system.errors import Log
 from autorec_tf.system.terminal import print_line
 
+SHOWN_AFTER = 1  # seconds of a task before it has a live line
 # Both axes have up to nine slices each, and one of them may seem worse by chance.
 SLICE_RATINGS, NOISE = 100, 3  # the least test ratings, and the least loss in standard errors
 
 
 class Progress:
-    """The progress of a run of `epochs` epochs on `dataset`, written to `stream` or stdout."""
+    """The progress of a run, written to `stream` or stdout.
 
-    def __init__(self, dataset: str, epochs: int, stream: TextIO | None = None) -> None:
-        self.dataset, self.epochs = dataset, epochs
+    On a terminal it is one live line, in which the most important fields come first, and fields
+    that do not fit are left out. Otherwise it is a line for each epoch that was evaluated. `place`
+    names the split, if the run has several.
+    """
+
+    def __init__(self, place: str = "", stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
-        self.live = self.stream.isatty()
-        self.held_out, self.line = "test", ""
+        self.live, self.line = self.stream.isatty(), ""
+        self.place, self.places = place, [place]
+        self.config, self.held_out = Config(), "test"
         self.test_rmse: float | None = None
+        self.timer = Timer("epoch", 0)
 
-    def begin(self, name: str, epochs: int, held_out: str = "test") -> None:
-        """Begin a new line for the training `name`, if it differs from the current one. `held_out`
-        names the ratings that score it."""
-        if name != self.dataset:
-            self.close()
-            self.dataset, self.epochs, self.held_out, self.test_rmse = name, epochs, held_out, None
+    def begin(self, config: Config, member: str = "", held_out: str = "test") -> None:
+        """Begin to show a training of `config`, that of `member` in a blend. `held_out` names the
+        ratings that score it."""
+        self.close()
+        self.config, self.held_out, self.test_rmse = config, held_out, None
+        self.places, self.timer = [self.place, member], Timer("epoch", 0)
 
-    def begin_member(self, dataset: str, config: Config, purpose: str, number: int) -> None:
-        """Begin to show the training of a member of a blend."""
+    def begin_member(self, blend: Config, config: Config, purpose: str, number: int) -> None:
+        """Begin to show the training of member `number` of `blend` with its own `config`."""
+        name = f"{blend.members[number - 1]} ({number} of {len(blend.members)})"
         held_out = "validation" if purpose == "for the weights" else "test"
-        self.begin(f"{dataset}{purpose}, model {number}", config.train_epoch, held_out)
+        self.begin(config, f"{name} {purpose}", held_out)
 
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
         """Print the validation RMSE of a grid point of --tune."""
-        values = ", ".join(f"{name} {value:g}" for name, value in point.items())
-        self.print_line(f"{values}: validation RMSE {validation_rmse:.4f}")
+        self.print_last(f"{point_text(point)}: validation RMSE {validation_rmse:.4f}")
+
+    def log_chosen(self, point: dict[str, Any]) -> None:
+        """Print the grid point with the lowest validation RMSE."""
+        self.print_line(f"Chosen by validation RMSE: {point_text(point)}")
 
     def log(self, metrics: EpochMetrics) -> None:
         """Update the live line; without one, print a line if the epoch was evaluated."""
+        self.begin_task("epoch", 0)
         if metrics.test_rmse is not None:
             self.test_rmse = metrics.test_rmse
+        left = self.timer.left(metrics.epoch, self.config.train_epoch, metrics.elapsed_seconds)
+        fields = self.fields(metrics, left)
         if self.live:
-            self.update(self.describe(metrics))
+            self.update(fields)
         elif metrics.test_rmse is not None:
-            self.print_line(self.describe(metrics))
+            self.print_line("  ".join(fields))
 
-    def count(self, done: int, total: int, seconds: float) -> None:
-        """Update the live line, if there is one, with `done` of `total` and the time."""
-        if self.live:
-            left = seconds / max(done, 1) * (total - done)
-            times = f"{clock(seconds)} elapsed  {clock(left)} left"
-            self.update(f"{self.dataset}  {done:,}/{total:,}  {times}")
+    def fields(self, metrics: EpochMetrics, left: str) -> list[str]:
+        """Return the fields of an epoch, the most important one first."""
+        config = self.config
+        test = "   -  " if self.test_rmse is None else f"{self.test_rmse:.4f}"
+        fields = [counted("epoch", metrics.epoch, config.train_epoch), self.until_end(left),
+                  *self.places, f"{self.held_out} RMSE {test}"]
+        if metrics.validation_rmse is not None:
+            fields.append(f"validation RMSE {metrics.validation_rmse:.4f}")
+        if (leaking := metrics.reconstruction_rmse_test_ratings_as_input) is not None:
+            fields.append(f"reconstruction RMSE (test ratings as input) {leaking:.4f}")
+        fields += [f"train RMSE {metrics.train_rmse:.4f}",
+                   f"{clock(metrics.elapsed_seconds)} elapsed"]
+        if config.optimizer_method not in FULL_BATCH:  # where the rate has little or no effect
+            fields.append(f"lr {metrics.learning_rate:.3g}")
+        return [field for field in fields if field]
 
-    def update(self, text: str) -> None:
-        self.line = text[: shutil.get_terminal_size().columns - 1]
+    def until_end(self, left: str) -> str:
+        ends_early = self.config.tolerance or self.config.patience
+        return f"up to {left} left" if ends_early else f"{left} left"
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Update the live line, if there is one, with `done` of `total` steps of `what`, once they
+        have taken `SHOWN_AFTER` seconds."""
+        now = time.perf_counter()
+        self.begin_task(what, now)
+        left, elapsed = self.timer.left(done, total, now), now - self.timer.started
+        if self.live and elapsed > SHOWN_AFTER:
+            fields = [counted(what, done, total), f"{left} left", *self.places,
+                      f"{clock(elapsed)} elapsed"]
+            self.update([field for field in fields if field])
+
+    def begin_task(self, what: str, now: float) -> None:
+        """Begin a new line for the task `what`, unless it is the current one."""
+        if what != self.timer.what:
+            self.close()
+            self.timer = Timer(what, now)
+
+    def update(self, fields: list[str]) -> None:
+        """Show the fields that fit into the line, at least one."""
+        width = shutil.get_terminal_size().columns - 1
+        while len(fields) > 1 and len("  ".join(fields)) > width:
+            fields = fields[:-1]
+        self.line = "  ".join(fields)[:width]
         print_line(f"\r\033[K{self.line}", self.stream, "")
 
-    def describe(self, metrics: EpochMetrics) -> str:
-        left = metrics.elapsed_seconds / metrics.epoch * (self.epochs - metrics.epoch)
-        width = len(str(self.epochs))
-        test = "   -  " if self.test_rmse is None else f"{self.test_rmse:.4f}"
-        if metrics.validation_rmse is not None:
-            test += f"  validation RMSE {metrics.validation_rmse:.4f}"
-        if (leaking := metrics.reconstruction_rmse_test_ratings_as_input) is not None:
-            test += f"  reconstruction RMSE (test ratings as input) {leaking:.4f}"
-        return (
-            f"{self.dataset}  epoch {metrics.epoch:{width}}/{self.epochs}  "
-            f"train RMSE {metrics.train_rmse:.4f}  {self.held_out} RMSE {test}  "
-            f"lr {metrics.learning_rate:.3g}  {clock(left)} left  "
-            f"{clock(metrics.elapsed_seconds)} elapsed"
-        )
+    def print_last(self, text: str) -> None:
+        """Print a line in place of the live line."""
+        clear = "\r\033[K" if self.line else ""
+        self.line = ""
+        print_line(f"{clear}{text}", self.stream)
 
     def print_line(self, text: str) -> None:
         """Print a line above the live line."""
@@ -93,6 +133,29 @@ class Progress:
         if self.line:
             print_line("", self.stream)
         self.line = ""
+
+
+class Timer:
+    """The time left of a task named `what`. The first step is not extrapolated: TensorFlow compiles
+    in it. `started` is in seconds."""
+
+    def __init__(self, what: str, started: float) -> None:
+        self.what, self.started = what, started
+        self.first: tuple[int, float] | None = None
+
+    def left(self, done: int, total: int, now: float) -> str:
+        """Return the time until `total` steps are done, if `done` are done at second `now`."""
+        if not self.first:
+            self.first = done, now
+        steps, seconds = done - self.first[0], now - self.first[1]
+        if done >= total:
+            return clock(0)
+        return clock(seconds / steps * (total - done)) if steps > 0 else "-:--"
+
+
+def counted(what: str, done: int, total: int) -> str:
+    """Return the number of steps done, in a fixed width."""
+    return f"{what} {done:{len(f'{total:,}')},}/{total:,}"
 
 
 def clock(seconds: float) -> str:
@@ -123,7 +186,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         model = ", ".join(map(str, config.hidden_neuron)) + " hidden units"
         model += ", one-hot inputs" * (config.input_encoding == "one_hot")
         model += ", leave-one-out" * config.leave_one_out
-        model += ", SVD++ decoder" * (config.decoder == "svdpp")
+        model += {"own": "", "biased": ", row biases", "svdpp": ", SVD++ decoder"}[config.decoder]
         rates = f"lr {config.base_lr:g} x {config.decay_rate:g} every"
         rates += f" {config.decay_epoch_step} epochs"
         if config.optimizer_method in FULL_BATCH:  # where the rates have little or no effect

@@ -1,13 +1,12 @@
 """The folder of a run over several splits or folds, and its table of results."""
 
 import json
-import reprlib
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from autorec_tf.config import NO_FOLDS, Config
+from autorec_tf.config import NO_FOLDS, Config, as_typed
 from autorec_tf.records import run_folder
 from autorec_tf.records.run_folder import CONFIG, SETTINGS, SPLITS, SUMMARY
 from autorec_tf.records.summary import AVERAGED, INTERVAL, MEAN, is_number, summary_of_splits
@@ -63,8 +62,8 @@ class RepeatedRuns:
             for name in settings:
                 saved = before.get(name, missing.get(name, settings[name]))
                 if saved != settings[name]:
-                    raise UserError(f"{self.path} has splits with {name} {reprlib.repr(saved)}, "
-                                    f"not {settings[name]}. Choose another --run_name.")
+                    raise UserError(f"{self.path} has splits with {name} {as_typed(saved)}, "
+                                    f"not {as_typed(settings[name])}. Choose another --run_name.")
         elif any(path.name != ".lock" for path in self.path.iterdir()):
             raise UserError(f"{self.path} already exists and has no splits. Choose another "
                             "--run_name.")

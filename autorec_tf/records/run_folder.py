@@ -9,7 +9,7 @@ from dataclasses import astuple, fields
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from filelock import FileLock
 
@@ -231,6 +231,21 @@ def resumed_config(folder: str | Path, **others: Any) -> Config:
         raise UserError(f"{folder} cannot be resumed: it has no {CONFIG} of a run")
     where = dict(results_dir=str(folder.parent), run_name=folder.name, resume=str(folder))
     return config_of(folder, read_json(folder / CONFIG), **where, **others)
+
+
+class Part(NamedTuple):
+    """One of the splits or folds of a run.
+
+    Args:
+        name: its name on the progress line.
+        arguments: the arguments of main.py that complete all splits or folds.
+    """
+
+    name: str = ""
+    arguments: tuple[str, ...] = ()
+
+
+WHOLE = Part()  # of a run on one split
 
 
 def resume_flags(config: Config, files: Mapping[str, Path], folder: Path) -> list[str]:

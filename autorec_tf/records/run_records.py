@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from autorec_tf.records.paired_scores import paired_scores, write_paired_scores
 from autorec_tf.records.plots import draw_rmse, draw_slices, write_png
 from autorec_tf.records.progress import Progress, closing_lines
 from autorec_tf.records.report import ReportData, neighbours_with_titles, page
-from autorec_tf.records.run_folder import RunFolder, resume_flags
+from autorec_tf.records.run_folder import WHOLE, Part, RunFolder, resume_flags
 from autorec_tf.records.summary import closing_entries, training_summary
 from autorec_tf.records.tensorboard import Summaries, warn_if_missing
 from autorec_tf.system.distribution import Workers
@@ -43,7 +43,6 @@ from autorec_tf.system.interruption import Interrupted, Interruption
 from autorec_tf.system.runtime import num_threads
 from autorec_tf.system.terminal import print_line, program, shell
 
-SHOWN_AFTER = 1  # seconds of ranking
 # Settings that concern only the records and change no result.
 HOW_RECORDED = {"num_splits", "run_name", "display_step", "checkpoint_every", "comet",
                 "tensorboard"}
@@ -122,7 +121,11 @@ class WorkerRecords:
     def do_nothing(self, *_: Any, **__: Any) -> Any:
         """Do nothing: several workers neither tune nor blend (config.NOT_DISTRIBUTED)."""
 
-    tuned = log_point = log_settings = of_member = log_members = log_ranked = do_nothing
+    tuned = log_point = log_chosen = log_settings = of_member = log_members = do_nothing
+    log_step = log_ranked = do_nothing
+
+    def log_pretraining(self, done: int, total: int) -> None:
+        self.stop_if_asked()
 
 
 class MemberRecords:
@@ -140,10 +143,11 @@ class MemberRecords:
 
 
 class RunRecords:
-    """The records of a run. `started`: the start of the program (time.perf_counter)."""
+    """The records of a run. `started`: the start of the program (time.perf_counter). `place` names
+    the split, if there are several."""
 
     def __init__(self, config: Config, ratings: Ratings, split: Split, folder: RunFolder,
-                 consensus: Consensus, started: float) -> None:
+                 consensus: Consensus, started: float, place: str = "") -> None:
         self.config = replace(config, run_name=folder.path.name)
         self.ratings, self.split, self.consensus = ratings, split, consensus
         self.workers, self.interruption = consensus.workers, consensus.interruption
@@ -153,7 +157,8 @@ class RunRecords:
         self.state: Any = None  # of the training
         self.report = ReportData(given=config.given)
         self.tensorboard: Summaries | None = None
-        self.progress = Progress(ratings.name, config.train_epoch)
+        self.progress = Progress(place)
+        self.progress.begin(config)
         self.progress.print_line(f"Run folder: {folder.path}")
         key = folder.record().get("comet_experiment")
         self.comet = Tracker(config.comet, folder.path.name, folder.path, self.progress.print_line,
@@ -253,24 +258,27 @@ class RunRecords:
         self.folder.add_point(point, validation_rmse)
         self.progress.log_point(point, validation_rmse)
 
+    def log_chosen(self, point: dict[str, Any]) -> None:
+        self.progress.log_chosen(point)
+
+    def log_step(self, what: str, done: int, total: int) -> None:
+        self.progress.count(what, done, total)
+
+    log_ranked = partialmethod(log_step, "users ranked")
+
+    def log_pretraining(self, done: int, total: int) -> None:
+        self.log_step("pre-training epoch", done, total)
+        self.stop_if_asked()
+
     def of_member(self, config: Config, purpose: str, number: int) -> MemberRecords:
         self.stop_if_asked()
-        self.progress.begin_member(f"{self.ratings.name}, ", config, purpose, number)
+        self.progress.begin_member(self.config, config, purpose, number)
         name = f"{run_folder.CHECKPOINT} {purpose} model {number}".replace(" ", "_")
         return MemberRecords(self, checkpoint_of(self.path, self.config, self.ratings, name))
 
     def log_members(self, rows: list[dict[str, Any]]) -> None:
         self.report.members = rows
         write_csv(self.path / run_folder.MEMBERS, rows)
-
-    def log_ranked(self, done: int, total: int) -> None:
-        """Show the number of ranked users, beginning with 0, if ranking takes long."""
-        if not done:
-            self.progress.begin(f"{self.ratings.name}, users ranked", 0)
-            self.ranking_since = time.perf_counter()
-        seconds = time.perf_counter() - self.ranking_since
-        if seconds > SHOWN_AFTER:
-            self.progress.count(done, total, seconds)
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
@@ -323,8 +331,8 @@ class RunRecords:
 
 @contextmanager
 def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFolder | None,
-                 workers: Workers, interruption: Interruption,
-                 started: float) -> Iterator[RunRecords | WorkerRecords]:
+                 workers: Workers, interruption: Interruption, started: float,
+                 part: Part = WHOLE) -> Iterator[RunRecords | WorkerRecords]:
     """Open the records of a run, or those of a worker that is not the first if `folder` is None.
 
     Interrupted ends the block and is recorded as the status of the run, without a result. So is
@@ -349,11 +357,11 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
         if config.tensorboard:
             warn_if_missing(print_line)
         folder.create()
-        flags = resume_flags(config, ratings.files, folder.path)
+        flags = list(part.arguments) or resume_flags(config, ratings.files, folder.path)
         resume = shell([*program("main.py"), *flags])
         try:
             with workers.report_lost_workers(f"Start all workers again: {resume}"):
-                records = RunRecords(config, ratings, split, folder, consensus, started)
+                records = RunRecords(config, ratings, split, folder, consensus, started, part.name)
                 # Also after an error, so that an archive is written.
                 stack.callback(records.comet.close, hurry=lambda: interruption.requested)
                 stack.callback(records.progress.close)

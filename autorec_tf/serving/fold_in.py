@@ -170,7 +170,7 @@ def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], shape: tupl
     """
     codes = grown(before.row_embeddings, shape[0])
     Wt, b = grown(before.Wt, shape[1]), grown(before.b, shape[1])
-    after, Y = replace(before, row_embeddings=codes, Wt=Wt, b=b), parameter_of(model, "Y")
+    after, Y = replace(before, row_embeddings=codes, Wt=Wt, b=b), implicit_vectors(model)
     if Y is not None:
         Y = grown(Y, shape[0], Y.mean(0))
     side = Side(after, Y)
@@ -199,8 +199,8 @@ class Side:
 
     Args:
         factors: the embeddings of all rows and columns.
-        Y: with the SVD++ decoder, float32 (rows, l). The last unit of an embedding is then the bias
-            of the row, and 1 in a column.
+        Y: of a model with row biases, float32 (rows, l), 0 without the SVD++ decoder. The last unit
+            of an embedding is then the bias of the row, and 1 in a column.
     """
 
     def __init__(self, factors: Factors, Y: np.ndarray | None) -> None:
@@ -256,7 +256,7 @@ def learn_priors(model: Any, factors: Factors, matrix: RatingMatrix) -> tuple[Pr
         factors: its factors.
         matrix: its training ratings, in its orientation.
     """
-    Y = parameter_of(model, "Y")
+    Y = implicit_vectors(model)
     side, by_column = Side(factors, Y), matrix.transposed()
     own = parameter_of(model, "Wt") if Y is not None else factors.Wt  # without the sums over Y
     weights = np.concatenate([own, factors.b[:, None]], 1)  # (columns, units + 1)
@@ -290,9 +290,18 @@ def samples(matrix: RatingMatrix) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def parameter_of(model: Any, name: str) -> np.ndarray | None:
-    """Return the parameter `name`, or None if `model` lacks it: Y is of the SVD++ decoder."""
+    """Return the parameter `name`, or None if `model` lacks it."""
     names = [parameter.name for parameter in model.declared]
     return np.asarray(model.parameters[names.index(name)]) if name in names else None
+
+
+def implicit_vectors(model: Any) -> np.ndarray | None:
+    """Return Y of a model with row biases, 0 without the SVD++ decoder; None without row biases."""
+    if (Y := parameter_of(model, "Y")) is not None:
+        return Y
+    if (c := parameter_of(model, "c")) is not None:
+        return np.zeros((len(c), model.config.hidden_neuron[-1]), np.float32)
+    return None
 
 
 def grown(x: np.ndarray, size: int, fill: Any = 0.0) -> np.ndarray:

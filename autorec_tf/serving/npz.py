@@ -18,9 +18,9 @@ numbered from 1; a single model is member 1):
     V_i (n, k), W_i (l, n), mu_i (k), b_i (n)    float32, as in the paper; n columns
     codes_i (rows, l)         float32, the hidden codes of the rows, from their training ratings
     inner_i_j, inner_bias_i_j    of a deep model: (inputs, outputs) and (outputs), j from 1
-    Y_i (m, l), c_i (m), own_W_i (l, n)    float32, with the SVD++ decoder (model/decoder.py) of m
-                              rows: W_i is the sum that predicts, own_W_i its part without Y_i, and
-                              c_i the last unit of codes_i, which is 1 in W_i
+    Y_i (m, l), c_i (m), own_W_i (l, n)    float32, with biases of m rows (model/decoder.py); Y_i
+                              with the SVD++ decoder. W_i is the sum that predicts, own_W_i its part
+                              without Y_i, and c_i the last unit of codes_i, which is 1 in W_i
     D_i (n, values, k), values_i (values)    float32, with one-hot inputs: the first hidden layer of
                               a row is g(the sum of r V_i[u] + D_i[u, j], over its ratings r of
                               columns u, + mu_i), where values_i[j] is r, or the value nearest to r

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from AutoRec import AutoRec
+from autorec_tf.config import FULL_BATCH, Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.evaluation.baseline import PredictionPostprocessor
 from autorec_tf.evaluation.metrics import EpochMetrics, Scores, score
@@ -18,6 +19,7 @@ from autorec_tf.system.errors import Diverged
 from autorec_tf.system.random_streams import random_stream
 from autorec_tf.training.trainer import Trainer
 
+LARGE_LAMBDA = 1e6  # leaves V and W near 0 with any data
 EXPLODED = 1000  # times the width of the rating scale; a bad start may be off by ten times
 
 
@@ -137,9 +139,19 @@ def refuse_divergence(model: AutoRec, epoch: int, cost: float, train_rmse: float
     limit = EXPLODED * (model.scale[1] - model.scale[0])
     for name, value in metrics.items():
         if not math.isfinite(value) or (name == "training RMSE" and value > limit):
-            rate = model.config.learning_rate(epoch)
-            raise Diverged(f"training diverged in epoch {epoch}: the {name} is {value:g} at "
-                           f"learning rate {rate:g}. Try a lower --base_lr, or --grad_clip.")
+            raise Diverged(f"training diverged in epoch {epoch}: the {name} is {value:g}. "
+                           f"{remedy(model.config, epoch)}")
+
+
+def remedy(config: Config, epoch: int) -> str:
+    """Return the settings to change after divergence in `epoch`."""
+    lambdas = config.lambda_value, config.encoder_lambda, config.decoder_lambda
+    if max(lambdas) > LARGE_LAMBDA:
+        return f"Try a smaller --lambda_value; a lambda is {max(lambdas):g}."
+    if config.optimizer_method in FULL_BATCH:
+        return "Try a larger --lambda_value."
+    rate = config.learning_rate(epoch)
+    return f"The learning rate is {rate:g}: try a lower --base_lr, or --grad_clip."
 
 
 class Evaluator:

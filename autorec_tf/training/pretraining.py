@@ -1,5 +1,6 @@
 """The greedy layer-wise pre-training of a deep model."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,29 +20,35 @@ CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
 def pretrain(model: AutoRec, train: RatingMatrix,
-             after_epoch: Callable[[], object] = lambda: None) -> None:
+             after_epoch: Callable[[int, int], object] = lambda done, total: None) -> None:
     """Pre-train a deep model greedily, layer by layer (the paper's section 3, "Going deeper").
 
     From the outside in, each pair of mirrored layers is trained for `pretrain_epoch` epochs as an
     autoencoder with one hidden layer: the outermost pair on the ratings, each other pair on the
     hidden codes of the pair before. The list of hidden sizes must be a palindrome of odd length,
     which Config checks. The optimiser state of `model` does not change. `after_epoch` is called
-    after every epoch, and may raise to stop. If `pretrain_epoch` is 0, nothing is done.
+    after every epoch with the number of epochs done and that of all, and may raise to stop. If
+    `pretrain_epoch` is 0, nothing is done.
     """
     config, sizes = model.config, model.config.hidden_neuron
     if not config.pretrain_epoch:
         return
-    workers = model.shards.workers
-    shallow = train_shallow(train, config, sizes[0], model.scale, after_epoch, workers)
+    workers, done = model.shards.workers, itertools.count(1)
+    total = config.pretrain_epoch * (1 + len(sizes) // 2)
+
+    def count() -> None:
+        after_epoch(next(done), total)
+
+    shallow = train_shallow(train, config, sizes[0], model.scale, count, workers)
     assign(model.parameters[: len(shallow.parameters)], shallow.parameters)
     # An inner autoencoder reconstructs codes, which are all observed and in the range of g.
     inner = replace(config, engine="dense", precision="float32", lambda_encoder=None,
                     lambda_decoder=None, lambda_one_hot=None, input_encoding="rating",
-                    output_activation=config.hidden_activation)
+                    decoder="own", output_activation=config.hidden_activation)
     code_range = CODE_RANGES.get(config.hidden_activation, model.scale)
     for i, size in enumerate(sizes[1 : len(sizes) // 2 + 1]):
         train = as_ratings(shallow.encode_all(sparse_rows(train)))
-        shallow = train_shallow(train, inner, size, code_range, after_epoch)
+        shallow = train_shallow(train, inner, size, code_range, count)
         V, Wt, mu, b = shallow.parameters
         assign(model.inner[i], (V, mu))
         assign(model.inner[-1 - i], (tf.transpose(Wt), b))

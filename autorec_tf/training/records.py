@@ -37,6 +37,18 @@ class Records(TrainingRecords, Protocol):
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
         """Record the validation RMSE of the next grid point."""
 
+    def log_chosen(self, point: dict[str, Any]) -> None:
+        """Show the grid point with the lowest validation RMSE."""
+
+    def log_step(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of a task named `what` are done."""
+
+    def log_pretraining(self, done: int, total: int) -> None:
+        """Show the number of epochs of pre-training. Raise Interrupted as `stop_if_asked`."""
+
+    def log_ranked(self, done: int, total: int) -> None:
+        """Show that `done` of `total` users are ranked."""
+
     def log_settings(self, config: Config) -> None:
         """Record `config` as the settings of the run from now on."""
 
@@ -45,9 +57,6 @@ class Records(TrainingRecords, Protocol):
 
     def log_members(self, rows: list[dict[str, Any]]) -> None:
         """Record the settings, weights and scores of the members of a blend."""
-
-    def log_ranked(self, done: int, total: int) -> None:
-        """Show that `done` of `total` users are ranked."""
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
                predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:

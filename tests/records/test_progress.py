@@ -15,16 +15,21 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("stream, shown", [(Terminal(), True), (io.StringIO(), False)])
-def test_a_count_is_a_live_line_and_nothing_where_there_is_no_terminal(stream, shown):
-    progress = Progress("top.csv", 0, stream)
-    progress.count(1000, 4000, 30)
+def test_a_count_is_a_live_line_and_nothing_where_there_is_no_terminal(
+    stream, shown, monkeypatch
+):
+    seconds = iter((100.0, 110.0, 130.0))
+    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
+    progress = Progress("top.csv", stream)
+    for done in (0, 500, 1500):
+        progress.count("users", done, 4000)
     progress.close()
     if not shown:
         assert stream.getvalue() == ""
         return
-    start, line = stream.getvalue().split("\033[K")
-    assert start == "\r" and line.endswith("\n") and len(line.splitlines()) == 1
-    assert_names(line, "top.csv", "1,000/4,000", "0:30 elapsed", "1:30 left")
+    *_, line = stream.getvalue().split("\r\033[K")
+    assert line.endswith("\n") and len(line.splitlines()) == 1
+    assert_names(line, "top.csv", "users 1,500/4,000", "0:30 elapsed", "0:50 left")
 
 
 def slice_row(label, number, rmse, biases, error):

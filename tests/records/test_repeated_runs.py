@@ -55,7 +55,8 @@ class Splits:
         monkeypatch.setattr(main, "run_split", self.run_split)
         monkeypatch.setattr("gc.collect", lambda: None)  # no model to free
 
-    def run_split(self, config, ratings, handshake, interruption, started):
+    def run_split(self, config, ratings, handshake, interruption, started, part):
+        self.parts.append(part)
         self.trained.append((config.run_name, config.split_seed, config.random_seed))
         self.resumed += [config.run_name] if config.resume else []
         folder = RunFolder(config.results_dir, config.run_name, resume=bool(config.resume))
@@ -75,9 +76,10 @@ class Splits:
 
     def run(self, **changes):
         """The names of the splits that were trained."""
-        self.trained, self.resumed = [], []
+        self.trained, self.resumed, self.parts = [], [], []
         handshake = Handshake(Cluster(), print)
-        main.run_splits(replace(self.config, **changes), RATINGS, handshake, Interruption())
+        config = replace(self.config, **changes)
+        main.run_splits(config, RATINGS, handshake, Interruption(), ["--num_splits", "3"])
         return [name for name, _, _ in self.trained]
 
     def table(self):
@@ -125,6 +127,14 @@ def test_a_finished_split_is_not_run_again(splits, capsys):
     (line,) = [each for each in second.splitlines() if each.startswith("split_5 ")]
     assert "0.7541" in line
     assert second.endswith(first[first.index("| split_seed") :])
+
+
+@pytest.mark.parametrize("name", ["run", None])
+def test_the_arguments_that_complete_all_splits_name_their_folder(name, splits):
+    splits.run(run_name=name)
+    (folder,) = [path.name for path in splits.path.parent.iterdir()]
+    arguments = ("--num_splits", "3", *(() if name else ("--run_name", folder)))
+    assert splits.parts == [(f"split {i} of 3", arguments) for i in (1, 2, 3)]
 
 
 def test_more_splits_are_added_to_those_that_there_are(splits):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -230,35 +231,69 @@ class Screen:
         pass
 
 
+def progress_on(screen, epochs=10, **settings):
+    progress = Progress("split 1 of 5", screen)
+    progress.begin(Config(train_epoch=epochs, **settings))
+    return progress
+
+
 def test_plain_lines_are_printed_for_evaluated_epochs_only():
     screen = Screen(terminal=False)
-    progress = Progress("ml-1m", 10, screen)
+    progress = progress_on(screen)
     for row in (metrics(1), metrics(2, 0.95)):
         progress.log(row)
     (line,) = screen.text.splitlines()
-    assert_names(line, "ml-1m", "2/10", "train RMSE 0.9000", "test RMSE 0.9500", "lr 0.001",
+    assert_names(line, "split 1 of 5", "2/10", "train RMSE 0.9000", "test RMSE 0.9500", "lr 0.001",
                  "0:02 elapsed", "0:08 left")
 
 
-def test_another_training_of_the_same_run_has_a_name_and_a_count_of_its_own(monkeypatch):
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 160])
+@pytest.mark.parametrize("settings", [{}, {"optimizer_method": "LBFGS", "tolerance": 0.1}], ids=str)
+def test_the_time_left_is_shown_at_any_width_and_no_field_is_cut(columns, settings, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = Screen(terminal=True)
+    blend = Config(members=("single", "user_one_hot", "deep"))
+    progress = progress_on(screen)
+    progress.begin_member(blend, Config(train_epoch=500, **settings), "for the weights", 2)
+    for row in (metrics(1), metrics(2, 0.95)):
+        progress.log(row)
+    first, line = screen.text.split("\r\033[K")[1:]
+    assert "-:-- left" in first and "8:18 left" in line and "  2/500" in line
+    fields = line.split("  ")
+    for field in ("user_one_hot (2 of 3) for the weights", "validation RMSE 0.9500",
+                  "train RMSE 0.9000", "0:02 elapsed", "split 1 of 5"):
+        assert field in fields or (field not in line and columns < 160)
+    assert len(line) < columns and ("lr 0.001" in fields) == (columns == 160 and not settings)
+
+
+def test_the_first_epoch_is_not_extrapolated(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     screen = Screen(terminal=True)
-    progress = Progress("ml-1m", 10, screen)
+    progress = progress_on(screen)
+    for epoch, seconds in ((1, 60.0), (2, 61.0), (4, 63.0)):
+        progress.log(replace(metrics(epoch), elapsed_seconds=seconds))
+    assert [re.search(r"(\S+) left", line)[1] for line in screen.text.split("\r")[1:]] == [
+        "-:--", "0:08", "0:06"]
+
+
+def test_another_training_of_the_same_run_has_a_line_and_a_count_of_its_own(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    screen = Screen(terminal=True)
+    progress = progress_on(screen)
     progress.log(metrics(1, 0.95))
-    progress.begin("ml-1m", 10)
     progress.log(metrics(2))
     assert "\n" not in screen.text and "test RMSE 0.9500" in screen.text.split("\r")[-1]
-    progress.begin("ml-1m, model 2", 3)
+    progress.begin(Config(train_epoch=3), "deep (2 of 3)")
     progress.log(metrics(1))
     first, second = screen.text.split("\n")
-    assert_names(first, "ml-1m ", "2/10")
-    assert_names(second, "ml-1m, model 2 ", "1/3", "test RMSE    -  ")
+    assert_names(first, "2/10")
+    assert_names(second, "deep (2 of 3)", "1/3", "test RMSE    -  ")
 
 
 def test_a_message_stands_above_the_live_line(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     screen = Screen(terminal=True)
-    progress = Progress("ml-1m", 10, screen)
+    progress = progress_on(screen)
     progress.log(metrics(1, 0.95))
     live = screen.text
     progress.print_line("hello")

@@ -11,7 +11,7 @@ from autorec_tf.serving.fold_in import fold_in
 from autorec_tf.serving.recommender import predict, recommend, similar
 from tests import plain
 from tests.facts import refused
-from tests.finished import BLEND, CONFIG, MEANS, SVDPP, load, make_run
+from tests.finished import BIASED, BLEND, CONFIG, MEANS, SVDPP, load, make_run
 
 pytestmark = pytest.mark.eager
 
@@ -62,7 +62,7 @@ def test_a_new_item_has_the_most_likely_embedding(by_item, count):
     assert f.Wt.tolist() == before.Wt.tolist()
 
 
-@pytest.mark.parametrize("config", [CONFIG, SVDPP, BY_USER], ids=["own", "svdpp", "user"])
+@pytest.mark.parametrize("config", [BIASED, SVDPP, BY_USER], ids=["biased", "svdpp", "user"])
 def test_a_new_column_has_the_most_likely_weights(config, tmp_path):
     made = make_run(tmp_path, config)
     run = read_run(made.folder, str(made.data))
@@ -74,12 +74,14 @@ def test_a_new_column_has_the_most_likely_weights(config, tmp_path):
     folded = fold_in(run, *((new, known) if by_item else (known, new)), r)
     (f,), (before,), ((prior, _),) = folded.factors, run.factors, run.priors
     h, offset, implicit = f.row_embeddings[rows].astype(float), np.zeros(9), np.zeros(6)
+    if config is BIASED:
+        offset, h = h[:, 6], h[:, :6]
     if config is SVDPP:
         Y = load(str(made.folder / "parameters"), "Y")[rows]
         offset = np.array([h[j, 6] + 0.1 / 3 * h[j, :6] @ np.delete(Y, j, 0).sum(0)
                            for j in range(9)])
         implicit, h = 0.1 / 3 * Y.sum(0), h[:, :6]
-        assert f.Wt[-1, 6] == 1
+    assert f.Wt.shape[1] == 6 or f.Wt[-1, 6] == 1
     expected = posterior(prior, np.c_[h, np.ones(9)], offset, r)
     found = np.append(f.Wt[-1, :6], f.b[-1])
     np.testing.assert_allclose(found, expected + np.append(implicit, 0), rtol=1e-3, atol=1e-4)

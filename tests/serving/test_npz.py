@@ -17,12 +17,12 @@ from autorec_tf.serving.finished_run import read_run
 from autorec_tf.serving.npz import read_npz, split_fingerprint, write_npz
 from autorec_tf.serving.recommender import predict, recommend, similar
 from tests.facts import refused
-from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, load, make_run
+from tests.finished import BIASED, BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, load, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="tanh")
 
 
-CASES = {"item": CONFIG, "deep": DEEP, "blend": BLEND, "means": MEANS, "one_hot": ONE_HOT,
+CASES = {"item": BIASED, "deep": DEEP, "blend": BLEND, "means": MEANS, "one_hot": ONE_HOT,
          "svdpp": SVDPP}
 
 
@@ -71,10 +71,10 @@ def test_it_holds_every_parameter_the_ids_the_counts_and_the_fingerprints(export
     names = ["parameters"] if len(run.members) == 1 else ["parameters_1", "parameters_2"]
     assert len(content["weights"]) == len(names)
     for i, name in enumerate(names, 1):
-        svdpp = run.config.decoder == "svdpp"
-        for parameter in ("V", "W", "mu", "b", *("Y", "c")[: 2 * svdpp]):
+        of_rows = {"own": (), "biased": ("c",), "svdpp": ("Y", "c")}[run.config.decoder]
+        for parameter in ("V", "W", "mu", "b", *of_rows):
             saved = load(str(made.folder / name), parameter)
-            key = "own_W" if svdpp and parameter == "W" else parameter
+            key = "own_W" if of_rows and parameter == "W" else parameter
             assert np.array_equal(content[f"{key}_{i}"], saved)
     inner = {name for name in content if name.startswith("inner")} - {"inner_scale"}
     layers = len(run.config.hidden_neuron) - 1
