@@ -31,9 +31,11 @@ from autorec_tf.data.blocks import Rules
 from autorec_tf.data.formats import open_file
 from autorec_tf.data.ids import as_id
 from autorec_tf.data.merge import read_more
+from autorec_tf.data.ratings import Ratings
 from autorec_tf.data.titles import read_titles
 from autorec_tf.records.progress import Progress
-from autorec_tf.records.run_folder import PREDICTIONS, config_of, read_record
+from autorec_tf.records.run_folder import PREDICTIONS, check_checkpoints, config_of, read_record
+from autorec_tf.serving.checked_npz import REMEDY_IN_RUN
 from autorec_tf.serving.npz import NAME, npz_config, read_npz
 from autorec_tf.serving.recommender import (
     Recommender,
@@ -163,12 +165,23 @@ def open_predictions(run: Path, given: argparse.Namespace) -> tuple[Recommender,
     only if the answer must leave out rated items."""
     record = read_record(run)
     config = config_of(run, record, data_dir=given.data_dir)
-    recommender = read_npz(run / PREDICTIONS)
+    check_checkpoints(run, record)
+    recommender = read_npz(run / PREDICTIONS, record)
     if given.user is not None or given.all:
         ratings = ratings_of_run(run, config, record, given.dataset, given.test_file)
+        check_ids(run / PREDICTIONS, recommender, ratings)
         recommender = replace(recommender, rated=rated(ratings))
     titles = read_titles(config.dataset or "", config.ratings_folder())
     return recommender.titled(titles), config
+
+
+def check_ids(path: Path, recommender: Recommender, ratings: Ratings) -> None:
+    """Raise UserError if the file `path`, which holds `recommender`, has other ids than the run's
+    ratings."""
+    for name in ("user_ids", "item_ids"):
+        if not np.array_equal(getattr(recommender, name), getattr(ratings, name)):
+            raise UserError(f"{path}: '{name}' differs from the ids in the ratings. "
+                            f"{REMEDY_IN_RUN}")
 
 
 def read_file(
