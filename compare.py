@@ -165,7 +165,8 @@ def read_result(folder: Path) -> Result | None:
                   means=measures(folder, summary, suffix),
                   halves=measures(folder, summary, INTERVAL) if is_repeated else {},
                   scores=split_scores(folder, record) if is_repeated else {},
-                  test=None if is_repeated else read_paired_scores(folder / TEST_SCORES),
+                  test=None if is_repeated else read_paired_scores(
+                      folder / TEST_SCORES, number(folder, summary, "final_test_rmse")),
                   fingerprint=None if record.get("folds") else record.get("fingerprint"),
                   settings=settings_of(record, is_repeated))
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -337,11 +338,12 @@ def test_each_measure_of_the_splits_is_tested(tmp_path, capsys):
 
 def make_single(folder, seed, **changes):
     """The folder of a run on one split, and its scores: of 500 test ratings, and of 40 users."""
-    make(folder, SETTINGS, RESULT)
     rng = np.random.default_rng(seed)
     users = np.sort(rng.choice(60, 40, replace=False))
     errors, ndcg, recall = (np.abs(rng.normal(0.7, 0.5, size)).astype(np.float32)
                             for size in (500, 40, 40))
+    rmse = float(np.sqrt(np.mean(errors.astype(np.float64) ** 2)))
+    make(folder, SETTINGS, RESULT | {"final_test_rmse": rmse})
     scores = replace(PairedScores("t" * 64, errors, 4.0, users, ndcg, recall), **changes)
     write_paired_scores(folder / "test_scores.npz", scores)
     return scores
@@ -391,15 +393,18 @@ def test_only_equal_test_ratings_and_equally_ranked_users_are_compared(
     assert len(differences_of(folders, capsys)) == lines
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing", "shape"])
+@pytest.mark.parametrize("damage", ["cut", "missing", "shape", "of another run"])
 def test_a_damaged_file_of_scores_is_reported_in_one_line(damage, tmp_path, capsys):
     make_single(tmp_path / "a", 1)
-    make_single(tmp_path / "b", 2, **({"ndcg": np.zeros(3)} if damage == "shape" else {}))
+    short = np.zeros(3, np.float32)
+    make_single(tmp_path / "b", 2, **({"ndcg": short} if damage == "shape" else {}))
     path = tmp_path / "b" / "test_scores.npz"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:900])
     if damage == "missing":
         np.savez(path, version=1)
+    if damage == "of another run":
+        shutil.copy(tmp_path / "a" / "test_scores.npz", path)
     rows, err = table_of([tmp_path / "a", tmp_path / "b"], capsys)
     assert [row["run"] for row in rows] == ["a"]
     (line,) = err.splitlines()
