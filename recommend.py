@@ -35,6 +35,7 @@ from autorec_tf.data.ratings import Ratings
 from autorec_tf.data.titles import read_titles
 from autorec_tf.records.progress import Progress
 from autorec_tf.records.run_folder import PREDICTIONS, check_checkpoints, config_of, read_record
+from autorec_tf.records.tables import for_spreadsheet
 from autorec_tf.serving.checked_npz import REMEDY_IN_RUN
 from autorec_tf.serving.npz import NAME, npz_config, read_npz
 from autorec_tf.serving.recommender import (
@@ -89,11 +90,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", metavar="FILE", help="write the answer to this new file, as "
                         "CSV (default: print it)")
     parser.add_argument("--json", action="store_true", help="print or write the answer as JSON")
+    parser.add_argument("--spreadsheet", action="store_true", help="write text in CSV so that a "
+                        "spreadsheet does not run it as a formula: after an apostrophe")
     given = parser.parse_args(arguments)
     if given.n < 1:
         parser.error(f"-n {given.n}: must be at least 1")
     if given.all and (given.json or given.output):
         parser.error("--all already names a CSV file. Leave out --json and --output.")
+    if given.spreadsheet and (given.json or not (given.all or given.output or given.predict)):
+        parser.error("--spreadsheet changes CSV: use it with --output, --predict or --all, and "
+                     "without --json.")
     return given
 
 
@@ -107,7 +113,7 @@ def answer(given: argparse.Namespace) -> None:
     if recommender.rated is None and (given.user is not None or given.all):
         print_note("An export holds no ratings: items that the user has rated are not left out.")
     if given.all:
-        write_top(recommender, given.n, given.all)
+        write_top(recommender, given)
     elif given.predict:
         ids = recommender.user_ids, recommender.item_ids
         users, items, _ = read_file(given.predict, given, config, *ids)
@@ -216,14 +222,14 @@ def read_file(
     return read_more(file, (user_ids, item_ids), rules, duplicates, print_note)
 
 
-def write_top(recommender: Recommender, n: int, path: str) -> None:
-    """Write the `n` best items of every user to the file `path`, block by block."""
+def write_top(recommender: Recommender, given: argparse.Namespace) -> None:
+    """Write the best items of every user to the file of --all, block by block."""
+    n, path = given.n, given.all
     total, done, started = int((recommender.user_ratings > 0).sum()), 0, time.perf_counter()
     progress = Progress(path, 0, sys.stderr)
     with new_file(path) as file:
         for number, block in enumerate(top(recommender, n)):
-            block.to_csv(file, index=False, header=number == 0, float_format="%.4f",
-                         lineterminator="\n")
+            file.write(as_csv(block, given.spreadsheet, header=number == 0))
             done += block["user"].nunique()
             progress.count(done, total, time.perf_counter() - started)
         progress.close()
@@ -237,7 +243,9 @@ def print_table(table: pd.DataFrame, given: argparse.Namespace, heading: str = "
     if given.json:
         text = table.to_json(orient="records", indent=1)
     elif given.output or given.predict:
-        text = table.to_csv(index=False, float_format="%.4f", lineterminator="\n").rstrip("\n")
+        if not given.output and sys.stdout.isatty():
+            table = table.map(lambda x: printable(x) if isinstance(x, str) else x)
+        text = as_csv(table, given.spreadsheet).rstrip("\n")
     else:
         text = f"{printable(heading)}\n{as_text(table)}"
     if given.output:
@@ -245,6 +253,12 @@ def print_table(table: pd.DataFrame, given: argparse.Namespace, heading: str = "
             file.write(f"{text}\n")
     else:
         print_answer(text)
+
+
+def as_csv(table: pd.DataFrame, spreadsheet: bool, header: bool = True) -> str:
+    """Return a table as CSV: ids and titles as they are, or made safe for a `spreadsheet`."""
+    table = table.map(for_spreadsheet) if spreadsheet else table
+    return table.to_csv(index=False, header=header, float_format="%.4f", lineterminator="\n")
 
 
 def as_text(table: pd.DataFrame) -> str:

@@ -501,6 +501,21 @@ def test_a_column_is_of_one_setting_of_one_member(tmp_path, capsys):
     assert not {"member_settings", "wide base_lr"} & set(rows[0])
 
 
+def test_names_can_do_no_harm_in_markdown_or_in_a_spreadsheet(tmp_path, capsys):
+    for name in ("=1+1", "<b>x"):
+        make(tmp_path / name, SETTINGS, RESULT | dict(dataset="[a](http://b)\u202e"))
+    folders, table = [str(tmp_path / name) for name in ("=1+1", "<b>x")], tmp_path / "runs.csv"
+    assert compare.main([*folders, "--csv", str(table), "--spreadsheet"]) == 0
+    *_, a, b = capsys.readouterr().out.splitlines()
+    assert a.startswith("| =1+1 ") and b.startswith("| &lt;b&gt;x ")
+    assert_names(a, r"| \[a\](http:\//b)\u202e |")
+    with open(table, newline="", encoding="utf-8") as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["'=1+1", "<b>x"]
+    with pytest.raises(SystemExit):
+        compare.main([*folders, "--spreadsheet"])
+    assert_names(refusal(capsys)[0], "--spreadsheet", "--csv")
+
+
 def test_without_any_run_there_is_one_clear_line(tmp_path, capsys):
     assert compare.main([str(tmp_path)]) == 2
     left_out, line = refusal(capsys)

@@ -257,9 +257,38 @@ def test_a_malformed_file_is_refused(ask, tmp_path, content, facts):
     assert_refused(ask("--ratings", "new.csv", "--user", 1), "new.csv", *facts)
 
 
+def test_ids_and_titles_survive_in_csv_and_are_escaped_for_people(made, ask, tmp_path,
+                                                                   monkeypatch):
+    ids = np.array(["=1+1", "-1", "a\u202eb", "\x1b[31m", *map(str, range(36))])
+    rewritten(made.folder / "export" / "autorec.npz", tmp_path / "text.npz", item_ids=np.sort(ids))
+    question = "--item", "-1", "-n", "50"
+    shown = ask(*question, run=tmp_path / "text.npz")[1]
+    assert_names(shown, r"a\u202eb", r"\x1b[31m", "=1+1")
+    assert not {"\u202e", "\x1b"} & set(shown)
+
+    def found(*flags):
+        path = tmp_path / f"{len(flags)}.csv"
+        assert ask(*question, "--output", path, *flags, run=tmp_path / "text.npz")[0] == 0
+        with open(path, newline="", encoding="utf-8") as file:
+            return [row["item"] for row in csv.DictReader(file)]
+
+    plain, safe = found(), found("--spreadsheet")
+    assert {"=1+1", "a\u202eb", "\x1b[31m"} < set(plain)
+    assert {"'=1+1", r"a\u202eb", r"\x1b[31m"} < set(safe)
+    assert [x for x in plain if x.isdecimal()] == [x for x in safe if x.isdecimal()]
+    (tmp_path / "pairs.csv").write_text("user,item\n1,=1+1\n1,a\u202eb\n1,-1\n", encoding="utf-8")
+    question = "--predict", "pairs.csv"
+    assert "\n1,a\u202eb," in ask(*question, run=tmp_path / "text.npz")[1]
+    assert "\n1,'=1+1," in ask(*question, "--spreadsheet", run=tmp_path / "text.npz")[1]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert r"1,a\u202eb," in ask(*question, run=tmp_path / "text.npz")[1]
+
+
 @pytest.mark.parametrize(
     "arguments, facts",
     [
+        (("--user", 1, "--spreadsheet"), ["--spreadsheet", "--output"]),
+        (("--user", 1, "--output", "x", "--json", "--spreadsheet"), ["--spreadsheet", "--json"]),
         (("--user", 3), ["user 3", "50 users"]),
         (("--user", "anna"), ["--user 'anna'", "numbers"]),
         (("--item", 1), ["item 1", "40 items"]),
