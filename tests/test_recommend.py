@@ -330,4 +330,4 @@ def test_predictions_of_another_run_or_of_other_settings_are_refused(made, ask, 
 def test_no_run_at_all_is_refused(ask, tmp_path):
     assert_refused(ask("--user", 1, run=tmp_path), tmp_path / "config.json")
     (tmp_path / "x.npz").write_text("x")
-    assert_refused(ask("--user", 1, run=tmp_path / "x.npz"), tmp_path / "x.npz", "export")
+    assert_refused(ask("--user", 1, run=tmp_path / "x.npz"), tmp_path / "x.npz", "Export")

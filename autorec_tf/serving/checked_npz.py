@@ -18,7 +18,7 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -174,6 +174,7 @@ MODEL = {
 OPTIONAL = {  # in any file, and read if it is there
     DIGESTS: Rule("U", (), is_json_object),
     "held_out": Rule("b1", ("ratings",)),  # of a saved model
+    "titles": Rule("U", (), is_titles),
 }
 # Of each model's priors, for columns and for rows (model/prior.py).
 PRIOR = {
@@ -186,12 +187,12 @@ PRIOR = {
 }
 
 
-def read_content(path: str | os.PathLike, kind: Kind,
+def read_content(path: str | os.PathLike | BinaryIO, kind: Kind,
                  record: Mapping[str, Any] | None = None) -> Content:
     """Return the arrays that a reader of `kind` needs, and of a saved model all arrays.
 
     Args:
-        path: the file.
+        path: the file, or a stream of its bytes.
         kind: the reader.
         record: the content of config.json, if the file is in a run folder.
 

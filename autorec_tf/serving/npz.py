@@ -48,7 +48,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -177,7 +177,7 @@ def model_content(run: FinishedRun, recommender: Recommender,
     return with_digests(content_of(run, recommender) | more)
 
 
-def read_saved_model(path: str | os.PathLike) -> ModelContent:
+def read_saved_model(path: str | os.PathLike | BinaryIO) -> ModelContent:
     """Read a file with `model_content`. Raise UserError as in `read_content`."""
     content = read_content(path, Kind.MODEL)
     recommender = from_content(content)
@@ -231,6 +231,7 @@ def from_content(content: Content) -> Recommender:
     if "estimator" in content:  # with ratings
         triples = content["users"], content["items"], content["values"]
         arrays["rated"] = RatingMatrix.from_triples(*triples, (len(users), len(items)))
+    if "titles" in content:
         arrays["titles"] = json.loads(str(content["titles"]))
     unit = RatingUnit(file_scale, model_scale)
     return Recommender(**arrays, unit=unit, cold=cold, factors=factors)

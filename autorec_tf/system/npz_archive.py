@@ -15,9 +15,9 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class Archive:
     """An npz file that is open for reading.
 
     Args:
-        path: the file.
+        path: the file, or a stream of its bytes, whose `str` names it in messages.
         remedy: the end of each message.
 
     Raises:
@@ -74,30 +74,32 @@ class Archive:
             `np.savez`, or does not follow the rules. The message names the file and the array.
     """
 
-    def __init__(self, path: str | os.PathLike, remedy: str) -> None:
+    def __init__(self, path: str | os.PathLike | BinaryIO, remedy: str) -> None:
         self.path, self.remedy = path, remedy
         self.sizes: dict[str, tuple[int, str]] = {}  # of each named axis, and the array with it
-        self.file: IO[bytes]
+        self.file: BinaryIO
         self.zip: zipfile.ZipFile
         self.members: dict[str, zipfile.ZipInfo] = {}
 
     def __enter__(self) -> "Archive":
-        try:
-            if not stat.S_ISREG(os.stat(self.path).st_mode):
-                raise UserError(f"{self.path} is not a file. {self.remedy}")
-            self.file = open(self.path, "rb")
-        except OSError as error:
-            raise UserError(f"cannot read {self.path} ({error.strerror or error})") from error
+        with self.reported_damage():
+            if isinstance(self.path, str | os.PathLike):
+                if not stat.S_ISREG(os.stat(self.path).st_mode):
+                    raise UserError(f"{self.path} is not a file. {self.remedy}")
+                self.file = open(self.path, "rb")
+            else:
+                self.file = self.path
         try:
             with self.reported_damage():
                 self.open_directory()
         except BaseException:
-            self.file.close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        if self.file is not self.path:
+            self.file.close()
 
     def __contains__(self, name: str) -> bool:
         return name in self.members
@@ -108,8 +110,8 @@ class Archive:
         return UserError(f"{place} {problem}. {self.remedy}")
 
     @contextmanager
-    def reported_damage(self, name: str = ""):  # type: ignore[no-untyped-def]
-        """Convert the errors of zipfile, which have any type, into UserError."""
+    def reported_damage(self, name: str = "") -> Iterator[None]:
+        """Convert the errors of the system and of zipfile, which have any type, into UserError."""
         try:
             yield
         except OSError as error:
@@ -118,12 +120,11 @@ class Archive:
             raise
         except Exception as error:
             reason = str(error).rstrip(".") or type(error).__name__
-            raise self.refusal(f"is damaged, or not an export or a saved model: {reason}",
-                               name) from error
+            raise self.refusal(f"is damaged or of another kind ({reason})", name) from error
 
     def open_directory(self) -> None:
         """Read the directory, and check that the members fill the file without gaps or overlaps."""
-        size = os.fstat(self.file.fileno()).st_size
+        size = self.file.seek(0, os.SEEK_END)
         self.file.seek(max(0, size - END_BYTES))
         end = self.file.read(END_BYTES)
         if len(end) < END_BYTES or end[:4] != END or end[-2:] != b"\0\0":

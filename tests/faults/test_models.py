@@ -1,13 +1,15 @@
 """Damaged npz files of models answer correctly or are refused: one of each kind here, and 3,000 in
 `python -m tests.faults.models`."""
 
+import io
 from dataclasses import replace
 
 import pytest
 
 from autorec_tf.serving.checked_npz import DIGESTS
 from autorec_tf.serving.finished_run import read_run
-from tests.facts import assert_names
+from autorec_tf.serving.npz import read_saved_model
+from tests.facts import assert_names, refused
 from tests.faults import models
 from tests.faults.models import Judge, packed
 from tests.finished import ONE_HOT, SVDPP, make_run
@@ -59,6 +61,18 @@ def test_damaged_archives_and_bytes_are_refused(contents, kind, tmp_path):
     assert all(outcome.message for outcome in archives)
     damaged = list(models.bytes_damaged(judge, contents[kind], 30))
     assert lost(damaged) == [] and sum(bool(outcome.message) for outcome in damaged) > 20
+
+
+def test_a_stream_is_checked_as_a_file_is(contents):
+    class Named(io.BytesIO):
+        def __str__(self):
+            return "the stream"
+
+    whole = packed(contents["model"])
+    stream = Named(whole)
+    assert read_saved_model(stream).summary == models.SUMMARY and not stream.closed
+    with refused("the stream"):
+        read_saved_model(Named(whole[:-1]))
 
 
 def test_a_wrong_answer_is_noticed(contents, tmp_path):
