@@ -14,13 +14,14 @@ answer could not be written; 130 stopped by Ctrl-C.
 """
 
 import argparse
+import csv
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -258,7 +259,12 @@ def print_table(table: pd.DataFrame, given: argparse.Namespace, heading: str = "
 def as_csv(table: pd.DataFrame, spreadsheet: bool, header: bool = True) -> str:
     """Return a table as CSV: ids and titles as they are, or made safe for a `spreadsheet`."""
     table = table.map(for_spreadsheet) if spreadsheet else table
-    return table.to_csv(index=False, header=header, float_format="%.4f", lineterminator="\n")
+    form: dict[str, Any] = dict(index=False, header=header, float_format="%.4f",
+                                lineterminator="\n")
+    text = table.to_csv(**form)
+    if "\r" in text:  # which Python 3.11 does not quote
+        text = table.to_csv(**form, quoting=csv.QUOTE_NONNUMERIC)
+    return text
 
 
 def as_text(table: pd.DataFrame) -> str:

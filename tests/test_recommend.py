@@ -259,7 +259,7 @@ def test_a_malformed_file_is_refused(ask, tmp_path, content, facts):
 
 def test_ids_and_titles_survive_in_csv_and_are_escaped_for_people(made, ask, tmp_path,
                                                                    monkeypatch):
-    ids = np.array(["=1+1", "-1", "a\u202eb", "\x1b[31m", *map(str, range(36))])
+    ids = np.array(["=1+1", "-1", "a\u202eb", "\x1b[31m", "c\rd", *map(str, range(35))])
     rewritten(made.folder / "export" / "autorec.npz", tmp_path / "text.npz", item_ids=np.sort(ids))
     question = "--item", "-1", "-n", "50"
     shown = ask(*question, run=tmp_path / "text.npz")[1]
@@ -273,8 +273,8 @@ def test_ids_and_titles_survive_in_csv_and_are_escaped_for_people(made, ask, tmp
             return [row["item"] for row in csv.DictReader(file)]
 
     plain, safe = found(), found("--spreadsheet")
-    assert {"=1+1", "a\u202eb", "\x1b[31m"} < set(plain)
-    assert {"'=1+1", r"a\u202eb", r"\x1b[31m"} < set(safe)
+    assert {"=1+1", "a\u202eb", "\x1b[31m", "c\rd"} < set(plain)
+    assert {"'=1+1", r"a\u202eb", r"\x1b[31m", r"c\rd"} < set(safe)
     assert [x for x in plain if x.isdecimal()] == [x for x in safe if x.isdecimal()]
     (tmp_path / "pairs.csv").write_text("user,item\n1,=1+1\n1,a\u202eb\n1,-1\n", encoding="utf-8")
     question = "--predict", "pairs.csv"

@@ -54,6 +54,9 @@ class Kind(IntEnum):
     MODEL = 3
 
 
+# Checks of values: each returns the problem with an array, or "".
+
+
 def is_parameter(array: np.ndarray) -> str:
     if problem := is_finite(array):
         return problem
@@ -78,7 +81,6 @@ def is_scale(array: np.ndarray) -> str:
 
 
 def is_range(array: np.ndarray) -> str:
-    """Return the problem with the ends of a range, which may be infinite, or ""."""
     low, high = array
     return "" if low < high else f"is {low:g}, {high:g}: the lower end must come first"
 
@@ -132,9 +134,7 @@ def one_of(*values: str) -> Callable[[np.ndarray], str]:
 
 
 # An array is in every file of its table. The first array with a named axis determines its size.
-HEAD = {
-    "format": Rule("U"), "version": Rule("i8"),
-}
+HEAD = {"format": Rule("U"), "version": Rule("i8")}
 PREDICTIONS = {
     "config": Rule("U", (), is_settings),
     "fingerprint": Rule("U", (), is_fingerprint),
