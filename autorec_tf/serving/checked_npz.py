@@ -12,13 +12,14 @@ folded in. To change a file by hand, leave `sha256` out; then only the rules app
 """
 
 import hashlib
+import io
 import json
 import os
 import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -172,9 +173,9 @@ MODEL = {
     "summary": Rule("U", (), is_summary),
 }
 OPTIONAL = {  # in any file, and read if it is there
+    "titles": Rule("U", (), is_titles),
     DIGESTS: Rule("U", (), is_json_object),
     "held_out": Rule("b1", ("ratings",)),  # of a saved model
-    "titles": Rule("U", (), is_titles),
 }
 # Of each model's priors, for columns and for rows (model/prior.py).
 PRIOR = {
@@ -187,12 +188,12 @@ PRIOR = {
 }
 
 
-def read_content(path: str | os.PathLike | BinaryIO, kind: Kind,
+def read_content(path: str | os.PathLike | io.BytesIO, kind: Kind,
                  record: Mapping[str, Any] | None = None) -> Content:
     """Return the arrays that a reader of `kind` needs, and of a saved model all arrays.
 
     Args:
-        path: the file, or a stream of its bytes.
+        path: the file, or its open content in memory.
         kind: the reader.
         record: the content of config.json, if the file is in a run folder.
 

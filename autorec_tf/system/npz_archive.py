@@ -9,15 +9,16 @@ is allocated, and zipfile compares the checksum (CRC-32) of each array that is r
 other form are refused: compressed ones may need a thousand times their size in memory.
 """
 
+import io
 import json
 import math
 import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class Archive:
     """An npz file that is open for reading.
 
     Args:
-        path: the file, or a stream of its bytes, whose `str` names it in messages.
+        path: the file, or its content in memory.
         remedy: the end of each message.
 
     Raises:
@@ -74,32 +75,33 @@ class Archive:
             `np.savez`, or does not follow the rules. The message names the file and the array.
     """
 
-    def __init__(self, path: str | os.PathLike | BinaryIO, remedy: str) -> None:
+    def __init__(self, path: str | os.PathLike | io.BytesIO, remedy: str) -> None:
         self.path, self.remedy = path, remedy
         self.sizes: dict[str, tuple[int, str]] = {}  # of each named axis, and the array with it
-        self.file: BinaryIO
+        self.file: IO[bytes]
         self.zip: zipfile.ZipFile
         self.members: dict[str, zipfile.ZipInfo] = {}
 
     def __enter__(self) -> "Archive":
-        with self.reported_damage():
-            if isinstance(self.path, str | os.PathLike):
-                if not stat.S_ISREG(os.stat(self.path).st_mode):
-                    raise UserError(f"{self.path} is not a file. {self.remedy}")
+        try:
+            if isinstance(self.path, io.BytesIO):
+                self.file = self.path
+            elif stat.S_ISREG(os.stat(self.path).st_mode):
                 self.file = open(self.path, "rb")
             else:
-                self.file = self.path
+                raise UserError(f"{self.path} is not a file. {self.remedy}")
+        except OSError as error:
+            raise UserError(f"cannot read {self.path} ({error.strerror or error})") from error
         try:
             with self.reported_damage():
                 self.open_directory()
         except BaseException:
-            self.__exit__()
+            self.file.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.file is not self.path:
-            self.file.close()
+        self.file.close()
 
     def __contains__(self, name: str) -> bool:
         return name in self.members
@@ -110,8 +112,8 @@ class Archive:
         return UserError(f"{place} {problem}. {self.remedy}")
 
     @contextmanager
-    def reported_damage(self, name: str = "") -> Iterator[None]:
-        """Convert the errors of the system and of zipfile, which have any type, into UserError."""
+    def reported_damage(self, name: str = ""):  # type: ignore[no-untyped-def]
+        """Convert the errors of zipfile, which have any type, into UserError."""
         try:
             yield
         except OSError as error:
