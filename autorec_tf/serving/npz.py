@@ -44,7 +44,6 @@ for cold pairs replaces it. The result is mapped to the scale. In version 1, the
 scale, and the prediction for cold pairs is 3.
 """
 
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -178,7 +177,7 @@ def model_content(run: FinishedRun, recommender: Recommender,
     return with_digests(content_of(run, recommender) | more)
 
 
-def read_saved_model(path: str | os.PathLike | io.BytesIO) -> ModelContent:
+def read_saved_model(path: str | os.PathLike) -> ModelContent:
     """Read a file with `model_content`. Raise UserError as in `read_content`."""
     content = read_content(path, Kind.MODEL)
     recommender = from_content(content)
