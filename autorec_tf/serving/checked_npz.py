@@ -173,7 +173,6 @@ MODEL = {
     "summary": Rule("U", (), is_summary),
 }
 OPTIONAL = {  # in any file, and read if it is there
-    "titles": Rule("U", (), is_titles),
     DIGESTS: Rule("U", (), is_json_object),
     "held_out": Rule("b1", ("ratings",)),  # of a saved model
 }
