@@ -45,7 +45,7 @@ from autorec_tf.records.run_folder import (
     read_summary,
 )
 from autorec_tf.records.summary import INTERVAL, MEAN, MEASURES, is_number
-from autorec_tf.records.tables import aligned_table, with_interval
+from autorec_tf.records.tables import aligned_table, as_markdown, for_spreadsheet, with_interval
 from autorec_tf.system.errors import UserError, print_answer, printable, run_program
 from autorec_tf.system.files import read_csv, write_csv
 from autorec_tf.system.terminal import open_streams, print_line
@@ -104,7 +104,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                         "(default: in the given order)")
     parser.add_argument("--csv", metavar="FILE", help="also write the table, with every digit, to "
                         "this new file (default: only print it)")
-    return parser.parse_args(arguments)
+    parser.add_argument("--spreadsheet", action="store_true", help="write text in the --csv file "
+                        "so that a spreadsheet does not run it as a formula: after an apostrophe")
+    given = parser.parse_args(arguments)
+    if given.spreadsheet and not given.csv:
+        parser.error("--spreadsheet changes the file of --csv. Add --csv FILE.")
+    return given
 
 
 def compare(given: argparse.Namespace) -> None:
@@ -122,13 +127,15 @@ def compare(given: argparse.Namespace) -> None:
     differences = [differences_between(*both) for both in zip(results, firsts, strict=True)]
     if given.csv:
         rows = [figures(*each, columns) for each in zip(results, differences, strict=True)]
+        if given.spreadsheet:
+            rows = [{name: for_spreadsheet(x) for name, x in row.items()} for row in rows]
         try:
             write_csv(Path(given.csv), rows)
         except OSError as error:
             raise UserError(f"cannot write {given.csv} ({error.strerror})") from error
     lines = [aligned_table([cells(result, columns, results) for result in results])]
     lines += [""] if any(differences) else []
-    lines += [printable(as_line(result, first, each))
+    lines += [as_markdown(as_line(result, first, each))
               for result, first, found in zip(results, firsts, differences, strict=True)
               for each in found if first]
     print_answer("\n".join(lines))
@@ -168,7 +175,8 @@ def read_result(folder: Path) -> Result | None:
                   means=measures(folder, summary, suffix),
                   halves=measures(folder, summary, INTERVAL) if is_repeated else {},
                   scores=split_scores(folder, record) if is_repeated else {},
-                  test=None if is_repeated else read_paired_scores(folder / TEST_SCORES),
+                  test=None if is_repeated else read_paired_scores(
+                      folder / TEST_SCORES, number(folder, summary, "final_test_rmse")),
                   fingerprint=None if record.get("folds") else record.get("fingerprint"),
                   settings=settings_of(record, is_repeated))
 

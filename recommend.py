@@ -14,12 +14,13 @@ answer could not be written; 130 stopped by Ctrl-C.
 """
 
 import argparse
+import csv
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import autorec_tf  # noqa: F401 - first: it names missing packages
 
@@ -33,9 +34,12 @@ from autorec_tf.data.blocks import Rules
 from autorec_tf.data.formats import open_file
 from autorec_tf.data.ids import as_id
 from autorec_tf.data.merge import read_more
+from autorec_tf.data.ratings import Ratings
 from autorec_tf.data.titles import read_titles
 from autorec_tf.records.progress import Progress
-from autorec_tf.records.run_folder import PREDICTIONS, config_of, read_record
+from autorec_tf.records.run_folder import PREDICTIONS, check_checkpoints, config_of, read_record
+from autorec_tf.records.tables import for_spreadsheet
+from autorec_tf.serving.checked_npz import REMEDY_IN_RUN
 from autorec_tf.serving.npz import NAME, npz_config, read_npz
 from autorec_tf.serving.recommender import (
     Recommender,
@@ -89,11 +93,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", metavar="FILE", help="write the answer to this new file, as "
                         "CSV (default: print it)")
     parser.add_argument("--json", action="store_true", help="print or write the answer as JSON")
+    parser.add_argument("--spreadsheet", action="store_true", help="write text in CSV so that a "
+                        "spreadsheet does not run it as a formula: after an apostrophe")
     given = parser.parse_args(arguments)
     if given.n < 1:
         parser.error(f"-n {given.n}: must be at least 1")
     if given.all and (given.json or given.output):
         parser.error("--all already names a CSV file. Leave out --json and --output.")
+    if given.spreadsheet and (given.json or not (given.all or given.output or given.predict)):
+        parser.error("--spreadsheet changes CSV: use it with --output, --predict or --all, and "
+                     "without --json.")
     return given
 
 
@@ -107,7 +116,7 @@ def answer(given: argparse.Namespace) -> None:
     if recommender.rated is None and (given.user is not None or given.all):
         print_note("An export holds no ratings: items that the user has rated are not left out.")
     if given.all:
-        write_top(recommender, given.n, given.all)
+        write_top(recommender, given)
     elif given.predict:
         ids = recommender.user_ids, recommender.item_ids
         users, items, _ = read_file(given.predict, given, config, *ids)
@@ -165,12 +174,23 @@ def open_predictions(run: Path, given: argparse.Namespace) -> tuple[Recommender,
     only if the answer must leave out rated items."""
     record = read_record(run)
     config = config_of(run, record, data_dir=given.data_dir)
-    recommender = read_npz(run / PREDICTIONS)
+    check_checkpoints(run, record)
+    recommender = read_npz(run / PREDICTIONS, record)
     if given.user is not None or given.all:
         ratings = ratings_of_run(run, config, record, given.dataset, given.test_file)
+        check_ids(run / PREDICTIONS, recommender, ratings)
         recommender = replace(recommender, rated=rated(ratings))
     titles = read_titles(config.dataset or "", config.ratings_folder())
     return recommender.titled(titles), config
+
+
+def check_ids(path: Path, recommender: Recommender, ratings: Ratings) -> None:
+    """Raise UserError if the file `path`, which holds `recommender`, has other ids than the run's
+    ratings."""
+    for name in ("user_ids", "item_ids"):
+        if not np.array_equal(getattr(recommender, name), getattr(ratings, name)):
+            raise UserError(f"{path}: '{name}' differs from the ids in the ratings. "
+                            f"{REMEDY_IN_RUN}")
 
 
 def read_file(
@@ -205,14 +225,14 @@ def read_file(
     return read_more(file, (user_ids, item_ids), rules, duplicates, print_note)
 
 
-def write_top(recommender: Recommender, n: int, path: str) -> None:
-    """Write the `n` best items of every user to the file `path`, block by block."""
+def write_top(recommender: Recommender, given: argparse.Namespace) -> None:
+    """Write the best items of every user to the file of --all, block by block."""
+    n, path = given.n, given.all
     total, done = int((recommender.user_ratings > 0).sum()), 0
     progress = Progress(path, sys.stderr)
     with new_file(path) as file:
         for number, block in enumerate(top(recommender, n)):
-            block.to_csv(file, index=False, header=number == 0, float_format="%.4f",
-                         lineterminator="\n")
+            file.write(as_csv(block, given.spreadsheet, header=number == 0))
             done += block["user"].nunique()
             progress.count("users", done, total)
         progress.close()
@@ -226,7 +246,9 @@ def print_table(table: pd.DataFrame, given: argparse.Namespace, heading: str = "
     if given.json:
         text = table.to_json(orient="records", indent=1)
     elif given.output or given.predict:
-        text = table.to_csv(index=False, float_format="%.4f", lineterminator="\n").rstrip("\n")
+        if not given.output and sys.stdout.isatty():
+            table = table.map(lambda x: printable(x) if isinstance(x, str) else x)
+        text = as_csv(table, given.spreadsheet).rstrip("\n")
     else:
         text = f"{printable(heading)}\n{as_text(table)}"
     if given.output:
@@ -234,6 +256,17 @@ def print_table(table: pd.DataFrame, given: argparse.Namespace, heading: str = "
             file.write(f"{text}\n")
     else:
         print_answer(text)
+
+
+def as_csv(table: pd.DataFrame, spreadsheet: bool, header: bool = True) -> str:
+    """Return a table as CSV: ids and titles as they are, or made safe for a `spreadsheet`."""
+    table = table.map(for_spreadsheet) if spreadsheet else table
+    form: dict[str, Any] = dict(index=False, header=header, float_format="%.4f",
+                                lineterminator="\n")
+    text = table.to_csv(**form)
+    if "\r" in text:  # which Python 3.11 does not quote
+        text = table.to_csv(**form, quoting=csv.QUOTE_NONNUMERIC)
+    return text
 
 
 def as_text(table: pd.DataFrame) -> str:

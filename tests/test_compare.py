@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -337,11 +338,12 @@ def test_each_measure_of_the_splits_is_tested(tmp_path, capsys):
 
 def make_single(folder, seed, **changes):
     """The folder of a run on one split, and its scores: of 500 test ratings, and of 40 users."""
-    make(folder, SETTINGS, RESULT)
     rng = np.random.default_rng(seed)
     users = np.sort(rng.choice(60, 40, replace=False))
     errors, ndcg, recall = (np.abs(rng.normal(0.7, 0.5, size)).astype(np.float32)
                             for size in (500, 40, 40))
+    rmse = float(np.sqrt(np.mean(errors.astype(np.float64) ** 2)))
+    make(folder, SETTINGS, RESULT | {"final_test_rmse": rmse})
     scores = replace(PairedScores("t" * 64, errors, 4.0, users, ndcg, recall), **changes)
     write_paired_scores(folder / "test_scores.npz", scores)
     return scores
@@ -391,15 +393,18 @@ def test_only_equal_test_ratings_and_equally_ranked_users_are_compared(
     assert len(differences_of(folders, capsys)) == lines
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing", "shape"])
+@pytest.mark.parametrize("damage", ["cut", "missing", "shape", "of another run"])
 def test_a_damaged_file_of_scores_is_reported_in_one_line(damage, tmp_path, capsys):
     make_single(tmp_path / "a", 1)
-    make_single(tmp_path / "b", 2, **({"ndcg": np.zeros(3)} if damage == "shape" else {}))
+    short = np.zeros(3, np.float32)
+    make_single(tmp_path / "b", 2, **({"ndcg": short} if damage == "shape" else {}))
     path = tmp_path / "b" / "test_scores.npz"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:900])
     if damage == "missing":
         np.savez(path, version=1)
+    if damage == "of another run":
+        shutil.copy(tmp_path / "a" / "test_scores.npz", path)
     rows, err = table_of([tmp_path / "a", tmp_path / "b"], capsys)
     assert [row["run"] for row in rows] == ["a"]
     (line,) = err.splitlines()
@@ -494,6 +499,21 @@ def test_a_column_is_of_one_setting_of_one_member(tmp_path, capsys):
     rows, _ = table_of([tmp_path / name for name in "abc"], capsys)
     assert [row["wide hidden_neuron"] for row in rows] == ["500", "1000", "?"]
     assert not {"member_settings", "wide base_lr"} & set(rows[0])
+
+
+def test_names_can_do_no_harm_in_markdown_or_in_a_spreadsheet(tmp_path, capsys):
+    for name in ("=1+1", "<b>x"):
+        make(tmp_path / name, SETTINGS, RESULT | dict(dataset="[a](http://b)\u202e"))
+    folders, table = [str(tmp_path / name) for name in ("=1+1", "<b>x")], tmp_path / "runs.csv"
+    assert compare.main([*folders, "--csv", str(table), "--spreadsheet"]) == 0
+    *_, a, b = capsys.readouterr().out.splitlines()
+    assert a.startswith("| =1+1 ") and b.startswith("| &lt;b&gt;x ")
+    assert_names(a, r"| \[a\](http:\//b)\u202e |")
+    with open(table, newline="", encoding="utf-8") as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["'=1+1", "<b>x"]
+    with pytest.raises(SystemExit):
+        compare.main([*folders, "--spreadsheet"])
+    assert_names(refusal(capsys)[0], "--spreadsheet", "--csv")
 
 
 def test_without_any_run_there_is_one_clear_line(tmp_path, capsys):

@@ -30,6 +30,7 @@ from tests.facts import refused as told_refused
 from tests.figures import undrawn
 from tests.forks import Fork
 from tests.program import read_json
+from tests.serving.test_npz import rewritten
 
 pytestmark = pytest.mark.eager
 
@@ -572,31 +573,18 @@ def test_what_is_damaged_or_something_else_is_refused_in_one_line(model, tmp_pat
     none = tmp_path / "none.npz"
     refused(load, none, names=[none, os.strerror(errno.ENOENT)])
     np.savez(path, x=1)
-    refused(load, path, names=[path, "'format"])  # which it lacks
+    refused(load, path, names=[path, "'format'"])  # which it lacks
 
 
-def changed_file(path, **changes):
-    with np.load(path) as file:
-        content = dict(file) | changes
-    os.remove(path)
-    np.savez(path, **{name: value for name, value in content.items() if value is not None})
-
-
-@pytest.mark.parametrize(
-    "changes, names",
-    [
-        ({"estimator": 2}, ["version 2", " 1 "]),
-        ({"estimator": None}, ["export", "recommend.py"]),
-        ({"version": 9}, ["autorec 9", "autorec 2"]), ({"format": "other"}, ["other 2"]),
-        ({"mu_1": np.zeros(5, np.float32)}, ["mu is float32 (5,)"]),
-        ({"V_1": np.full((30, 6), np.nan, np.float32)}, ["NaN"]),
-        ({"users": np.zeros(3, np.int32)}, ["(3,) (400,)"]), ({"summary": "{"}, ["damaged"]),
-    ],
-)
+@pytest.mark.parametrize("changes, names", [
+    ({"estimator": 2}, ["version 2", " 1 "]),
+    ({"estimator": None}, ["recommend.py"]),
+    ({"mu_1": np.zeros(5, np.float32)}, ["mu_1", "float32 (5,)"]),
+])
 def test_a_file_of_another_kind_or_content_is_refused(changes, names, model, tmp_path):
     model.save(tmp_path / "model.npz")
-    changed_file(tmp_path / "model.npz", **changes)
-    refused(load, tmp_path / "model.npz", names=[tmp_path / "model.npz", *names])
+    rewritten(tmp_path / "model.npz", tmp_path / "other.npz", **changes)
+    refused(load, tmp_path / "other.npz", names=[tmp_path / "other.npz", *names])
 
 
 # In a thread, in another folder, after TensorFlow has been used.

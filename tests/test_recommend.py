@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from autorec_tf.serving.finished_run import read_run
 from autorec_tf.serving.npz import write_npz
 from tests.facts import assert_names
 from tests.finished import CONFIG, MEANS, as_own, make_run
+from tests.serving.test_npz import rewritten
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = "2::Alien (1979)::Horror\n5::Heat (1995)::Action\n"
@@ -144,7 +146,8 @@ def test_titles_are_those_of_the_runs_own_dataset(made, monkeypatch, capsys, tmp
     """And not of another one in whose folder, by the environment, MovieLens-1M lies."""
     monkeypatch.setattr(recommend, "start_tensorflow", lambda: None)
     monkeypatch.setenv("AUTOREC_DATA_DIR", str(made.data))
-    content = dict(np.load(made.folder / "export" / "autorec.npz"))
+    with np.load(made.folder / "export" / "autorec.npz") as file:
+        content = {name: file[name] for name in file if name != "sha256"}  # changed by hand
     config = json.loads(str(content["config"])) | {"dataset": "ml-20m"}
     np.savez(tmp_path / "other.npz", **content | {"config": json.dumps(config)})
     monkeypatch.chdir(tmp_path)
@@ -254,9 +257,38 @@ def test_a_malformed_file_is_refused(ask, tmp_path, content, facts):
     assert_refused(ask("--ratings", "new.csv", "--user", 1), "new.csv", *facts)
 
 
+def test_ids_and_titles_survive_in_csv_and_are_escaped_for_people(made, ask, tmp_path,
+                                                                   monkeypatch):
+    ids = np.array(["=1+1", "-1", "a\u202eb", "\x1b[31m", "c\rd", *map(str, range(35))])
+    rewritten(made.folder / "export" / "autorec.npz", tmp_path / "text.npz", item_ids=np.sort(ids))
+    question = "--item", "-1", "-n", "50"
+    shown = ask(*question, run=tmp_path / "text.npz")[1]
+    assert_names(shown, r"a\u202eb", r"\x1b[31m", "=1+1")
+    assert not {"\u202e", "\x1b"} & set(shown)
+
+    def found(*flags):
+        path = tmp_path / f"{len(flags)}.csv"
+        assert ask(*question, "--output", path, *flags, run=tmp_path / "text.npz")[0] == 0
+        with open(path, newline="", encoding="utf-8") as file:
+            return [row["item"] for row in csv.DictReader(file)]
+
+    plain, safe = found(), found("--spreadsheet")
+    assert {"=1+1", "a\u202eb", "\x1b[31m", "c\rd"} < set(plain)
+    assert {"'=1+1", r"a\u202eb", r"\x1b[31m", r"c\rd"} < set(safe)
+    assert [x for x in plain if x.isdecimal()] == [x for x in safe if x.isdecimal()]
+    (tmp_path / "pairs.csv").write_text("user,item\n1,=1+1\n1,a\u202eb\n1,-1\n", encoding="utf-8")
+    question = "--predict", "pairs.csv"
+    assert "\n1,a\u202eb," in ask(*question, run=tmp_path / "text.npz")[1]
+    assert "\n1,'=1+1," in ask(*question, "--spreadsheet", run=tmp_path / "text.npz")[1]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert r"1,a\u202eb," in ask(*question, run=tmp_path / "text.npz")[1]
+
+
 @pytest.mark.parametrize(
     "arguments, facts",
     [
+        (("--user", 1, "--spreadsheet"), ["--spreadsheet", "--output"]),
+        (("--user", 1, "--output", "x", "--json", "--spreadsheet"), ["--spreadsheet", "--json"]),
         (("--user", 3), ["user 3", "50 users"]),
         (("--user", "anna"), ["--user 'anna'", "numbers"]),
         (("--item", 1), ["item 1", "40 items"]),
@@ -273,7 +305,29 @@ def test_a_question_without_an_answer_is_refused(ask, arguments, facts):
     assert_refused(ask(*arguments), *facts)
 
 
+def test_predictions_of_another_run_or_of_other_settings_are_refused(made, ask, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(made.folder, folder)
+    shutil.copy(folder / "export" / "autorec.npz", folder / "predictions.npz")
+    shutil.rmtree(folder / "export")
+    question = "--user", 8, "--json"
+    assert ask(*question, run=folder) == ask(*question)
+    record = json.loads((folder / "config.json").read_text("utf-8"))
+    checkpoint = {"settings": record | {"output_activation": "tanh"}}
+    (folder / "checkpoint.json").write_text(json.dumps(checkpoint))
+    facts = folder / "config.json", "output_activation", "tanh", "checkpoint.json"
+    assert_refused(ask(*question, run=folder), *facts)
+    (folder / "predictions.npz").rename(tmp_path / "other.npz")
+    assert_refused(ask(*question, run=folder), *facts)
+    (folder / "checkpoint.json").unlink()
+    rewritten(tmp_path / "other.npz", folder / "predictions.npz", fingerprint="0" * 64)
+    assert_refused(ask(*question, run=folder), folder / "predictions.npz", "fingerprint")
+    ids = made.ratings.item_ids + 1
+    rewritten(tmp_path / "other.npz", folder / "predictions.npz", item_ids=ids)
+    assert_refused(ask(*question, run=folder), folder / "predictions.npz", "item_ids")
+
+
 def test_no_run_at_all_is_refused(ask, tmp_path):
     assert_refused(ask("--user", 1, run=tmp_path), tmp_path / "config.json")
     (tmp_path / "x.npz").write_text("x")
-    assert_refused(ask("--user", 1, run=tmp_path / "x.npz"), tmp_path / "x.npz", "export")
+    assert_refused(ask("--user", 1, run=tmp_path / "x.npz"), tmp_path / "x.npz", "Export")

@@ -23,8 +23,7 @@ from autorec_tf.system.files import as_utf8
 MAX_ID = 200  # characters
 CACHED = 1 << 24  # smaller ids are looked up in an array
 WHOLE_ID = re.compile(r"-?[1-9]\d{0,18}|0", re.ASCII)  # an id that is a number; "007" is not
-WHOLE_FLOAT = re.compile(r"(-?[1-9]\d{0,17}|0)\.0*", re.ASCII)
-WHOLE_ARGUMENT = re.compile(r"-?\d{1,18}")  # on a command line, where "007" is 7
+WHOLE_FLOAT = re.compile(rf"({WHOLE_ID.pattern})\.0*", re.ASCII)
 
 
 def whole_number(text: str) -> int | None:
@@ -32,6 +31,12 @@ def whole_number(text: str) -> int | None:
     if WHOLE_ID.fullmatch(text) and abs(number := int(text)) < 2**63:
         return number
     return None
+
+
+def whole_float(text: str) -> int | None:
+    """Return an id that is written as 1.0 as a number that fits int64, or None."""
+    match = WHOLE_FLOAT.fullmatch(text)
+    return whole_number(match[1]) if match else None
 
 
 def parse_id(text: str, digits_only: bool) -> int | str:
@@ -75,9 +80,9 @@ class Ids:
         """Convert `codes` of a file's `column` to the codes of the same ids in this object. A
         column of whole numbers that are all written as 1.0 is equal to one written as 1."""
         ids = list(column.codes)
-        floats = [WHOLE_FLOAT.fullmatch(str(one)) for one in ids]
-        if all(floats):
-            ids = [int(match[1]) for match in floats if match]
+        numbers = [number for one in ids if (number := whole_float(str(one))) is not None]
+        if len(numbers) == len(ids):
+            ids = [*numbers]
         merged = self.look_up(ids)
         return codes if np.array_equal(merged, np.arange(len(ids))) else merged[codes]
 
@@ -108,7 +113,7 @@ def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
     """Return the position of each of `ids` in `known`, or -1 if it is unknown: int64."""
     codes, distinct = pd.factorize(pd.Series(ids))
     texts = [str(one) for one in distinct]
-    plain = [match[1] if (match := WHOLE_FLOAT.fullmatch(text)) else text for text in texts]
+    plain = [str(number) if (number := whole_float(text)) is not None else text for text in texts]
     if known.dtype.kind in "iu":
         numbers = [whole_number(text) for text in plain]
         is_number = np.array([number is not None for number in numbers], bool)
@@ -128,13 +133,14 @@ def known_id(known: pd.Index, one: Any) -> Any:
 
 
 def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
-    """Return the value of `flag` as an id in the type of `known`. Raise UserError if it is text and
-    ids are whole numbers."""
-    if known.dtype.kind not in "iu":
-        return as_utf8(text)
-    if not WHOLE_ARGUMENT.fullmatch(text):
-        raise UserError(f"{flag} {text!r}: the ids in these ratings are whole numbers")
-    return int(text)
+    """Return the value of `flag` as it is in `known`, or unchanged if it is unknown. Raise
+    UserError if it is text and ids are whole numbers."""
+    text = as_utf8(text)
+    is_whole = any(rule(text) is not None for rule in (whole_number, whole_float))
+    if known.dtype.kind in "iu" and not is_whole:
+        raise UserError(f"{flag} {text[:80]!r}: the ids in these ratings are whole numbers, from "
+                        f"{known.min()} to {known.max()}. Write the id as one of them.")
+    return known_id(pd.Index(known), text)
 
 
 def with_new(known: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from autorec_tf.system.errors import printable
+
 WITHIN, MAPPED = (0.5, 5.0), (1.0, 5.0)  # scales that are not mapped; the scale for all others
 COLUMN_COST = 30  # fixed cost of a column in the step of a mini-batch, in ratings
 CHUNK = 1 << 23  # ratings that are sorted at a time
@@ -99,8 +101,9 @@ class Ratings:
 
     def __repr__(self) -> str:
         return (
-            f"<Ratings {self.name}: {self.num_users:,} users x {self.num_items:,} items, "
-            f"{len(self):,} ratings {self.scale[0]:g} to {self.scale[1]:g}>"
+            f"<Ratings {printable(self.name)}: {self.num_users:,} users x "
+            f"{self.num_items:,} items, {len(self):,} ratings {self.scale[0]:g} to "
+            f"{self.scale[1]:g}>"
         )
 
     @property

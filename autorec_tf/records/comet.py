@@ -38,7 +38,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from autorec_tf.evaluation.metrics import RECONSTRUCTION
-from autorec_tf.system.errors import UserError
+from autorec_tf.system.errors import UserError, printable
 from autorec_tf.system.terminal import shell
 
 ARCHIVE = "comet.zip"
@@ -167,7 +167,7 @@ class Tracker:
         self, mode: str, run_name: str, run_dir: Path | str, log: Callable[[str], object],
         experiment_key: str | None = None,
     ) -> None:
-        self._name, self._dir, self._log_line = run_name, Path(run_dir), log
+        self._name, self._dir, self._log_line = printable(run_name), Path(run_dir), log
         self.experiment_key = None if mode == "off" else experiment_key or uuid.uuid4().hex
         self._key = "" if mode == "off" else find_key() or ""
         self._online = mode == "online" or (mode == "auto" and bool(self._key))
@@ -193,7 +193,7 @@ class Tracker:
 
     def log_parameters(self, parameters: dict) -> None:
         """Log hyper-parameters and facts about the data; nested names are joined by a bar."""
-        self._log("log_parameters", dict(parameters))
+        self._log("log_parameters", readable(parameters))
 
     def log_metrics(self, metrics: dict[str, float | None], epoch: int) -> None:
         """Log the row of an epoch in metrics.csv, with the epoch as the step. None is omitted;
@@ -213,7 +213,8 @@ class Tracker:
         """Log the result, the results without a model, and the status of the run."""
         epoch = summary.get("epochs")
         self._log("log_metrics", renamed(summary, RESULTS), step=epoch, epoch=epoch)
-        self._log("log_others", {name: summary[name] for name in OTHERS if name in summary})
+        others = {name: summary[name] for name in OTHERS if name in summary}
+        self._log("log_others", readable(others))
 
     def close(self, timeout: float = 30.0, hurry: Callable[[], bool] = lambda: False) -> None:
         """Send or write the rest of the record, for at most `timeout` seconds.
@@ -403,6 +404,15 @@ class Tracker:
             self._warned = True
             if rescued:  # last, so that its lines follow the warning
                 self._start_worker()
+
+
+def readable(value: Any) -> Any:
+    """Return a copy of a value that consists of JSON's types, in which all text is printable."""
+    if isinstance(value, dict):
+        return {name: readable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(readable, value))
+    return printable(value) if isinstance(value, str) else value
 
 
 def renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

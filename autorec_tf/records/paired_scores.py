@@ -19,10 +19,17 @@ import numpy as np
 
 from autorec_tf.data.ratings import Split
 from autorec_tf.evaluation.evaluate import Evaluation
-from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import atomic_write
+from autorec_tf.system.npz_archive import Archive, Rule
 
 VERSION = 1
+RULES = {
+    "test": Rule("U"), "errors": Rule("f4", ("test ratings",)), "relevant": Rule("f8"),
+    "users": Rule("i8", ("users",)), "ndcg": Rule("f4", ("users",)),
+    "recall": Rule("f4", ("users",)),
+}
+REMEDY = "Remove it to compare only summaries."
+SAME_RMSE = 1e-3  # relative difference that rounding can cause
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,23 +62,21 @@ def write_paired_scores(path: Path, scores: PairedScores) -> None:
         np.savez(file, allow_pickle=False, version=VERSION, **asdict(scores))
 
 
-def read_paired_scores(path: Path) -> PairedScores | None:
+def read_paired_scores(path: Path, rmse: float | None = None) -> PairedScores | None:
     """Return the scores in the file `path`, or None without such a file, as in runs of earlier
-    versions. Raise UserError if it is damaged."""
+    versions. `rmse`: the test RMSE of the run, if it is known. Raise UserError if the file is
+    damaged, or has another RMSE."""
     if not path.exists():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if int(file["version"]) != VERSION:
-                raise ValueError(f"its version is {file['version']}")
-            arrays = {name: file[name] for name in ("errors", "users", "ndcg", "recall")}
-            scores = PairedScores(str(file["test"]), relevant=float(file["relevant"]), **arrays)
-        if any(array.ndim != 1 for array in arrays.values()) or not (
-            len(scores.users) == len(scores.ndcg) == len(scores.recall)
-        ):
-            raise ValueError("its arrays do not fit each other")
-    except Exception as error:  # zipfile and NumPy raise any type for damaged archives
-        reason = str(error) or type(error).__name__
-        raise UserError(f"{path} is damaged ({reason}). Remove it to compare only "
-                        "summaries.") from error
-    return scores
+    with Archive(path, REMEDY) as archive:
+        version = int(archive.read({"version": Rule("i8")})["version"])
+        if version != VERSION:
+            raise archive.refusal(f"has the version {version}, and only {VERSION} can be read")
+        content = archive.read(RULES)
+        errors = content["errors"].astype(np.float64)
+        found = float(np.sqrt(np.mean(errors**2))) if len(errors) else None
+        if rmse is not None and found is not None and abs(found - rmse) > SAME_RMSE * abs(rmse):
+            raise archive.refusal(f"belongs to another run: its RMSE is {found:.4f}, but that of "
+                                  f"the run is {rmse:.4f}")
+    arrays = {name: content[name] for name in ("errors", "users", "ndcg", "recall")}
+    return PairedScores(str(content["test"]), relevant=float(content["relevant"]), **arrays)

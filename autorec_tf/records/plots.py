@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from autorec_tf.evaluation.slices import Bin, Slice
+from autorec_tf.system.errors import printable
 from autorec_tf.system.files import atomic_write
 
 PAPER_RMSE = {"item": 0.831, "user": 0.874}  # Table 1(a), ML-1M
@@ -23,7 +24,8 @@ TRAIN_COLOR, TEST_COLOR, PAPER_COLOR = "#7a8ba0", "#c8452f", "#333333"
 BIASES_COLOR = "#4a6fa5"
 VALIDATION_COLOR, LEAKING_COLOR = "#2f7d5b", "#b08a2e"
 STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
-         "svg.fonttype": "none", "svg.hashsalt": "AutoRec"}  # text as text, fixed ids
+         "svg.fonttype": "none", "svg.hashsalt": "AutoRec",  # text as text, fixed ids
+         "text.parse_math": False}  # a $ in a name is a $
 
 
 @contextmanager
@@ -55,6 +57,10 @@ def svg(figure: Figure, size: tuple[float, float], name: str, description: str) 
     ((box, content),) = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>(.*)', content, re.S)
     content = re.sub(r' id="|url\(#|xlink:href="#', rf"\g<0>{name}-", content)
     return f'<svg {box} role="img" aria-label="{html.escape(description)}">{content}'
+
+
+def heading(dataset: str, orientation: str) -> str:
+    return f"AutoRec on {printable(dataset)}, {orientation} rows"
 
 
 def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -> Figure:
@@ -89,7 +95,7 @@ def draw_rmse(metrics: Sequence[EpochMetrics], dataset: str, orientation: str) -
             in_view.append(paper)
         margin = 0.05 * (max(in_view) - min(in_view)) or 0.05
         axes.set_ylim(min(in_view) - margin, max(in_view) + margin)
-        axes.set(xlabel="epoch", ylabel="RMSE", title=f"AutoRec on {dataset}, {orientation} rows")
+        axes.set(xlabel="epoch", ylabel="RMSE", title=heading(dataset, orientation))
         axes.locator_params("x", integer=True)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
         axes.legend(frameon=False)
@@ -112,7 +118,7 @@ def draw_slices(by_user: Sequence[Slice], by_item: Sequence[Slice], dataset: str
         draw_panel(left, by_user, overall, "user")
         draw_panel(right, by_item, overall, "item")
         figure.legend(handles=left.lines, loc="outside lower center", ncols=3, frameon=False)
-        figure.suptitle(f"AutoRec on {dataset}, {orientation} rows")
+        figure.suptitle(heading(dataset, orientation))
     return figure
 
 

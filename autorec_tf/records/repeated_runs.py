@@ -10,7 +10,7 @@ from autorec_tf.config import NO_FOLDS, Config, as_typed
 from autorec_tf.records import run_folder
 from autorec_tf.records.run_folder import CONFIG, SETTINGS, SPLITS, SUMMARY
 from autorec_tf.records.summary import AVERAGED, INTERVAL, MEAN, is_number, summary_of_splits
-from autorec_tf.records.tables import table, with_interval
+from autorec_tf.records.tables import as_markdown, table, with_interval
 from autorec_tf.resolution import earlier_member_settings, split_configs, uses_lbfgs
 from autorec_tf.system.distribution import Workers
 from autorec_tf.system.errors import UserError
@@ -131,7 +131,7 @@ class RepeatedRuns:
         if not self.is_first:
             return "Worker 0 prints the table of results."
         names, summary = list(self.rows[0]), summary_of_splits(self.rows, self.num_splits)
-        rows = [[f"{x:.4f}" if isinstance(x, float) else x for x in row.values()]
-                for row in self.rows]
+        rows = [[f"{x:.4f}" if isinstance(x, float) else as_markdown(str(x))
+                 for x in row.values()] for row in self.rows]
         means = (with_interval(summary[n + MEAN], summary[n + INTERVAL]) for n in names[1:])
         return f"{table(names, [*rows, ['mean ± 95 %', *means]])}\nResults: {self.path}"

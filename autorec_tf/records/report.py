@@ -166,7 +166,13 @@ def bar_style(value: float, largest: float, signed: bool) -> str:
     return f"width:{width:.1f}%;margin-left:{left:.1f}%"
 
 
+def shown(value: Any) -> Any:
+    """Return a value of the template; text that is not marked safe becomes printable."""
+    return printable(value) if type(value) is str else value
+
+
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+                        finalize=shown,
                         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                         keep_trailing_newline=True)
 TEMPLATES.filters |= {"number": format, "as_typed": as_typed, "bar_style": bar_style}

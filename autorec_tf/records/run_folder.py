@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from filelock import FileLock
 
-from autorec_tf.config import NO_FOLDS, Config
+from autorec_tf.config import BEFORE, NO_FOLDS, Config
 from autorec_tf.evaluation.metrics import EpochMetrics
 from autorec_tf.resolution import earlier_member_settings
 from autorec_tf.system import files
@@ -198,6 +199,22 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f"{path} is damaged: it is not a JSON object")
     return record
+
+
+def check_checkpoints(folder: Path, record: Mapping[str, Any]) -> None:
+    """Raise UserError if a checkpoint in `folder` was written with other settings than `record`,
+    the content of config.json. Damaged checkpoints are ignored: a finished run needs none."""
+    record = json.loads(json.dumps(Config().to_dict())) | BEFORE | record
+    for path in sorted(folder.glob(f"{CHECKPOINT}*.json")):
+        try:
+            settings = read_json(path).get("settings")
+        except UserError:
+            continue
+        for name, value in settings.items() if isinstance(settings, dict) else ():
+            if name in record and record[name] != value:
+                raise UserError(f"{folder / CONFIG}: {name} is {reprlib.repr(record[name])}, but "
+                                f"the run was trained with {reprlib.repr(value)} ({path.name}). "
+                                f"Restore {CONFIG}.")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

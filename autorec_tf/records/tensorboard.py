@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from autorec_tf.records.tables import table
+from autorec_tf.records.tables import as_markdown, table
 from autorec_tf.system.files import as_utf8
 
 Event, Summary = tf.compat.v1.Event, tf.compat.v1.Summary
@@ -50,7 +50,8 @@ class Summaries:
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Log settings and facts as a Markdown table."""
-        text = table(["setting", "value"], parameters.items())
+        cells = ((name, as_markdown(str(value))) for name, value in parameters.items())
+        text = table(["setting", "value"], cells)
         metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "text"})
         tensor = tf.make_tensor_proto(text, tf.string)
         value = Summary.Value(tag="settings", metadata=metadata, tensor=tensor)

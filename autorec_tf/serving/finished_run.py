@@ -125,6 +125,7 @@ def read_run(folder: str | Path, data_dir: str | None = None, dataset: str | Non
     if config.is_repeated:
         raise UserError(f"{path / CONFIG}: the settings describe several runs. Name the folder "
                         "of one run.")
+    run_folder.check_checkpoints(path, record)
     settings = [(1.0, PARAMETERS, config)]
     if config.members:
         models = model_configs(config)

@@ -35,17 +35,18 @@ ratings (train_indptr, train_indices, train_values: items x users); titles and s
 
 A finished run's folder contains a file with only the arrays for predictions: `predictions.npz`.
 
+`sha256` is JSON: the SHA-256 of each other array; files of earlier versions lack it. A file is read
+by the rules in checked_npz.py.
+
 A prediction of row r and column c is f(codes_i[r] . W_i[:, c] + b_i[c]), clipped to the inner scale
 and summed over members with their weights. If the user or the item has no training rating, the sum
 for cold pairs replaces it. The result is mapped to the scale. In version 1, the inner scale is the
 scale, and the prediction for cold pairs is 3.
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,22 +56,33 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings, RatingUnit, Split
 from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.evaluation.metrics import COLD_RATING
-from autorec_tf.model.factors import ACTIVATIONS, Factors
+from autorec_tf.model.factors import Factors
 from autorec_tf.model.parameters import parameters_of
 from autorec_tf.model.prior import Prior
 from autorec_tf.resolution import model_configs
+from autorec_tf.serving.checked_npz import (
+    FORMAT,
+    MODEL_VERSION,
+    PREDICTIONS,
+    PRIORS,
+    REMEDY,
+    VERSION,
+    Content,
+    Kind,
+    read_content,
+    split_fingerprint,
+    with_digests,
+)
 from autorec_tf.serving.recommender import Recommender, recommender_of
-from autorec_tf.system.errors import UserError
+from autorec_tf.system.npz_archive import Archive
 
-NAME, FORMAT, VERSION = "autorec.npz", "autorec", 2
-PRIORS = "columns", "rows"
-MODEL_VERSION = 1  # of the content that `model_content` adds
+NAME = "autorec.npz"
 FinishedRun = Any  # from finished_run.py, which imports TensorFlow; reading does not need it
 
 
 def write_npz(path: Path, run: FinishedRun, recommender: Recommender) -> None:
     """Write `run` to the file `path`; `recommender` is `run.recommender()`."""
-    np.savez(path, allow_pickle=False, **content_of(run, recommender))
+    np.savez(path, allow_pickle=False, **with_digests(content_of(run, recommender)))
 
 
 def content_of(run: FinishedRun, recommender: Recommender) -> dict[str, np.ndarray]:
@@ -110,7 +122,7 @@ def run_content(config: Config, ratings: Ratings, split: Split,
                 factors: Sequence[Factors]) -> dict[str, np.ndarray]:
     """Return the content of predictions.npz for a model that was trained on `split`."""
     recommender = recommender_of(config, ratings, split.by_item().train, factors)
-    return prediction_content(config, ratings.fingerprint, recommender)
+    return with_digests(prediction_content(config, ratings.fingerprint, recommender))
 
 
 def prediction_content(config: Config, fingerprint: str,
@@ -162,92 +174,65 @@ def model_content(run: FinishedRun, recommender: Recommender,
     }
     if ratings.held_out is not None:
         more["held_out"] = ratings.held_out
-    return content_of(run, recommender) | {name: np.asarray(x) for name, x in more.items()}
+    return with_digests(content_of(run, recommender) | more)
 
 
 def read_saved_model(path: str | os.PathLike) -> ModelContent:
-    """Read a file with `model_content`. Raise UserError as in `open_npz`, and for an export."""
-    with open_npz(path) as file:
-        if "estimator" not in file:
-            raise UserError(f"{path}: the export contains no ratings. Use it with recommend.py.")
-        if int(file["estimator"]) != MODEL_VERSION:
-            raise UserError(f"{path}: the file has version {file['estimator']}, and only version "
-                            f"{MODEL_VERSION} can be read. Save the model again.")
-        content = {name: file[name] for name in file}
-        recommender = checked(from_content(content))
-        ratings = Ratings(str(content["name"]), content["users"], content["items"],
-                          content["values"], recommender.user_ids, recommender.item_ids,
-                          recommender.unit.file_scale, content.get("held_out"),
-                          bool(content["mapped"]))
-        train = RatingMatrix(content["train_indptr"], content["train_indices"],
-                             content["train_values"], ratings.num_users)
-        config = Config.from_dict(json.loads(str(content["config"])))
-        models = list(enumerate(model_configs(config), 1))
-        parameters = [[p.oriented(content[p.npz_name(i)]) for p in parameters_of(each)]
-                      for i, each in models]
-        values, summary = [content.get(f"values_{i}") for i, _ in models], str(content["summary"])
-        return ModelContent(config, ratings, train, parameters, values, recommender,
-                            json.loads(summary), stored_priors(content, len(models)))
+    """Read a file with `model_content`. Raise UserError as in `read_content`."""
+    content = read_content(path, Kind.MODEL)
+    recommender = from_content(content)
+    ratings = Ratings(str(content["name"]), content["users"], content["items"], content["values"],
+                      recommender.user_ids, recommender.item_ids, recommender.unit.file_scale,
+                      content.get("held_out"), bool(content["mapped"]))
+    train = RatingMatrix(content["train_indptr"], content["train_indices"],
+                         content["train_values"], ratings.num_users)
+    config = Config.from_dict(json.loads(str(content["config"])))
+    models = list(enumerate(model_configs(config), 1))
+    parameters = [[p.oriented(content[p.npz_name(i)]) for p in parameters_of(each)]
+                  for i, each in models]
+    values, summary = [content.get(f"values_{i}") for i, _ in models], str(content["summary"])
+    return ModelContent(config, ratings, train, parameters, values, recommender,
+                        json.loads(summary), stored_priors(content, len(models)))
 
 
-def read_npz(path: str | Path) -> Recommender:
-    """Return the recommender in a file of `write_npz`. Raise UserError as in `open_npz`."""
-    with open_npz(path) as file:
-        return checked(from_content(file))
-
-
-@contextmanager
-def open_npz(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
-    """Open a file of `write_npz`. Raise UserError, on entry or while it is read, if it is damaged,
-    has another version, or is another kind of file."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if str(file["format"]) != FORMAT or int(file["version"]) not in (1, VERSION):
-                raise UserError(f"{path}: the format is {file['format']} {file['version']}, and "
-                                f"only {FORMAT} {VERSION} and older can be read. Export the run "
-                                "again.")
-            yield file
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror or error})") from error
-    except UserError:
-        raise
-    except Exception as error:  # zipfile and NumPy raise any type for damaged archives
-        reason = str(error) or type(error).__name__
-        raise UserError(f"{path}: the file is damaged or not an export ({reason})") from error
+def read_npz(path: str | Path, record: Mapping[str, Any] | None = None) -> Recommender:
+    """Return the recommender in a file of `write_npz`. Raise UserError as in `read_content`, where
+    `record` is described."""
+    return from_content(read_content(path, Kind.PREDICTIONS, record))
 
 
 def npz_config(path: str | Path) -> Config:
     """Return the run's settings in a file that `read_npz` accepts. Raise UserError if invalid."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return Config.from_dict(dict(json.loads(str(file["config"]))))
-    except (KeyError, ValueError, TypeError, UserError) as error:
-        raise UserError(f"{path}: the file is damaged or not an export ({error})") from error
+    with Archive(path, REMEDY) as archive:
+        content = archive.read({"config": PREDICTIONS["config"]})
+    return Config.from_dict(json.loads(str(content["config"])))
 
 
-def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
+def from_content(content: Content) -> Recommender:
     names = "user_ids", "item_ids", "user_ratings", "item_ratings"
-    arrays: dict[str, Any] = {name: file[name] for name in names}
+    arrays: dict[str, Any] = {name: content[name] for name in names}
     for name in names[:2]:
         if arrays[name].dtype.kind == "U":
             arrays[name] = arrays[name].astype(object)
-    file_scale = model_scale = as_pair(file["scale"])
+    file_scale = model_scale = as_pair(content["scale"])
     users, items = (np.zeros(len(arrays[name])) for name in names[:2])
     cold = Baseline(COLD_RATING, users, items)
-    if int(file["version"]) > 1:
-        model_scale = as_pair(file["inner_scale"])
-        biases = file["cold_user_bias"], file["cold_item_bias"]
-        cold = Baseline(float(file["cold_mean"]), *biases, as_pair(file["cold_scale"]))
-    settings = file["weights"], file["orientations"], file["output_activations"]
+    if content["version"] > 1:
+        model_scale = as_pair(content["inner_scale"])
+        biases = content["cold_user_bias"], content["cold_item_bias"]
+        cold = Baseline(float(content["cold_mean"]), *biases, as_pair(content["cold_scale"]))
+    settings = content["weights"], content["orientations"], content["output_activations"]
     factors = [
-        Factors(str(orientation), file[f"codes_{i}"], np.ascontiguousarray(file[f"W_{i}"].T),
-                file[f"b_{i}"], str(activation), model_scale, float(weight))
+        Factors(str(orientation), content[f"codes_{i}"],
+                np.ascontiguousarray(content[f"W_{i}"].T), content[f"b_{i}"], str(activation),
+                model_scale, float(weight))
         for i, (weight, orientation, activation) in enumerate(zip(*settings, strict=True), 1)
     ]
-    if "users" in file:  # with ratings
-        triples = file["users"], file["items"], file["values"]
+    if "estimator" in content:  # with ratings
+        triples = content["users"], content["items"], content["values"]
         arrays["rated"] = RatingMatrix.from_triples(*triples, (len(users), len(items)))
-        arrays["titles"] = json.loads(str(file["titles"]))
+    if "titles" in content:
+        arrays["titles"] = json.loads(str(content["titles"]))
     unit = RatingUnit(file_scale, model_scale)
     return Recommender(**arrays, unit=unit, cold=cold, factors=factors)
 
@@ -255,30 +240,6 @@ def from_content(file: Mapping[str, np.ndarray]) -> Recommender:
 def as_pair(array: np.ndarray) -> tuple[float, float]:
     low, high = array
     return float(low), float(high)
-
-
-def checked(recommender: Recommender) -> Recommender:
-    """Return `recommender`. Raise ValueError if its arrays do not fit each other."""
-    users, items = len(recommender.user_ids), len(recommender.item_ids)
-    counts = recommender.user_ratings.shape, recommender.item_ratings.shape
-    biases = recommender.cold.row_bias.shape, recommender.cold.column_bias.shape
-    fit = counts == biases == ((users,), (items,)) and len(recommender.factors) > 0
-    for f in recommender.factors:
-        rows, columns = (items, users) if f.orientation == "item" else (users, items)
-        units = f.b.ndim and f.row_embeddings.shape[-1]
-        fit &= f.row_embeddings.shape == (rows, units) and f.Wt.shape == (columns, units)
-        fit &= f.b.shape == (columns,) and f.output_activation in ACTIVATIONS
-        fit &= f.orientation in ("item", "user")
-    if not fit:
-        raise ValueError("its arrays do not fit each other")
-    return recommender
-
-
-def split_fingerprint(train: RatingMatrix) -> str:
-    digest = hashlib.sha256()
-    for array, dtype in ((train.indptr, "<i8"), (train.indices, "<i4"), (train.values, "<f4")):
-        digest.update(np.ascontiguousarray(array, dtype=dtype).data)
-    return digest.hexdigest()
 
 
 def plain_ids(ids: np.ndarray) -> np.ndarray:

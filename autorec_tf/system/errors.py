@@ -8,17 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from autorec_tf.system.terminal import UNREAD, print_line, write
+from autorec_tf.system.terminal import UNREAD, print_line, printable, write
 
 LONGEST = 1000  # characters of a message
 OUT_OF_MEMORY = ("C error: out of memory", "failed to map segment", "can't start new thread",
                  "std::bad_alloc")
 OURS = ("autorec_tf", "AutoRec", "data_preprocessor")  # the packages and modules of this library
-
-
-def printable(text: str) -> str:
-    """Return `text` with control characters, such as line ends, as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def without_dashes(text: str) -> str:

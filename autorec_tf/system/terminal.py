@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,6 +13,18 @@ from typing import TextIO
 
 # The error of a write to a pipe whose reader has closed it; Windows has a different number.
 UNREAD = {errno.EPIPE, errno.EINVAL} if os.name == "nt" else {errno.EPIPE}
+# Characters that are printable in Unicode, but that nobody sees: fillers, joiners, selectors.
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f"
+                    "\uffa0\U000e0100-\U000e01ef]")
+LAYOUT = re.compile(r"(\n|\r\033\[K)")  # line ends, and the sequence that clears a live line
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters (such as line ends), characters that change the
+    direction of text, and characters without width or ink as escapes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() and not UNSEEN.match(c) else ascii(c)[1:-1] for c in text)
 
 
 def open_streams() -> None:
@@ -40,9 +53,12 @@ def write(text: str, stream: TextIO) -> None:
 
 def print_line(text: str | Warning, stream: TextIO | None = None, end: str = "\n") -> None:
     """Print at once, and a warning after "warning: ". If the reader has closed the pipe, the run
-    continues silently; if the disk is full, it continues with a warning on stderr."""
+    continues silently; if the disk is full, it continues with a warning on stderr. Names in a line
+    may contain any character, so all of it is made printable, except line ends."""
     stream = stream or sys.stdout
     text = f"warning: {text}" if isinstance(text, Warning) else text
+    text = "".join(part if LAYOUT.fullmatch(part) else printable(part)
+                   for part in LAYOUT.split(text))
     try:
         write(f"{text}{end}", stream)
     except OSError as error:

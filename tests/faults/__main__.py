@@ -21,7 +21,7 @@ from pathlib import Path
 
 from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.files import write_text
-from tests.faults import comet, deaths, inputs
+from tests.faults import comet, deaths, inputs, models
 from tests.faults.fault import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +47,7 @@ def audit() -> Iterator[Fault]:
 SOURCES: dict[str, Callable[[], Iterator[Fault]]] = {
     "deaths": deaths.rows,
     "inputs": inputs.rows,
+    "models": models.rows,
     "comet": comet.rows,
     "audit": audit,
 }

@@ -23,6 +23,15 @@ BY_USER = [part(10, 19, 1.2, 100), part(20, 49, 0.8, 300)]
 BY_ITEM = [part(0, 0, 1.5, 10), part(1, 9, 1.0, 200), part(1000, None, 0.8, 190)]
 
 
+def test_a_name_is_drawn_as_it_is_and_not_as_a_formula_or_reversed(tmp_path):
+    figure = draw_slices(BY_USER, BY_ITEM, r"a$\frac$b\u202e" + "\u202e", "item")
+    assert_names(figure.get_suptitle(), r"a$\frac$b\u202e\u202e")
+    write_png(tmp_path / "slices.png", figure)  # a formula would be an error
+    metrics = EpochMetrics(1, 0.1, 1.0, 0.9, 1.0, 0.8, 0.9, None, None, 1.0, 1.0)
+    figure = draw_rmse([metrics], "$x_$", "item")
+    assert_names(svg(figure, (5, 4), "curves", "RMSE"), "$x_$")
+
+
 def laid_out(*arguments):
     figure = draw_slices(*arguments)
     figure.draw_without_rendering()

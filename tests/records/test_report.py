@@ -305,6 +305,18 @@ def test_markup_in_names_is_text():
     assert "0.12346" in read.texts("td") and "500 250 500" in read.texts("td")
 
 
+def test_characters_that_nobody_sees_are_escaped_on_the_page():
+    hidden, shown = "a\u202e\u200b\x1b[0m\u3164", r"a\u202e\u200b\x1b[0m\u3164"
+    settings, summary, data = made_up(test_file=hidden)
+    data.neighbours = [Neighbours(hidden, 4, [(hidden, 0.5)])]
+    data.members = [{"weight": 0.1, "orientation": hidden}]
+    text = page(settings | {"run_name": hidden, "dataset": hidden}, summary, data)
+    read = Page(text)
+    assert not any(c in text for c in hidden[1:4])
+    for tag in ("title", "td", "h3"):
+        assert any(shown in each for each in read.texts(tag)), tag
+
+
 def test_the_template_marks_only_our_own_pictures_as_safe():
     template = Path(report.__file__).with_name("report.html").read_text(encoding="utf-8")
     assert re.findall(r"\S+ ?\| ?safe\b", template) == ["curves | safe", "calibration | safe"]

@@ -49,11 +49,12 @@ def test_the_event_file_of_every_split_holds_the_numbers_of_its_metrics_csv(trai
 
 def test_settings_are_a_table(tmp_path):
     log = Summaries(tmp_path)
-    log.log_parameters({"lambda_value": 1.0, "hidden_neuron": (500,)})
+    log.log_parameters({"lambda_value": 1.0, "hidden_neuron": (500,), "columns": "a|<b>\u202e"})
     (value,) = events_of(tmp_path)[-1].summary.value
     assert (value.tag, value.metadata.plugin_data.plugin_name) == ("settings", "text")
     text = tf.make_ndarray(value.tensor).item().decode()
-    assert text.splitlines()[2:] == ["| lambda_value | 1.0 |", "| hidden_neuron | (500,) |"]
+    assert text.splitlines()[2:] == ["| lambda_value | 1.0 |", "| hidden_neuron | (500,) |",
+                                     r"| columns | a\|&lt;b&gt;\u202e |"]
 
 
 def test_a_row_can_be_read_at_once_and_its_time_is_that_of_training(tmp_path):
