@@ -58,6 +58,8 @@ def pytest_collection():
         gc.freeze()  # what is imported stays
         gc.set_threshold(50_000, 20, 50)
         gc.enable()
+    if tf := sys.modules.get("tensorflow"):
+        tf.config.threading.set_inter_op_parallelism_threads(1)  # the workers share processors
 
 
 def pytest_runtest_setup(item):

@@ -43,8 +43,9 @@ def start_server():
         listener.bind(os.environ[ADDRESS])
         listener.listen(64)
         server = [sys.executable, "-m", "tests.preloaded", str(listener.fileno())]
+        # Threads of OpenBLAS wait for each other in loops, and the processors are shared.
         return subprocess.Popen(server, stdin=subprocess.PIPE, pass_fds=[listener.fileno()],
-                                cwd=MAIN.parent)
+                                cwd=MAIN.parent, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
 
 
 class Fork:

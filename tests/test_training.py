@@ -277,7 +277,7 @@ DEEP = [(THREE, "sigmoid"), (FIVE, "tanh")]  # models that two tests share
 
 def deep(sizes=THREE, **settings):
     settings = dict(
-        pretrain_epoch=80, base_lr=0.02, decay_epoch_step=100, lambda_value=0.01) | settings
+        pretrain_epoch=60, base_lr=0.02, decay_epoch_step=100, lambda_value=0.01) | settings
     return replace(CONFIG, hidden_neuron=sizes, **settings)
 
 
@@ -330,7 +330,7 @@ def test_the_outer_layers_are_those_of_an_autorec_of_one_hidden_layer(sizes, enc
 
 @pytest.mark.parametrize(
     "sizes, activation",
-    [(THREE, "sigmoid"), (FIVE, "sigmoid"), (FIVE, "tanh"), (FIVE, "identity")], ids=str,
+    [(THREE, "sigmoid"), (FIVE, "tanh"), (FIVE, "identity")], ids=str,
 )
 def test_each_inner_pair_reconstructs_the_codes_that_reach_it(sizes, activation):
     """Half the codes' variance at least, although fewer numbers pass."""
