@@ -210,7 +210,7 @@ def test_a_line_search_that_finds_nothing_keeps_x_and_forgets_the_history():
     assert len(problem.points) == Config().lbfgs_max_trials
 
     problem.value = value
-    for _ in range(10):
+    for _ in range(15):
         cost, _ = optimizer.step(problem.evaluate, RATE)
     assert float(cost) == pytest.approx(2, rel=1e-3)
 
