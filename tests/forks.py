@@ -75,11 +75,12 @@ class Fork:
         return self.returncode
 
     def wait(self, timeout=None):
-        if self.returncode is None:
-            if not select.select([self._connection], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("fork", timeout)
-            self.returncode = receive_number(self._connection)
-            self._connection.close()
+        if self.returncode is not None:
+            return self.returncode
+        if not select.select([self._connection], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("fork", timeout)
+        self.returncode = receive_number(self._connection)
+        self._connection.close()
         return self.returncode
 
     def communicate(self, timeout=None):
@@ -121,8 +122,10 @@ def serve(listener):
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
-            answer(connection)
-            os._exit(0)
+            try:
+                answer(connection)
+            finally:
+                os._exit(0)
         connection.close()
     shutil.rmtree(Path(listener.getsockname()).parent)
 
@@ -217,4 +220,5 @@ def run(arguments, cwd, env, streams, files=()):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the fork gets, too
     sys.exit(Fork(sys.argv[2:], Path.cwd(), {**os.environ}, inherit=True).wait())
