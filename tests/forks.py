@@ -116,17 +116,18 @@ def receive_number(connection):
 def serve(listener):
     """Fork for every connection, until the process that has started the server ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel removes children that have ended
     while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
             try:
                 answer(connection)
             finally:
                 os._exit(0)
         connection.close()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # those that have ended
+                pass
     shutil.rmtree(Path(listener.getsockname()).parent)
 
 
