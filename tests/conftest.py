@@ -4,6 +4,7 @@ import gc
 import hashlib
 import io
 import os
+import shlex
 import socket
 import sys
 import zipfile
@@ -17,6 +18,7 @@ import pytest
 from autorec_tf.config import DATA_DIR_VARIABLE
 from autorec_tf.data import datasets
 from data_preprocessor import read_ml_1m
+from tests import forks
 from tests.faults.archive_server import ArchiveServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,6 +27,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def pytest_xdist_auto_num_workers():
     """One worker more than there are processors: many tests wait for a server or a process."""
     return 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def pytest_configure(config):
+    """Start pytest's workers as forks of one process that has imported TensorFlow."""
+    if forks.FORKS and set(config.option.tx) == {"popen"}:
+        forks.start_server()
+        python = shlex.join([sys.executable, forks.__file__])
+        config.option.tx = [f"popen//python={python}"] * len(config.option.tx)
 
 
 def pytest_collection_modifyitems(items):
@@ -48,6 +58,8 @@ def pytest_collection():
         gc.freeze()  # what is imported stays
         gc.set_threshold(50_000, 20, 50)
         gc.enable()
+    if tf := sys.modules.get("tensorflow"):
+        tf.config.threading.set_inter_op_parallelism_threads(1)  # the workers share processors
 
 
 def pytest_runtest_setup(item):

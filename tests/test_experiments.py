@@ -421,7 +421,7 @@ def test_a_member_is_pretrained_unless_it_is_restored():
 @pytest.mark.parametrize("orientation", ["item", "user"])
 def test_the_leaking_measure_reconstructs_test_ratings_from_themselves(orientation):
     split = split_ratings(RATINGS, 0.75, 1, orientation)
-    model = trained(replace(CONFIG, train_epoch=20, lambda_value=0.1), split)
+    model = trained(replace(CONFIG, train_epoch=6, lambda_value=0.1), split)
     R = np.zeros((split.test.num_rows, split.test.num_columns))
     R[split.test.rows, split.test.indices] = split.test.values
     predicted = np.clip(Reference.of(model).predict(R), 1, 5)

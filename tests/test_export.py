@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -68,29 +69,51 @@ def test_another_process_without_our_modules_gets_the_runs_predictions(
     assert found["item"] == made.ratings.item_ids.tolist()
 
 
+SVDPP_MEANS = replace(SVDPP, cold_rating="mean", rating_scale=(0.0, 10.0))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A function that returns the run of a config, and its SavedModel; of one config, once."""
+
+    @cache
+    def saved(config):
+        folder = tmp_path_factory.mktemp("saved")
+        made = make_run(folder, config)
+        save(read_run(made.folder, str(made.data)).recommender(), folder / "saved")
+        return made, tf.saved_model.load(str(folder / "saved"))
+
+    return saved
+
+
 @pytest.mark.parametrize(
-    "config, text",
-    [(DEEP, False), (replace(MEANS, input_encoding="one_hot"), True),
-     (replace(ONE_HOT, orientation="user"), False), (SVDPP, False),
-     (replace(SVDPP, orientation="user"), False)],
-    ids=["deep", "one_hot_means_text", "one_hot_user", "svdpp", "svdpp_user"],
+    "config", [DEEP, replace(ONE_HOT, orientation="user"), SVDPP_MEANS,
+               replace(SVDPP, orientation="user")],
+    ids=["deep_user", "one_hot_user", "svdpp_means", "svdpp_user"],
 )
-def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, config, text):
-    made = make_run(tmp_path, config)
+def test_the_signatures_take_ids_and_any_number_of_them(saved, config):
+    made, loaded = saved(config)
+    assert_signatures(made, loaded, *pairs(made), tf.int64)
+
+
+def test_the_signatures_take_text_too(tmp_path):
+    made = make_run(tmp_path, replace(MEANS, input_encoding="one_hot"))
     movies = read_run(made.folder, str(made.data)).recommender()
     users, items = pairs(made)
-    if text:
-        ids = np.array([f"film {i}" for i in movies.item_ids], object)
-        movies, items = replace(movies, item_ids=ids), np.char.add("film ", items.astype(str))
-    save(movies, tmp_path / "saved")
+    ids = np.array([f"film {i}" for i in movies.item_ids], object)
+    save(replace(movies, item_ids=ids), tmp_path / "saved")
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    items = np.char.add("film ", items.astype(str))
+    assert_signatures(made, loaded, users, items, tf.string)
+
+
+def assert_signatures(made, loaded, users, items, item_type):
     assert set(loaded.signatures) == {"serving_default", "predict", "all_items"}
     predict = loaded.signatures["predict"]
     for count in (0, 1, 7, len(users)):
         found = predict(user=tf.constant(users[:count]), item=tf.constant(items[:count]))
         expected = made.predictions().ravel()[:count]
         np.testing.assert_allclose(found["rating"], expected, atol=2e-5)
-    item_type = tf.string if text else tf.int64
     specs = predict.structured_input_signature[1]
     assert specs["user"] == tf.TensorSpec([None], tf.int64, "user")
     assert specs["item"] == tf.TensorSpec([None], item_type, "item")
@@ -98,13 +121,12 @@ def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, config, text):
     np.testing.assert_allclose(every["rating"], made.predictions()[3:5], atol=2e-5)
 
 
-@pytest.mark.parametrize("config", [CONFIG, MEANS], ids=["paper", "mean"])
-def test_the_unknown_and_the_cold_are_answered_by_the_runs_rule(tmp_path, config):
-    made = make_run(tmp_path, config)
-    save(read_run(made.folder, str(made.data)).recommender(), tmp_path / "saved")
-    signatures = tf.saved_model.load(str(tmp_path / "saved")).signatures
+@pytest.mark.parametrize("config", [DEEP, SVDPP_MEANS], ids=["paper", "mean"])
+def test_the_unknown_and_the_cold_are_answered_by_the_runs_rule(saved, config):
+    made, loaded = saved(config)
+    signatures = loaded.signatures
     mu, b_u, b_i = 3.0, *(np.zeros(n) for n in made.R.shape)
-    if config is MEANS:
+    if config.cold_rating == "mean":
         mu, b_u, b_i = made.biases()
         assert b_u[4] and b_i[0] and (b_i == 0).any() and (b_u == 0).any()
     cold_user = made.ratings.user_ids[made.M.sum(1) == 0][0]

@@ -68,7 +68,7 @@ def test_the_lambda_of_the_lowest_validation_rmse_is_chosen_and_a_resumed_search
     values = [point["lambda_value"] for point, _ in records.points]
     assert values == path(values[1], records.tuned())[0]
     assert chosen == values[int(np.argmin(records.tuned()))]
-    stopped = Records(records.points[:2])
+    stopped = Records(records.points[:-1])
     assert search_lambda(CONFIG, RATINGS, stopped) == chosen
     assert stopped.points == records.points
 
@@ -77,8 +77,8 @@ def test_with_biases_only_the_prediction_is_a_mean_and_two_damped_biases():
     """The exact solution, by alternating least squares: both biases have the damping 5, as in
     model/decoder.py (lambda 10, halved), and those of the users have a mean of their own."""
     split = split_of(CONFIG, RATINGS)
-    config = replace(CONFIG, lambda_value=BIASES_ONLY, tolerance=0.0, train_epoch=14, tune=(),
-                     lbfgs_memory=6, display_step=14)
+    config = replace(CONFIG, lambda_value=BIASES_ONLY, tolerance=0.0, train_epoch=11, tune=(),
+                     lbfgs_memory=6, display_step=11)
     model, _ = train_model(config, split, (1.0, 5.0), Records(), lambda: None)
     train, test = split.train, split.test
     b, c = np.zeros(train.num_columns), np.zeros(train.num_rows)

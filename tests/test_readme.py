@@ -200,7 +200,8 @@ def test_the_commands_for_finished_runs_work_on_small_data(monkeypatch, tmp_path
     Path("pairs.csv").write_text(pairs.encode().decode("unicode_escape"))
     for program, flags in found:
         flags = [{"60": "2"}.get(flag, flag) for flag in flags]
-        flags += ["--comet", "off"] * (program == "main.py")
+        few = ["--comet", "off", "--hidden_neuron", "6"]
+        flags += few * (program == "main.py")
         assert programs[program].main(flags) == 0, (program, flags)
     written = {"predictions.csv", "top.csv", "results/quick/export/autorec.npz"}
     assert all((tmp_path / name).is_file() for name in written)
@@ -257,7 +258,8 @@ def test_ten_lines_of_python_train_and_predict(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     pd.DataFrame(rows, columns=["user", "item", "rating"]).to_csv("ratings.csv", index=False)
     names = {}
-    quick = example.replace('preset="single"', 'preset="single", train_epoch=2')
+    few = "lambda_value=9.0, train_epoch=2"  # without a search for lambda
+    quick = example.replace('preset="single"', f'preset="single", {few}')
     assert quick != example
     exec(compile(quick, "README.md", "exec"), names)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.npz", "ratings.csv"]

@@ -222,16 +222,18 @@ def test_patience_counts_from_evaluated_epochs_only():
 
 
 @pytest.mark.eager
-@pytest.mark.parametrize("method, tolerance", [("LBFGS", 0.4), ("RProp", 0.3)])
-def test_training_stops_when_ten_epochs_have_lowered_the_objective_by_less(method, tolerance):
+@pytest.mark.parametrize("method, tolerance, most", [("LBFGS", 0.6, 15), ("RProp", 0.3, 20)])
+def test_training_stops_when_ten_epochs_have_lowered_the_objective_by_less(
+    method, tolerance, most
+):
     config = replace(
-        CONFIG, optimizer_method=method, batch_size=100, train_epoch=20, lbfgs_memory=2)
-    _, every = train(random_split(), replace(config, display_step=20))
+        CONFIG, optimizer_method=method, batch_size=100, train_epoch=most, lbfgs_memory=2)
+    _, every = train(random_split(), replace(config, display_step=most))
     costs = [m.train_cost for m in every]
     expected = 1 + next(
-        last for last in range(10, 20) if costs[last - 10] - costs[last] < tolerance * costs[last]
+        last for last in range(10, most) if costs[last - 10] - costs[last] < tolerance * costs[last]
     )
-    assert 11 < expected < 20
+    assert 11 < expected < most
     _, metrics = train(random_split(), replace(config, tolerance=tolerance, display_step=7))
     assert [m.train_cost for m in metrics] == costs[:expected]
     assert [m.epoch for m in metrics if m.test_rmse is not None] == sorted(
@@ -279,6 +281,12 @@ def deep(sizes=THREE, **settings):
     settings = dict(
         pretrain_epoch=80, base_lr=0.02, decay_epoch_step=100, lambda_value=0.01) | settings
     return replace(CONFIG, hidden_neuron=sizes, **settings)
+
+
+def deep_enough(sizes, activation):
+    """The settings of a model that pre-training makes a good one; sigmoids learn slowly."""
+    fast = dict(pretrain_epoch=40, batch_size=ROWS, base_lr=0.06) if activation != "sigmoid" else {}
+    return deep(sizes, hidden_activation=activation, **fast)
 
 
 def taste(seed=3):
@@ -330,12 +338,12 @@ def test_the_outer_layers_are_those_of_an_autorec_of_one_hidden_layer(sizes, enc
 
 @pytest.mark.parametrize(
     "sizes, activation",
-    [(THREE, "sigmoid"), (FIVE, "sigmoid"), (FIVE, "tanh"), (FIVE, "identity")], ids=str,
+    [*DEEP, (THREE, "identity")], ids=str,
 )
 def test_each_inner_pair_reconstructs_the_codes_that_reach_it(sizes, activation):
     """Half the codes' variance at least, although fewer numbers pass."""
     _, R, _ = taste()
-    model = pretrained(deep(sizes, hidden_activation=activation))
+    model = pretrained(deep_enough(sizes, activation))
     (_, _, mu, _, *_), reference = model.parameters, Reference.of(model)
     g = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "identity": lambda x: x}
     g = g[activation]
@@ -351,7 +359,7 @@ def test_each_inner_pair_reconstructs_the_codes_that_reach_it(sizes, activation)
 @pytest.mark.parametrize("sizes, activation", DEEP, ids=str)
 def test_a_pretrained_model_knows_the_training_ratings_before_its_first_epoch(sizes, activation):
     matrix, R, M = taste()
-    settings = deep(sizes, hidden_activation=activation)
+    settings = deep_enough(sizes, activation)
     random, model = AutoRec(COLUMNS, settings, SCALE), pretrained(settings)
     assert rmse(model, R, M) < 0.6 * matrix.values.std() < rmse(random, R, M)
 

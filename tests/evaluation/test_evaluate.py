@@ -20,6 +20,8 @@ from data_preprocessor import split_ratings
 from tests import plain
 from tests.plain import final_predictions
 
+pytestmark = pytest.mark.eager
+
 SCALE = (1.0, 5.0)
 USERS, ITEMS = 60, 40
 ENGINES = ("dense", "sparse")

@@ -13,7 +13,7 @@ from tests.reference import inverse_bfgs
 
 
 def ill_conditioned():
-    return quadratic(1e2)
+    return quadratic(40.0)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_every_lbfgs_step_meets_the_weak_wolfe_conditions(make):
     problem = make()
     optimizer = LBFGS(problem.parameters, Config())
     cost = np.inf
-    for _ in range(25):
+    for _ in range(15):
         start = problem.x
         g = problem.gradient(start)
         if np.abs(g).max() < 1e-6:
@@ -99,14 +99,15 @@ def test_a_direction_that_leads_upwards_is_given_up_for_the_gradient():
 @pytest.mark.parametrize("by_row", [True, False])
 def test_the_two_loops_are_the_dense_bfgs_matrix_of_the_last_pairs(by_row):
     problem = quadratic(1e4)
-    optimizer = LBFGS(problem.parameters, replace(Config(), lbfgs_by_row=by_row))
+    config = replace(Config(), lbfgs_by_row=by_row, lbfgs_memory=3)
+    optimizer = LBFGS(problem.parameters, config)
     points = [problem.x]
-    for num_steps in range(1, 15):  # the 6 pairs that are kept are replaced twice
+    for num_steps in range(1, 8):  # the 3 pairs that are kept are replaced more than once
         optimizer.step(problem.evaluate, RATE)
         points.append(problem.x)
         gradients = [problem.gradient(x) for x in points]
         assert optimizer.num_pairs.numpy() == num_steps
-        pairs = list(zip(np.diff(points, axis=0), np.diff(gradients, axis=0), strict=True))[-6:]
+        pairs = list(zip(np.diff(points, axis=0), np.diff(gradients, axis=0), strict=True))[-3:]
         optimizer.descent()
         expected = inverse_bfgs(pairs, rows_of(by_row)) @ gradients[-1]
         direction = flat(optimizer.direction)
@@ -149,16 +150,16 @@ def test_rows_of_different_curvature_converge_in_few_steps():
 
 def test_lbfgs_in_float32_falls_at_every_step_and_then_stays():
     problem = quadratic(dtype=np.float32)
-    _, costs, _ = run(LBFGS, problem, 30)
+    _, costs, _ = run(LBFGS, problem, 25)
     assert (np.diff(costs) <= 0).all()
-    assert (np.diff(costs[:15]) < 0).all()
+    assert (np.diff(costs[:12]) < 0).all()
     assert costs[-1] == pytest.approx(2, rel=1e-6)
     assert np.isfinite(problem.x).all()
 
 
 def test_lbfgs_evaluates_no_point_twice():
     problem = rosenbrock()
-    run(LBFGS, problem, 20)
+    run(LBFGS, problem, 12)
     assert len(np.unique(problem.points, axis=0)) == len(problem.points)
 
 
@@ -183,7 +184,7 @@ def test_a_trial_without_a_cost_is_too_long_a_step(cost_beyond, slope_beyond):
         lambda x: 3 - 1 / x if x[0] > 0 else np.full(1, slope_beyond),
         ([0.9],),
     )
-    _, costs, _ = run(LBFGS, problem, 12)
+    _, costs, _ = run(LBFGS, problem, 8)
     assert min(point[0] for point in problem.points) < 0
     assert (np.diff(costs) <= 0).all() and costs[1] < costs[0]
     np.testing.assert_allclose(problem.x, 1 / 3, atol=1e-6)

@@ -30,7 +30,7 @@ def test_optimisers_tell_which_want_the_whole_objective():
 def test_a_step_returns_cost_and_squared_error_of_where_it_began(method, dtype):
     problem = quadratic(dtype=dtype)
     optimizer = method(problem.parameters, Config())
-    for _ in range(15):
+    for _ in range(6):
         before = problem.x
         cost, squared_error = optimizer.step(problem.evaluate, RATE)
         assert cost.dtype == squared_error.dtype == tf.float64
@@ -60,10 +60,10 @@ def test_a_cost_of_nan_is_reported_and_not_swallowed(method):
 
 @both
 def test_a_restored_optimiser_continues_bit_for_bit(method, tmp_path):
-    problem, steps = quadratic(1e3, dtype=np.float32), []
-    optimizer, kept = method(problem.parameters, Config()), {}
-    for number in range(20):
-        if number in (0, 1, 4, 14):  # 14: the ring of 10 pairs has wrapped
+    problem, steps, config = quadratic(1e3, dtype=np.float32), [], Config(lbfgs_memory=3)
+    optimizer, kept = method(problem.parameters, config), {}
+    for number in range(10):
+        if number in (0, 1, 6):  # 6: the ring of 3 pairs has wrapped
             kept[number] = tf.train.Checkpoint(optimizer=optimizer).write(
                 str(tmp_path / f"state_{number}"))
         problem.points.clear()
@@ -74,9 +74,9 @@ def test_a_restored_optimiser_continues_bit_for_bit(method, tmp_path):
         other = quadratic(1e3, dtype=np.float32)
         for x in other.parameters:
             x.assign(tf.zeros_like(x))
-        restored = method(other.parameters, Config())
+        restored = method(other.parameters, config)
         tf.train.Checkpoint(optimizer=restored).read(prefix).assert_consumed()
-        for told, x, points in steps[number : number + 6]:
+        for told, x, points in steps[number : number + 4]:
             other.points.clear()
             assert [float(x) for x in restored.step(other.evaluate, RATE)] == told
             np.testing.assert_array_equal(other.x, x)
@@ -91,7 +91,7 @@ def test_rprop_follows_the_reference_step_by_step(name):
     problem = PROBLEMS[name]()
     optimizer, reference = RProp(problem.parameters, Config()), ReferenceRProp()
     expected = [x.numpy() for x in problem.parameters]
-    for _ in range(100):
+    for _ in range(70 if name == "kink" else 45):
         optimizer.step(problem.evaluate, RATE)
         flat = np.concatenate([x.ravel() for x in expected])
         reference.step(expected, problem.split(problem.gradient(flat)), RATE)
