@@ -1,6 +1,7 @@
 """The program as a user runs it: a process, its output, its exit code and what it leaves."""
 
 import csv
+import errno
 import gc
 import itertools
 import json
@@ -479,6 +480,50 @@ def test_a_ranking_that_takes_long_is_shown_on_the_live_line(
     live = [f"\r\033[Kusers ranked {done:2}/{num_users}  " for done in (0, 8)]
     assert [line in out for line in live] == [shown, shown]
     assert out.index("NDCG@10") > out.rindex("users ranked" if shown else "epoch 3")
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv"])
+def test_a_file_that_vanishes_during_the_run_is_reported_and_written_again(
+    name, run_here, tmp_path, monkeypatch, capsys
+):
+    run_here("--checkpoint_every 1")
+    interrupt_at(3, monkeypatch)
+    from autorec_tf.records.run_records import RunRecords
+
+    record = RunRecords.record
+
+    def record_and_remove(self, metrics):
+        record(self, metrics)
+        if metrics.epoch == 2:
+            (self.path / name).unlink()
+
+    monkeypatch.setattr(RunRecords, "record", record_and_remove)
+    run_here("--checkpoint_every 1 --train_epoch 9")
+    assert the_line(capsys.readouterr().out, "warning", str(tmp_path / "run_1" / name))
+    columns = ("epoch", "train_cost", "test_rmse")
+    whole, again = ([[row[x] for x in columns] for row in read_metrics(tmp_path / run)]
+                    for run in ("run_0", "run_1"))
+    assert again == whole
+    assert read_json(tmp_path / "run_1" / "config.json")["train_epoch"] == 9
+
+
+def test_a_run_that_cannot_write_its_settings_leaves_no_folder(
+    within, small_data, tmp_path, monkeypatch, capsys
+):
+    from autorec_tf.records.run_folder import RunFolder
+
+    def full(self, settings):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.path / "config.json"))
+
+    flags = ["--comet", "off", "--hidden_neuron", "2", "--train_epoch", "1", "--run_name", "run",
+             "--data_dir", str(small_data), "--results_dir", str(tmp_path / "results")]
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "write_config", full)
+        assert within(flags) == 2
+    error = capsys.readouterr().err
+    assert_names(error, "config.json", "No space left", "--results_dir")
+    assert "--resume" not in error and list((tmp_path / "results").iterdir()) == []
+    assert within(flags) == 0
 
 
 @pytest.mark.parametrize("display_step", [1, 2])

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from autorec_tf.config import BEFORE, Config
 from autorec_tf.system.errors import UserError
-from autorec_tf.system.files import read_json, write_json
+from autorec_tf.system.files import read_json, sync, write_json
 
 VERSION = 1
 FIELDS = {"version": int, "epoch": int, "seconds": float, "metrics": dict, "settings": dict}
@@ -40,6 +40,8 @@ class Checkpoint:
             self.remove_old()
             reason = error.message.split("\n")[0].rpartition(";")[2].strip()
             raise OSError(None, reason, str(prefix)) from error
+        for path in self.folder.glob(f"{prefix.name}.*"):
+            sync(path)
         content = {"version": VERSION, "epoch": epoch, "seconds": seconds, "metrics": metrics}
         write_json(self.path, content | {"settings": self.settings})
         self.remove_old()
@@ -72,6 +74,7 @@ class Checkpoint:
             state.read(prefix)
         except Exception as error:  # TensorFlow raises many types for such files
             raise UserError(f"{prefix}.* is missing or damaged. {self.remedy()}") from error
+        self.remove_old()  # of a process that died between two checkpoints
         return content
 
     def remove_old(self) -> None:

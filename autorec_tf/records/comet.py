@@ -39,6 +39,7 @@ from typing import Any
 
 from autorec_tf.evaluation.metrics import RECONSTRUCTION
 from autorec_tf.system.errors import UserError, printable
+from autorec_tf.system.files import sync
 from autorec_tf.system.terminal import shell
 
 ARCHIVE = "comet.zip"
@@ -363,7 +364,9 @@ class Tracker:
             (built,) = Path(folder).glob("*.zip")
             with zipfile.ZipFile(built) as content:
                 content.getinfo("messages.json")
+            sync(built)
             os.replace(built, self._dir / ARCHIVE)
+            sync(self._dir)
         upload = shell([comet_command(), "upload", self._dir / ARCHIVE])
         self._lines.put(f"Comet: upload this run with `{upload}`")
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import reprlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from datetime import UTC, datetime
@@ -48,7 +49,7 @@ class RunFolder:
         self.lock: FileLock | None = None
         if resume:
             self.lock = files.lock(self.path)
-        elif named_by_user and self.path.exists():
+        elif named_by_user and self.path.exists() and not self.is_unused():
             raise self.taken()
 
     @classmethod
@@ -85,14 +86,28 @@ class RunFolder:
         while not self.resume:
             try:
                 files.make_folder(self.path)
-                self.lock = files.lock(self.path)
-                return
             except FileExistsError as error:
-                if self.named_by_user:
+                if not self.named_by_user:
+                    self.path = first.with_name(f"{first.name}_{next(number)}")
+                    continue
+                if not self.is_unused():
                     raise self.taken() from error
-                self.path = first.with_name(f"{first.name}_{next(number)}")
+            self.lock = files.lock(self.path)
+            return
         if self.is_finished():
             self.write_summary(read_json(self.path / SUMMARY) | {"status": "interrupted"})
+
+    def is_unused(self) -> bool:
+        """Return whether the folder is empty, or left by a run that could not start."""
+        return {path.name for path in self.path.iterdir()} <= {".lock", f"{CONFIG}.part"}
+
+    def discard(self) -> bool:
+        """Remove the folder of a run that could not start. Return whether it was removed."""
+        if self.resume or not self.path.exists() or not self.is_unused():
+            return False
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+        return True
 
     def taken(self) -> UserError:
         unfinished = (self.path / CONFIG).exists() and not self.is_finished()
@@ -110,14 +125,18 @@ class RunFolder:
 
     def add(self, metrics: EpochMetrics) -> None:
         """Append one epoch to metrics.csv."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        if not self.metrics:
-            writer.writerow([f.name for f in fields(EpochMetrics)])
-        writer.writerow(astuple(metrics))
         with open(self.path / METRICS, "a", newline="", encoding="utf-8") as file:
-            file.write(text.getvalue())
+            file.write(csv_text([metrics], header=not self.metrics))
         self.metrics.append(metrics)
+
+    def missing(self) -> list[Path]:
+        """Return the files that the run has written and that somebody has removed."""
+        written = [CONFIG, *[METRICS][: len(self.metrics)]]
+        return [self.path / name for name in written if not (self.path / name).exists()]
+
+    def restore_metrics(self) -> None:
+        """Write metrics.csv again."""
+        files.write_text(self.path / METRICS, csv_text(self.metrics))
 
     def position(self) -> dict[str, Any]:
         """Return the current length and checksum of metrics.csv, for `truncate_to`."""
@@ -180,6 +199,16 @@ class RunFolder:
         }
         for name, text in texts.items():
             files.write_text(self.path / name, text)
+
+
+def csv_text(rows: Sequence[EpochMetrics], header: bool = True) -> str:
+    """Return epochs as lines of metrics.csv."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    if header:
+        writer.writerow([f.name for f in fields(EpochMetrics)])
+    writer.writerows(astuple(row) for row in rows)
+    return text.getvalue()
 
 
 def read_record(folder: Path) -> dict[str, Any]:

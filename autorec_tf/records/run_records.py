@@ -12,7 +12,7 @@ nothing. `RunRecords` and `WorkerRecords` implement the interface in training/re
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partialmethod
@@ -250,9 +250,19 @@ class RunRecords:
 
     def save_or_stop(self, checkpoint: Checkpoint, epoch: int, state: Any) -> None:
         """Save `state` if a checkpoint is due, and before Interrupted is raised."""
+        self.restore_missing()
         self.consensus.save_or_stop(epoch, state, lambda: checkpoint.save(
             state, epoch, self.seconds, self.folder.position()
         ))
+
+    def restore_missing(self) -> None:
+        """Write the files that vanished during the run again, and warn."""
+        for path in self.folder.missing():
+            if path.name == run_folder.METRICS:
+                self.folder.restore_metrics()
+            else:
+                self.folder.write_config(self.settings)
+            self.progress.print_line(f"warning: {path} had been removed, and is written again")
 
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
         self.folder.add_point(point, validation_rmse)
@@ -377,7 +387,7 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
             if memory_ran_out(error):
                 raise OutOfMemory(resume_hint(folder, shell(flags))) from error
             if isinstance(error, OSError):
-                raise UserError(unwritable(folder, error, shell(flags))) from error
+                raise UserError(unwritable(folder, error, flags)) from error
             raise
     print_line(closing_lines(records.summary, folder.path, resume))
 
@@ -389,8 +399,12 @@ def resume_hint(folder: RunFolder, flags: str) -> str:
     return f" The recorded epochs are kept. With more memory, continue with {flags}"
 
 
-def unwritable(folder: RunFolder, error: OSError, flags: str) -> str:
-    path = error.filename or folder.path
+def unwritable(folder: RunFolder, error: OSError, flags: Sequence[str]) -> str:
+    """Return the message about a record that cannot be written, and what to do. `flags` continue
+    the run, if it has started."""
     if not folder.path.exists():
         return f"{folder.path} was removed during the run"
-    return f"cannot write {path} ({error.strerror or error}). Fix this, and continue with {flags}"
+    problem = f"cannot write {error.filename or folder.path} ({error.strerror or error})"
+    if folder.discard():
+        return f"{problem}, so nothing was started. Fix this, or choose another --results_dir."
+    return f"{problem}. Fix this, and continue with {shell(flags)}"

@@ -1,6 +1,7 @@
 """Atomic files (a file gets its name only when it is complete), JSON, CSV, and folder locks."""
 
 import csv
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,18 +13,36 @@ from filelock import FileLock, Timeout
 
 from autorec_tf.system.errors import UserError
 
+UNSYNCABLE = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}  # of file systems without fsync
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path for the content of `path`. It replaces `path` when the block ends, and
-    is removed if the block fails."""
+    is removed if the block fails. Its content is on disk before its name is."""
     unfinished = path.with_name(f"{path.name}.part")
     try:
         yield unfinished
+        sync(unfinished)
         os.replace(unfinished, path)
+        sync(path.parent)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or the names in the folder `path` are on disk, where the system can."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSYNCABLE:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

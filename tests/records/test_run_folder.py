@@ -51,8 +51,21 @@ def test_rows_are_on_disk_as_soon_as_they_are_added(tmp_path):
 def test_a_run_folder_that_appears_meanwhile_is_not_taken(tmp_path):
     first, second = RunFolder(tmp_path, "run"), RunFolder(tmp_path, "run")
     first.create()
-    with refused(second.path, "--run_name"):
+    with refused(second.path, "in use"):
         second.create()
+
+
+@pytest.mark.parametrize("content, is_free", [((), True), ((".lock", "config.json.part"), True),
+                                              (("notes.txt",), False)])
+def test_a_folder_that_a_start_left_without_settings_is_used(content, is_free, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in content:
+        (tmp_path / "run" / name).write_text("", encoding="utf-8")
+    if is_free:
+        RunFolder(tmp_path, "run").create()
+    else:
+        with refused(tmp_path / "run", "--run_name"):
+            RunFolder(tmp_path, "run")
 
 
 def test_a_default_name_that_is_taken_is_numbered(tmp_path):
