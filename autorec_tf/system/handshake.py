@@ -7,12 +7,26 @@ a connection send a greeting of one line:
 
     autorec-worker 1 <index> <digest of all addresses> <number of the process>
 
-The side that accepted the connection then sends a line for each of STEPS that it reaches, or "ended
-<reason>". A connection that closes without such a line means that the worker died. This module does
-not depend on ratings.
+The side that connects sends it first. The side that accepted the connection then sends a line for
+each of STEPS that it reaches, or "ended <reason>". A connection that closes without such a line
+means that the worker died.
+
+If the environment variable AUTOREC_SECRET is set, both sides prove that they have the same secret,
+which is never sent. After the greetings they send
+
+    prove <nonce>                   the side that accepted the connection
+    proof <proof> <other nonce>     the other side
+    proof <other proof>             the side that accepted the connection
+
+where a proof is the HMAC-SHA256, with the secret as key, of the nonce and the own greeting.
+
+Anything else at the port is ignored: its first line must be complete within `silence` seconds, and
+MOST_CALLERS may be waiting for that at a time. This module does not depend on ratings.
 """
 
 import hashlib
+import hmac
+import math
 import os
 import re
 import secrets
@@ -37,6 +51,8 @@ SILENCE = 10.0  # longest wait for a greeting, in seconds; even a busy worker an
 LINGER = 0.5  # seconds for workers that have just started to receive the reason of an end
 START = 60.0  # longest start of TensorFlow, in seconds, once all workers are ready
 LONGEST = 4096  # bytes of a line
+MOST_CALLERS = 100  # connections that have not greeted yet
+SECRET = "AUTOREC_SECRET"
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # 30 s to a lost connection
 
 
@@ -77,7 +93,9 @@ class Handshake:
         self.others = [i for i in range(cluster.size) if i != cluster.index]
         self.steps = dict.fromkeys(self.others, -1)  # the last step of each; -1: not connected
         self.faults = dict.fromkeys(self.others, "")  # why a worker is not connected
-        self.said, self.hearers = self.greeting, list[socket.socket]()
+        self.secret = os.environ.get(SECRET, "").encode("utf-8", "surrogateescape")
+        self.said, self.hearers = b"", list[socket.socket]()
+        self.places = threading.BoundedSemaphore(MOST_CALLERS)
         self.lock, self.leaving = threading.Lock(), threading.Lock()
         self.over = self.closed = False
         self.started: Workers | None = None
@@ -128,21 +146,62 @@ class Handshake:
         with self.listener:
             while not self.closed:
                 with suppress(OSError):  # usually a timeout
-                    caller = self.listener.accept()
-                    threading.Thread(target=self.answer, args=caller, daemon=True).start()
+                    connection, address = self.listener.accept()
+                    if self.places.acquire(blocking=False):
+                        arguments = connection, address[0]
+                        threading.Thread(target=self.answer, args=arguments, daemon=True).start()
+                    else:
+                        connection.close()
 
-    def answer(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
-        """Answer a connection. Anything but a greeting of a worker is ignored."""
-        connection.settimeout(self.silence)
-        with self.lock, suppress(OSError):
+    def answer(self, connection: socket.socket, host: str) -> None:
+        """Answer a connection from `host`. Anything but a worker of this cluster is ignored."""
+        with connection, suppress(OSError):
+            try:
+                lines = Lines(connection, self.silence)
+                greeting = lines.read()
+                is_worker = self.admits(connection, lines, greeting)
+            finally:
+                self.places.release()
+            if is_worker:
+                index, _, number = parse(greeting)
+                self.meet(index, number, host.removeprefix("::ffff:"))
+                self.send_steps(connection)
+
+    def admits(self, connection: socket.socket, lines: "Lines", greeting: bytes) -> bool:
+        """Return whether the `greeting` and, with a secret, the proof are from a worker of this
+        cluster. Answer any worker with the own greeting."""
+        _, digest, _ = parse(greeting)
+        if digest:
+            connection.sendall(self.greeting)
+        if digest != self.digest or not self.secret:
+            return digest == self.digest
+        nonce = secrets.token_hex(16)
+        connection.sendall(f"prove {nonce}\n".encode())
+        word, proof, other = words(lines.read(), 3)
+        if word != "proof" or not hmac.compare_digest(proof, self.proof(nonce, greeting)):
+            return False
+        connection.sendall(f"proof {self.proof(other, self.greeting)}\n".encode())
+        return True
+
+    def proof(self, nonce: str, greeting: bytes) -> str:
+        return hmac.new(self.secret, nonce.encode() + greeting, "sha256").hexdigest()
+
+    def meet(self, index: int, number: str, host: str) -> None:
+        if self.processes.setdefault(index, number) != number:
+            self.leave(f"two processes were started as worker {index}, one of them at {host}. "
+                       "Give each worker a different index in TF_CONFIG.", self.end)
+
+    def send_steps(self, connection: socket.socket) -> None:
+        """Send a worker all lines of this one, until the worker closes the connection."""
+        with self.lock:
+            keep_alive(connection)
             connection.sendall(self.said)
             self.hearers.append(connection)
-        with suppress(OSError), connection.makefile("rb") as lines:
-            index, digest, number = parse(lines.readline(LONGEST))
-            if digest == self.digest and self.processes.setdefault(index, number) != number:
-                host = address[0].removeprefix("::ffff:")
-                self.leave(f"two processes were started as worker {index}, one of them at {host}. "
-                           "Give each worker a different index in TF_CONFIG.", self.end)
+        with suppress(OSError):
+            while connection.recv(LONGEST):
+                pass
+        with self.lock:
+            self.hearers.remove(connection)
 
     def close_port(self) -> None:
         """Free the port for TensorFlow."""
@@ -166,13 +225,11 @@ class Handshake:
         except (OSError, UnicodeError) as error:  # UnicodeError: a bad host name
             self.faults[index] = getattr(error, "strerror", None) or str(error)
             return False
-        with connection, connection.makefile("rb") as lines:
-            connection.settimeout(self.silence)
+        with connection:
+            lines = Lines(connection, self.silence)
             try:
                 connection.sendall(self.greeting)
-                first = connection.recv(LONGEST, socket.MSG_PEEK)
-                with suppress(OSError):  # closed, or silent, in the middle of a line
-                    first = lines.readline(LONGEST)
+                first = lines.read()
             except TimeoutError:
                 self.leave(f"the process at the address of {self.names[index]} accepts connections "
                            "but sends nothing. Check that it is a worker of this program, and that "
@@ -183,18 +240,36 @@ class Handshake:
             if not first:  # like a tunnel whose other end is not there yet
                 self.faults[index] = "it closes the connection"
                 return False
-            if fault := self.fault(index, first):
+            if fault := self.fault(index, first) or self.fault_of_secret(index, lines, first):
                 self.leave(fault, self.end)
                 return True
             self.steps[index] = 0
             keep_alive(connection)
+            lines.seconds = math.inf
             with suppress(OSError):
-                for line in lines:
+                while line := lines.read():
                     self.take(index, line.decode(errors="replace").strip())
             if STEPS[self.steps[index]] != "started":
                 self.leave(f"{self.names[index]} ended without giving a reason. Start all workers "
                            "again.", self.end)
         return True
+
+    def fault_of_secret(self, index: int, lines: "Lines", greeting: bytes) -> str | None:
+        """Prove the secret to another worker, if there is one, and check its proof. Return the
+        error, None if the proof is correct."""
+        if not self.secret:
+            return None
+        nonce, proof = secrets.token_hex(16), ""
+        with suppress(OSError):
+            word, other, _ = words(lines.read(), 3)
+            if word == "prove":
+                line = f"proof {self.proof(other, self.greeting)} {nonce}\n"
+                lines.connection.sendall(line.encode())
+                word, proof, _ = words(lines.read(), 3)
+        if hmac.compare_digest(proof, self.proof(nonce, greeting)):
+            return None
+        return (f"{self.names[index]} does not have the secret of this worker. Set {SECRET} to the "
+                "same value for all workers.")
 
     def fault(self, index: int, greeting: bytes) -> str | None:
         """Return the error in the greeting from a worker's address, None if it is correct."""
@@ -219,6 +294,9 @@ class Handshake:
         word, _, reason = line.partition(" ")
         if word == "ended":
             self.leave(reason, self.end, relayed=True)
+        elif word == "prove":
+            self.leave(f"{self.names[index]} requires a secret. Set {SECRET} to the same value for "
+                       "all workers.", self.end)
         elif word in STEPS:
             self.steps[index] = STEPS.index(word)
 
@@ -272,8 +350,42 @@ class Handshake:
         with self.leaving:
             self.say("started")
             self.over = True
-            for each in self.hearers:
-                each.close()
+            with self.lock:
+                for each in self.hearers:
+                    with suppress(OSError):
+                        each.shutdown(socket.SHUT_RDWR)  # ends the thread that reads, too
+
+
+class Lines:
+    """The lines of a connection, each complete within `seconds`."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self.connection, self.seconds, self.buffer = connection, seconds, b""
+
+    def read(self) -> bytes:
+        """Return the next line with its end, or what has arrived when the time is over, the line is
+        too long, or the connection is closed. Raise OSError if nothing has arrived."""
+        last = time.monotonic() + self.seconds
+        while b"\n" not in self.buffer and len(self.buffer) < LONGEST:
+            left = last - time.monotonic()
+            self.connection.settimeout(None if left == math.inf else max(left, 0.001))
+            try:
+                content = self.connection.recv(LONGEST)
+            except OSError:  # too late, or closed
+                if not self.buffer:
+                    raise
+                break
+            if not content:
+                break
+            self.buffer += content
+        line, end, self.buffer = self.buffer.partition(b"\n")
+        return line + end
+
+
+def words(line: bytes, count: int) -> list[str]:
+    """Return the first `count` words of a line, "" for missing ones."""
+    found = line.decode("ascii", "replace").split()[:count]
+    return found + [""] * (count - len(found))
 
 
 WATCH = """

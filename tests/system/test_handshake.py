@@ -218,6 +218,96 @@ def test_callers_that_are_no_workers_do_no_harm():
             assert not first.ended.is_set() and not second.ended.is_set()
 
 
+def test_connections_that_come_and_go_leave_nothing_open():
+    def descriptors():
+        return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+    at = addresses(2)
+    with Worker(Cluster(at, 0)) as first, Worker(Cluster(at, 1)) as second:
+        port = first.listener.getsockname()[1]
+        second.wait("met")
+        before = descriptors()
+        for number in range(300):
+            with socket.create_connection(("127.0.0.1", port)) as caller:
+                caller.sendall((b"", b"x", first.greeting)[number % 3])
+        until(lambda: descriptors() <= before)
+        assert len(first.hearers) == 1
+        together(lambda: first.wait("loaded"), lambda: second.wait("loaded"))
+
+
+def test_who_sends_a_byte_now_and_then_waits_no_longer_than_others(monkeypatch):
+    monkeypatch.setattr(handshake, "MOST_CALLERS", 2)
+    at = addresses(2)
+    with Worker(Cluster(at, 0), silence=0.5) as first, ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(at[0].split(":"))) for _ in range(2)]
+        started, refused_at = time.monotonic(), []
+
+        def drip():
+            while time.monotonic() < started + 5 and len(refused_at) < 2:
+                for caller in slow:
+                    try:
+                        caller.sendall(b"a")
+                    except OSError:
+                        refused_at.append(time.monotonic())
+                time.sleep(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        second = stack.enter_context(Worker(Cluster(at, 1)))  # turned away until there is a place
+        together(lambda: first.wait("loaded"), lambda: second.wait("loaded"))
+        until(lambda: len(refused_at) >= 2)
+        assert max(refused_at) < started + 3
+
+
+def test_a_worker_that_is_reached_byte_by_byte_is_told():
+    at = addresses(2)
+
+    def drip(connection):
+        for _ in range(100):
+            connection.sendall(b"a")
+            time.sleep(0.05)
+
+    with answering(at[1], drip), Worker(Cluster(at, 0), silence=0.4) as first:
+        assert_names(first.why(), f"worker 1 ({at[1]})", "'aaa")
+
+
+@pytest.mark.parametrize("secrets", [("a", "a"), ("a", "b"), ("a", ""), ("", "a")])
+def test_a_secret_authenticates_workers(secrets, monkeypatch):
+    at, workers = addresses(2), []
+    for index, secret in enumerate(secrets):
+        monkeypatch.setenv(handshake.SECRET, secret)
+        workers.append(Worker(Cluster(at, index)))
+    first, second = workers
+    with first, second:
+        if secrets == ("a", "a"):
+            together(lambda: first.wait("loaded"), lambda: second.wait("loaded"))
+            assert not first.ended.is_set() and not second.ended.is_set()
+        else:
+            until(lambda: first.ended.is_set() or second.ended.is_set())
+            reason = (first if first.ended.is_set() else second).reason
+            assert_names(reason, "worker ", handshake.SECRET)
+            assert not first.hearers and not second.hearers or "" in secrets
+
+
+def test_a_proof_of_another_connection_admits_nobody(monkeypatch):
+    monkeypatch.setenv(handshake.SECRET, "a")
+    at = addresses(2)
+    with Worker(Cluster(at, 0)) as first:
+        greeting = Worker(Cluster(at, 1)).greeting
+
+        def ask(answer):
+            """The number of lines that the worker sends to one who answers its nonce."""
+            with socket.create_connection(at[0].split(":")) as caller, caller.makefile() as lines:
+                caller.sendall(greeting)
+                lines.readline()
+                nonce = lines.readline().split()[1]
+                caller.sendall(f"proof {answer(nonce)} 5\n".encode())
+                return nonce, bool(lines.readline())
+
+        nonce, admitted = ask(lambda nonce: first.proof(nonce, greeting))
+        assert admitted
+        assert ask(lambda _: first.proof(nonce, greeting))[1] is False
+
+
 @pytest.mark.parametrize(
     "error, fact",
     [
