@@ -100,6 +100,9 @@ def lock(folder: Path) -> FileLock:
         file_lock.acquire()
     except Timeout as error:
         raise UserError(f"{folder} is in use by another run. Wait until it has ended.") from error
+    except NotImplementedError as error:
+        raise UserError(f"the file system of {folder} has no locks. Use a folder on another one, "
+                        "with --results_dir.") from error
     except OSError as error:
         raise UserError(f"cannot write to {folder} ({error.strerror})") from error
     return file_lock
