@@ -24,7 +24,7 @@ from autorec_tf.model.prior import Prior
 from autorec_tf.records import run_folder
 from autorec_tf.records.run_folder import CONFIG, PARAMETERS
 from autorec_tf.resolution import model_configs
-from autorec_tf.serving.fold_in import implicit_vectors, learn_priors
+from autorec_tf.serving.fold_in import learn_priors
 from autorec_tf.serving.recommender import Recommender, cold_pairs, rated, recommender_of
 from autorec_tf.serving.relocate import ratings_of_run
 from autorec_tf.system.errors import UserError
@@ -81,8 +81,7 @@ class FinishedRun:
     def priors(self) -> tuple[tuple[Prior, Prior], ...]:
         """What folding in expects of new columns and rows of each member, learned once."""
         return self.known_priors or tuple(
-            learn_priors(factors, oriented(self.train, member.model.config),
-                         implicit_vectors(member.model))
+            learn_priors(member.model, factors, oriented(self.train, member.model.config))
             for member, factors in zip(self.members, self.factors, strict=True)
         )
 

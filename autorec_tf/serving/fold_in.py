@@ -23,7 +23,7 @@ from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.evaluation.baseline import ITEM_DAMPING, USER_DAMPING, Baseline
 from autorec_tf.model.factors import Factors
 from autorec_tf.model.parameters import COLUMN, ROW, SVDPP_SCALE, Parameter
-from autorec_tf.model.prior import Observed, Prior, learn_prior
+from autorec_tf.model.prior import Observed, Prior, Sample, learn_prior
 
 MINIMUM = 0.1  # new ratings, as a fraction of those known before, by which known ones are fitted
 SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned from; ratings of each
@@ -163,7 +163,7 @@ def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], matrix: Rat
     """
     codes = grown(before.row_embeddings, matrix.num_rows)
     Wt, b = grown(before.Wt, matrix.num_columns), grown(before.b, matrix.num_columns)
-    after, Y = replace(before, row_embeddings=codes, Wt=Wt, b=b), implicit_vectors(model)
+    after, Y = replace(before, row_embeddings=codes, Wt=Wt, b=b), parameter_of(model, "Y")
     if Y is not None:
         Y = grown(Y, matrix.num_rows, Y.mean(0))
     side = Side(after, matrix, Y)
@@ -208,39 +208,36 @@ class Side:
             return SVDPP_SCALE / np.sqrt(len(rows)) * self.Y[rows].sum(0, dtype=np.float64)
         return np.zeros(self.units)
 
-    def column(self, rows: np.ndarray, ratings: np.ndarray,
-               known: np.ndarray | None = None) -> Observed:
-        """Return the regression of a column's ratings on (W_u, b_u). The sum over Y is that of the
-        `known` rows; by default of `rows`, each rating without its own, as in leave-one-out
-        training."""
-        h = self.factors.row_embeddings[rows].astype(np.float64)
-        inputs = np.concatenate([h[:, : self.units], np.ones((len(h), 1))], 1)
-        offset = np.zeros(len(h))
-        if self.Y is not None and len(h):
-            if known is not None:
-                sums = self.implicit(known)
-            else:
-                sums = self.implicit(rows) - SVDPP_SCALE / np.sqrt(len(h)) * self.Y[rows]
-            offset = h[:, -1] + np.sum(h[:, :-1] * sums, 1)
-        return Observed(inputs, offset, ratings.astype(np.float64))
+    def column(self, rows: np.ndarray, ratings: np.ndarray) -> Observed:
+        """Return the regression of a column's ratings on (W_u, b_u)."""
+        inputs = self.column_inputs(rows).astype(np.float64)
+        return Observed(inputs, self.offset(rows), ratings.astype(np.float64))
 
-    def row(self, i: int, chosen: np.ndarray | slice = slice(None)) -> Observed:
-        """Return the regression of a row's `chosen` ratings on its embedding."""
+    def column_inputs(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return (h_i, 1) of `rows`: float32 (rows, units + 1)."""
+        h = self.factors.row_embeddings[rows, : self.units]
+        return np.concatenate([h, np.ones((len(h), 1), h.dtype)], 1)
+
+    def offset(self, rows: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+        """Return the part of a column's predictions that does not depend on (W_u, b_u): float64
+        [rows]. The sum over Y is that of the `known` rows; by default of `rows`, each rating
+        without its own, as in leave-one-out training."""
+        if self.Y is not None and len(rows):
+            h, summed = self.factors.row_embeddings[rows], known if known is not None else rows
+            x = h[:, -1] + np.einsum("ij,j->i", h[:, :-1], self.implicit(summed))
+            if known is not None:
+                return x
+            own = np.einsum("ij,ij->i", h[:, :-1], self.Y[rows])
+            return x - SVDPP_SCALE / np.sqrt(len(h)) * own
+        return np.zeros(len(rows))
+
+    def row(self, i: int) -> Observed:
+        """Return the regression of a row's ratings on its embedding."""
         part = slice(self.matrix.indptr[i], self.matrix.indptr[i + 1])
-        columns, ratings = self.matrix.indices[part][chosen], self.matrix.values[part][chosen]
+        columns, ratings = self.matrix.indices[part], self.matrix.values[part]
         inputs = self.factors.Wt[columns].astype(np.float64)
         return Observed(inputs, self.factors.b[columns].astype(np.float64),
                         ratings.astype(np.float64))
-
-    def own_weights(self, by_column: RatingMatrix) -> np.ndarray:
-        """Return (W_u, b_u) of all columns, without the sums over Y: float64
-        (columns, units + 1)."""
-        own = self.factors.Wt[:, : self.units].astype(np.float64)
-        if self.Y is not None:
-            for u, (first, last) in enumerate(zip(by_column.indptr, by_column.indptr[1:],
-                                                  strict=False)):
-                own[u] -= self.implicit(by_column.indices[first:last])
-        return np.concatenate([own, self.factors.b[:, None].astype(np.float64)], 1)
 
     def set_column(self, u: int, rows: np.ndarray, fitted: np.ndarray) -> None:
         self.factors.Wt[u, : self.units] = fitted[:-1] + self.implicit(rows)
@@ -248,32 +245,36 @@ class Side:
         self.factors.b[u] = fitted[-1]
 
 
-def learn_priors(factors: Factors, matrix: RatingMatrix,
-                 Y: np.ndarray | None) -> tuple[Prior, Prior]:
+def learn_priors(model: Any, factors: Factors, matrix: RatingMatrix) -> tuple[Prior, Prior]:
     """Return the priors of a model's columns and rows.
 
     Args:
-        factors: the model.
+        model: an `AutoRec` or a `FoldedModel`.
+        factors: its factors.
         matrix: its training ratings, in its orientation.
-        Y: with the SVD++ decoder, its implicit vectors, float32 (rows, l).
     """
+    Y = parameter_of(model, "Y")
     side, by_column = Side(factors, matrix, Y), matrix.transposed()
+    own = parameter_of(model, "Wt") if Y is not None else factors.Wt  # without the sums over Y
+    weights = np.concatenate([own, factors.b[:, None]], 1)  # (columns, units + 1)
     column_counts, row_counts = by_column.row_counts, matrix.row_counts
 
-    def columns() -> Iterator[tuple[Observed, Observed]]:
+    def columns() -> Iterator[tuple[Sample, Sample]]:
         for _, at in samples(by_column):
             seen, others = by_column.indices[at], at[FEW:POOLED] if len(at) > FEW else at
-            yield (side.column(seen, by_column.values[at]),
-                   side.column(by_column.indices[others], by_column.values[others], seen[:FEW]))
+            few = by_column.indices[others]
+            yield (Sample(seen, side.offset(seen), by_column.values[at]),
+                   Sample(few, side.offset(few, seen[:FEW]), by_column.values[others]))
 
-    def rows() -> Iterator[tuple[Observed, Observed]]:
-        for i, at in samples(matrix):
-            seen = side.row(i, at - matrix.indptr[i])
-            yield seen, Observed(*(x[:POOLED] for x in seen))
+    def rows() -> Iterator[tuple[Sample, Sample]]:
+        for _, at in samples(matrix):
+            columns = matrix.indices[at]
+            seen = Sample(columns, factors.b[columns].astype(np.float64), matrix.values[at])
+            yield seen, Sample(*(x[:POOLED] for x in seen))
 
-    return (learn_prior(side.own_weights(by_column), column_counts, columns(), factors.output,
-                        SPREADS[0]),
-            learn_prior(factors.row_embeddings, row_counts, rows(), factors.output,
+    return (learn_prior(weights, column_counts, side.column_inputs(),
+                        columns(), factors.output, SPREADS[0]),
+            learn_prior(factors.row_embeddings, row_counts, factors.Wt, rows(), factors.output,
                         SPREADS[1]))
 
 
@@ -285,10 +286,10 @@ def samples(matrix: RatingMatrix) -> Iterator[tuple[int, np.ndarray]]:
         yield int(row), rng.permutation(at)[:SAMPLE_RATINGS]
 
 
-def implicit_vectors(model: Any) -> np.ndarray | None:
-    """Return Y of a model with the SVD++ decoder, else None."""
+def parameter_of(model: Any, name: str) -> np.ndarray | None:
+    """Return the parameter `name`, or None if `model` lacks it: Y is of the SVD++ decoder."""
     names = [parameter.name for parameter in model.declared]
-    return np.asarray(model.parameters[names.index("Y")]) if "Y" in names else None
+    return np.asarray(model.parameters[names.index(name)]) if name in names else None
 
 
 def grown(x: np.ndarray, size: int, fill: Any = 0.0) -> np.ndarray:
