@@ -1,10 +1,12 @@
 """A trained model in the Python API: prediction, recommendation, fold-in, saving and loading.
 
-Modules that import TensorFlow are imported in functions.
+It consists of NumPy arrays and does not import TensorFlow, so it also works after a fork.
 """
 
+import io
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from autorec_tf.data.frame import second_frame
 from autorec_tf.data.ids import known_id, positions_of
 from autorec_tf.data.merge import read_more
 from autorec_tf.keywords import as_setting, python_words
-from autorec_tf.resolution import model_configs
+from autorec_tf.serving.fold_in import fold_in
 from autorec_tf.serving.npz import model_content, read_saved_model
 from autorec_tf.serving.recommender import (
     Recommender,
@@ -25,9 +27,9 @@ from autorec_tf.serving.recommender import (
     recommend,
     similar,
 )
+from autorec_tf.serving.trained_run import FinishedRun
 from autorec_tf.system.errors import AutoRecWarning, UserError, warn_caller
 from autorec_tf.system.files import atomic_write
-from autorec_tf.system.runtime import start_tensorflow
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,7 +44,7 @@ class AutoRecModel:
         test_rmse: RMSE of the test ratings.
     """
 
-    run: Any  # a serving.finished_run.FinishedRun; that module imports TensorFlow
+    run: FinishedRun
     recommender: Recommender
     summary: dict[str, Any]
 
@@ -128,8 +130,6 @@ class AutoRecModel:
         Raises:
             UserError: The ratings are invalid.
         """
-        from autorec_tf.serving.fold_in import fold_in
-
         with python_words():
             config, known = self.run.config, self.run.ratings
             file = second_frame(ratings, as_setting("columns", columns), config.columns)
@@ -161,6 +161,13 @@ class AutoRecModel:
         except OSError as error:
             raise UserError(f"cannot write {path} ({error.strerror or error})") from error
 
+    def __reduce__(self) -> tuple[Callable[[bytes], "AutoRecModel"], tuple[bytes]]:
+        """Pickle and copy the content of `save`, which is checked when it is read."""
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False,
+                 **model_content(self.run, self.recommender, self.summary))
+        return unpickled, (file.getvalue(),)
+
 
 def log_warnings(line: str | AutoRecWarning) -> None:
     """Issue a warning, and ignore other lines."""
@@ -182,14 +189,22 @@ def load(path: str | os.PathLike) -> AutoRecModel:
     Raises:
         UserError: The file cannot be read, is damaged, or is not from `AutoRecModel.save`.
     """
-    start_tensorflow(lambda _: None)
-    from autorec_tf.serving.finished_run import finished_run
+    return loaded(path)
 
+
+def unpickled(content: bytes) -> AutoRecModel:
+    """Return the model of `AutoRecModel.__reduce__`. Raise UserError as in `load`."""
+    return loaded(PickledFile(content))
+
+
+class PickledFile(io.BytesIO):
+    """The content of a saved model within a pickle."""
+
+    def __str__(self) -> str:
+        return "the pickled model"
+
+
+def loaded(path: str | os.PathLike | PickledFile) -> AutoRecModel:
     saved = read_saved_model(path)
-    config, recommender = saved.config, saved.recommender
-    models = zip([f.weight for f in recommender.factors], saved.parameters,
-                 model_configs(config), saved.values, strict=True)
-    run = finished_run(models, config, saved.ratings, saved.train, f"the parameters in {path}")
-    run = replace(run, known_factors=tuple(recommender.factors), known_priors=saved.priors,
-                  known_cold=recommender.cold)
-    return AutoRecModel(run, recommender, saved.summary)
+    run = saved.run(f"the parameters in {path}")
+    return AutoRecModel(run, saved.recommender, saved.summary)

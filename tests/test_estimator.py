@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -181,7 +182,7 @@ def test_the_same_settings_give_what_main_gives_to_the_last_bit(
         assert mine.weight == its.weight and mine.model.config.orientation == (
             its.model.config.orientation)
         for x, y in zip(mine.model.parameters, its.model.parameters, strict=True):
-            np.testing.assert_array_equal(x.numpy(), y.numpy())
+            np.testing.assert_array_equal(x, y)
     for user in recommender.user_ids[:5]:
         pd.testing.assert_frame_equal(
             ours.recommend(user, 9), recommend_from(theirs, user, 9), check_exact=True)
@@ -236,7 +237,7 @@ def test_equal_calls_in_one_process_give_equal_results_and_say_nothing_unless_as
     assert again.summary | times == model.summary | times
     for x, y in zip(again.run.members[0].model.parameters, model.run.members[0].model.parameters,
                     strict=True):
-        np.testing.assert_array_equal(x.numpy(), y.numpy())
+        np.testing.assert_array_equal(x, y)
 
 
 def test_a_dataset_may_be_named_or_be_a_file(ratings, model, tmp_path):
@@ -512,6 +513,7 @@ def test_what_is_loaded_answers_as_before_to_the_last_bit(
     assert files_below(tmp_path) == ["model.npz"]
     again = load(str(tmp_path / "model.npz"))
     same_answers(model, again)
+    same_answers(again, pickle.loads(pickle.dumps(again)))
     assert repr(again) == repr(model) and again.run.fingerprint == model.run.fingerprint
     new = pd.DataFrame({"user": [99, 99, 1], "item": ["film 3, part \"2\"", "new", "new"],
                         "rating": [5, 1, 3.3]})  # 3.3 is new, too
@@ -585,6 +587,59 @@ def test_a_file_of_another_kind_or_content_is_refused(changes, names, model, tmp
     model.save(tmp_path / "model.npz")
     rewritten(tmp_path / "model.npz", tmp_path / "other.npz", **changes)
     refused(load, tmp_path / "other.npz", names=[tmp_path / "other.npz", *names])
+
+
+# Without TensorFlow, after a fork, in a pickle.
+
+
+SERVER = """
+import copy, os, pickle, sys
+from importlib.util import find_spec
+import pandas as pd
+from autorec_tf import load
+
+def answers(model):
+    users, items = model.recommender.user_ids, model.recommender.item_ids
+    wider = model.fold_in(pd.DataFrame({"user": [999, 999], "item": items[:2], "rating": [5, 1]}))
+    return repr([model.predict(users[:9], items[:9]).tolist(), wider.recommend(999).to_json(),
+                 model.recommend(users[0]).to_json(), model.similar(items[0]).to_json()])
+
+model = load(sys.argv[1])
+expected = answers(model)
+print(expected)
+child = os.fork() if hasattr(os, "fork") else 0
+if not child and hasattr(os, "fork"):
+    os._exit(answers(model) != expected)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+assert answers(pickle.loads(pickle.dumps(model))) == answers(copy.deepcopy(model)) == expected
+if find_spec("joblib"):
+    import joblib
+    joblib.dump(model, "model.joblib")
+    assert answers(joblib.load("model.joblib")) == expected
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_a_loaded_model_needs_no_tensorflow_and_works_after_a_fork_and_in_a_pickle(
+    model, tmp_path
+):
+    model.save(tmp_path / "model.npz")
+    done = subprocess.run([sys.executable, "-c", SERVER, tmp_path / "model.npz"], cwd=tmp_path,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    here = {}
+    exec(SERVER[: SERVER.index("model = load")], here)
+    assert done.stdout == here["answers"](model) + "\n"
+
+
+def test_a_pickle_of_another_version_is_refused_when_it_is_read(model, monkeypatch):
+    monkeypatch.setattr("autorec_tf.serving.npz.MODEL_VERSION", 2)
+    content = pickle.dumps(model)
+    monkeypatch.undo()
+    with told_refused("pickle", "version 2"):
+        pickle.loads(content)
 
 
 # In a thread, in another folder, after TensorFlow has been used.

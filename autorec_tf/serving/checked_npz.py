@@ -12,6 +12,7 @@ folded in. To change a file by hand, leave `sha256` out; then only the rules app
 """
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -186,12 +187,12 @@ PRIOR = {
 }
 
 
-def read_content(path: str | os.PathLike, kind: Kind,
+def read_content(path: str | os.PathLike | io.BytesIO, kind: Kind,
                  record: Mapping[str, Any] | None = None) -> Content:
     """Return the arrays that a reader of `kind` needs, and of a saved model all arrays.
 
     Args:
-        path: the file.
+        path: the file, or its open content in memory.
         kind: the reader.
         record: the content of config.json, if the file is in a run folder.
 

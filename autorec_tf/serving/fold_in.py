@@ -11,18 +11,17 @@ row is the mean of the known ones. This module and its fit need no TensorFlow.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from autorec_tf.config import Config
 from autorec_tf.data.ids import with_new
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.evaluation.baseline import ITEM_DAMPING, USER_DAMPING, Baseline
 from autorec_tf.model.factors import Factors
-from autorec_tf.model.parameters import COLUMN, ROW, SVDPP_SCALE, Parameter
+from autorec_tf.model.parameters import COLUMN, ROW, SVDPP_SCALE, TrainedParameters
 from autorec_tf.model.prior import Observed, Prior, Sample, learn_prior
 
 MINIMUM = 0.1  # new ratings, as a fraction of those known before, by which known ones are fitted
@@ -30,17 +29,7 @@ SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned fr
 FEW = 3  # ratings that are known where a prior is learned for a few
 POOLED = 100  # ratings of a row or column in its pooled regression
 SPREADS = 0.3, 0.1  # of the priors of columns and of rows
-FinishedRun = Any  # from finished_run.py, which imports TensorFlow
-
-
-@dataclass(frozen=True, eq=False)
-class FoldedModel:
-    """The parameters of a model with new rows or columns, as arrays; the rest as in `AutoRec`."""
-
-    config: Config
-    values: np.ndarray | None
-    declared: list[Parameter]
-    parameters: list[np.ndarray]
+FinishedRun = Any  # from trained_run.py, which imports this module
 
 
 def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
@@ -155,7 +144,7 @@ def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], matrix: Rat
     """Return the factors `before` and their `model` with `rows` and `columns` fitted.
 
     Args:
-        model: an `AutoRec` or a `FoldedModel`.
+        model: an `AutoRec` or a `TrainedParameters`.
         before: its factors.
         priors: of its columns and of its rows.
         matrix: all training ratings in the orientation of the model, with the new ones.
@@ -249,7 +238,7 @@ def learn_priors(model: Any, factors: Factors, matrix: RatingMatrix) -> tuple[Pr
     """Return the priors of a model's columns and rows.
 
     Args:
-        model: an `AutoRec` or a `FoldedModel`.
+        model: an `AutoRec`, or its parameters.
         factors: its factors.
         matrix: its training ratings, in its orientation.
     """
@@ -300,7 +289,7 @@ def grown(x: np.ndarray, size: int, fill: Any = 0.0) -> np.ndarray:
 
 
 def with_factors(model: Any, factors: Factors, Y: np.ndarray | None,
-                 own: dict[int, np.ndarray]) -> FoldedModel:
+                 own: dict[int, np.ndarray]) -> TrainedParameters:
     """Return the parameters of `model` in the sizes of `factors`, with the `own` weights W_u of
     fitted columns. Those that only the encoder reads are 0 for new columns."""
     parameters = []
@@ -319,4 +308,4 @@ def with_factors(model: Any, factors: Factors, Y: np.ndarray | None,
         elif COLUMN in declared.axes or ROW in declared.axes:
             x = grown(x, len(factors.Wt if COLUMN in declared.axes else factors.row_embeddings))
         parameters.append(x)
-    return FoldedModel(model.config, model.values, model.declared, parameters)
+    return TrainedParameters(model.config, model.values, model.declared, parameters)

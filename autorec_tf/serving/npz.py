@@ -44,6 +44,7 @@ for cold pairs replaces it. The result is mapped to the scale. In version 1, the
 scale, and the prediction for cold pairs is 3.
 """
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,7 @@ from autorec_tf.data.ratings import RatingMatrix, Ratings, RatingUnit, Split
 from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.evaluation.metrics import COLD_RATING
 from autorec_tf.model.factors import Factors
-from autorec_tf.model.parameters import parameters_of
+from autorec_tf.model.parameters import TrainedParameters, check_parameters, parameters_of
 from autorec_tf.model.prior import Prior
 from autorec_tf.resolution import model_configs
 from autorec_tf.serving.checked_npz import (
@@ -74,10 +75,10 @@ from autorec_tf.serving.checked_npz import (
     with_digests,
 )
 from autorec_tf.serving.recommender import Recommender, recommender_of
+from autorec_tf.serving.trained_run import FinishedRun, WeightedModel
 from autorec_tf.system.npz_archive import Archive
 
 NAME = "autorec.npz"
-FinishedRun = Any  # from finished_run.py, which imports TensorFlow; reading does not need it
 
 
 def write_npz(path: Path, run: FinishedRun, recommender: Recommender) -> None:
@@ -161,6 +162,19 @@ class ModelContent(NamedTuple):
     summary: dict[str, Any]
     priors: tuple[tuple[Prior, Prior], ...]
 
+    def run(self, named: str) -> FinishedRun:
+        """Return the run. Raise UserError as in `check_parameters`, which explains `named`."""
+        members = []
+        for f, each, arrays, values in zip(self.recommender.factors, model_configs(self.config),
+                                           self.parameters, self.values, strict=True):
+            declared = parameters_of(each, 0 if values is None else len(values))
+            check_parameters(arrays, declared, len(f.Wt), len(f.row_embeddings), named)
+            model = TrainedParameters(each, values, declared, arrays)
+            members.append(WeightedModel(f.weight, model))
+        return FinishedRun(self.config, self.ratings.fingerprint, self.ratings, self.train,
+                           tuple(members), tuple(self.recommender.factors), self.priors,
+                           self.recommender.cold)
+
 
 def model_content(run: FinishedRun, recommender: Recommender,
                   summary: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -177,7 +191,7 @@ def model_content(run: FinishedRun, recommender: Recommender,
     return with_digests(content_of(run, recommender) | more)
 
 
-def read_saved_model(path: str | os.PathLike) -> ModelContent:
+def read_saved_model(path: str | os.PathLike | io.BytesIO) -> ModelContent:
     """Read a file with `model_content`. Raise UserError as in `read_content`."""
     content = read_content(path, Kind.MODEL)
     recommender = from_content(content)

@@ -9,6 +9,7 @@ is allocated, and zipfile compares the checksum (CRC-32) of each array that is r
 other form are refused: compressed ones may need a thousand times their size in memory.
 """
 
+import io
 import json
 import math
 import os
@@ -66,7 +67,7 @@ class Archive:
     """An npz file that is open for reading.
 
     Args:
-        path: the file.
+        path: the file, or its content in memory.
         remedy: the end of each message.
 
     Raises:
@@ -74,7 +75,7 @@ class Archive:
             `np.savez`, or does not follow the rules. The message names the file and the array.
     """
 
-    def __init__(self, path: str | os.PathLike, remedy: str) -> None:
+    def __init__(self, path: str | os.PathLike | io.BytesIO, remedy: str) -> None:
         self.path, self.remedy = path, remedy
         self.sizes: dict[str, tuple[int, str]] = {}  # of each named axis, and the array with it
         self.file: IO[bytes]
@@ -83,9 +84,12 @@ class Archive:
 
     def __enter__(self) -> "Archive":
         try:
-            if not stat.S_ISREG(os.stat(self.path).st_mode):
+            if isinstance(self.path, io.BytesIO):
+                self.file = self.path
+            elif stat.S_ISREG(os.stat(self.path).st_mode):
+                self.file = open(self.path, "rb")
+            else:
                 raise UserError(f"{self.path} is not a file. {self.remedy}")
-            self.file = open(self.path, "rb")
         except OSError as error:
             raise UserError(f"cannot read {self.path} ({error.strerror or error})") from error
         try:
@@ -123,7 +127,7 @@ class Archive:
 
     def open_directory(self) -> None:
         """Read the directory, and check that the members fill the file without gaps or overlaps."""
-        size = os.fstat(self.file.fileno()).st_size
+        size = self.file.seek(0, os.SEEK_END)
         self.file.seek(max(0, size - END_BYTES))
         end = self.file.read(END_BYTES)
         if len(end) < END_BYTES or end[:4] != END or end[-2:] != b"\0\0":

@@ -1,0 +1,82 @@
+"""A finished run that can predict, recommend and fold in new ratings.
+
+With its `known_factors`, it needs no TensorFlow: a loaded model consists of NumPy arrays only.
+finished_run.py reads the runs of earlier versions, whose models are TensorFlow's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from autorec_tf.config import Config
+from autorec_tf.data.ratings import RatingMatrix, Ratings
+from autorec_tf.evaluation.baseline import Baseline
+from autorec_tf.model.factors import Factors
+from autorec_tf.model.prior import Prior
+from autorec_tf.serving.fold_in import learn_priors
+from autorec_tf.serving.recommender import Recommender, cold_pairs, rated, recommender_of
+
+
+class WeightedModel(NamedTuple):
+    """A trained model and its weight in a blend, or 1."""
+
+    weight: float
+    model: Any  # TrainedParameters, or an AutoRec
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run that can predict.
+
+    Args:
+        config: the settings.
+        fingerprint: the fingerprint of the ratings.
+        ratings: all known ratings.
+        train: the training ratings, items x users.
+        members: the models of a blend, or one model.
+        known_factors: the members ready to predict, if they are known already.
+        known_priors: of each member's columns and rows, if they are known already.
+        known_cold: the baseline that predicts cold pairs (rows are users), if it is known already.
+    """
+
+    config: Config
+    fingerprint: str
+    ratings: Ratings
+    train: RatingMatrix
+    members: tuple[WeightedModel, ...]
+    known_factors: tuple[Factors, ...] = ()
+    known_priors: tuple[tuple[Prior, Prior], ...] = ()
+    known_cold: Baseline | None = None
+
+    @cached_property
+    def factors(self) -> tuple[Factors, ...]:
+        """The members ready to predict from the training ratings."""
+        return self.known_factors or tuple(
+            replace(factors, weight=member.weight)
+            for member in self.members
+            for factors in member.model.factors(oriented(self.train, member.model.config))
+        )
+
+    @cached_property
+    def cold(self) -> Baseline:
+        """The baseline that predicts cold pairs; its rows are users."""
+        return self.known_cold or cold_pairs(self.config, self.ratings, self.train)
+
+    @cached_property
+    def priors(self) -> tuple[tuple[Prior, Prior], ...]:
+        """What folding in expects of new columns and rows of each member, learned once."""
+        return self.known_priors or tuple(
+            learn_priors(member.model, factors, oriented(self.train, member.model.config))
+            for member, factors in zip(self.members, self.factors, strict=True)
+        )
+
+    def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
+        """Return the recommender for this run's ids, which predicts from its training ratings."""
+        recommender = recommender_of(self.config, self.ratings, self.train, self.factors, self.cold)
+        return replace(recommender, rated=rated(self.ratings), titles=titles or {})
+
+
+def oriented(matrix: RatingMatrix, config: Config) -> RatingMatrix:
+    """Return `matrix`, whose rows are items, in the orientation of `config`."""
+    return matrix if config.orientation == "item" else matrix.transposed()
