@@ -18,17 +18,20 @@ import numpy as np
 import pandas as pd
 
 from autorec_tf.data.ids import with_new
-from autorec_tf.data.ratings import RatingMatrix, Ratings
+from autorec_tf.data.ratings import RatingMatrix
 from autorec_tf.evaluation.baseline import ITEM_DAMPING, USER_DAMPING, Baseline
 from autorec_tf.model.factors import Factors
 from autorec_tf.model.parameters import COLUMN, ROW, SVDPP_SCALE, TrainedParameters
 from autorec_tf.model.prior import Observed, Prior, Sample, learn_prior
+from autorec_tf.system.errors import UserError
 
 MINIMUM = 0.1  # new ratings, as a fraction of those known before, by which known ones are fitted
 SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned from; ratings of each
 FEW = 3  # ratings that are known where a prior is learned for a few
 POOLED = 100  # ratings of a row or column in its pooled regression
 SPREADS = 0.3, 0.1  # of the priors of columns and of rows
+SEARCHED = 50  # columns whose ratings are searched; for more, all ratings are sorted by column
+Entries = dict[int, tuple[np.ndarray, np.ndarray]]  # other indices and ratings, by row or column
 FinishedRun = Any  # from trained_run.py, which imports this module
 
 
@@ -42,6 +45,7 @@ def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
         values: [ratings], on the file's scale. They replace known ratings of the same pairs.
 
     Raises:
+        UserError: if an export would need the earlier ratings of a user and an item.
         ValueError: if a rating is outside the scale.
     """
     known = run.ratings
@@ -51,52 +55,81 @@ def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
         pd.Index(item_ids).get_indexer(items).astype(np.int32),
         np.asarray(values, known.values.dtype),
     )
-    users, items, values = renewed((known.users, known.items, known.values), new, len(item_ids))
-    ratings = Ratings(known.name, users, items, values, user_ids, item_ids, known.scale,
-                      mapped=known.mapped)
-    scaled = np.asarray(known.unit.to_model(new[2]), np.float32)
+    refuse_fixed(run, *new[:2])
     shape = len(item_ids), len(user_ids)
-    train = inserted(run.train, new[1], new[0], scaled, shape)
-    fitted = fitted_again(run.train.column_counts, new[0], shape[1]), fitted_again(
-        run.train.row_counts, new[1], shape[0])
-    matrices = {"item": train}
-    if any(f.orientation == "user" for f in run.factors):
-        matrices["user"] = train.transposed()
+    triples = renewed((known.users, known.items, known.values), new, shape)
+    ratings = replace(known, users=triples[0], items=triples[1], values=triples[2],
+                      user_ids=user_ids, item_ids=item_ids, held_out=None, files={})
+    scaled = np.asarray(known.unit.to_model(new[2]), np.float32)
+    rated, _ = inserted(run.rated, *new, shape[::-1])
+    train, is_new = inserted(run.train, new[1], new[0], scaled, shape)
+    counts = tuple(grown(before, size) + np.bincount(index[is_new], minlength=size)
+                   for before, index, size in zip(run.counts, new, shape[::-1], strict=False))
+    of_users, of_items = (
+        np.setdiff1d(fitted_again(before, index, size), fixed)
+        for before, index, size, fixed in zip(run.counts, new, shape[::-1], run.fixed, strict=False)
+    )
+    by_user, by_item = columns_of(train, of_users), {i: row_of(train, i) for i in of_items}
     members, factors = [], []
     for member, before, priors in zip(run.members, run.factors, run.priors, strict=True):
-        columns, rows = fitted if before.orientation == "item" else fitted[::-1]
-        after, model = folded(member.model, before, priors, matrices[before.orientation], rows,
-                              columns)
+        sides = (shape, by_item, by_user)
+        if before.orientation == "user":
+            sides = (shape[::-1], by_user, by_item)
+        after, model = folded(member.model, before, priors, *sides)
         members.append(member._replace(model=model))
         factors.append(after)
     return replace(run, ratings=ratings, train=train, members=tuple(members),
                    known_factors=tuple(factors), known_priors=run.priors,
-                   known_cold=cold_with(run, train, *fitted))
+                   known_cold=cold_with(run, shape, by_user, by_item), known_rated=rated,
+                   known_counts=counts)
 
 
-def cold_with(run: FinishedRun, train: RatingMatrix, users: np.ndarray,
-              items: np.ndarray) -> Baseline:
-    """Return the baseline of `run` (rows are users) with the biases of `users` and `items` fitted
-    to the ratings `train` (items x users), first those of the users; the others remain."""
+def refuse_fixed(run: FinishedRun, users: np.ndarray, items: np.ndarray) -> None:
+    """Raise UserError if both the user and the item of a new rating (indices) are known to an
+    export, which does not hold their other ratings."""
+    both = np.isin(users, run.fixed[0]) & np.isin(items, run.fixed[1])
+    if both.any():
+        first, known = int(both.argmax()), run.ratings
+        raise UserError(
+            f"{int(both.sum()):,} of {len(both):,} ratings are of a user and an item that the "
+            f"export already knows, first user {known.user_ids[users[first]]} and item "
+            f"{known.item_ids[items[first]]}. An export holds no ratings and folds in new users "
+            "and new items only: leave these ratings out, or use the run folder.")
+
+
+def cold_with(run: FinishedRun, shape: tuple[int, int], by_user: Entries,
+              by_item: Entries) -> Baseline:
+    """Return the baseline of `run` (rows are users) in a larger `shape` (items, users), with the
+    biases of some users and items fitted to their ratings, first those of the users; the others
+    remain."""
     cold = run.cold
-    user_bias = grown(cold.row_bias, train.num_columns)
-    item_bias = grown(cold.column_bias, train.num_rows)
+    user_bias, item_bias = grown(cold.row_bias, shape[1]), grown(cold.column_bias, shape[0])
     if run.config.cold_rating == "mean":
-        for u in users:
-            rated, ratings = column_of(train, u)
+        for u, (rated, ratings) in by_user.items():
             residuals = ratings - cold.mean - item_bias[rated]
             user_bias[u] = residuals.sum() / (USER_DAMPING + len(ratings))
-        for i in items:
-            part = slice(train.indptr[i], train.indptr[i + 1])
-            residuals = train.values[part] - cold.mean - user_bias[train.indices[part]]
+        for i, (raters, ratings) in by_item.items():
+            residuals = ratings - cold.mean - user_bias[raters]
             item_bias[i] = residuals.sum() / (ITEM_DAMPING + len(residuals))
     return replace(cold, row_bias=user_bias, column_bias=item_bias)
 
 
-def column_of(matrix: RatingMatrix, u: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows that column `u` of `matrix` has ratings of, and the ratings."""
-    at = np.flatnonzero(matrix.indices == u)
-    return np.searchsorted(matrix.indptr, at, "right") - 1, matrix.values[at]
+def row_of(matrix: RatingMatrix, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns that row `i` of `matrix` has ratings of, and the ratings."""
+    part = slice(matrix.indptr[i], matrix.indptr[i + 1])
+    return matrix.indices[part], matrix.values[part]
+
+
+def columns_of(matrix: RatingMatrix, columns: np.ndarray) -> Entries:
+    """Return the rows that each of some `columns` of `matrix` has ratings of, and the ratings."""
+    if len(columns) > SEARCHED:
+        by_column = matrix.transposed()
+        return {u: row_of(by_column, u) for u in columns}
+    entries = {}
+    for u in columns:
+        at = np.flatnonzero(matrix.indices == np.int32(u))
+        entries[u] = np.searchsorted(matrix.indptr, at, "right") - 1, matrix.values[at]
+    return entries
 
 
 def fitted_again(known: np.ndarray, new: np.ndarray, size: int) -> np.ndarray:
@@ -108,23 +141,27 @@ def fitted_again(known: np.ndarray, new: np.ndarray, size: int) -> np.ndarray:
 
 
 def renewed(known: tuple[np.ndarray, ...], new: tuple[np.ndarray, ...],
-            num_items: int) -> list[np.ndarray]:
-    """Return the triples (users, items, values) `known` without the pairs in `new`, then `new`."""
-    pairs, new_pairs = (x[0].astype(np.int64) * num_items + x[1] for x in (known, new))
-    new_pairs.sort()
-    position = np.minimum(np.searchsorted(new_pairs, pairs), len(new_pairs) - 1)
-    is_unchanged = new_pairs[position] != pairs
-    if is_unchanged.all():
-        return [np.append(old, fresh) for old, fresh in zip(known, new, strict=True)]
-    return [np.append(old[is_unchanged], fresh) for old, fresh in zip(known, new, strict=True)]
+            shape: tuple[int, int]) -> list[np.ndarray]:
+    """Return the triples (users, items, values) `known` without the pairs in `new`, then `new`.
+    `shape`: the numbers of items and users."""
+    is_rating_again = np.zeros(shape[1], bool)
+    is_rating_again[new[0]] = True
+    at = np.flatnonzero(is_rating_again[known[0]])
+    pairs, new_pairs = (x[0].astype(np.int64) * shape[0] + x[1] for x in
+                        ([known[0][at], known[1][at]], new))
+    replaced = at[np.isin(pairs, new_pairs)]
+    if len(replaced):
+        known = tuple(np.delete(x, replaced) for x in known)
+    return [np.append(old, fresh) for old, fresh in zip(known, new, strict=True)]
 
 
 def inserted(matrix: RatingMatrix, rows: np.ndarray, columns: np.ndarray, values: np.ndarray,
-             shape: tuple[int, int]) -> RatingMatrix:
+             shape: tuple[int, int]) -> tuple[RatingMatrix, np.ndarray]:
     """Return `matrix` in the larger `shape` with more ratings, which replace those of the same
-    pairs. It is copied without sorting it again."""
+    pairs, and which ratings are of new pairs: bool. It is copied without sorting it again."""
     key = matrix.rows.astype(np.int64) * shape[1] + matrix.indices
     order = np.lexsort((columns, rows))
+    is_new = np.empty(len(rows), bool)
     rows, columns, values = rows[order], columns[order], values[order]
     new = rows.astype(np.int64) * shape[1] + columns
     at = np.searchsorted(key, new)
@@ -132,34 +169,36 @@ def inserted(matrix: RatingMatrix, rows: np.ndarray, columns: np.ndarray, values
     old = matrix.values.copy()
     old[at[is_known]] = values[is_known]
     at, fresh = at[~is_known], ~is_known
+    is_new[order] = fresh
     counts = np.append(matrix.row_counts, np.zeros(shape[0] - matrix.num_rows, np.int64))
     counts += np.bincount(rows[fresh], minlength=shape[0])
     return RatingMatrix(np.append(0, np.cumsum(counts)),
                         np.insert(matrix.indices, at, columns[fresh]),
-                        np.insert(old, at, values[fresh]), shape[1])
+                        np.insert(old, at, values[fresh]), shape[1]), is_new
 
 
-def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], matrix: RatingMatrix,
-           rows: np.ndarray, columns: np.ndarray) -> tuple[Factors, Any]:
-    """Return the factors `before` and their `model` with `rows` and `columns` fitted.
+def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], shape: tuple[int, int],
+           by_row: Entries, by_column: Entries) -> tuple[Factors, TrainedParameters]:
+    """Return the factors `before` and their `model` with some rows and columns fitted.
 
     Args:
-        model: an `AutoRec` or a `TrainedParameters`.
+        model: an `AutoRec`, or its parameters.
         before: its factors.
         priors: of its columns and of its rows.
-        matrix: all training ratings in the orientation of the model, with the new ones.
-        rows, columns: the indices that are fitted.
+        shape: the new numbers of rows and columns.
+        by_row: the rows that are fitted: columns and ratings of all their training ratings, with
+            the new ones.
+        by_column: the same of the columns that are fitted.
     """
-    codes = grown(before.row_embeddings, matrix.num_rows)
-    Wt, b = grown(before.Wt, matrix.num_columns), grown(before.b, matrix.num_columns)
+    codes, Wt, b = grown(before.row_embeddings, shape[0]), *(
+        grown(x, shape[1]) for x in (before.Wt, before.b))
     after, Y = replace(before, row_embeddings=codes, Wt=Wt, b=b), parameter_of(model, "Y")
     if Y is not None:
-        Y = grown(Y, matrix.num_rows, Y.mean(0))
-    side = Side(after, matrix, Y)
+        Y = grown(Y, shape[0], Y.mean(0))
+    side = Side(after, Y)
     is_linear, f = before.output_activation == "identity", after.output
-    is_open = np.zeros(matrix.num_rows, bool)
-    is_open[rows] = True
-    by_column = {u: column_of(matrix, u) for u in columns}
+    is_open = np.zeros(shape[0], bool)
+    is_open[list(by_row)] = True
     own: dict[int, np.ndarray] = {}  # W_u of each fitted column, without the sum over Y
 
     def fit_columns(but: np.ndarray) -> None:
@@ -170,11 +209,34 @@ def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], matrix: Rat
             side.set_column(u, i, w)
 
     fit_columns(is_open)
-    for i in rows:
-        codes[i] = priors[1].fit(side.row(i), f, is_linear)
+    for i, (u, ratings) in by_row.items():
+        codes[i] = priors[1].fit(side.row(u, ratings), f, is_linear)
     if any(is_open[i].any() for i, _ in by_column.values()):
         fit_columns(np.zeros_like(is_open))
     return after, with_factors(model, after, Y, own)
+
+
+def fitted_user(run: FinishedRun, items: np.ndarray, ratings: np.ndarray) -> list[Factors]:
+    """Return the factors of `run`, with the embedding of one new user in place of those of all
+    users.
+
+    Args:
+        run: the finished run, which does not change.
+        items: [ratings], the indices of the items that the user has rated, ascending.
+        ratings: float32 [ratings], on the models' scale.
+    """
+    factors = []
+    for member, f, (of_columns, of_rows) in zip(run.members, run.factors, run.priors, strict=True):
+        side, is_linear = Side(f, parameter_of(member.model, "Y")), f.output_activation == "identity"
+        if f.orientation == "user":
+            h = of_rows.fit(side.row(items, ratings), f.output, is_linear)
+            factors.append(replace(f, row_embeddings=h[None].astype(np.float32)))
+            continue
+        w = of_columns.fit(side.column(items, ratings), f.output, is_linear)
+        alone = replace(f, Wt=np.empty((1, f.Wt.shape[1]), np.float32), b=np.empty(1, np.float32))
+        Side(alone, side.Y).set_column(0, items, w)
+        factors.append(alone)
+    return factors
 
 
 class Side:
@@ -182,13 +244,12 @@ class Side:
 
     Args:
         factors: the embeddings of all rows and columns.
-        matrix: the training ratings, in the orientation of `factors`.
         Y: with the SVD++ decoder, float32 (rows, l). The last unit of an embedding is then the bias
             of the row, and 1 in a column.
     """
 
-    def __init__(self, factors: Factors, matrix: RatingMatrix, Y: np.ndarray | None) -> None:
-        self.factors, self.matrix, self.Y = factors, matrix, Y
+    def __init__(self, factors: Factors, Y: np.ndarray | None) -> None:
+        self.factors, self.Y = factors, Y
         self.units = factors.Wt.shape[1] - (Y is not None)
 
     def implicit(self, rows: np.ndarray) -> np.ndarray:
@@ -220,10 +281,8 @@ class Side:
             return x - SVDPP_SCALE / np.sqrt(len(h)) * own
         return np.zeros(len(rows))
 
-    def row(self, i: int) -> Observed:
-        """Return the regression of a row's ratings on its embedding."""
-        part = slice(self.matrix.indptr[i], self.matrix.indptr[i + 1])
-        columns, ratings = self.matrix.indices[part], self.matrix.values[part]
+    def row(self, columns: np.ndarray, ratings: np.ndarray) -> Observed:
+        """Return the regression of a row's ratings of `columns` on its embedding."""
         inputs = self.factors.Wt[columns].astype(np.float64)
         return Observed(inputs, self.factors.b[columns].astype(np.float64),
                         ratings.astype(np.float64))
@@ -243,7 +302,7 @@ def learn_priors(model: Any, factors: Factors, matrix: RatingMatrix) -> tuple[Pr
         matrix: its training ratings, in its orientation.
     """
     Y = parameter_of(model, "Y")
-    side, by_column = Side(factors, matrix, Y), matrix.transposed()
+    side, by_column = Side(factors, Y), matrix.transposed()
     own = parameter_of(model, "Wt") if Y is not None else factors.Wt  # without the sums over Y
     weights = np.concatenate([own, factors.b[:, None]], 1)  # (columns, units + 1)
     column_counts, row_counts = by_column.row_counts, matrix.row_counts
@@ -293,9 +352,8 @@ def with_factors(model: Any, factors: Factors, Y: np.ndarray | None,
     """Return the parameters of `model` in the sizes of `factors`, with the `own` weights W_u of
     fitted columns. Those that only the encoder reads are 0 for new columns."""
     parameters = []
-    for declared, x in zip(model.declared, model.parameters, strict=True):
-        x = np.asarray(x)
-        if declared.name == "Y":
+    for declared, x in zip(model.declared, map(np.asarray, model.parameters), strict=True):
+        if Y is not None and declared.name == "Y":
             x = Y
         elif declared.name == "Wt":
             x = grown(x, len(factors.Wt))
@@ -306,6 +364,7 @@ def with_factors(model: Any, factors: Factors, Y: np.ndarray | None,
         elif declared.name == "c":
             x = factors.row_embeddings[:, -1].copy()
         elif COLUMN in declared.axes or ROW in declared.axes:
-            x = grown(x, len(factors.Wt if COLUMN in declared.axes else factors.row_embeddings))
+            size = len(factors.Wt if COLUMN in declared.axes else factors.row_embeddings)
+            x = x if len(x) == size else grown(x, size)
         parameters.append(x)
     return TrainedParameters(model.config, model.values, model.declared, parameters)

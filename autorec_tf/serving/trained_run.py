@@ -9,13 +9,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.model.factors import Factors
 from autorec_tf.model.prior import Prior
 from autorec_tf.serving.fold_in import learn_priors
-from autorec_tf.serving.recommender import Recommender, cold_pairs, rated, recommender_of
+from autorec_tf.serving.recommender import Recommender, cold_pairs, rated
+
+NOTHING_FIXED = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 
 class WeightedModel(NamedTuple):
@@ -38,6 +42,11 @@ class FinishedRun:
         known_factors: the members ready to predict, if they are known already.
         known_priors: of each member's columns and rows, if they are known already.
         known_cold: the baseline that predicts cold pairs (rows are users), if it is known already.
+        known_rated: users x items, all known ratings, if this matrix is known already.
+        known_counts: the numbers of training ratings of users and of items, if they are known
+            already.
+        fixed: of an export, the indices of users and of items whose ratings it does not hold, which
+            cannot be fitted again.
     """
 
     config: Config
@@ -48,6 +57,9 @@ class FinishedRun:
     known_factors: tuple[Factors, ...] = ()
     known_priors: tuple[tuple[Prior, Prior], ...] = ()
     known_cold: Baseline | None = None
+    known_rated: RatingMatrix | None = None
+    known_counts: tuple[np.ndarray, ...] = ()
+    fixed: tuple[np.ndarray, np.ndarray] = NOTHING_FIXED
 
     @cached_property
     def factors(self) -> tuple[Factors, ...]:
@@ -64,6 +76,16 @@ class FinishedRun:
         return self.known_cold or cold_pairs(self.config, self.ratings, self.train)
 
     @cached_property
+    def rated(self) -> RatingMatrix:
+        """All known ratings, users x items, which recommendations leave out."""
+        return rated(self.ratings) if self.known_rated is None else self.known_rated
+
+    @cached_property
+    def counts(self) -> tuple[np.ndarray, ...]:
+        """The numbers of training ratings of users and of items: int64."""
+        return self.known_counts or (self.train.column_counts, self.train.row_counts)
+
+    @cached_property
     def priors(self) -> tuple[tuple[Prior, Prior], ...]:
         """What folding in expects of new columns and rows of each member, learned once."""
         return self.known_priors or tuple(
@@ -73,8 +95,9 @@ class FinishedRun:
 
     def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
         """Return the recommender for this run's ids, which predicts from its training ratings."""
-        recommender = recommender_of(self.config, self.ratings, self.train, self.factors, self.cold)
-        return replace(recommender, rated=rated(self.ratings), titles=titles or {})
+        ratings, (of_users, of_items) = self.ratings, self.counts
+        return Recommender(ratings.user_ids, ratings.item_ids, of_users, of_items, ratings.unit,
+                           self.cold, self.factors, self.rated, titles or {})
 
 
 def oriented(matrix: RatingMatrix, config: Config) -> RatingMatrix:
