@@ -443,6 +443,140 @@ def test_recommendations_leave_out_what_the_user_has_rated(ratings, model):
     assert listed["prediction"].is_monotonic_decreasing
 
 
+# Many at once.
+
+
+def test_many_at_once_are_what_each_one_gets(model, tmp_path):
+    users, items = model.recommender.user_ids, model.recommender.item_ids
+    wanted = [*users[5:8], users[2], users[5]]
+    rules = dict(candidates=items[3:17], exclude=[items[4], "unknown"], include_rated=True)
+    for each in ({}, rules):
+        together = model.recommend(users=wanted, n=4, **each)
+        alone = [model.recommend(user, 4, **each).reset_index() for user in wanted]
+        alone = [x.assign(user=user) for x, user in zip(alone, wanted, strict=True)]
+        pd.testing.assert_frame_equal(together, pd.concat(alone, ignore_index=True)[
+            ["user", "rank", "item", "title", "prediction", "ratings"]])
+        everyone = pd.concat(model.recommend_all(4, **each), ignore_index=True)
+        assert everyone["user"].unique().tolist() == users.tolist()
+        pd.testing.assert_frame_equal(
+            everyone[everyone["user"] == wanted[0]].reset_index(drop=True),
+            alone[0][["user", "rank", "item", "prediction", "ratings"]])
+    assert model.recommend_all(4, tmp_path / "top.csv", **rules) is None
+    written = pd.read_csv(tmp_path / "top.csv")
+    pd.testing.assert_frame_equal(written, everyone, atol=1e-4, check_dtype=False)
+    refused(model.recommend_all, 4, tmp_path / "top.csv", names=[tmp_path / "top.csv"])
+    together = model.similar(items=items[:3], n=5)
+    alone = pd.concat([model.similar(item, 5).reset_index() for item in items[:3]])
+    pd.testing.assert_frame_equal(together.drop(columns="similar_to"),
+                                  alone.reset_index(drop=True))
+    assert together["similar_to"].tolist() == np.repeat(items[:3], 5).tolist()
+    assert len(model.recommend(users=[])) == len(model.similar(items=[])) == 0
+
+
+def test_candidates_and_exclusions_are_the_only_difference(ratings, model):
+    items, rated = model.recommender.item_ids, set(ratings["item"][ratings["user"] == 8])
+    everything = model.recommend(8, 20, include_rated=True)
+    assert set(everything["item"]) == set(items) and rated
+    left = everything[~everything["item"].isin([*rated, *items[:5]])]
+    found = model.recommend(8, 20, exclude=items[:5])
+    assert found["item"].tolist() == left["item"].tolist()
+    with pytest.warns(AutoRecWarning, match="1 of 16 candidates .* unknown"):
+        found = model.recommend(8, 20, candidates=[*items[:4:-1], "unknown"])
+    assert found["item"].tolist() == left["item"].tolist()
+    np.testing.assert_allclose(found["prediction"], left["prediction"])
+    assert len(model.recommend(8, candidates=[])) == 0
+
+
+TABLE = type("Table", (), {"__init__": lambda x, y: setattr(x, "content", y),
+                           "to_pandas": lambda x: x.content})
+
+
+@pytest.mark.parametrize(
+    "kind", [list, tuple, np.array, pd.Series, pd.Index, pd.Categorical, iter, TABLE,
+             lambda x: pd.DataFrame({"a": x}), lambda x: TABLE(pd.Series(x))])
+def test_ids_may_be_in_a_list_an_array_a_series_or_a_frame_of_one_column(kind, model):
+    users, items = model.recommender.user_ids[:4].tolist(), model.recommender.item_ids[:4].tolist()
+    expected = model.predict(users, items).tolist()
+    assert model.predict(kind(users), kind(items)).tolist() == expected
+    pairs = pd.DataFrame({"x": 0, "item": items, "user": users})
+    assert model.predict(pairs).tolist() == model.predict(TABLE(pairs)).tolist() == expected
+    pd.testing.assert_frame_equal(model.recommend(users=kind(users), exclude=kind(items)),
+                                  model.recommend(users=users, exclude=items))
+    assert model.predict([], []).tolist() == []
+
+
+@pytest.mark.parametrize(
+    "ids, fact",
+    [({1, 8}, "set"), (frozenset({1}), "frozenset"), ({1: 8}, "dict"), ([[1, 8]], "entry 0"),
+     ([1, (8,)], "entry 1"), (np.array([[1, 8]]), "(1, 2)"), (pd.DataFrame([[1, 8]]), "(1, 2)"),
+     (pd.Series([1, [8]]), "entry 1")], ids=repr)
+def test_sets_nested_lists_and_tables_are_no_ids(ids, fact, model):
+    item = model.recommender.item_ids[0]
+    for name, call in (("users", lambda: model.predict(ids, [item])),
+                       ("items", lambda: model.predict([1], ids)),
+                       ("users", lambda: model.recommend(users=ids)),
+                       ("items", lambda: model.similar(items=ids)),
+                       ("candidates", lambda: model.recommend(1, candidates=ids)),
+                       ("exclude", lambda: model.recommend(1, exclude=ids))):
+        refused(call, names=[f"{name}: ", fact])
+    refused(model.recommend, ids, names=["user is a", "users="])
+    refused(model.similar, ids, names=["item is a", "items="])
+
+
+def test_a_call_that_asks_for_nobody_or_for_unknown_ids_gets_one_line(model):
+    refused(model.recommend, names=["user", "users", "ratings"])
+    refused(model.recommend, 1, users=[1], names=["user", "users", "ratings"])
+    refused(model.similar, names=["item", "items"])
+    refused(model.recommend, users=[1, 999], names=["user 999"])
+    refused(model.recommend, users=[1], n=2.5, names=["n is 2.5"])
+    refused(model.predict, [1, 8], names=["items", "DataFrame"])
+    refused(model.predict, pd.DataFrame({"x": [1], "y": [2]}), names=["x, y"])
+
+    class Table:
+        def to_pandas(self):
+            raise ModuleNotFoundError("No module named 'pyarrow'")
+
+    refused(train, Table(), names=["Table", "pyarrow"], **QUICK)
+    refused(model.recommend, users=Table(), names=["Table", "pyarrow"])
+
+
+# People who are not in the model.
+
+
+@pytest.mark.parametrize("settings", [{}, dict(orientation="user"), slow(**BLEND)])
+def test_a_new_person_gets_what_folding_in_recommends(settings, ratings, trained):
+    model = trained(**settings)
+    assert model.recommender.item_ratings.min() > 10  # or an item would be fitted again
+    items = ratings["item"].unique()[:3].tolist()
+    values = [5, 0.5, 4]
+    frame = pd.DataFrame({"item": items, "rating": values})
+    expected = model.fold_in(frame.assign(user=999)).recommend(999, 8)
+    before = model.recommend(1, 20)
+    for given in (frame, frame.assign(user=5), dict(zip(items, values, strict=True)), TABLE(frame),
+                  pd.Series(values, items)):
+        pd.testing.assert_frame_equal(model.recommend(ratings=given, n=8), expected,
+                                      check_exact=True)
+    shown = model.recommend(ratings=frame, n=30, include_rated=True, exclude=items[:1])
+    assert set(shown["item"]) == set(model.recommender.item_ids) - {items[0]}
+    with pytest.warns(AutoRecWarning, match="1 of the 4 .* new film"):
+        found = model.recommend(ratings=dict(zip(items, values, strict=True)) | {"new film": 3},
+                                n=8)
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    pd.testing.assert_frame_equal(model.recommend(1, 20), before, check_exact=True)
+
+
+def test_ratings_of_a_new_person_that_cannot_be_used_are_refused(ratings, model):
+    item = ratings["item"][0]
+    refused(model.recommend, ratings={"new film": 3}, names=["1 of the 1 ", "new film", "fold_in"])
+    refused(model.recommend, ratings={}, names=["no rows"])
+    refused(model.recommend, ratings={item: 7}, names=["row 0", "rating 7", "0.5 to 5"])
+    refused(model.recommend, ratings=[item], names=["list", "DataFrame"])
+    two = pd.DataFrame({"user": [1, 2], "item": item, "rating": [3, 4]})
+    refused(model.recommend, ratings=two, names=["several users", " 1 ", " 2", "fold_in"])
+    refused(model.recommend, ratings=two[["item"]], names=["DataFrame", "(item)"])
+    refused(model.recommend, ratings=two[["item", "rating"]], names=["row 1", item, "duplicates"])
+
+
 @pytest.mark.parametrize("settings", [{}, slow(**BLEND)])
 def test_new_ratings_are_those_of_recommend_py(
     settings, ratings, trained, left_by_main, tmp_path, capsys

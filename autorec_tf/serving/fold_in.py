@@ -216,29 +216,6 @@ def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], shape: tupl
     return after, with_factors(model, after, Y, own)
 
 
-def fitted_user(run: FinishedRun, items: np.ndarray, ratings: np.ndarray) -> list[Factors]:
-    """Return the factors of `run`, with the embedding of one new user in place of those of all
-    users.
-
-    Args:
-        run: the finished run, which does not change.
-        items: [ratings], the indices of the items that the user has rated, ascending.
-        ratings: float32 [ratings], on the models' scale.
-    """
-    factors = []
-    for member, f, (of_columns, of_rows) in zip(run.members, run.factors, run.priors, strict=True):
-        side, is_linear = Side(f, parameter_of(member.model, "Y")), f.output_activation == "identity"
-        if f.orientation == "user":
-            h = of_rows.fit(side.row(items, ratings), f.output, is_linear)
-            factors.append(replace(f, row_embeddings=h[None].astype(np.float32)))
-            continue
-        w = of_columns.fit(side.column(items, ratings), f.output, is_linear)
-        alone = replace(f, Wt=np.empty((1, f.Wt.shape[1]), np.float32), b=np.empty(1, np.float32))
-        Side(alone, side.Y).set_column(0, items, w)
-        factors.append(alone)
-    return factors
-
-
 class Side:
     """The training ratings of single rows and columns, as regressions on their embeddings.
 
