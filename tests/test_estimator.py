@@ -21,6 +21,7 @@ import recommend
 from autorec_tf import AutoRecModel, AutoRecWarning, load, train
 from autorec_tf.records.console import Console
 from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.npz import write_npz
 from autorec_tf.serving.recommender import predict, similar
 from autorec_tf.serving.recommender import recommend as recommend_from
 from autorec_tf.system.errors import Diverged, UserError, without_dashes
@@ -585,6 +586,7 @@ def test_new_ratings_are_those_of_recommend_py(
     new = pd.DataFrame({"user": [999, 999, 1], "item": [*items[:2], "new film"],
                         "rating": [5, 0.5, 4]})
     folder, _ = left_by_main(**settings)
+    assert "rows_1_mean" in np.load(folder / "run" / "predictions.npz")  # without TensorFlow
     new.to_csv(tmp_path / "new.csv", index=False)
     capsys.readouterr()
     code = recommend.main([str(folder / "run"), "--data_dir", str(folder), "--ratings",
@@ -714,13 +716,42 @@ def test_what_is_damaged_or_something_else_is_refused_in_one_line(model, tmp_pat
 
 @pytest.mark.parametrize("changes, names", [
     ({"estimator": 2}, ["version 2", " 1 "]),
-    ({"estimator": None}, ["recommend.py"]),
+    ({"V_1": None, "estimator": None}, ["V_1", "missing"]),
+    ({"users": np.zeros(0, np.int32), "items": np.zeros(0, np.int32),
+      "values": np.zeros(0, np.float32)}, ["users", "empty"]),
     ({"mu_1": np.zeros(5, np.float32)}, ["mu_1", "float32 (5,)"]),
 ])
 def test_a_file_of_another_kind_or_content_is_refused(changes, names, model, tmp_path):
     model.save(tmp_path / "model.npz")
     rewritten(tmp_path / "model.npz", tmp_path / "other.npz", **changes)
     refused(load, tmp_path / "other.npz", names=[tmp_path / "other.npz", *names])
+
+
+@pytest.mark.parametrize("settings", [{}, slow(**BLEND), dict(
+    preset="single", input_encoding="auto", orientation="user", train_epoch=2, batch_size=32)])
+def test_an_export_takes_in_new_users_and_items_and_is_saved_with_them(
+    settings, trained, tmp_path
+):
+    model = trained(**settings)
+    write_npz(tmp_path / "autorec.npz", model.run, model.recommender)
+    export, items = load(tmp_path / "autorec.npz"), model.recommender.item_ids
+    assert np.isnan(export.test_rmse) and "0 ratings" in repr(export)
+    assert export.predict([1, 8, 99], items[:3]).tolist() == model.predict(
+        [1, 8, 99], items[:3]).tolist()
+    person = pd.DataFrame({"user": 999, "item": items[:3], "rating": [5, 0.5, 4]})
+    expected = model.fold_in(person).recommend(999)
+    wider = export.fold_in(person)
+    for each in (wider, pickle.loads(pickle.dumps(wider))):
+        pd.testing.assert_frame_equal(each.recommend(999), expected, check_exact=True)
+    pd.testing.assert_frame_equal(export.recommend(ratings=person), expected, check_exact=True)
+    wider.save(tmp_path / "wider.npz")
+    # Their ratings are complete, so that they may change; those of others are not.
+    again = pd.DataFrame({"user": [999, 1], "item": [items[0], "new film"], "rating": [1, 3]})
+    found = load(tmp_path / "wider.npz").fold_in(again)
+    assert found.recommender.user_ratings[-1] == 3
+    assert found.recommend(999).equals(model.fold_in(person).fold_in(again).recommend(999))
+    refused(export.fold_in, pd.DataFrame({"user": [1, 999], "item": items[:2], "rating": 3}),
+            names=["1 of 2 ratings", "user 1 ", items[0], "export"])
 
 
 # Without TensorFlow, after a fork, in a pickle.

@@ -18,6 +18,7 @@ from autorec_tf.model.factors import Factors
 from autorec_tf.model.prior import Prior
 from autorec_tf.serving.fold_in import learn_priors
 from autorec_tf.serving.recommender import Recommender, cold_pairs, rated
+from autorec_tf.system.errors import UserError
 
 NOTHING_FIXED = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
@@ -61,6 +62,11 @@ class FinishedRun:
     known_counts: tuple[np.ndarray, ...] = ()
     fixed: tuple[np.ndarray, np.ndarray] = NOTHING_FIXED
 
+    @property
+    def is_export(self) -> bool:
+        """Whether training ratings are missing, so that only new users and items can be fitted."""
+        return len(self.fixed[0]) > 0
+
     @cached_property
     def factors(self) -> tuple[Factors, ...]:
         """The members ready to predict from the training ratings."""
@@ -87,7 +93,11 @@ class FinishedRun:
 
     @cached_property
     def priors(self) -> tuple[tuple[Prior, Prior], ...]:
-        """What folding in expects of new columns and rows of each member, learned once."""
+        """What folding in expects of new columns and rows of each member, learned once. Raise
+        UserError for an export of an earlier version."""
+        if self.is_export and not self.known_priors:
+            raise UserError("the export is of an earlier version and contains nothing that folding "
+                            "in needs. Export the run again.")
         return self.known_priors or tuple(
             learn_priors(member.model, factors, oriented(self.train, member.model.config))
             for member, factors in zip(self.members, self.factors, strict=True)
