@@ -82,9 +82,11 @@ class AutoRecModel:
                 a two-dimensional array.
         """
         with python_words():
-            if items is None:
-                users, items = pair_columns(users, self.run.config.columns)
-            users, items = id_list(users, "users"), id_list(items, "items")
+            if items is not None:
+                pairs = id_list(users, "users"), id_list(items, "items")
+            else:
+                pairs = pair_columns(users, self.run.config.columns)
+        users, items = pairs
         user = positions_of(self.recommender.users, users)
         item = positions_of(self.recommender.items, items)
         if len(user) != len(item):
@@ -158,7 +160,7 @@ class AutoRecModel:
         """
         choice = self.choice(candidates, exclude, include_rated)
         tables = top(self.recommender, at_least_1(n), choice)
-        if path is None:
+        if not path:
             return tables
         with new_file(path) as unfinished, open(unfinished, "w", encoding="utf-8",
                                                 newline="") as file:
@@ -182,7 +184,7 @@ class AutoRecModel:
         Raises:
             UserError: The item is unknown or has no training ratings, or `n` is below 1.
         """
-        if (item is None) == (items is None):
+        if (item is not None) == (items is not None):
             raise UserError("similar needs one of item and items.")
         if items is not None:
             wanted = known_ids(self.recommender.items, id_list(items, "items"))
@@ -228,7 +230,8 @@ class AutoRecModel:
         pair that the training's setting `duplicates` resolves are an AutoRecWarning.
 
         Args:
-            ratings: DataFrame as for `train`, with new or known users and items. A new rating
+            ratings: DataFrame or another table with `to_pandas()`, with columns as for `train`,
+                and new or known users and items. A new rating
                 replaces the known one of the same user and item.
             columns: Column names as for `train`; by default those of the training ratings.
 
@@ -236,7 +239,8 @@ class AutoRecModel:
             The new model.
 
         Raises:
-            UserError: The ratings are invalid.
+            UserError: The ratings are invalid, or this model is from an export and knows both the
+                user and the item of a rating.
         """
         with python_words():
             columns = as_setting("columns", columns)
@@ -296,18 +300,20 @@ def log_warnings(line: str | AutoRecWarning) -> None:
 
 
 def load(path: str | os.PathLike) -> AutoRecModel:
-    """Load a model that `AutoRecModel.save` wrote.
+    """Load a model that `AutoRecModel.save` wrote, or an export.
 
-    Its answers are the same to the last bit. The rating files are not needed.
+    Its answers are the same to the last bit. The rating files and TensorFlow are not needed. An
+    export holds no ratings: its model folds in new users and items only, does not leave out what
+    known users have rated, and has the test RMSE NaN.
 
     Args:
-        path: File from `AutoRecModel.save`.
+        path: File from `AutoRecModel.save`, or `autorec.npz` from export.py.
 
     Returns:
         The model.
 
     Raises:
-        UserError: The file cannot be read, is damaged, or is not from `AutoRecModel.save`.
+        UserError: The file cannot be read, is damaged, or is another kind of file.
     """
     return loaded(path)
 

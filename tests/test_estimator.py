@@ -462,7 +462,7 @@ def test_many_at_once_are_what_each_one_gets(model, tmp_path):
         pd.testing.assert_frame_equal(
             everyone[everyone["user"] == wanted[0]].reset_index(drop=True),
             alone[0][["user", "rank", "item", "prediction", "ratings"]])
-    assert model.recommend_all(4, tmp_path / "top.csv", **rules) is None
+    assert not model.recommend_all(4, tmp_path / "top.csv", **rules)
     written = pd.read_csv(tmp_path / "top.csv")
     pd.testing.assert_frame_equal(written, everyone, atol=1e-4, check_dtype=False)
     refused(model.recommend_all, 4, tmp_path / "top.csv", names=[tmp_path / "top.csv"])

@@ -204,7 +204,7 @@ class ModelContent(NamedTuple):
         members = []
         for f, each, arrays, values in zip(self.recommender.factors, model_configs(self.config),
                                            self.parameters, self.values, strict=True):
-            declared = parameters_of(each, 0 if values is None else len(values))
+            declared = parameters_of(each, len(values) if values is not None else 0)
             check_parameters(arrays, declared, len(f.Wt), len(f.row_embeddings), named)
             model = TrainedParameters(each, values, declared, arrays)
             members.append(WeightedModel(f.weight, model))

@@ -128,7 +128,7 @@ class Recommender:
         barred[choice.excluded] = True
 
         def predict_block(part: slice) -> tuple[np.ndarray, np.ndarray | None]:
-            items = part if candidates is None else candidates[part]
+            items = candidates[part] if candidates is not None else part
             blocks = [f.block(users, items) for f in self.factors]
             scores, raw = blocks[0], None
             if len(blocks) > 1 or self.factors[0].weight != 1:  # else clipping keeps the order
@@ -138,12 +138,12 @@ class Recommender:
             scores[:, barred[items]] = -np.inf
             return scores, raw
 
-        size = len(self.item_ids) if candidates is None else len(candidates)
+        size = len(candidates if candidates is not None else self.item_ids)
         if not size:
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
         rows, items, _, scores = best_items(predict_block, size, n, self.taken(users, choice),
                                             BLOCK_ITEMS)
-        items = items if candidates is None else candidates[items]
+        items = candidates[items] if candidates is not None else items
         return rows, items, self.unit.to_file(scores.clip(low, high))
 
     def taken(self, users: slice | np.ndarray, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
@@ -153,11 +153,11 @@ class Recommender:
             return nothing, nothing
         users = np.arange(users.start, users.stop) if isinstance(users, slice) else users
         rows, items = ratings_of(self.rated, users)[:2]
-        if choice.candidates is None:
-            return rows, items
-        at = np.searchsorted(choice.candidates, items).clip(max=len(choice.candidates) - 1)
-        there = choice.candidates[at] == items
-        return rows[there], at[there]
+        if choice.candidates is not None:
+            at = np.searchsorted(choice.candidates, items).clip(max=len(choice.candidates) - 1)
+            there = choice.candidates[at] == items
+            rows, items = rows[there], at[there]
+        return rows, items
 
 
 def recommender_of(config: Config, ratings: Ratings, train: RatingMatrix,

@@ -84,7 +84,7 @@ class FinishedRun:
     @cached_property
     def rated(self) -> RatingMatrix:
         """All known ratings, users x items, which recommendations leave out."""
-        return rated(self.ratings) if self.known_rated is None else self.known_rated
+        return self.known_rated if self.known_rated is not None else rated(self.ratings)
 
     @cached_property
     def counts(self) -> tuple[np.ndarray, ...]:
