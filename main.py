@@ -87,7 +87,6 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     announce(config, ratings, split, print_line)
     start_tensorflow(lean=handshake.cluster.size > 1)
-    from autorec_tf.evaluation.evaluate import Trained
     from autorec_tf.experiments import blend, evaluate_trained, reconstruction, tune
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.records.run_records import open_records
@@ -101,7 +100,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     local = split.part(workers.cluster.index, workers.cluster.size)  # this worker's ratings
     with open_records(config, ratings, split, folder, workers, interruption, started,
                       part) as records:
-        trained: Trained
+        trained: Any
         measure: Any = None
         if config.members:
             trained, split = blend(config, ratings, records)
@@ -120,7 +119,8 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
         del local  # free memory for the evaluation
         titles = read_titles(ratings.name, config.ratings_folder())
         evaluation = evaluate_trained(config, trained, split, records.log_ranked)
-        predictions = run_content(config, ratings, split, evaluation.factors)
+        predictions = run_content(config, ratings, split, trained, evaluation.factors,
+                                  not interruption.requested) if folder else {}
         records.finish(trained, evaluation, titles, predictions, measure and measure())
     return records.summary
 

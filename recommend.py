@@ -40,7 +40,8 @@ from autorec_tf.records.progress import Progress
 from autorec_tf.records.run_folder import PREDICTIONS, check_checkpoints, config_of, read_record
 from autorec_tf.records.tables import for_spreadsheet
 from autorec_tf.serving.checked_npz import REMEDY_IN_RUN
-from autorec_tf.serving.npz import NAME, npz_config, read_npz
+from autorec_tf.serving.fold_in import fold_in
+from autorec_tf.serving.npz import NAME, npz_config, read_npz, read_predictions, read_saved_model
 from autorec_tf.serving.recommender import (
     Recommender,
     cold_warning,
@@ -51,10 +52,12 @@ from autorec_tf.serving.recommender import (
     top,
 )
 from autorec_tf.serving.relocate import ratings_of_run
+from autorec_tf.serving.trained_run import FinishedRun
 from autorec_tf.system.errors import AutoRecWarning, UserError, print_answer, printable, run_program
 from autorec_tf.system.files import atomic_write
 from autorec_tf.system.runtime import leave, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line
+from data_preprocessor import split_of
 
 # Modules that import TensorFlow are imported in functions: --help does not wait for TensorFlow.
 
@@ -145,40 +148,53 @@ def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
     and the settings of the run."""
     run = Path(given.run)
     path = run / NAME if (run / NAME).is_file() else run
+    if path.is_file() and given.ratings:
+        return folded(read_saved_model(path).run(f"the parameters in {path}"), given)
     if path.is_file():
-        if given.ratings:
-            raise UserError(f"--ratings needs the ratings of the run, which {path} does not hold. "
-                            "Name the run folder instead.")
         recommender = read_npz(path)
         config = replace(npz_config(path), data_dir=given.data_dir)
         titles = read_titles(config.dataset or "", config.ratings_folder())
         return recommender.titled(titles), config
-    if (run / PREDICTIONS).is_file() and not given.ratings:  # needs no TensorFlow
-        return open_predictions(run, given)
+    if (run / PREDICTIONS).is_file() and (opened := open_predictions(run, given)):
+        return opened  # without TensorFlow
     start_tensorflow()
     from autorec_tf.serving.finished_run import read_run
-    from autorec_tf.serving.fold_in import fold_in
 
     finished = read_run(run, given.data_dir, given.dataset, given.test_file)
     if given.ratings:
-        known = finished.ratings
-        new = read_file(given.ratings, given, finished.config, known.user_ids, known.item_ids,
-                        known.scale)
-        finished = fold_in(finished, *new)
+        return folded(finished, given)
     titles = read_titles(finished.ratings.name, finished.config.ratings_folder())
     return finished.recommender(titles), finished.config
 
 
-def open_predictions(run: Path, given: argparse.Namespace) -> tuple[Recommender, Config]:
-    """Return the recommender stored in a run folder, and the settings of the run. Read the ratings
-    only if the answer must leave out rated items."""
+def folded(run: FinishedRun, given: argparse.Namespace) -> tuple[Recommender, Config]:
+    """Return the recommender of `run` with the new --ratings folded in, and its settings."""
+    config, known = replace(run.config, data_dir=given.data_dir), run.ratings
+    new = read_file(given.ratings, given, config, known.user_ids, known.item_ids, known.scale)
+    titles = read_titles(known.name, config.ratings_folder())
+    is_known = given.user is not None and given.user in known.user_ids.astype(str)
+    if run.is_export and (given.all or is_known):
+        print_note("An export holds no ratings: items that a user rated before are not left out.")
+    return fold_in(run, *new).recommender(titles), config
+
+
+def open_predictions(run: Path, given: argparse.Namespace) -> tuple[Recommender, Config] | None:
+    """Return the recommender stored in a run folder, with the new --ratings folded in, and the
+    settings of the run. Read the ratings only if the answer needs them. Return None if the file
+    lacks what folding in needs: it is of an earlier version, or the run was interrupted."""
     record = read_record(run)
     config = config_of(run, record, data_dir=given.data_dir)
     check_checkpoints(run, record)
-    recommender = read_npz(run / PREDICTIONS, record)
-    if given.user is not None or given.all:
+    stored = read_predictions(run / PREDICTIONS, record)
+    recommender = stored.recommender
+    if given.ratings and not stored.priors:
+        return None
+    if given.user is not None or given.all or given.ratings:
         ratings = ratings_of_run(run, config, record, given.dataset, given.test_file)
         check_ids(run / PREDICTIONS, recommender, ratings)
+        if given.ratings:
+            train = split_of(replace(config, orientation="item"), ratings).train
+            return folded(stored.run(config, ratings, train), given)
         recommender = replace(recommender, rated=rated(ratings))
     titles = read_titles(config.dataset or "", config.ratings_folder())
     return recommender.titled(titles), config

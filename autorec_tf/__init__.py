@@ -11,9 +11,11 @@
 `train` has the settings of `python main.py --help`, and returns the same results to the last bit.
 Only `save` writes files, apart from the download of a named dataset. Invalid input raises
 `UserError` with a message of one line. Likely mistakes in the ratings, and results that are not
-better than biases of users and items, are warnings of the class `AutoRecWarning`. Importing this
-package does not import TensorFlow. `train` and `load` start TensorFlow with deterministic
-operations, as main.py does: afterwards, your own random operations in this process need a seed.
+better than biases of users and items, are warnings of the class `AutoRecWarning`.
+
+Importing this package does not import TensorFlow, and a loaded model does not need it. `train`
+starts TensorFlow with deterministic operations, as main.py does: afterwards, your own random
+operations in this process need a seed.
 """
 
 import importlib

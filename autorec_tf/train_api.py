@@ -40,8 +40,8 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
     Args:
         ratings: DataFrame with one rating a row: a column each for user and item (numbers or text),
             rating (numbers) and, optionally, timestamp. Columns are found by their usual names,
-            such as user, item, rating, or by `columns=("customer", "product", "stars")`. Also the
-            name of a dataset, such as "ml-1m", or the path of a rating file.
+            such as user, item, rating, or by `columns=("customer", "product", "stars")`. Also a
+            table with `to_pandas()`, the name of a dataset ("ml-1m"), or the path of a rating file.
         test: DataFrame with the test ratings, in the same format. By default they are a random
             tenth of `ratings`; see the settings `train_ratio` and `split`.
         progress: Whether to print progress to stdout. Warnings are always issued.

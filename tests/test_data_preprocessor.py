@@ -290,7 +290,6 @@ def toy(**changed):
         (dict(values=np.array([0.5, 5.0])), ["rating", "(1.0, 5.0)"]),
         (dict(values=np.array([1.0, 5.5])), ["rating", "(1.0, 5.0)"]),
         (dict(values=np.array([1.0, np.nan])), ["rating", "(1.0, 5.0)"]),
-        (dict.fromkeys(("users", "items", "values"), np.array([], int)), ["length", "1"]),
     ],
 )
 def test_ratings_that_do_not_fit_each_other_are_refused(changed, facts):

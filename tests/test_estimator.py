@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ import recommend
 from autorec_tf import AutoRecModel, AutoRecWarning, load, train
 from autorec_tf.records.console import Console
 from autorec_tf.serving.finished_run import read_run
+from autorec_tf.serving.npz import write_npz
 from autorec_tf.serving.recommender import predict, similar
 from autorec_tf.serving.recommender import recommend as recommend_from
 from autorec_tf.system.errors import Diverged, UserError, without_dashes
@@ -181,7 +183,7 @@ def test_the_same_settings_give_what_main_gives_to_the_last_bit(
         assert mine.weight == its.weight and mine.model.config.orientation == (
             its.model.config.orientation)
         for x, y in zip(mine.model.parameters, its.model.parameters, strict=True):
-            np.testing.assert_array_equal(x.numpy(), y.numpy())
+            np.testing.assert_array_equal(x, y)
     for user in recommender.user_ids[:5]:
         pd.testing.assert_frame_equal(
             ours.recommend(user, 9), recommend_from(theirs, user, 9), check_exact=True)
@@ -236,7 +238,7 @@ def test_equal_calls_in_one_process_give_equal_results_and_say_nothing_unless_as
     assert again.summary | times == model.summary | times
     for x, y in zip(again.run.members[0].model.parameters, model.run.members[0].model.parameters,
                     strict=True):
-        np.testing.assert_array_equal(x.numpy(), y.numpy())
+        np.testing.assert_array_equal(x, y)
 
 
 def test_a_dataset_may_be_named_or_be_a_file(ratings, model, tmp_path):
@@ -442,6 +444,140 @@ def test_recommendations_leave_out_what_the_user_has_rated(ratings, model):
     assert listed["prediction"].is_monotonic_decreasing
 
 
+# Many at once.
+
+
+def test_many_at_once_are_what_each_one_gets(model, tmp_path):
+    users, items = model.recommender.user_ids, model.recommender.item_ids
+    wanted = [*users[5:8], users[2], users[5]]
+    rules = dict(candidates=items[3:17], exclude=[items[4], "unknown"], include_rated=True)
+    for each in ({}, rules):
+        together = model.recommend(users=wanted, n=4, **each)
+        alone = [model.recommend(user, 4, **each).reset_index() for user in wanted]
+        alone = [x.assign(user=user) for x, user in zip(alone, wanted, strict=True)]
+        pd.testing.assert_frame_equal(together, pd.concat(alone, ignore_index=True)[
+            ["user", "rank", "item", "title", "prediction", "ratings"]])
+        everyone = pd.concat(model.recommend_all(4, **each), ignore_index=True)
+        assert everyone["user"].unique().tolist() == users.tolist()
+        pd.testing.assert_frame_equal(
+            everyone[everyone["user"] == wanted[0]].reset_index(drop=True),
+            alone[0][["user", "rank", "item", "prediction", "ratings"]])
+    assert not model.recommend_all(4, tmp_path / "top.csv", **rules)
+    written = pd.read_csv(tmp_path / "top.csv")
+    pd.testing.assert_frame_equal(written, everyone, atol=1e-4, check_dtype=False)
+    refused(model.recommend_all, 4, tmp_path / "top.csv", names=[tmp_path / "top.csv"])
+    together = model.similar(items=items[:3], n=5)
+    alone = pd.concat([model.similar(item, 5).reset_index() for item in items[:3]])
+    pd.testing.assert_frame_equal(together.drop(columns="similar_to"),
+                                  alone.reset_index(drop=True))
+    assert together["similar_to"].tolist() == np.repeat(items[:3], 5).tolist()
+    assert len(model.recommend(users=[])) == len(model.similar(items=[])) == 0
+
+
+def test_candidates_and_exclusions_are_the_only_difference(ratings, model):
+    items, rated = model.recommender.item_ids, set(ratings["item"][ratings["user"] == 8])
+    everything = model.recommend(8, 20, include_rated=True)
+    assert set(everything["item"]) == set(items) and rated
+    left = everything[~everything["item"].isin([*rated, *items[:5]])]
+    found = model.recommend(8, 20, exclude=items[:5])
+    assert found["item"].tolist() == left["item"].tolist()
+    with pytest.warns(AutoRecWarning, match="1 of 16 candidates .* unknown"):
+        found = model.recommend(8, 20, candidates=[*items[:4:-1], "unknown"])
+    assert found["item"].tolist() == left["item"].tolist()
+    np.testing.assert_allclose(found["prediction"], left["prediction"])
+    assert len(model.recommend(8, candidates=[])) == 0
+
+
+TABLE = type("Table", (), {"__init__": lambda x, y: setattr(x, "content", y),
+                           "to_pandas": lambda x: x.content})
+
+
+@pytest.mark.parametrize(
+    "kind", [list, tuple, np.array, pd.Series, pd.Index, pd.Categorical, iter, TABLE,
+             lambda x: pd.DataFrame({"a": x}), lambda x: TABLE(pd.Series(x))])
+def test_ids_may_be_in_a_list_an_array_a_series_or_a_frame_of_one_column(kind, model):
+    users, items = model.recommender.user_ids[:4].tolist(), model.recommender.item_ids[:4].tolist()
+    expected = model.predict(users, items).tolist()
+    assert model.predict(kind(users), kind(items)).tolist() == expected
+    pairs = pd.DataFrame({"x": 0, "item": items, "user": users})
+    assert model.predict(pairs).tolist() == model.predict(TABLE(pairs)).tolist() == expected
+    pd.testing.assert_frame_equal(model.recommend(users=kind(users), exclude=kind(items)),
+                                  model.recommend(users=users, exclude=items))
+    assert model.predict([], []).tolist() == []
+
+
+@pytest.mark.parametrize(
+    "ids, fact",
+    [({1, 8}, "set"), (frozenset({1}), "frozenset"), ({1: 8}, "dict"), ([[1, 8]], "entry 0"),
+     ([1, (8,)], "entry 1"), (np.array([[1, 8]]), "(1, 2)"), (pd.DataFrame([[1, 8]]), "(1, 2)"),
+     (pd.Series([1, [8]]), "entry 1")], ids=repr)
+def test_sets_nested_lists_and_tables_are_no_ids(ids, fact, model):
+    item = model.recommender.item_ids[0]
+    for name, call in (("users", lambda: model.predict(ids, [item])),
+                       ("items", lambda: model.predict([1], ids)),
+                       ("users", lambda: model.recommend(users=ids)),
+                       ("items", lambda: model.similar(items=ids)),
+                       ("candidates", lambda: model.recommend(1, candidates=ids)),
+                       ("exclude", lambda: model.recommend(1, exclude=ids))):
+        refused(call, names=[f"{name}: ", fact])
+    refused(model.recommend, ids, names=["user is a", "users="])
+    refused(model.similar, ids, names=["item is a", "items="])
+
+
+def test_a_call_that_asks_for_nobody_or_for_unknown_ids_gets_one_line(model):
+    refused(model.recommend, names=["user", "users", "ratings"])
+    refused(model.recommend, 1, users=[1], names=["user", "users", "ratings"])
+    refused(model.similar, names=["item", "items"])
+    refused(model.recommend, users=[1, 999], names=["user 999"])
+    refused(model.recommend, users=[1], n=2.5, names=["n is 2.5"])
+    refused(model.predict, [1, 8], names=["items", "DataFrame"])
+    refused(model.predict, pd.DataFrame({"x": [1], "y": [2]}), names=["x, y"])
+
+    class Table:
+        def to_pandas(self):
+            raise ModuleNotFoundError("No module named 'pyarrow'")
+
+    refused(train, Table(), names=["Table", "pyarrow"], **QUICK)
+    refused(model.recommend, users=Table(), names=["Table", "pyarrow"])
+
+
+# People who are not in the model.
+
+
+@pytest.mark.parametrize("settings", [{}, dict(orientation="user"), slow(**BLEND)])
+def test_a_new_person_gets_what_folding_in_recommends(settings, ratings, trained):
+    model = trained(**settings)
+    assert model.recommender.item_ratings.min() > 10  # or an item would be fitted again
+    items = ratings["item"].unique()[:3].tolist()
+    values = [5, 0.5, 4]
+    frame = pd.DataFrame({"item": items, "rating": values})
+    expected = model.fold_in(frame.assign(user=999)).recommend(999, 8)
+    before = model.recommend(1, 20)
+    for given in (frame, frame.assign(user=5), dict(zip(items, values, strict=True)), TABLE(frame),
+                  pd.Series(values, items)):
+        pd.testing.assert_frame_equal(model.recommend(ratings=given, n=8), expected,
+                                      check_exact=True)
+    shown = model.recommend(ratings=frame, n=30, include_rated=True, exclude=items[:1])
+    assert set(shown["item"]) == set(model.recommender.item_ids) - {items[0]}
+    with pytest.warns(AutoRecWarning, match="1 of the 4 .* new film"):
+        found = model.recommend(ratings=dict(zip(items, values, strict=True)) | {"new film": 3},
+                                n=8)
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    pd.testing.assert_frame_equal(model.recommend(1, 20), before, check_exact=True)
+
+
+def test_ratings_of_a_new_person_that_cannot_be_used_are_refused(ratings, model):
+    item = ratings["item"][0]
+    refused(model.recommend, ratings={"new film": 3}, names=["1 of the 1 ", "new film", "fold_in"])
+    refused(model.recommend, ratings={}, names=["no rows"])
+    refused(model.recommend, ratings={item: 7}, names=["row 0", "rating 7", "0.5 to 5"])
+    refused(model.recommend, ratings=[item], names=["list", "DataFrame"])
+    two = pd.DataFrame({"user": [1, 2], "item": item, "rating": [3, 4]})
+    refused(model.recommend, ratings=two, names=["several users", " 1 ", " 2", "fold_in"])
+    refused(model.recommend, ratings=two[["item"]], names=["DataFrame", "(item)"])
+    refused(model.recommend, ratings=two[["item", "rating"]], names=["row 1", item, "duplicates"])
+
+
 @pytest.mark.parametrize("settings", [{}, slow(**BLEND)])
 def test_new_ratings_are_those_of_recommend_py(
     settings, ratings, trained, left_by_main, tmp_path, capsys
@@ -450,6 +586,7 @@ def test_new_ratings_are_those_of_recommend_py(
     new = pd.DataFrame({"user": [999, 999, 1], "item": [*items[:2], "new film"],
                         "rating": [5, 0.5, 4]})
     folder, _ = left_by_main(**settings)
+    assert "rows_1_mean" in np.load(folder / "run" / "predictions.npz")  # without TensorFlow
     new.to_csv(tmp_path / "new.csv", index=False)
     capsys.readouterr()
     code = recommend.main([str(folder / "run"), "--data_dir", str(folder), "--ratings",
@@ -512,6 +649,7 @@ def test_what_is_loaded_answers_as_before_to_the_last_bit(
     assert files_below(tmp_path) == ["model.npz"]
     again = load(str(tmp_path / "model.npz"))
     same_answers(model, again)
+    same_answers(again, pickle.loads(pickle.dumps(again)))
     assert repr(again) == repr(model) and again.run.fingerprint == model.run.fingerprint
     new = pd.DataFrame({"user": [99, 99, 1], "item": ["film 3, part \"2\"", "new", "new"],
                         "rating": [5, 1, 3.3]})  # 3.3 is new, too
@@ -578,13 +716,95 @@ def test_what_is_damaged_or_something_else_is_refused_in_one_line(model, tmp_pat
 
 @pytest.mark.parametrize("changes, names", [
     ({"estimator": 2}, ["version 2", " 1 "]),
-    ({"estimator": None}, ["recommend.py"]),
+    ({"V_1": None, "estimator": None}, ["V_1", "missing"]),
+    ({"users": np.zeros(0, np.int32), "items": np.zeros(0, np.int32),
+      "values": np.zeros(0, np.float32)}, ["users", "empty"]),
     ({"mu_1": np.zeros(5, np.float32)}, ["mu_1", "float32 (5,)"]),
 ])
 def test_a_file_of_another_kind_or_content_is_refused(changes, names, model, tmp_path):
     model.save(tmp_path / "model.npz")
     rewritten(tmp_path / "model.npz", tmp_path / "other.npz", **changes)
     refused(load, tmp_path / "other.npz", names=[tmp_path / "other.npz", *names])
+
+
+@pytest.mark.parametrize("settings", [{}, slow(**BLEND), dict(
+    preset="single", input_encoding="auto", orientation="user", train_epoch=2, batch_size=32)])
+def test_an_export_takes_in_new_users_and_items_and_is_saved_with_them(
+    settings, trained, tmp_path
+):
+    model = trained(**settings)
+    write_npz(tmp_path / "autorec.npz", model.run, model.recommender)
+    export, items = load(tmp_path / "autorec.npz"), model.recommender.item_ids
+    assert np.isnan(export.test_rmse) and "0 ratings" in repr(export)
+    assert export.predict([1, 8, 99], items[:3]).tolist() == model.predict(
+        [1, 8, 99], items[:3]).tolist()
+    person = pd.DataFrame({"user": 999, "item": items[:3], "rating": [5, 0.5, 4]})
+    expected = model.fold_in(person).recommend(999)
+    wider = export.fold_in(person)
+    for each in (wider, pickle.loads(pickle.dumps(wider))):
+        pd.testing.assert_frame_equal(each.recommend(999), expected, check_exact=True)
+    pd.testing.assert_frame_equal(export.recommend(ratings=person), expected, check_exact=True)
+    wider.save(tmp_path / "wider.npz")
+    # Their ratings are complete, so that they may change; those of others are not.
+    again = pd.DataFrame({"user": [999, 1], "item": [items[0], "new film"], "rating": [1, 3]})
+    found = load(tmp_path / "wider.npz").fold_in(again)
+    assert found.recommender.user_ratings[-1] == 3
+    assert found.recommend(999).equals(model.fold_in(person).fold_in(again).recommend(999))
+    refused(export.fold_in, pd.DataFrame({"user": [1, 999], "item": items[:2], "rating": 3}),
+            names=["1 of 2 ratings", "user 1 ", items[0], "export"])
+
+
+# Without TensorFlow, after a fork, in a pickle.
+
+
+SERVER = """
+import copy, os, pickle, sys
+from importlib.util import find_spec
+import pandas as pd
+from autorec_tf import load
+
+def answers(model):
+    users, items = model.recommender.user_ids, model.recommender.item_ids
+    wider = model.fold_in(pd.DataFrame({"user": [999, 999], "item": items[:2], "rating": [5, 1]}))
+    return repr([model.predict(users[:9], items[:9]).tolist(), wider.recommend(999).to_json(),
+                 model.recommend(users[0]).to_json(), model.similar(items[0]).to_json()])
+
+model = load(sys.argv[1])
+expected = answers(model)
+print(expected)
+child = os.fork() if hasattr(os, "fork") else 0
+if not child and hasattr(os, "fork"):
+    os._exit(answers(model) != expected)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+assert answers(pickle.loads(pickle.dumps(model))) == answers(copy.deepcopy(model)) == expected
+if find_spec("joblib"):
+    import joblib
+    joblib.dump(model, "model.joblib")
+    assert answers(joblib.load("model.joblib")) == expected
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_a_loaded_model_needs_no_tensorflow_and_works_after_a_fork_and_in_a_pickle(
+    model, tmp_path
+):
+    model.save(tmp_path / "model.npz")
+    done = subprocess.run([sys.executable, "-c", SERVER, tmp_path / "model.npz"], cwd=tmp_path,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    here = {}
+    exec(SERVER[: SERVER.index("model = load")], here)
+    assert done.stdout == here["answers"](model) + "\n"
+
+
+def test_a_pickle_of_another_version_is_refused_when_it_is_read(model, monkeypatch):
+    monkeypatch.setattr("autorec_tf.serving.npz.MODEL_VERSION", 2)
+    content = pickle.dumps(model)
+    monkeypatch.undo()
+    with told_refused("pickle", "version 2"):
+        pickle.loads(content)
 
 
 # In a thread, in another folder, after TensorFlow has been used.

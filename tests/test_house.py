@@ -56,8 +56,6 @@ WITH_TENSORFLOW = {"AutoRec", "training.epochs", "training.pretraining",
                    "records.checkpoint", "records.tensorboard", "records.run_records"}
 OPTIONAL = {"numba", "pyarrow", "scipy", "comet_ml", "everett", "resource"}  # or heavy and rare
 NUMBA = {"model.sparse_engine"}  # which imports it at its top
-# What a loaded model imports when it is needed, because it imports TensorFlow.
-LATE = {"estimator": {"serving.finished_run", "serving.fold_in"}}
 
 
 @cache  # several tests look at one tree
@@ -139,14 +137,15 @@ def test_tensorflow_is_imported_where_the_plan_says():
     importing = starting_tensorflow()
     allowed = WITH_TENSORFLOW | {m for m in MODULES if m.startswith(("model.", "serving."))}
     assert importing <= allowed
-    assert not importing & {"model.factors", "serving.npz", "serving.recommender",
-                            "serving.relocate"}
+    assert {m for m in importing if m.startswith("serving.")} == {"serving.finished_run",
+                                                                 "serving.saved_model"}
+    assert "model.factors" not in importing
 
 
 def test_late_imports_are_tensorflows_or_optional():
     for module in set(MODULES) - SCRIPTS:
         late = {name for name, at_top in imports_of(MODULES[module]) if not at_top}
-        late -= typing_only(MODULES[module]) | LATE.get(module, set())
+        late -= typing_only(MODULES[module])
         late -= {"tensorflow"} if module in ("system.runtime", "system.distribution") else set()
         assert {name.split(".")[0] for name in late} <= OPTIONAL | {"model"} and all(
             name in NUMBA for name in late if name in MODULES

@@ -221,15 +221,29 @@ def test_pairs_may_stand_in_any_file_that_a_dataset_may_be(made, ask, tmp_path, 
         assert ask("--predict", "b.txt", *flags, run=run) == expected
 
 
-def test_new_ratings_are_taken_in(made, ask, tmp_path):
-    user = made.ratings.user_ids[0]
-    (tmp_path / "new.csv").write_text(f"rating,item,user\n4.5,777,{user}\n2,777,8\n")
-    code, out, _ = ask("--ratings", "new.csv", "--item", 777, "-n", 2)
-    assert code == 0
-    assert_names(out.splitlines()[0], "item 777", "2 ratings")
-    export = made.folder / "export"
-    assert_refused(ask("--ratings", "new.csv", "--item", 2, run=export),
-                   "--ratings", export / "autorec.npz")
+def test_new_ratings_are_taken_in_from_a_run_its_predictions_and_its_export(
+    made, ask, tmp_path, monkeypatch
+):
+    # Their embeddings remain with one rating more.
+    often = made.ratings.user_ids[np.flatnonzero(made.M.sum(1) > 10)[:2]]
+    item = made.ratings.item_ids[np.flatnonzero(made.M.sum(0) > 10)[0]]
+    lines = [f"4.5,777,{often[0]}", f"2,777,{often[1]}", f"5,{item},9999"]
+    (tmp_path / "new.csv").write_text("\n".join(["rating,item,user", *lines, ""]))
+    folder, export = tmp_path / "run", made.folder / "export"
+    shutil.copytree(made.folder, folder, ignore=shutil.ignore_patterns("export"))
+    shutil.copy(export / "autorec.npz", folder / "predictions.npz")
+    questions = ("--item", 777, "-n", 2), ("--user", 9999, "--json")
+    expected = [ask("--ratings", "new.csv", *question) for question in questions]
+    assert_names(expected[0][1].splitlines()[0], "item 777", "2 ratings")
+    monkeypatch.setattr(recommend, "start_tensorflow", None)  # not needed from here
+    for run in (folder, export):
+        assert [ask("--ratings", "new.csv", *each, run=run) for each in questions] == expected
+    (tmp_path / "known.csv").write_text(f"user,item,rating\n1,777,3\n{often[0]},{item},3\n")
+    assert ask("--ratings", "known.csv", *questions[0], run=folder)[0] == 0
+    assert_refused(ask("--ratings", "known.csv", "--item", 2, run=export), "1 of 2 ratings",
+                   f"user {often[0]} ", f"item {item}", "export", "run folder")
+    code, _, note = ask("--ratings", "new.csv", "--user", often[0], run=export)
+    assert code == 0 and note.count("\n") == 1 and "export" in note
 
 
 @pytest.mark.parametrize(

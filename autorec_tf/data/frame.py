@@ -1,9 +1,13 @@
 """Ratings in a pandas DataFrame, read like the CSV file that it would be written to: with the same
-rules, and to the same bits."""
+rules, and to the same bits. Other tables, such as those of Polars and Arrow, are converted by their
+own `to_pandas()`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from autorec_tf.data.delimited import RatingsFile
@@ -19,7 +23,7 @@ class FrameFile(RatingsFile):
     Messages name a row by its position and its index label.
 
     Args:
-        frame: the DataFrame, one rating per row.
+        frame: the DataFrame, or a table with `to_pandas()`, one rating per row.
         columns: the column names, separated by commas, or None for the usual ones.
         roles: 3, or 2 for a DataFrame of users and items without ratings.
         name: the DataFrame's name in messages.
@@ -30,9 +34,9 @@ class FrameFile(RatingsFile):
 
     noun = "row"
 
-    def __init__(self, frame: pd.DataFrame, columns: str | None = None, roles: int = 3,
+    def __init__(self, frame: Any, columns: str | None = None, roles: int = 3,
                  name: str = "DataFrame") -> None:
-        path = Path(name)
+        path, frame = Path(name), as_pandas(frame)
         if not isinstance(frame, pd.DataFrame):
             raise UserError(f"{type(frame).__name__} is not a pandas DataFrame. Pass a DataFrame.")
         if not len(frame):
@@ -59,7 +63,7 @@ class FrameFile(RatingsFile):
         return f"{self.path}, row {row}" + (f" (index {label!r})" if label != row else "")
 
 
-def second_frame(frame: pd.DataFrame, columns: str | None, before: str | None,
+def second_frame(frame: Any, columns: str | None, before: str | None,
                  name: str = "DataFrame") -> FrameFile:
     """Return a second DataFrame, with its `columns`, or the names `before`, or the usual names."""
     try:
@@ -68,3 +72,90 @@ def second_frame(frame: pd.DataFrame, columns: str | None, before: str | None,
         if columns or not before:
             raise
         return FrameFile(frame, name=name)
+
+
+def as_pandas(table: Any) -> Any:
+    """Return `table.to_pandas()` if there is such a method, and otherwise `table`. Raise UserError
+    if the method needs a package that is missing."""
+    if not callable(getattr(table, "to_pandas", None)):
+        return table
+    try:
+        return table.to_pandas()
+    except ImportError as error:
+        raise UserError(f"{type(table).__name__}.to_pandas() needs a package that is missing "
+                        f"({str(error).splitlines()[0]}). Install it, or pass a pandas "
+                        "DataFrame.") from error
+
+
+def id_list(ids: Any, name: str) -> Any:
+    """Return several ids, or one, as a list, a one-dimensional array or a Series.
+
+    Args:
+        ids: the ids, also as a DataFrame or another table with one column.
+        name: the name of the argument in messages.
+
+    Raises:
+        UserError: if the ids have no order or more than one dimension.
+    """
+    ids = as_pandas(ids)
+    if isinstance(ids, pd.DataFrame) and ids.shape[1] == 1:
+        ids = ids.iloc[:, 0]
+    if isinstance(ids, np.ndarray) and not ids.ndim:
+        ids = ids.item()
+    if not pd.api.types.is_list_like(ids):
+        return [ids]
+    kind, shape = type(ids).__name__, getattr(ids, "shape", (0,))
+    if isinstance(ids, set | frozenset | Mapping):
+        raise UserError(f"{name}: a {kind} is not a list of ids. Pass a list, a one-dimensional "
+                        "array or a Series.")
+    if len(shape) > 1:
+        raise UserError(f"{name}: a {kind} of shape {shape} is not a list of ids. Pass one column "
+                        "or row.")
+    ids = ids if hasattr(ids, "dtype") else list(ids)
+    if isinstance(ids, list) or ids.dtype == np.dtype(object):
+        for position, one in enumerate(ids):
+            if pd.api.types.is_list_like(one):
+                raise UserError(f"{name}: entry {position} is a {type(one).__name__}, not an id. "
+                                "Pass a list of numbers or text.")
+    return ids
+
+
+def pair_columns(pairs: Any, columns: str | None) -> tuple[pd.Series, pd.Series]:
+    """Return the users and the items of a table of pairs, whose columns have usual names, or the
+    names in `columns` (those of the ratings). Raise UserError if they are not found."""
+    frame = as_pandas(pairs)
+    if not isinstance(frame, pd.DataFrame):
+        raise UserError("predict needs users and items, or a DataFrame of both. Pass the items, "
+                        "too.")
+    names = tuple(str(each) for each in frame.columns)
+    wanted = ",".join(columns.split(",")[:2]) if columns else None
+    try:
+        _, (user, item) = find_columns(Path("DataFrame"), names, wanted, {"header": 0}, 2)
+    except UserError:
+        _, (user, item) = find_columns(Path("DataFrame"), names, None, {"header": 0}, 2)
+    return frame.iloc[:, user], frame.iloc[:, item]
+
+
+def user_frame(ratings: Any, columns: str | None, before: str | None) -> FrameFile:
+    """Return the ratings of one person.
+
+    Args:
+        ratings: a mapping or a Series from items to ratings, or a table as for `FrameFile`, perhaps
+            without a column for the user.
+        columns, before: as in `second_frame`.
+
+    Raises:
+        UserError: if the ratings have another type, or their columns are not found.
+    """
+    ratings = as_pandas(ratings)
+    if isinstance(ratings, pd.Series):
+        ratings = dict(zip(ratings.index.tolist(), ratings.tolist(), strict=True))
+    if isinstance(ratings, Mapping):
+        ratings = pd.DataFrame({"user": 0, "item": list(ratings), "rating": [*ratings.values()]})
+        return FrameFile(ratings, "user,item,rating")
+    names = [each.split(",")[0] for each in (columns, before) if each]
+    for name in (*names, "user"):
+        if isinstance(ratings, pd.DataFrame) and name not in ratings.columns:
+            with suppress(UserError):
+                return second_frame(ratings.assign(**{name: 0}), columns, before)
+    return second_frame(ratings, columns, before)

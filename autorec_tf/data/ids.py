@@ -126,10 +126,15 @@ def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
     return np.append(positions, -1)[codes]  # the code of a missing id is -1
 
 
+def known_ids(known: pd.Index, ids: Any) -> list[Any]:
+    """Return each of `ids` as it is in `known`, or unchanged if it is unknown."""
+    positions = positions_of(known, ids)
+    return [one if at < 0 else known[at] for one, at in zip(ids, positions, strict=True)]
+
+
 def known_id(known: pd.Index, one: Any) -> Any:
     """Return an id as it is in `known`, or unchanged if it is unknown."""
-    (position,) = positions_of(known, [one])
-    return one if position < 0 else known[position]
+    return known_ids(known, [one])[0]
 
 
 def as_id(text: str, known: np.ndarray, flag: str) -> int | str:

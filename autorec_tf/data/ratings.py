@@ -87,8 +87,8 @@ class Ratings:
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.users.shape == self.items.shape == self.values.shape or not len(self):
-            raise ValueError("users, items and values must have the same length, at least 1")
+        if not self.users.shape == self.items.shape == self.values.shape:
+            raise ValueError("users, items and values must have the same length")
         if self.held_out is not None and self.held_out.shape != self.values.shape:
             raise ValueError("held_out must have one entry for each rating")
         check_indices(self.users, self.num_users, "user")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK_PAIRS = 1 << 14  # pairs whose embeddings are in memory at a time
+BLOCK = 1 << 17  # numbers in the embeddings of pairs that are copied at a time: half a megabyte
 EVERYTHING = slice(None)
+Indices = slice | np.ndarray
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda x: x,
     "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,  # does not overflow
@@ -46,14 +47,15 @@ class Factors:
         """Return the unclipped predictions of (user, item) index pairs: float32 [pairs]."""
         rows, columns = (items, users) if self.orientation == "item" else (users, items)
         predictions = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), BLOCK_PAIRS):
-            part = slice(start, start + BLOCK_PAIRS)
+        size = max(1, BLOCK // self.Wt.shape[1])  # so that both copies fit into the cache
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
             row, column = rows[part], columns[part]
             product = np.einsum("ij,ij->i", self.row_embeddings[row], self.Wt[column])
             predictions[part] = self.output(product + self.b[column])
         return predictions
 
-    def block(self, users: slice | np.ndarray, items: slice = EVERYTHING) -> np.ndarray:
+    def block(self, users: Indices, items: Indices = EVERYTHING) -> np.ndarray:
         """Return the unclipped predictions of `items` for `users`: float32 (users, items)."""
         if self.orientation == "item":
             product = self.Wt[users] @ self.row_embeddings[items].T

@@ -6,12 +6,14 @@ and columns, and the npz file iterate over it. Names on disk never change.
 This module does not import TensorFlow.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from autorec_tf.config import Config
+from autorec_tf.system.errors import UserError
 
 COLUMN, ROW = "column", "row"
 SVDPP_SCALE = 0.1  # s of the SVD++ decoder (decoder.py)
@@ -69,3 +71,41 @@ def parameters_of(config: Config, num_values: int = 0) -> list[Parameter]:
             Parameter(f"inner/{i}/1", (outputs,), npz=f"inner_bias_{{}}_{i + 1}"),
         ]
     return [parameter for parameter in declared if parameter.exists]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedParameters:
+    """The parameters of a trained model as arrays, without TensorFlow.
+
+    Args:
+        config: the settings of the model.
+        values: the rating values of one-hot inputs (float32, ascending), or None.
+        declared: the declarations of the parameters.
+        parameters: float32, in the order of `declared`, in the orientation of the model.
+    """
+
+    config: Config
+    values: np.ndarray | None
+    declared: list[Parameter]
+    parameters: list[np.ndarray]
+
+
+def check_parameters(arrays: Sequence[np.ndarray], declared: Sequence[Parameter], num_columns: int,
+                     num_rows: int, named: str) -> None:
+    """Raise UserError unless `arrays` are finite float32 arrays of the `declared` shapes.
+
+    Args:
+        arrays: the parameters, in the order of `declared`.
+        declared: their declarations.
+        num_columns, num_rows: the size of the model.
+        named: the name of the parameters in messages.
+    """
+    if len(arrays) != len(declared):
+        raise UserError(f"{named}: there are {len(arrays)} parameters, but the settings require "
+                        f"{len(declared)}")
+    for parameter, array in zip(declared, arrays, strict=True):
+        if array.shape != parameter.shape(num_columns, num_rows) or array.dtype != np.float32:
+            raise UserError(f"{named}: {parameter.name} is {array.dtype} {array.shape}, which does "
+                            "not match config.json and the ratings")
+        if not np.isfinite(array).all():
+            raise UserError(f"{named}: parameters contain NaN or infinity. The training diverged.")

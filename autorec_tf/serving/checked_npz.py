@@ -37,6 +37,7 @@ DIGESTS = "sha256"
 # The names of the parameters of any model.
 PARAMETER = re.compile(r"(V|W|own_W|mu|b|D|Y|c|values|codes|inner(_bias)?_\d+)_\d+")
 PRIORS = "columns", "rows"
+FIXED = "fixed_users", "fixed_items"
 REMEDY = "Export the run or save the model again."
 REMEDY_IN_RUN = "Remove the file, and the parameters of the run are used instead."
 # Settings that may differ from config.json: they change no prediction, or continuing the run
@@ -94,6 +95,10 @@ def are_ids(array: np.ndarray) -> str:
 
 def is_ascending(array: np.ndarray) -> bool:
     return bool(np.all(array[1:] > array[:-1]))
+
+
+def is_ascending_index(array: np.ndarray) -> str:
+    return "" if is_ascending(array) else "is not in ascending order"
 
 
 def is_fingerprint(array: np.ndarray) -> str:
@@ -175,6 +180,9 @@ MODEL = {
 OPTIONAL = {  # in any file, and read if it is there
     DIGESTS: Rule("U", (), is_json_object),
     "held_out": Rule("b1", ("ratings",)),  # of a saved model
+    # Of a saved model that was loaded from an export.
+    FIXED[0]: Rule("i8", (FIXED[0],), lambda x: is_count(x) or is_ascending_index(x)),
+    FIXED[1]: Rule("i8", (FIXED[1],), lambda x: is_count(x) or is_ascending_index(x)),
 }
 # Of each model's priors, for columns and for rows (model/prior.py).
 PRIOR = {
@@ -203,8 +211,8 @@ def read_content(path: str | os.PathLike | io.BytesIO, kind: Kind,
     with Archive(path, REMEDY_IN_RUN if record is not None else REMEDY) as archive:
         stored = kind_of(archive)
         if stored < kind:
-            raise UserError(f"{path}: the file is not a saved model: it contains no ratings. Use "
-                            "it with recommend.py.")
+            raise UserError(f"{path}: the file holds the predictions of a run and is not a saved "
+                            "model. Name the run folder in recommend.py, or export the run.")
         content = archive.read(HEAD | PREDICTIONS)
         with archive.reported_damage("config"):
             config = Config.from_dict(json.loads(str(content["config"])))
@@ -257,8 +265,10 @@ def rules_by_kind(archive: Archive, content: Content,
     for number, config in enumerate(models, 1):
         rules[Kind.PREDICTIONS] |= prediction_rules(number, config)
         rules[Kind.EXPORT] |= parameter_rules(number, config)
-        if has_priors:
-            rules[Kind.EXPORT] |= prior_rules(number, config)
+        if has_priors:  # and Y, which folding in needs, too
+            rules[Kind.PREDICTIONS] |= prior_rules(number, config)
+            if (name := f"Y_{number}") in rules[Kind.EXPORT]:
+                rules[Kind.PREDICTIONS][name] = rules[Kind.EXPORT][name]
     return rules
 
 
@@ -378,6 +388,8 @@ def check_ratings(archive: Archive, content: Content) -> None:
     users, items, indptr, indices, values = (content[name] for name in (
         "users", "items", "train_indptr", "train_indices", "train_values"))
     scale = tuple(content["scale"].tolist())
+    if not len(users) and FIXED[0] not in content:
+        raise archive.refusal("is empty", "users")
     try:
         ratings = Ratings("", users, items, content["values"], content["user_ids"],
                           content["item_ids"], scale, mapped=bool(content["mapped"]))
@@ -390,7 +402,11 @@ def check_ratings(archive: Archive, content: Content) -> None:
         raise archive.refusal("is not the fingerprint of the training ratings",
                               "split_fingerprint")
     counts = {"user_ratings": train.column_counts, "item_ratings": train.row_counts}
-    for name, numbers in counts.items():
+    for (name, numbers), fixed in zip(counts.items(), FIXED, strict=True):
+        index = content.get(fixed, np.zeros(0, np.int64))  # the ratings of these are not here
+        if index.size and index[-1] >= len(numbers):
+            raise archive.refusal(f"contains the index {index[-1]}, which does not exist", fixed)
+        numbers[index] = content[name][index]
         if not np.array_equal(content[name], numbers):
             raise archive.refusal("differs from the training ratings", name)
 

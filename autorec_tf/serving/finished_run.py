@@ -4,11 +4,9 @@
     run.members[0].model.W, run.train, run.ratings.item_ids
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,91 +14,16 @@ import tensorflow as tf
 from AutoRec import AutoRec
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings
-from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.model.column_shards import SUFFIX
-from autorec_tf.model.factors import Factors
-from autorec_tf.model.parameters import parameters_of
-from autorec_tf.model.prior import Prior
+from autorec_tf.model.parameters import TrainedParameters, check_parameters, parameters_of
 from autorec_tf.records import run_folder
 from autorec_tf.records.run_folder import CONFIG, PARAMETERS
 from autorec_tf.resolution import model_configs
-from autorec_tf.serving.fold_in import learn_priors
-from autorec_tf.serving.recommender import Recommender, cold_pairs, rated, recommender_of
 from autorec_tf.serving.relocate import ratings_of_run
+from autorec_tf.serving.trained_run import FinishedRun, WeightedModel, oriented
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import as_utf8
 from data_preprocessor import split_of
-
-
-class WeightedModel(NamedTuple):
-    """A trained model and its weight in a blend, or 1."""
-
-    weight: float
-    model: Any  # an AutoRec, or a FoldedModel
-
-
-@dataclass(frozen=True, eq=False)
-class FinishedRun:
-    """A run that can predict.
-
-    Args:
-        config: the settings.
-        fingerprint: the fingerprint of the ratings.
-        ratings: all known ratings.
-        train: the training ratings, items x users.
-        members: the models of a blend, or one model.
-        known_factors: the members ready to predict, if they are known already.
-        known_priors: of each member's columns and rows, if they are known already.
-        known_cold: the baseline that predicts cold pairs (rows are users), if it is known already.
-        known_rated: all known ratings, users x items, if they are sorted already.
-    """
-
-    config: Config
-    fingerprint: str
-    ratings: Ratings
-    train: RatingMatrix
-    members: tuple[WeightedModel, ...]
-    known_factors: tuple[Factors, ...] = ()
-    known_priors: tuple[tuple[Prior, Prior], ...] = ()
-    known_cold: Baseline | None = None
-    known_rated: RatingMatrix | None = None
-
-    @cached_property
-    def factors(self) -> tuple[Factors, ...]:
-        """The members ready to predict from the training ratings."""
-        return self.known_factors or tuple(
-            replace(factors, weight=member.weight)
-            for member in self.members
-            for factors in member.model.factors(oriented(self.train, member.model.config))
-        )
-
-    @cached_property
-    def cold(self) -> Baseline:
-        """The baseline that predicts cold pairs; its rows are users."""
-        return self.known_cold or cold_pairs(self.config, self.ratings, self.train)
-
-    @cached_property
-    def rated(self) -> RatingMatrix:
-        """All known ratings, users x items."""
-        return self.known_rated or rated(self.ratings)
-
-    @cached_property
-    def priors(self) -> tuple[tuple[Prior, Prior], ...]:
-        """What folding in expects of new columns and rows of each member, learned once."""
-        return self.known_priors or tuple(
-            learn_priors(member.model, factors, oriented(self.train, member.model.config))
-            for member, factors in zip(self.members, self.factors, strict=True)
-        )
-
-    def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
-        """Return the recommender for this run's ids, which predicts from its training ratings."""
-        recommender = recommender_of(self.config, self.ratings, self.train, self.factors, self.cold)
-        return replace(recommender, rated=self.rated, titles=titles or {})
-
-
-def oriented(matrix: RatingMatrix, config: Config) -> RatingMatrix:
-    """Return `matrix`, whose rows are items, in the orientation of `config`."""
-    return matrix if config.orientation == "item" else matrix.transposed()
 
 
 def read_run(folder: str | Path, data_dir: str | None = None, dataset: str | None = None,
@@ -188,34 +111,27 @@ def with_parameters(values: Sequence[np.ndarray], config: Config, train: RatingM
     matrix = oriented(train, config)
     model = AutoRec(matrix.num_columns, config, scale, train.density, values=rating_values,
                     num_rows=matrix.num_rows)
-    if len(values) != len(model.parameters):
-        raise UserError(f"{named}: there are {len(values)} parameters, but the settings require "
-                        f"{len(model.parameters)}")
+    check_parameters(values, model.declared, matrix.num_columns, matrix.num_rows, named)
     for variable, value in zip(model.parameters, values, strict=True):
-        if value.shape != tuple(variable.shape) or value.dtype != np.float32:
-            raise UserError(f"{named}: {variable.name.partition(':')[0]} is {value.dtype} "
-                            f"{value.shape}, which does not match config.json and the ratings")
-        if not np.isfinite(value).all():
-            raise UserError(f"{named}: parameters contain NaN or infinity. The training diverged.")
         variable.assign(value)
     return model
 
 
 def finished_run(models: Iterable[tuple[float, Sequence[np.ndarray], Config, np.ndarray | None]],
-                 config: Config, known: Ratings, train: RatingMatrix,
-                 named: str = "the parameters") -> FinishedRun:
-    """Return the run that `read_run` would return after main.py.
+                 config: Config, known: Ratings, train: RatingMatrix) -> FinishedRun:
+    """Return the run that `read_run` would return after main.py, with all parameters as arrays.
 
     Args:
         models: the weight, parameters, settings and `AutoRec.values` of each model.
         config: the settings of the run.
         known: all ratings.
         train: the training ratings, items x users.
-        named: the name of the parameters in messages.
     """
-    scale = known.unit.model_scale
-    members = tuple(
-        WeightedModel(weight, with_parameters(values, each, train, scale, named, rating_values))
-        for weight, values, each, rating_values in models
-    )
-    return FinishedRun(config, known.fingerprint, known, train, members)
+    scale, in_tensorflow, as_arrays = known.unit.model_scale, [], []
+    for weight, values, each, rating_values in models:
+        model = with_parameters(values, each, train, scale, "the parameters", rating_values)
+        arrays = TrainedParameters(model.config, rating_values, model.declared, list(values))
+        in_tensorflow.append(WeightedModel(weight, model))
+        as_arrays.append(WeightedModel(weight, arrays))
+    run = FinishedRun(config, known.fingerprint, known, train, tuple(in_tensorflow))
+    return replace(run, members=tuple(as_arrays), known_factors=run.factors)

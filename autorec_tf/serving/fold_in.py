@@ -11,37 +11,28 @@ row is the mean of the known ones. This module and its fit need no TensorFlow.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from autorec_tf.config import Config
 from autorec_tf.data.ids import with_new
-from autorec_tf.data.ratings import RatingMatrix, Ratings
+from autorec_tf.data.ratings import RatingMatrix
 from autorec_tf.evaluation.baseline import ITEM_DAMPING, USER_DAMPING, Baseline
 from autorec_tf.model.factors import Factors
-from autorec_tf.model.parameters import COLUMN, ROW, SVDPP_SCALE, Parameter
+from autorec_tf.model.parameters import COLUMN, ROW, SVDPP_SCALE, TrainedParameters
 from autorec_tf.model.prior import Observed, Prior, Sample, learn_prior
+from autorec_tf.system.errors import UserError
 
 MINIMUM = 0.1  # new ratings, as a fraction of those known before, by which known ones are fitted
 SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned from; ratings of each
 FEW = 3  # ratings that are known where a prior is learned for a few
 POOLED = 100  # ratings of a row or column in its pooled regression
 SPREADS = 0.3, 0.1  # of the priors of columns and of rows
-Lines = dict[int, tuple[np.ndarray, np.ndarray]]  # of each row: what it rates, and the ratings
-FinishedRun = Any  # from finished_run.py, which imports TensorFlow
-
-
-@dataclass(frozen=True, eq=False)
-class FoldedModel:
-    """The parameters of a model with new rows or columns, as arrays; the rest as in `AutoRec`."""
-
-    config: Config
-    values: np.ndarray | None
-    declared: list[Parameter]
-    parameters: list[np.ndarray]
+SEARCHED = 50  # columns whose ratings are searched; for more, all ratings are sorted by column
+Entries = dict[int, tuple[np.ndarray, np.ndarray]]  # other indices and ratings, by row or column
+FinishedRun = Any  # from trained_run.py, which imports this module
 
 
 def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
@@ -54,6 +45,7 @@ def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
         values: [ratings], on the file's scale. They replace known ratings of the same pairs.
 
     Raises:
+        UserError: if an export would need the earlier ratings of a user and an item.
         ValueError: if a rating is outside the scale.
     """
     known = run.ratings
@@ -63,44 +55,62 @@ def fold_in(run: FinishedRun, users: np.ndarray, items: np.ndarray,
         pd.Index(item_ids).get_indexer(items).astype(np.int32),
         np.asarray(values, known.values.dtype),
     )
+    refuse_fixed(run, *new[:2])
     shape = len(item_ids), len(user_ids)
-    rated = inserted(run.rated, new[0], new[1], new[2], shape[::-1])
-    is_replaced = len(rated) < len(known) + len(new[0])
-    users, items, values = renewed((known.users, known.items, known.values), new, is_replaced,
-                                   shape[0])
-    ratings = Ratings(known.name, users, items, values, user_ids, item_ids, known.scale,
-                      mapped=known.mapped)
+    triples = renewed((known.users, known.items, known.values), new, shape)
+    ratings = replace(known, users=triples[0], items=triples[1], values=triples[2],
+                      user_ids=user_ids, item_ids=item_ids, held_out=None, files={})
     scaled = np.asarray(known.unit.to_model(new[2]), np.float32)
-    train = inserted(run.train, new[1], new[0], scaled, shape)
-    of_users = {u: column_of(train, u)
-                for u in fitted_again(run.train.column_counts, new[0], shape[1])}
-    of_items = {i: row_of(train, i) for i in fitted_again(run.train.row_counts, new[1], shape[0])}
+    rated, _ = inserted(run.rated, *new, shape[::-1])
+    train, is_new = inserted(run.train, new[1], new[0], scaled, shape)
+    counts = tuple(grown(before, size) + np.bincount(index[is_new], minlength=size)
+                   for before, index, size in zip(run.counts, new, shape[::-1], strict=False))
+    of_users, of_items = (
+        np.setdiff1d(fitted_again(before, index, size), fixed)
+        for before, index, size, fixed in zip(run.counts, new, shape[::-1], run.fixed, strict=False)
+    )
+    by_user, by_item = columns_of(train, of_users), {i: row_of(train, i) for i in of_items}
     members, factors = [], []
     for member, before, priors in zip(run.members, run.factors, run.priors, strict=True):
-        of_rows, of_columns, size = of_items, of_users, shape
+        sides = (shape, by_item, by_user)
         if before.orientation == "user":
-            of_rows, of_columns, size = of_users, of_items, shape[::-1]
-        after, model = folded(member.model, before, priors, size, of_rows, of_columns)
+            sides = (shape[::-1], by_user, by_item)
+        after, model = folded(member.model, before, priors, *sides)
         members.append(member._replace(model=model))
         factors.append(after)
     return replace(run, ratings=ratings, train=train, members=tuple(members),
                    known_factors=tuple(factors), known_priors=run.priors,
-                   known_cold=cold_with(run, shape, of_users, of_items), known_rated=rated)
+                   known_cold=cold_with(run, shape, by_user, by_item), known_rated=rated,
+                   known_counts=counts)
 
 
-def cold_with(run: FinishedRun, shape: tuple[int, int], of_users: Lines,
-              of_items: Lines) -> Baseline:
-    """Return the baseline of `run` (rows are users) in the `shape` (items, users) with the biases
-    of fitted users and items, first those of the users; the others remain."""
+def refuse_fixed(run: FinishedRun, users: np.ndarray, items: np.ndarray) -> None:
+    """Raise UserError if both the user and the item of a new rating (indices) are known to an
+    export, which does not hold their other ratings."""
+    both = np.isin(users, run.fixed[0]) & np.isin(items, run.fixed[1])
+    if both.any():
+        first, known = int(both.argmax()), run.ratings
+        raise UserError(
+            f"{int(both.sum()):,} of {len(both):,} ratings are of a user and an item that the "
+            f"export already knows, first user {known.user_ids[users[first]]} and item "
+            f"{known.item_ids[items[first]]}. An export holds no ratings and folds in new users "
+            "and new items only: leave these ratings out, or use the run folder.")
+
+
+def cold_with(run: FinishedRun, shape: tuple[int, int], by_user: Entries,
+              by_item: Entries) -> Baseline:
+    """Return the baseline of `run` (rows are users) in a larger `shape` (items, users), with the
+    biases of some users and items fitted to their ratings, first those of the users; the others
+    remain."""
     cold = run.cold
     user_bias, item_bias = grown(cold.row_bias, shape[1]), grown(cold.column_bias, shape[0])
     if run.config.cold_rating == "mean":
-        for u, (rated, ratings) in of_users.items():
+        for u, (rated, ratings) in by_user.items():
             residuals = ratings - cold.mean - item_bias[rated]
             user_bias[u] = residuals.sum() / (USER_DAMPING + len(ratings))
-        for i, (raters, ratings) in of_items.items():
+        for i, (raters, ratings) in by_item.items():
             residuals = ratings - cold.mean - user_bias[raters]
-            item_bias[i] = residuals.sum() / (ITEM_DAMPING + len(ratings))
+            item_bias[i] = residuals.sum() / (ITEM_DAMPING + len(residuals))
     return replace(cold, row_bias=user_bias, column_bias=item_bias)
 
 
@@ -110,10 +120,16 @@ def row_of(matrix: RatingMatrix, i: int) -> tuple[np.ndarray, np.ndarray]:
     return matrix.indices[part], matrix.values[part]
 
 
-def column_of(matrix: RatingMatrix, u: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows that column `u` of `matrix` has ratings of, and the ratings."""
-    at = np.flatnonzero(matrix.indices == u)
-    return np.searchsorted(matrix.indptr, at, "right") - 1, matrix.values[at]
+def columns_of(matrix: RatingMatrix, columns: np.ndarray) -> Entries:
+    """Return the rows that each of some `columns` of `matrix` has ratings of, and the ratings."""
+    if len(columns) > SEARCHED:
+        by_column = matrix.transposed()
+        return {u: row_of(by_column, u) for u in columns}
+    entries = {}
+    for u in columns:
+        at = np.flatnonzero(matrix.indices == np.int32(u))
+        entries[u] = np.searchsorted(matrix.indptr, at, "right") - 1, matrix.values[at]
+    return entries
 
 
 def fitted_again(known: np.ndarray, new: np.ndarray, size: int) -> np.ndarray:
@@ -124,25 +140,28 @@ def fitted_again(known: np.ndarray, new: np.ndarray, size: int) -> np.ndarray:
     return np.flatnonzero((counts > 0) & (counts >= MINIMUM * before))
 
 
-def renewed(known: tuple[np.ndarray, ...], new: tuple[np.ndarray, ...], is_replaced: bool,
-            num_items: int) -> list[np.ndarray]:
-    """Return the triples (users, items, values) `known`, followed by `new`. If `is_replaced`, some
-    of the pairs in `new` are known, and these are left out of `known`."""
-    if is_replaced:
-        pairs, new_pairs = (x[0].astype(np.int64) * num_items + x[1] for x in (known, new))
-        new_pairs.sort()
-        position = np.minimum(np.searchsorted(new_pairs, pairs), len(new_pairs) - 1)
-        is_unchanged = new_pairs[position] != pairs
-        known = tuple(x[is_unchanged] for x in known)
+def renewed(known: tuple[np.ndarray, ...], new: tuple[np.ndarray, ...],
+            shape: tuple[int, int]) -> list[np.ndarray]:
+    """Return the triples (users, items, values) `known` without the pairs in `new`, then `new`.
+    `shape`: the numbers of items and users."""
+    is_rating_again = np.zeros(shape[1], bool)
+    is_rating_again[new[0]] = True
+    at = np.flatnonzero(is_rating_again[known[0]])
+    pairs, new_pairs = (x[0].astype(np.int64) * shape[0] + x[1] for x in
+                        ([known[0][at], known[1][at]], new))
+    replaced = at[np.isin(pairs, new_pairs)]
+    if len(replaced):
+        known = tuple(np.delete(x, replaced) for x in known)
     return [np.append(old, fresh) for old, fresh in zip(known, new, strict=True)]
 
 
 def inserted(matrix: RatingMatrix, rows: np.ndarray, columns: np.ndarray, values: np.ndarray,
-             shape: tuple[int, int]) -> RatingMatrix:
+             shape: tuple[int, int]) -> tuple[RatingMatrix, np.ndarray]:
     """Return `matrix` in the larger `shape` with more ratings, which replace those of the same
-    pairs. It is copied without sorting it again."""
+    pairs, and which ratings are of new pairs: bool. It is copied without sorting it again."""
     key = matrix.rows.astype(np.int64) * shape[1] + matrix.indices
     order = np.lexsort((columns, rows))
+    is_new = np.empty(len(rows), bool)
     rows, columns, values = rows[order], columns[order], values[order]
     new = rows.astype(np.int64) * shape[1] + columns
     at = np.searchsorted(key, new)
@@ -150,52 +169,55 @@ def inserted(matrix: RatingMatrix, rows: np.ndarray, columns: np.ndarray, values
     old = matrix.values.copy()
     old[at[is_known]] = values[is_known]
     at, fresh = at[~is_known], ~is_known
+    is_new[order] = fresh
     counts = np.append(matrix.row_counts, np.zeros(shape[0] - matrix.num_rows, np.int64))
     counts += np.bincount(rows[fresh], minlength=shape[0])
     return RatingMatrix(np.append(0, np.cumsum(counts)),
                         np.insert(matrix.indices, at, columns[fresh]),
-                        np.insert(old, at, values[fresh]), shape[1])
+                        np.insert(old, at, values[fresh]), shape[1]), is_new
 
 
 def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], shape: tuple[int, int],
-           of_rows: Lines, of_columns: Lines) -> tuple[Factors, Any]:
+           by_row: Entries, by_column: Entries) -> tuple[Factors, TrainedParameters]:
     """Return the factors `before` and their `model` with some rows and columns fitted.
 
     Args:
-        model: an `AutoRec` or a `FoldedModel`.
+        model: an `AutoRec`, or its parameters.
         before: its factors.
         priors: of its columns and of its rows.
-        shape: the numbers of rows and columns, with new ones.
-        of_rows, of_columns: the training ratings of those that are fitted.
+        shape: the new numbers of rows and columns.
+        by_row: the rows that are fitted: columns and ratings of all their training ratings, with
+            the new ones.
+        by_column: the same of the columns that are fitted.
     """
-    codes = grown(before.row_embeddings, shape[0])
-    Wt, b = grown(before.Wt, shape[1]), grown(before.b, shape[1])
-    after, Y = replace(before, row_embeddings=codes, Wt=Wt, b=b), implicit_vectors(model)
+    codes, Wt, b = grown(before.row_embeddings, shape[0]), *(
+        grown(x, shape[1]) for x in (before.Wt, before.b))
+    after, Y = replace(before, row_embeddings=codes, Wt=Wt, b=b), implicit_vectors(model, before)
     if Y is not None:
         Y = grown(Y, shape[0], Y.mean(0))
     side = Side(after, Y)
     is_linear, f = before.output_activation == "identity", after.output
     is_open = np.zeros(shape[0], bool)
-    is_open[list(of_rows)] = True
+    is_open[list(by_row)] = True
     own: dict[int, np.ndarray] = {}  # W_u of each fitted column, without the sum over Y
 
     def fit_columns(but: np.ndarray) -> None:
-        for u, (i, ratings) in of_columns.items():
+        for u, (i, ratings) in by_column.items():
             use = ~but[i]
             w = priors[0].fit(side.column(i[use], ratings[use]), f, is_linear)
             own[u] = w[:-1]
             side.set_column(u, i, w)
 
     fit_columns(is_open)
-    for i, (columns, ratings) in of_rows.items():
-        codes[i] = priors[1].fit(side.row(columns, ratings), f, is_linear)
-    if any(is_open[i].any() for i, _ in of_columns.values()):
+    for i, (u, ratings) in by_row.items():
+        codes[i] = priors[1].fit(side.row(u, ratings), f, is_linear)
+    if any(is_open[i].any() for i, _ in by_column.values()):
         fit_columns(np.zeros_like(is_open))
     return after, with_factors(model, after, Y, own)
 
 
 class Side:
-    """The ratings of single rows and columns, as regressions on their embeddings.
+    """The training ratings of single rows and columns, as regressions on their embeddings.
 
     Args:
         factors: the embeddings of all rows and columns.
@@ -237,7 +259,7 @@ class Side:
         return np.zeros(len(rows))
 
     def row(self, columns: np.ndarray, ratings: np.ndarray) -> Observed:
-        """Return the regression of a row's ratings on its embedding."""
+        """Return the regression of a row's ratings of `columns` on its embedding."""
         inputs = self.factors.Wt[columns].astype(np.float64)
         return Observed(inputs, self.factors.b[columns].astype(np.float64),
                         ratings.astype(np.float64))
@@ -252,11 +274,11 @@ def learn_priors(model: Any, factors: Factors, matrix: RatingMatrix) -> tuple[Pr
     """Return the priors of a model's columns and rows.
 
     Args:
-        model: an `AutoRec` or a `FoldedModel`.
+        model: an `AutoRec`, or its parameters.
         factors: its factors.
         matrix: its training ratings, in its orientation.
     """
-    Y = implicit_vectors(model)
+    Y = implicit_vectors(model, factors)
     side, by_column = Side(factors, Y), matrix.transposed()
     own = parameter_of(model, "Wt") if Y is not None else factors.Wt  # without the sums over Y
     weights = np.concatenate([own, factors.b[:, None]], 1)  # (columns, units + 1)
@@ -295,13 +317,14 @@ def parameter_of(model: Any, name: str) -> np.ndarray | None:
     return np.asarray(model.parameters[names.index(name)]) if name in names else None
 
 
-def implicit_vectors(model: Any) -> np.ndarray | None:
-    """Return Y of a model with row biases, 0 without the SVD++ decoder; None without row biases."""
+def implicit_vectors(model: Any, factors: Factors) -> np.ndarray | None:
+    """Return Y of a `model` with row biases, 0 without the SVD++ decoder, None without row biases.
+    `factors`: those of the model."""
+    if model.config.decoder == "own":
+        return None
     if (Y := parameter_of(model, "Y")) is not None:
         return Y
-    if (c := parameter_of(model, "c")) is not None:
-        return np.zeros((len(c), model.config.hidden_neuron[-1]), np.float32)
-    return None
+    return np.zeros((len(factors.row_embeddings), model.config.hidden_neuron[-1]), np.float32)
 
 
 def grown(x: np.ndarray, size: int, fill: Any = 0.0) -> np.ndarray:
@@ -312,13 +335,12 @@ def grown(x: np.ndarray, size: int, fill: Any = 0.0) -> np.ndarray:
 
 
 def with_factors(model: Any, factors: Factors, Y: np.ndarray | None,
-                 own: dict[int, np.ndarray]) -> FoldedModel:
+                 own: dict[int, np.ndarray]) -> TrainedParameters:
     """Return the parameters of `model` in the sizes of `factors`, with the `own` weights W_u of
     fitted columns. Those that only the encoder reads are 0 for new columns."""
     parameters = []
-    for declared, x in zip(model.declared, model.parameters, strict=True):
-        x = np.asarray(x)
-        if declared.name == "Y":
+    for declared, x in zip(model.declared, map(np.asarray, model.parameters), strict=True):
+        if Y is not None and declared.name == "Y":
             x = Y
         elif declared.name == "Wt":
             x = grown(x, len(factors.Wt))
@@ -329,6 +351,7 @@ def with_factors(model: Any, factors: Factors, Y: np.ndarray | None,
         elif declared.name == "c":
             x = factors.row_embeddings[:, -1].copy()
         elif COLUMN in declared.axes or ROW in declared.axes:
-            x = grown(x, len(factors.Wt if COLUMN in declared.axes else factors.row_embeddings))
+            size = len(factors.Wt if COLUMN in declared.axes else factors.row_embeddings)
+            x = x if len(x) == size else grown(x, size)
         parameters.append(x)
-    return FoldedModel(model.config, model.values, model.declared, parameters)
+    return TrainedParameters(model.config, model.values, model.declared, parameters)

@@ -33,7 +33,11 @@ estimator.py saves a file with further content: "estimator", the version 1 of th
 known ratings (name; users, items: indices; values; held_out, if it was given; mapped); the training
 ratings (train_indptr, train_indices, train_values: items x users); titles and summary as JSON.
 
-A finished run's folder contains a file with only the arrays for predictions: `predictions.npz`.
+A model that was loaded from an export also has fixed_users and fixed_items, int64: the indices of
+those whose ratings are missing, because the export does not hold them.
+
+A finished run's folder contains a file with only the arrays for predictions and for folding in (the
+priors, and Y_i): `predictions.npz`.
 
 `sha256` is JSON: the SHA-256 of each other array; files of earlier versions lack it. A file is read
 by the rules in checked_npz.py.
@@ -44,7 +48,9 @@ for cold pairs replaces it. The result is mapped to the scale. In version 1, the
 scale, and the prediction for cold pairs is 3.
 """
 
+import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,10 +63,11 @@ from autorec_tf.data.ratings import RatingMatrix, Ratings, RatingUnit, Split
 from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.evaluation.metrics import COLD_RATING
 from autorec_tf.model.factors import Factors
-from autorec_tf.model.parameters import parameters_of
+from autorec_tf.model.parameters import TrainedParameters, check_parameters, parameters_of
 from autorec_tf.model.prior import Prior
 from autorec_tf.resolution import model_configs
 from autorec_tf.serving.checked_npz import (
+    FIXED,
     FORMAT,
     MODEL_VERSION,
     PREDICTIONS,
@@ -73,11 +80,12 @@ from autorec_tf.serving.checked_npz import (
     split_fingerprint,
     with_digests,
 )
+from autorec_tf.serving.fold_in import parameter_of
 from autorec_tf.serving.recommender import Recommender, recommender_of
+from autorec_tf.serving.trained_run import FinishedRun, WeightedModel
 from autorec_tf.system.npz_archive import Archive
 
-NAME = "autorec.npz"
-FinishedRun = Any  # from finished_run.py, which imports TensorFlow; reading does not need it
+NAME, NOTHING = "autorec.npz", np.zeros(0, np.int64)
 
 
 def write_npz(path: Path, run: FinishedRun, recommender: Recommender) -> None:
@@ -97,10 +105,19 @@ def content_of(run: FinishedRun, recommender: Recommender) -> dict[str, np.ndarr
             content[parameter.npz_name(i)] = parameter.oriented(np.asarray(x))
         if model.values is not None:
             content[f"values_{i}"] = model.values
-        for axis, prior in zip(PRIORS, run.priors[i - 1], strict=True):
-            content |= {f"{axis}_{i}_{name}": np.asarray(x, np.float32)
-                        for name, x in prior._asdict().items()}
-    return content
+    return content | prior_content(run)
+
+
+def prior_content(run: FinishedRun) -> dict[str, np.ndarray]:
+    """Return the priors of each model, {} for an export of an earlier version, which lacks them."""
+    if run.is_export and not run.known_priors:
+        return {}
+    return {
+        f"{axis}_{i}_{name}": np.asarray(x, np.float32)
+        for i, priors in enumerate(run.priors, 1)
+        for axis, prior in zip(PRIORS, priors, strict=True)
+        for name, x in prior._asdict().items()
+    }
 
 
 def stored_priors(content: Mapping[str, np.ndarray],
@@ -118,11 +135,30 @@ def read_prior(content: Mapping[str, np.ndarray], name: str) -> Prior:
     return Prior(*(content[f"{name}_{field}"].astype(np.float64) for field in Prior._fields))
 
 
-def run_content(config: Config, ratings: Ratings, split: Split,
-                factors: Sequence[Factors]) -> dict[str, np.ndarray]:
-    """Return the content of predictions.npz for a model that was trained on `split`."""
-    recommender = recommender_of(config, ratings, split.by_item().train, factors)
-    return with_digests(prediction_content(config, ratings.fingerprint, recommender))
+def run_content(config: Config, ratings: Ratings, split: Split, trained: Any,
+                factors: Sequence[Factors], with_priors: bool = True) -> dict[str, np.ndarray]:
+    """Return the content of predictions.npz.
+
+    Args:
+        config: the settings of the run.
+        ratings: all ratings.
+        split: the split that the models were trained on.
+        trained: the `AutoRec`, or the blend.
+        factors: the models, ready to predict.
+        with_priors: whether to learn the priors for folding in, which takes some seconds.
+    """
+    models = [member.model for member in trained.members] if config.members else [trained]
+    members = tuple(map(WeightedModel, (f.weight for f in factors), models))
+    run = FinishedRun(config, ratings.fingerprint, ratings, split.by_item().train, members,
+                      tuple(factors))
+    recommender = recommender_of(config, ratings, run.train, factors)
+    content = prediction_content(config, ratings.fingerprint, recommender)
+    if with_priors:
+        content |= prior_content(run)
+        for i, model in enumerate(models, 1):
+            if (Y := parameter_of(model, "Y")) is not None:
+                content[f"Y_{i}"] = Y
+    return with_digests(content)
 
 
 def prediction_content(config: Config, fingerprint: str,
@@ -160,6 +196,23 @@ class ModelContent(NamedTuple):
     recommender: Recommender
     summary: dict[str, Any]
     priors: tuple[tuple[Prior, Prior], ...]
+    fingerprint: str
+    fixed: tuple[np.ndarray, np.ndarray]
+
+    def run(self, named: str) -> FinishedRun:
+        """Return the run. Raise UserError as in `check_parameters`, which explains `named`."""
+        members = []
+        for f, each, arrays, values in zip(self.recommender.factors, model_configs(self.config),
+                                           self.parameters, self.values, strict=True):
+            declared = parameters_of(each, len(values) if values is not None else 0)
+            check_parameters(arrays, declared, len(f.Wt), len(f.row_embeddings), named)
+            model = TrainedParameters(each, values, declared, arrays)
+            members.append(WeightedModel(f.weight, model))
+        recommender = self.recommender
+        counts = recommender.user_ratings, recommender.item_ratings
+        return FinishedRun(self.config, self.fingerprint, self.ratings, self.train, tuple(members),
+                           tuple(recommender.factors), self.priors, recommender.cold,
+                           recommender.rated, counts, self.fixed)
 
 
 def model_content(run: FinishedRun, recommender: Recommender,
@@ -172,15 +225,19 @@ def model_content(run: FinishedRun, recommender: Recommender,
         "train_indptr": train.indptr, "train_indices": train.indices, "train_values": train.values,
         "titles": json.dumps(dict(recommender.titles)), "summary": json.dumps(dict(summary)),
     }
+    if run.is_export:
+        more |= dict(zip(FIXED, run.fixed, strict=True))
     if ratings.held_out is not None:
         more["held_out"] = ratings.held_out
     return with_digests(content_of(run, recommender) | more)
 
 
-def read_saved_model(path: str | os.PathLike) -> ModelContent:
-    """Read a file with `model_content`. Raise UserError as in `read_content`."""
-    content = read_content(path, Kind.MODEL)
+def read_saved_model(path: str | os.PathLike | io.BytesIO) -> ModelContent:
+    """Read a file with `model_content`, or an export. Raise UserError as in `read_content`."""
+    content = read_content(path, Kind.EXPORT)
     recommender = from_content(content)
+    if "estimator" not in content:
+        content |= without_ratings(content, recommender)
     ratings = Ratings(str(content["name"]), content["users"], content["items"], content["values"],
                       recommender.user_ids, recommender.item_ids, recommender.unit.file_scale,
                       content.get("held_out"), bool(content["mapped"]))
@@ -191,8 +248,55 @@ def read_saved_model(path: str | os.PathLike) -> ModelContent:
     parameters = [[p.oriented(content[p.npz_name(i)]) for p in parameters_of(each)]
                   for i, each in models]
     values, summary = [content.get(f"values_{i}") for i, _ in models], str(content["summary"])
+    of_users, of_items = (content.get(name, NOTHING) for name in FIXED)
     return ModelContent(config, ratings, train, parameters, values, recommender,
-                        json.loads(summary), stored_priors(content, len(models)))
+                        json.loads(summary), stored_priors(content, len(models)),
+                        str(content["fingerprint"]), (of_users, of_items))
+
+
+def without_ratings(content: Content, recommender: Recommender) -> dict[str, Any]:
+    """Return what a saved model has beyond the `content` of an export: no ratings."""
+    unit, config = recommender.unit, json.loads(str(content["config"]))
+    no_index, values = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    return {
+        "name": config["dataset"] or "export", "users": no_index, "items": no_index,
+        "values": values, "mapped": RatingUnit.of(unit.file_scale) == unit,
+        "train_indptr": np.zeros(len(recommender.item_ids) + 1, np.int64),
+        "train_indices": no_index, "train_values": values,
+        "summary": json.dumps({"final_test_rmse": math.nan}),
+        FIXED[0]: np.flatnonzero(recommender.user_ratings),
+        FIXED[1]: np.flatnonzero(recommender.item_ratings),
+    }
+
+
+class StoredPredictions(NamedTuple):
+    """The content of a run folder's predictions.npz. `priors` is () in files of earlier versions
+    and of interrupted runs, and `models` then cannot be folded into."""
+
+    recommender: Recommender
+    models: list[TrainedParameters]
+    priors: tuple[tuple[Prior, Prior], ...]
+
+    def run(self, config: Config, ratings: Ratings, train: RatingMatrix) -> FinishedRun:
+        """Return the run, without the parameters that folding in does not read. `train`: the
+        training ratings, items x users."""
+        factors, members = tuple(self.recommender.factors), []
+        for f, model in zip(factors, self.models, strict=True):
+            members.append(WeightedModel(f.weight, model))
+        return FinishedRun(config, ratings.fingerprint, ratings, train, tuple(members), factors,
+                           self.priors, self.recommender.cold)
+
+
+def read_predictions(path: str | Path, record: Mapping[str, Any]) -> StoredPredictions:
+    """Read predictions.npz in a run folder. Raise UserError as in `read_content`, where `record`
+    is described."""
+    content, models = read_content(path, Kind.PREDICTIONS, record), []
+    config = Config.from_dict(json.loads(str(content["config"])))
+    for i, each in enumerate(model_configs(config), 1):
+        declared = [p for p in parameters_of(each) if p.name == "Y" and p.npz_name(i) in content]
+        arrays = [content[p.npz_name(i)] for p in declared]
+        models.append(TrainedParameters(each, None, declared, arrays))
+    return StoredPredictions(from_content(content), models, stored_priors(content, len(models)))
 
 
 def read_npz(path: str | Path, record: Mapping[str, Any] | None = None) -> Recommender:

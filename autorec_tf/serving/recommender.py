@@ -4,6 +4,7 @@
 
     movies = read_run("results/quick").recommender()
     recommend(movies, user=1, n=10)                # pandas tables
+    recommend_many(movies, users=[1, 2, 3])
     similar(movies, item=1)
     predict(movies, users=[1, 1], items=[1, 2])
     for block in top(movies, n=10): ...            # for every user, a block of users at a time
@@ -33,7 +34,26 @@ from autorec_tf.model.factors import Factors, blended
 from autorec_tf.system.errors import AutoRecWarning, UserError
 
 BLOCK_USERS, BLOCK_ITEMS = 512, 8192  # whose predictions are in memory at a time
+BLOCK_PAIRS = 1 << 16  # that are predicted at a time
 IdSequence = Sequence[Any] | np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The items that may be recommended, by index.
+
+    Args:
+        candidates: int [items], the only items to choose from, ascending, or None for all.
+        excluded: int [items], items that are never recommended.
+        include_rated: whether to recommend items that the user has rated, too.
+    """
+
+    candidates: np.ndarray | None = None
+    excluded: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    include_rated: bool = False
+
+
+UNRATED = Choice()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,34 +109,55 @@ class Recommender:
             index=pd.RangeIndex(1, len(items) + 1, name="rank"),
         )
 
-    def best(self, first: int, last: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the user (counted from `first`), the item and the prediction of the `n` best items
-        of users first..last-1, in order.
+    def best(self, users: slice | np.ndarray, n: int,
+             choice: Choice = UNRATED) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the user (as a position in `users`), the item and the prediction of the `n` best
+        items of each of the `users`, in order.
 
         A blend predicts the weighted sum of its models' clipped predictions. Ties that clipping
         causes are broken by the unclipped predictions. Items that the user has rated and items
         without a training rating are left out.
+
+        Args:
+            users: indices.
+            n: the number of items.
+            choice: other rules for the items.
         """
         low, high = self.unit.model_scale
+        candidates, barred = choice.candidates, self.item_ratings == 0
+        barred[choice.excluded] = True
 
-        def predict_block(items: slice) -> tuple[np.ndarray, np.ndarray | None]:
-            blocks = [f.block(slice(first, last), items) for f in self.factors]
+        def predict_block(part: slice) -> tuple[np.ndarray, np.ndarray | None]:
+            items = candidates[part] if candidates is not None else part
+            blocks = [f.block(users, items) for f in self.factors]
             scores, raw = blocks[0], None
             if len(blocks) > 1 or self.factors[0].weight != 1:  # else clipping keeps the order
                 raw = blended(self.factors, blocks)
                 clipped = (block.clip(low, high) for block in blocks)
                 scores = blended(self.factors, clipped).clip(low, high)
-            scores[:, self.item_ratings[items] == 0] = -np.inf
+            scores[:, barred[items]] = -np.inf
             return scores, raw
 
+        size = len(candidates if candidates is not None else self.item_ids)
+        if not size:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+        rows, items, _, scores = best_items(predict_block, size, n, self.taken(users, choice),
+                                            BLOCK_ITEMS)
+        items = candidates[items] if candidates is not None else items
+        return rows, items, self.unit.to_file(scores.clip(low, high))
+
+    def taken(self, users: slice | np.ndarray, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rated pairs to leave out: positions in `users`, and in the candidates."""
         nothing = np.zeros(0, np.int64)
-        taken = nothing, nothing
-        if self.rated:
-            taken = ratings_of(self.rated, np.arange(first, last))[:2]
-        users, items, _, scores = best_items(
-            predict_block, len(self.item_ids), n, taken, BLOCK_ITEMS
-        )
-        return users, items, self.unit.to_file(scores.clip(low, high))
+        if choice.include_rated or not self.rated:
+            return nothing, nothing
+        users = np.arange(users.start, users.stop) if isinstance(users, slice) else users
+        rows, items = ratings_of(self.rated, users)[:2]
+        if choice.candidates is not None:
+            at = np.searchsorted(choice.candidates, items).clip(max=len(choice.candidates) - 1)
+            there = choice.candidates[at] == items
+            rows, items = rows[there], at[there]
+        return rows, items
 
 
 def recommender_of(config: Config, ratings: Ratings, train: RatingMatrix,
@@ -141,13 +182,15 @@ def rated(ratings: Ratings) -> RatingMatrix:
     return RatingMatrix.from_triples(ratings.users, ratings.items, ratings.values, shape)
 
 
-def recommend(recommender: Recommender, user: Any, n: int = 10) -> pd.DataFrame:
+def recommend(recommender: Recommender, user: Any, n: int = 10,
+              choice: Choice = UNRATED) -> pd.DataFrame:
     """Return the `n` items with the highest predictions among those that `user` has not rated.
 
     Args:
         recommender: the model.
         user: the id of a user.
         n: the number of items.
+        choice: other rules for the items.
 
     Returns:
         A table with the columns item, title, prediction, ratings (training ratings of the item);
@@ -157,8 +200,39 @@ def recommend(recommender: Recommender, user: Any, n: int = 10) -> pd.DataFrame:
         UserError: for a user who is unknown or has no training rating.
     """
     index = recommender.user(user)
-    _, items, predictions = recommender.best(index, index + 1, at_least_1(n))
+    _, items, predictions = recommender.best(slice(index, index + 1), at_least_1(n), choice)
     return recommender.described(items, prediction=predictions)
+
+
+def recommend_many(recommender: Recommender, users: IdSequence, n: int = 10,
+                   choice: Choice = UNRATED) -> pd.DataFrame:
+    """Return the recommendations for several users, ids, in the order of `users`: the table of
+    `recommend`, with the columns user and rank first. Raise UserError as `recommend`."""
+    indices = np.array([recommender.user(user) for user in users], np.int64)
+    tables = [recommender.described(np.zeros(0, np.int64), prediction=np.zeros(0))]
+    positions = [np.zeros(0, np.int64)]
+    for first in range(0, len(indices), block_size(n)):
+        part = indices[first : first + block_size(n)]
+        rows, items, predictions = recommender.best(part, n, choice)
+        tables.append(recommender.described(items, prediction=predictions))
+        positions.append(first + rows)
+    return grouped(tables, "user", recommender.user_ids[indices], positions)
+
+
+def grouped(tables: Sequence[pd.DataFrame], name: str, ids: np.ndarray,
+            positions: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Return `tables` as one, with the columns `name` and rank first. `positions`: of each row of
+    the tables, in `ids`, ascending."""
+    table = pd.concat([each for each in tables if len(each)] or tables, ignore_index=True)
+    position = np.concatenate(positions)
+    table.insert(0, name, ids[position])
+    table.insert(1, "rank", ranks_of(position))
+    return table
+
+
+def ranks_of(rows: np.ndarray) -> np.ndarray:
+    """Return the rank of each entry among those of its row, from 1; `rows` is ascending."""
+    return np.arange(len(rows)) - np.searchsorted(rows, rows) + 1
 
 
 def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
@@ -168,10 +242,27 @@ def similar(recommender: Recommender, item: Any, n: int = 10) -> pd.DataFrame:
     The columns are those of `recommend`, with `similarity` for `prediction`. Raise UserError for an
     item that is unknown or has no training rating.
     """
-    index, trained = recommender.item(item), recommender.item_ratings > 0
+    index = np.array([recommender.item(item)])
+    (table,) = similar_tables(recommender, index, at_least_1(n))
+    return table
+
+
+def similar_many(recommender: Recommender, items: IdSequence, n: int = 10) -> pd.DataFrame:
+    """Return the items that are similar to each of several `items`, ids: the table of `similar`,
+    with the columns similar_to and rank first. Raise UserError as `similar`."""
+    indices = np.array([recommender.item(item) for item in items], np.int64)
+    tables = [recommender.described(np.zeros(0, np.int64), similarity=np.zeros(0))]
+    for first in range(0, len(indices), BLOCK_USERS):
+        tables += similar_tables(recommender, indices[first : first + BLOCK_USERS], n)
+    lengths = [len(table) for table in tables[1:]]
+    positions = [np.repeat(np.arange(len(indices)), lengths)]
+    return grouped(tables, "similar_to", recommender.item_ids[indices], positions)
+
+
+def similar_tables(recommender: Recommender, indices: np.ndarray, n: int) -> list[pd.DataFrame]:
     item_embeddings = [(f.weight, f.item_embeddings) for f in recommender.factors]
-    ((items, similarity),) = nearest(item_embeddings, np.array([index]), trained, at_least_1(n))
-    return recommender.described(items, similarity=similarity)
+    found = nearest(item_embeddings, indices, recommender.item_ratings > 0, n)
+    return [recommender.described(items, similarity=similarity) for items, similarity in found]
 
 
 def predict(recommender: Recommender, users: IdSequence, items: IdSequence) -> pd.DataFrame:
@@ -213,31 +304,45 @@ def predict_at(recommender: Recommender, user: np.ndarray,
     numbers of training ratings of both, as in `predict`."""
     user_ratings = np.where(user < 0, 0, recommender.user_ratings[user])
     item_ratings = np.where(item < 0, 0, recommender.item_ratings[item])
+    predictions = np.empty(len(user))
+    for first in range(0, len(user), BLOCK_PAIRS):
+        part = slice(first, first + BLOCK_PAIRS)
+        is_cold = (user_ratings[part] == 0) | (item_ratings[part] == 0)
+        predictions[part] = predict_part(recommender, user[part], item[part], is_cold)
+    return predictions, user_ratings, item_ratings
+
+
+def predict_part(recommender: Recommender, user: np.ndarray, item: np.ndarray,
+                 is_cold: np.ndarray) -> np.ndarray:
+    scale = recommender.unit.model_scale
     raw = (f.pairs(user, item).astype(np.float64) for f in recommender.factors)
-    predictions = blended(recommender.factors, [x.clip(*recommender.unit.model_scale) for x in raw])
-    predictions = predictions.clip(*recommender.unit.model_scale)
-    cold = (user_ratings == 0) | (item_ratings == 0)
-    final = np.where(cold, recommender.cold.predict(user, item), predictions)
-    return recommender.unit.to_file(final), user_ratings, item_ratings
+    predictions = blended(recommender.factors, [x.clip(*scale) for x in raw]).clip(*scale)
+    final = np.where(is_cold, recommender.cold.predict(user, item), predictions)
+    return recommender.unit.to_file(final)
 
 
-def top(recommender: Recommender, n: int = 10) -> Iterator[pd.DataFrame]:
+def top(recommender: Recommender, n: int = 10,
+        choice: Choice = UNRATED) -> Iterator[pd.DataFrame]:
     """Yield the `n` best items of every user with a training rating, a block of users at a time, in
     tables with the columns user, rank, item, prediction, ratings.
     """
     num_users, n = len(recommender.user_ids), at_least_1(n)
-    size = max(1, min(BLOCK_USERS, BLOCK_USERS * BLOCK_ITEMS // n))
+    size = block_size(n)
     for first in range(0, num_users, size):
         last = min(first + size, num_users)
-        users, items, predictions = recommender.best(first, last, n)
+        users, items, predictions = recommender.best(slice(first, last), n, choice)
         warm = recommender.user_ratings[first + users] > 0
         users, items, predictions = users[warm], items[warm], predictions[warm]
         yield pd.DataFrame({
-            "user": recommender.user_ids[first + users],
-            "rank": np.arange(len(users)) - np.searchsorted(users, users) + 1,
+            "user": recommender.user_ids[first + users], "rank": ranks_of(users),
             "item": recommender.item_ids[items], "prediction": predictions,
             "ratings": recommender.item_ratings[items],
         })
+
+
+def block_size(n: int) -> int:
+    """Return the number of users whose `n` best items are found at a time."""
+    return max(1, min(BLOCK_USERS, BLOCK_USERS * BLOCK_ITEMS // n))
 
 
 def known(ids: pd.Index, wanted: Any, what: str, ratings: np.ndarray) -> int:
@@ -250,6 +355,6 @@ def known(ids: pd.Index, wanted: Any, what: str, ratings: np.ndarray) -> int:
 
 
 def at_least_1(n: int) -> int:
-    if n < 1:
-        raise UserError(f"n is {n}: must be at least 1")
-    return n
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise UserError(f"n is {n}: must be a whole number, at least 1")
+    return int(n)
