@@ -11,10 +11,13 @@ The folder must be new, and appears only when it is complete. It holds
 The SavedModel has these signatures; ids are int64 or string, as in the ratings:
 
     predict, serving_default    user [pairs], item [pairs] -> rating float32 [pairs], known bool
+    recommend                   user [users], n int32 [], exclude [users, any]
+                                -> item, rating float32 [users, at most n], count int32, known bool
     all_items                   user [users] -> rating float32 [users, items], item [items]
 
 Ratings are within the rating scale. If the user or the item has no training ratings, `known` is
-false and the rating follows the run's --cold_rating. `all_items` does not leave out rated items.
+false and the rating follows the run's --cold_rating. `recommend` leaves out the items in `exclude`,
+because an export does not know which items a user has rated. `all_items` leaves out nothing.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autorec_tf.command_line import Parser, add_data_flags
+from autorec_tf.data.titles import read_titles
 from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.runtime import leave, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line
@@ -59,7 +63,7 @@ def export(given: argparse.Namespace) -> None:
     from autorec_tf.serving.saved_model import save
 
     run = read_run(given.run, given.data_dir, given.dataset, given.test_file)
-    recommender = run.recommender()
+    recommender = run.recommender(read_titles(run.ratings.name, run.config.ratings_folder()))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:

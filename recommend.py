@@ -16,7 +16,7 @@ answer could not be written; 130 stopped by Ctrl-C.
 import argparse
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -149,12 +149,16 @@ def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
     run = Path(given.run)
     path = run / NAME if (run / NAME).is_file() else run
     if path.is_file() and given.ratings:
-        return folded(read_saved_model(path).run(f"the parameters in {path}"), given)
+        saved = read_saved_model(path)
+        stored = saved.run(f"the parameters in {path}")
+        return folded(stored, given, saved.recommender.titles)
     if path.is_file():
         recommender = read_npz(path)
         config = replace(npz_config(path), data_dir=given.data_dir)
-        titles = read_titles(config.dataset or "", config.ratings_folder())
-        return recommender.titled(titles), config
+        if not recommender.titles:  # an export of an earlier version
+            titles = read_titles(config.dataset or "", config.ratings_folder())
+            recommender = recommender.titled(titles)
+        return recommender, config
     if (run / PREDICTIONS).is_file() and (opened := open_predictions(run, given)):
         return opened  # without TensorFlow
     start_tensorflow()
@@ -167,11 +171,13 @@ def open_recommender(given: argparse.Namespace) -> tuple[Recommender, Config]:
     return finished.recommender(titles), finished.config
 
 
-def folded(run: FinishedRun, given: argparse.Namespace) -> tuple[Recommender, Config]:
-    """Return the recommender of `run` with the new --ratings folded in, and its settings."""
+def folded(run: FinishedRun, given: argparse.Namespace,
+           titles: Mapping[str, str] | None = None) -> tuple[Recommender, Config]:
+    """Return the recommender of `run` with the new --ratings folded in, and its settings. Without
+    `titles`, they are read from the folder of the ratings."""
     config, known = replace(run.config, data_dir=given.data_dir), run.ratings
     new = read_file(given.ratings, given, config, known.user_ids, known.item_ids, known.scale)
-    titles = read_titles(known.name, config.ratings_folder())
+    titles = titles or read_titles(known.name, config.ratings_folder())
     is_known = given.user is not None and given.user in known.user_ids.astype(str)
     if run.is_export and (given.all or is_known):
         print_note("An export holds no ratings: items that a user rated before are not left out.")

@@ -11,10 +11,12 @@ import pytest
 import tensorflow as tf
 
 import export
+import recommend
+from autorec_tf.serving import saved_model
 from autorec_tf.serving.finished_run import read_run
 from autorec_tf.serving.saved_model import save
 from tests.facts import assert_names
-from tests.finished import BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, as_own, make_run
+from tests.finished import BLEND, CONFIG, MEANS, as_own, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="sigmoid")
 
@@ -26,11 +28,14 @@ users, items = json.load(sys.stdin)
 asked = dict(user=tf.constant(users, tf.int64), item=tf.constant(items, tf.int64))
 found = model.signatures["predict"](**asked)
 single = model.signatures["serving_default"](user=asked["user"][:1], item=asked["item"][:1])
+best = model.signatures["recommend"](
+    user=asked["user"][:1], n=tf.constant(3), exclude=asked["item"][None, :9])
 every = model.signatures["all_items"](user=asked["user"][::40])
 assert "AutoRec" not in sys.modules
 json.dump({"rating": found["rating"].numpy().tolist(), "known": found["known"].numpy().tolist(),
            "single": single["rating"].numpy().tolist(), "all": every["rating"].numpy().tolist(),
-           "item": every["item"].numpy().tolist()}, sys.stdout)
+           "item": every["item"].numpy().tolist(), "best": best["item"].numpy().tolist()},
+          sys.stdout)
 """
 
 
@@ -50,9 +55,13 @@ def test_another_process_without_our_modules_gets_the_runs_predictions(
     exporting, tmp_path, capsys
 ):
     made = make_run(tmp_path, BLEND)
+    (made.data / "movies.dat").write_text("2::Alien (1979)::Horror\n")
     assert exporting(made.folder, "--data_dir", made.data) == 0
     place = made.folder / "export" / "autorec" / "1"
-    assert (place / "saved_model.pb").exists() and (place.parents[1] / "autorec.npz").exists()
+    assert (place / "saved_model.pb").exists()
+    capsys.readouterr()
+    assert recommend.main([str(place.parents[1]), "--data_dir", "nowhere", "--item", "2"]) == 0
+    assert "Alien (1979)" in capsys.readouterr().out
     users, items = (x.tolist() + [unknown] for x, unknown in zip(pairs(made), (3, 1), strict=True))
     done = subprocess.run(
         [sys.executable, "-c", LOADING, str(place)], input=json.dumps([users, items]),
@@ -67,66 +76,93 @@ def test_another_process_without_our_modules_gets_the_runs_predictions(
     np.testing.assert_allclose(found["all"][:-1], expected, atol=2e-5)
     assert set(found["all"][-1]) == {3.0}  # of the unknown user
     assert found["item"] == made.ratings.item_ids.tolist()
+    assert not set(found["best"][0]) & set(items[:9]) and len(found["best"][0]) == 3
 
 
-SVDPP_MEANS = replace(SVDPP, cold_rating="mean", rating_scale=(0.0, 10.0))
+@pytest.mark.parametrize(
+    "config, text",
+    [(DEEP, False), (replace(MEANS, input_encoding="one_hot"), True), (BLEND, False)],
+    ids=["deep", "one_hot_means_text", "blend"],
+)
+def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, monkeypatch, config, text):
+    monkeypatch.setattr(saved_model, "BLOCK_PAIRS", 100)
+    monkeypatch.setattr(saved_model, "BLOCK_RATINGS", 200)  # of five users
+    made = make_run(tmp_path, config)
+    movies = read_run(made.folder, str(made.data)).recommender()
+    users, items = pairs(made)
+    if text:
+        ids = np.array([f"film {i}" for i in movies.item_ids], object)
+        movies, items = replace(movies, item_ids=ids), np.char.add("film ", items.astype(str))
+    save(movies, tmp_path / "saved")
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    assert set(loaded.signatures) == {"serving_default", "predict", "recommend", "all_items"}
+    predict, ratings = loaded.signatures["predict"], made.predictions()
+    for count in (0, 1, 7, len(users)):
+        found = predict(user=tf.constant(users[:count]), item=tf.constant(items[:count]))
+        np.testing.assert_allclose(found["rating"], ratings.ravel()[:count], atol=2e-5)
+    item_type = tf.string if text else tf.int64
+    specs = predict.structured_input_signature[1]
+    assert specs["user"] == tf.TensorSpec([None], tf.int64, "user")
+    assert specs["item"] == tf.TensorSpec([None], item_type, "item")
+    user = tf.constant(made.ratings.user_ids)
+    every = loaded.signatures["all_items"](user=user)
+    np.testing.assert_allclose(every["rating"], ratings, atol=2e-5)
+    # Items that are not left out are replaced with one that is, or with an unknown id.
+    ids = movies.item_ids
+    exclude = tf.constant(np.where(made.known, ids, "film 1" if text else 1))
+    for n in (3, 1000):
+        best = loaded.signatures["recommend"](user=user, n=tf.constant(n), exclude=exclude)
+        expected = [made.best(u, n) if made.M[u].any() else [] for u in range(len(made.M))]
+        assert best["count"].numpy().tolist() == [*map(len, expected)]
+        assert best["known"].numpy().tolist() == made.M.any(1).tolist()
+        assert best["item"].shape == best["rating"].shape == (len(user), max(best["count"]))
+        for u, wanted in enumerate(expected):
+            wanted, found = np.array(wanted, int), slice(len(wanted))
+            assert tf.reduce_all(best["item"][u, found] == tf.constant(ids[wanted], item_type))
+            np.testing.assert_allclose(best["rating"][u, found], ratings[u, wanted], atol=2e-5)
+    none = loaded.signatures["recommend"](user=user[:0], n=tf.constant(3), exclude=exclude[:0])
+    assert none["item"].shape == (0, 0)
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A function that returns the run of a config, and its SavedModel; of one config, once."""
+def served(tmp_path_factory):
+    """A function that makes a run, once for each config, and loads its SavedModel."""
 
     @cache
-    def saved(config):
-        folder = tmp_path_factory.mktemp("saved")
+    def served(config):
+        folder = tmp_path_factory.mktemp("served")
         made = make_run(folder, config)
         save(read_run(made.folder, str(made.data)).recommender(), folder / "saved")
         return made, tf.saved_model.load(str(folder / "saved"))
 
-    return saved
+    return served
 
 
-@pytest.mark.parametrize(
-    "config", [DEEP, replace(ONE_HOT, orientation="user"), SVDPP_MEANS,
-               replace(SVDPP, orientation="user")],
-    ids=["deep_user", "one_hot_user", "svdpp_means", "svdpp_user"],
-)
-def test_the_signatures_take_ids_and_any_number_of_them(saved, config):
-    made, loaded = saved(config)
-    assert_signatures(made, loaded, *pairs(made), tf.int64)
+def test_inputs_of_other_shapes_are_refused(served):
+    signatures = served(CONFIG)[1].signatures
+    one, column = (tf.constant(x, tf.int64) for x in ([1, 2], [[1], [2]]))
+    calls = [(name, dict(user=a, item=b), facts) for name in ("predict", "serving_default")
+             for a, b, *facts in ((column, one, "user", "[2,1]"), (one, column, "item", "[2,1]"),
+                                  (column, column, "rank", "[2,1]"), (one[0], one[0], "rank", "[]"),
+                                  (one, one[:1], "length"), (one[:0], one, "length"))]
+    calls += [("all_items", dict(user=column), ["user", "[2,1]"])]
+    calls += [("recommend", dict(user=a, n=tf.constant(n), exclude=b), facts)
+              for a, n, b, *facts in ((column, 1, column, "user", "[2,1]"), (one, 0, column, "n "),
+                                      (one, [1], column, "n_", "[1]"),
+                                      (one, 1, one, "exclude", "[2]"),
+                                      (one[:1], 1, column, "exclude", "row"))]
+    for name, inputs, facts in calls:
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            signatures[name](**inputs)
+        assert_names(caught.value, *facts)
 
 
-def test_the_signatures_take_text_too(tmp_path):
-    made = make_run(tmp_path, replace(MEANS, input_encoding="one_hot"))
-    movies = read_run(made.folder, str(made.data)).recommender()
-    users, items = pairs(made)
-    ids = np.array([f"film {i}" for i in movies.item_ids], object)
-    save(replace(movies, item_ids=ids), tmp_path / "saved")
-    loaded = tf.saved_model.load(str(tmp_path / "saved"))
-    items = np.char.add("film ", items.astype(str))
-    assert_signatures(made, loaded, users, items, tf.string)
-
-
-def assert_signatures(made, loaded, users, items, item_type):
-    assert set(loaded.signatures) == {"serving_default", "predict", "all_items"}
-    predict = loaded.signatures["predict"]
-    for count in (0, 1, 7, len(users)):
-        found = predict(user=tf.constant(users[:count]), item=tf.constant(items[:count]))
-        expected = made.predictions().ravel()[:count]
-        np.testing.assert_allclose(found["rating"], expected, atol=2e-5)
-    specs = predict.structured_input_signature[1]
-    assert specs["user"] == tf.TensorSpec([None], tf.int64, "user")
-    assert specs["item"] == tf.TensorSpec([None], item_type, "item")
-    every = loaded.signatures["all_items"](user=tf.constant(made.ratings.user_ids[3:5]))
-    np.testing.assert_allclose(every["rating"], made.predictions()[3:5], atol=2e-5)
-
-
-@pytest.mark.parametrize("config", [DEEP, SVDPP_MEANS], ids=["paper", "mean"])
-def test_the_unknown_and_the_cold_are_answered_by_the_runs_rule(saved, config):
-    made, loaded = saved(config)
+@pytest.mark.parametrize("config", [CONFIG, MEANS], ids=["paper", "mean"])
+def test_the_unknown_and_the_cold_are_answered_by_the_runs_rule(served, config):
+    made, loaded = served(config)
     signatures = loaded.signatures
     mu, b_u, b_i = 3.0, *(np.zeros(n) for n in made.R.shape)
-    if config.cold_rating == "mean":
+    if config is MEANS:
         mu, b_u, b_i = made.biases()
         assert b_u[4] and b_i[0] and (b_i == 0).any() and (b_u == 0).any()
     cold_user = made.ratings.user_ids[made.M.sum(1) == 0][0]
@@ -144,7 +180,8 @@ def test_the_unknown_and_the_cold_are_answered_by_the_runs_rule(saved, config):
     np.testing.assert_allclose(every[2], made.predictions()[4], atol=5e-5)
 
 
-def test_the_runs_own_file_may_be_named_wherever_it_lies(exporting, tmp_path, capsys):
+def test_the_runs_own_file_may_be_named_wherever_it_lies(exporting, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(saved_model, "save", lambda *_: None)
     path = tmp_path / "far away" / "#1 ratings&co.csv"
     made = as_own(make_run(tmp_path), path, "own")
     assert exporting(made.folder) == 2

@@ -183,6 +183,7 @@ OPTIONAL = {  # in any file, and read if it is there
     # Of a saved model that was loaded from an export.
     FIXED[0]: Rule("i8", (FIXED[0],), lambda x: is_count(x) or is_ascending_index(x)),
     FIXED[1]: Rule("i8", (FIXED[1],), lambda x: is_count(x) or is_ascending_index(x)),
+    "titles": Rule("U", (), is_titles),
 }
 # Of each model's priors, for columns and for rows (model/prior.py).
 PRIOR = {

@@ -25,13 +25,15 @@ numbered from 1; a single model is member 1):
                               a row is g(the sum of r V_i[u] + D_i[u, j], over its ratings r of
                               columns u, + mu_i), where values_i[j] is r, or the value nearest to r
 
+    titles                    JSON, the title of each item id as text; absent in files of earlier
+                              versions
     columns_i_x, rows_i_x     float32, what folding in expects of the embeddings of new columns and
                               rows, for each x of mean, pooled, directions, noise, centre and spread
                               (model/prior.py); absent in files of earlier versions
 
 estimator.py saves a file with further content: "estimator", the version 1 of this content; all
 known ratings (name; users, items: indices; values; held_out, if it was given; mapped); the training
-ratings (train_indptr, train_indices, train_values: items x users); titles and summary as JSON.
+ratings (train_indptr, train_indices, train_values: items x users); summary as JSON.
 
 A model that was loaded from an export also has fixed_users and fixed_items, int64: the indices of
 those whose ratings are missing, because the export does not hold them.
@@ -99,6 +101,7 @@ def content_of(run: FinishedRun, recommender: Recommender) -> dict[str, np.ndarr
     content |= {
         "split_fingerprint": np.asarray(split_fingerprint(run.train)),
         "hidden_activations": np.array([model.config.hidden_activation for model in models]),
+        "titles": np.asarray(json.dumps(dict(recommender.titles))),
     }
     for i, model in enumerate(models, 1):
         for parameter, x in zip(model.declared, model.parameters, strict=True):
@@ -223,7 +226,7 @@ def model_content(run: FinishedRun, recommender: Recommender,
         "estimator": MODEL_VERSION, "name": ratings.name, "users": ratings.users,
         "items": ratings.items, "values": ratings.values, "mapped": ratings.mapped,
         "train_indptr": train.indptr, "train_indices": train.indices, "train_values": train.values,
-        "titles": json.dumps(dict(recommender.titles)), "summary": json.dumps(dict(summary)),
+        "summary": json.dumps(dict(summary)),
     }
     if run.is_export:
         more |= dict(zip(FIXED, run.fixed, strict=True))
