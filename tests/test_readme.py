@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 import compare
 import export
@@ -25,10 +26,11 @@ from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.evaluation.metrics import EpochMetrics, score
 from autorec_tf.records.progress import Progress, announce, closing_lines
 from autorec_tf.system.distribution import Cluster, read_cluster
-from benchmarks import decay_rate, fold_in, thin
+from benchmarks import decay_rate, fold_in, serving, thin
 from benchmarks.scale import SIZES
 from benchmarks.workers import BATCH_SIZE, HIDDEN, LATENCY, on_paper
 from data_preprocessor import load_ratings, split_of
+from examples import serve
 from tests.conftest import rating_lines
 from tests.facts import assert_names
 from tests.faults.__main__ import line
@@ -44,12 +46,14 @@ PAGES = {
 README, NUMBERS, SPEED = PAGES["README.md"], PAGES["docs/numbers.md"], PAGES["docs/speed.md"]
 RELIABILITY, DATA = PAGES["docs/reliability.md"], PAGES["docs/data.md"]
 DISTRIBUTED, USING = PAGES["docs/distributed.md"], PAGES["docs/using.md"]
+SERVING = PAGES["docs/serving.md"]
 (RUN,) = set(re.findall(r"results/ml-1m_[\w.-]+?Z", README + USING))
 PARSERS = {
     "main.py": parse_arguments,
     "recommend.py": recommend.parse,
     "export.py": export.parse,
     "compare.py": compare.parse,
+    "examples/serve.py": serve.parse_arguments,
 }
 ML_1M = sum(ML_1M_COUNTS)
 
@@ -160,13 +164,13 @@ def test_every_command_is_understood(name, monkeypatch):
 
 def test_the_commands_of_all_programs_are_found():
     assert {"main.py", "-m"} <= {program for program, _ in commands(README)}
-    assert set(PARSERS) <= {program for program, _ in commands(USING)}
+    assert set(PARSERS) <= {program for program, _ in commands(USING + SERVING)}
     _, found = of_finished_runs(USING)
     assert {"recommend.py", "export.py"} <= {program for program, _ in found} and len(found) >= 6
     modules = {
         flags[0] for page in PAGES.values() for name, flags in commands(page) if name == "-m"
     }
-    benchmarks = {"speed", "paper_tables", "decay_rate", "fold_in", "workers", "peers"}
+    benchmarks = {"speed", "paper_tables", "decay_rate", "fold_in", "workers", "peers", "serving"}
     assert {f"benchmarks.{name}" for name in benchmarks} | {"tests.faults"} <= modules
 
 
@@ -174,6 +178,7 @@ def test_every_flag_that_is_named_is_one_of_main_or_of_the_program_in_question()
     of_main = {field.name for field in flag_fields()}
     of_recommend = set(vars(recommend.parse(["run", "--user", "1"])))
     others = of_recommend | set(vars(compare.parse(["run"]))) | set(vars(export.parse(["run"])))
+    others |= set(vars(serve.parse_arguments(["model"])))
     for name in ("README.md", *(page for page in PAGES if page.startswith("docs/"))):
         flags = set(re.findall(r"`--(\w+)[ `]", PAGES[name]))
         assert flags <= of_main | others | {"help"}, name
@@ -209,8 +214,9 @@ def test_the_commands_for_finished_runs_work_on_small_data(monkeypatch, tmp_path
     capsys.readouterr()
     exec(compile(code, "using.md", "exec"), {})
     assert_names(capsys.readouterr().out, "'rating'", "'known'", "shape=(2,)")
-    signatures = re.findall(r"^\| `(\w+)`.* \| `user`", section, re.MULTILINE)
-    assert signatures == ["predict", "all_items"]
+    signatures = re.findall(r"^\| `(\w+)`.* \| `user`", SERVING, re.MULTILINE)
+    loaded = tf.saved_model.load("results/quick/export/autorec/1")
+    assert {*signatures, "serving_default"} == set(loaded.signatures)
 
 
 def test_the_commands_for_other_data_read_it(monkeypatch, tmp_path):
@@ -531,3 +537,8 @@ def test_what_a_second_worker_costs_is_what_was_measured():
 def test_the_table_of_thin_data_is_the_committed_results():
     page = (REPOSITORY / "docs" / "presets.md").read_text(encoding="utf-8")
     assert thin.table(read_rows(thin.RESULTS)) in page
+
+
+def test_the_tables_of_serving_are_the_committed_figures():
+    figures = json.loads((RESULTS / "serving" / "serving.json").read_text("utf-8"))
+    assert printed(SERVING, "benchmarks.serving") == serving.printed(figures)
