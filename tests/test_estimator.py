@@ -391,7 +391,7 @@ def test_progress_is_shown_on_stdout(ratings, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(ratings, **QUICK | dict(progress=True, members=("item",)))
     out, error = capsys.readouterr()
-    assert error == "" and out.count("epoch") == 6 == out.count("model 1")
+    assert error == "" and out.count("epoch") == 6 == out.count("item (1 of 1)")
     assert_names(out, "DataFrame", "30 users", "20 items", "360 training", "40 test")
     assert files_below(tmp_path) == []
 
