@@ -116,7 +116,7 @@ class Start:
             first = int(wrong.argmax())
             user, item = ratings.user_ids[ratings.users[first]], ratings.item_ids[
                 ratings.items[first]]
-            where = "--test_file" if now == "test" else "--dataset"
+            where = "--dataset" if now == "training" else "--test_file" if self.folder else "test"
             raise UserError(f"{where}: user {user} and item {item} are a {before} rating of "
                             f"{self.name}, and cannot become a {now} rating ({wrong.sum():,} such "
                             f"ratings). Remove them from {where}.")

@@ -48,19 +48,21 @@ FLOORS = {
     "serving": {"serving", "warm_start", "experiments", "training", "AutoRec", "model",
                 "evaluation", "data", "data_preprocessor", "records.run_folder", "config",
                 "resolution", "system"},
-    "estimator": {"serving", "data", "keywords", "resolution", "config", "system"},
-    "train_api": {"estimator", "serving", "experiments", "training", "model", "evaluation", "data",
-                  "data_preprocessor", "records.progress", "records.console", "keywords", "config",
-                  "resolution", "system"},
+    "train_run": {"serving", "warm_start", "experiments", "model", "data", "data_preprocessor",
+                  "records.progress", "records.console", "keywords", "config", "resolution",
+                  "system"},
+    "estimator": {"train_run", "serving", "data", "keywords", "resolution", "config", "system"},
+    "train_api": {"estimator", "train_run", "data", "data_preprocessor", "records.console",
+                  "keywords", "config", "resolution", "system"},
 }
 WITH_TENSORFLOW = {"AutoRec", "training.epochs", "training.pretraining",
                    "training.records", "training.trainer", "lambda_search", "experiments",
-                   "train_api",
+                   "train_run", "train_api",
                    "records.checkpoint", "records.tensorboard", "records.run_records"}
 OPTIONAL = {"numba", "pyarrow", "scipy", "comet_ml", "everett", "resource"}  # or heavy and rare
 NUMBA = {"model.sparse_engine"}  # which imports it at its top
 # What a loaded model imports when it is needed, because it imports TensorFlow.
-LATE = {"estimator": {"serving.finished_run", "serving.fold_in"}}
+LATE = {"estimator": {"serving.finished_run", "serving.fold_in", "train_run"}}
 
 
 def imports_of(tree):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from autorec_tf.config import Config
+from autorec_tf.data.ids import used_ids
 from autorec_tf.data.merge import latest
 from autorec_tf.data.ratings import Ratings
 from autorec_tf.data.sources import has_a_name
@@ -97,8 +98,8 @@ def beginning(ratings: Ratings, number: Any, before: Config,
     there are fewer."""
     if type(number) is not int or not 0 < number <= len(ratings):
         return None
-    users, user_ids = first_ids(ratings.users[:number], ratings.user_ids)
-    items, item_ids = first_ids(ratings.items[:number], ratings.item_ids)
+    users, user_ids = used_ids(ratings.users[:number], ratings.user_ids)
+    items, item_ids = used_ids(ratings.items[:number], ratings.item_ids)
     held_out = None
     if before.split == "time" and ratings.times is not None and marks is None:
         times = ratings.times[:number]
@@ -106,12 +107,6 @@ def beginning(ratings: Ratings, number: Any, before: Config,
     first = replace(ratings, users=users, items=items, values=ratings.values[:number],
                     user_ids=user_ids, item_ids=item_ids, held_out=held_out, times=None)
     return marked(first, marks)
-
-
-def first_ids(indices: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices into the ids that occur, and these ids."""
-    used, ranks = np.unique(indices, return_inverse=True)
-    return ranks.astype(np.int32), ids[used]
 
 
 def fingerprint(folder: Path) -> str:
