@@ -149,8 +149,8 @@ FRACTION = 4  # a started training has a quarter of the epochs of its start
 def over_start(before: Config, given: dict[str, Any], start: str) -> Config:
     """Return the settings of a training that starts from the parameters of another run.
 
-    They are those of the run `before`, overridden by the settings `given`. By default, it has the
-    rates of the last quarter of the run's epochs.
+    They are those of the run `before`, with a shortened schedule, overridden by the settings
+    `given`.
 
     Args:
         before: The settings of the run.
@@ -174,8 +174,8 @@ def over_start(before: Config, given: dict[str, Any], start: str) -> Config:
             raise UserError(f"--{name} {as_flag(value)}: {start} has "
                             f"{as_flag(getattr(before, name))}, which its parameters need. Leave "
                             f"out --{name}.")
-    settings = NOT_STARTED | last_epochs(before) | {"run_name": None, "engine": "auto"}
-    settings["lbfgs_by_row"] = True
+    settings = NOT_STARTED | shortened_schedule(before, given.get("train_epoch"))
+    settings |= {"run_name": None, "engine": "auto", "lbfgs_by_row": True}
     if "test_file" in given:  # instead of the run's way to choose test ratings
         settings["split"] = "random"
     elif "split" in given:
@@ -183,15 +183,19 @@ def over_start(before: Config, given: dict[str, Any], start: str) -> Config:
     return replace(before, **settings | given, given=tuple(sorted(set(given) - {"preset"})))
 
 
-def last_epochs(before: Config) -> dict[str, Any]:
-    """Return the number of epochs of a training that starts from `before`, and its first rate. A
-    run that was itself started passes on its own."""
+def shortened_schedule(before: Config, train_epoch: int | None) -> dict[str, Any]:
+    """Return the number of epochs of a training that starts from `before`, and its learning rates:
+    the schedule of `before` without its first quarter, in a quarter of the epochs, or in
+    `train_epoch` epochs. A run that was itself started passes its schedule on."""
     if before.start_from:
         return {}
-    epochs = -(-before.train_epoch // FRACTION)
+    first = before.train_epoch // FRACTION
+    epochs = train_epoch or -(-before.train_epoch // FRACTION)
     settings: dict[str, Any] = {"train_epoch": epochs}
     if before.optimizer_method not in FULL_BATCH:
-        settings["base_lr"] = before.learning_rate(before.train_epoch - epochs + 1)
+        step = before.decay_epoch_step * epochs / (before.train_epoch - first)
+        settings["base_lr"] = before.learning_rate(first + 1)
+        settings["decay_epoch_step"] = max(1, round(step))
     return settings
 
 

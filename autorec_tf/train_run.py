@@ -102,6 +102,9 @@ def train_more(run: FinishedRun, frames: Mapping[str, Any], complete: bool, prog
             raise UserError(f"{excluded[0]} is only for main.py, or for files. Leave it out.")
         given = {name: as_setting(name, value) for name, value in settings.items()}
         config = over_start(run.config, given, start.name)
+        if config.rating_scale != run.config.rating_scale:
+            raise UserError(f"--rating_scale: the model has {run.config.rating_scale}, which "
+                            "cannot change. Leave it out.")
         test_file = "test DataFrame" if len(frames) > 1 else None
         if config.split == "time" and not test_file:
             raise UserError("--split time: a model does not contain the timestamps of its ratings. "

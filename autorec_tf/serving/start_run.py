@@ -76,7 +76,7 @@ def earlier_ratings(folder: Path, before: Config, record: Mapping[str, Any],
     """Return the ratings of the run in `folder`, with its settings `before`. Raise UserError if
     they are neither the beginning of the `changed` ratings nor in files of the run's name."""
     marks, wanted = read_marks(folder, record), record.get("fingerprint")
-    first = beginning(changed, record.get("num_ratings"), before, marks)
+    first = beginning(changed, record, before, marks)
     if first and first.fingerprint == wanted:
         low, high = before.rating_scale or first.scale
         return replace(first, scale=(low, high))
@@ -92,19 +92,31 @@ def earlier_ratings(folder: Path, before: Config, record: Mapping[str, Any],
                     "folder with --data_dir, or append the new ratings to it.")
 
 
-def beginning(ratings: Ratings, number: Any, before: Config,
+def beginning(ratings: Ratings, record: Mapping[str, Any], before: Config,
               marks: np.ndarray | None) -> Ratings | None:
-    """Return the first `number` of `ratings`, with the test ratings of a run on them, or None if
-    there are fewer."""
-    if type(number) is not int or not 0 < number <= len(ratings):
+    """Return the first of `ratings`, in the number of those of a run, with its test ratings,
+    or None if there are fewer. With a test file, they are the first ones of both files.
+
+    Args:
+        ratings: the changed ratings.
+        record: the content of the run's config.json.
+        before: its settings.
+        marks: its test ratings, as from `read_marks`.
+    """
+    counts: list[Any] = [record.get(f"{name}_ratings") for name in ("num", "train", "test")]
+    if not all(type(count) is int and 0 < count <= len(ratings) for count in counts):
         return None
-    users, user_ids = used_ids(ratings.users[:number], ratings.user_ids)
-    items, item_ids = used_ids(ratings.items[:number], ratings.item_ids)
-    held_out = None
-    if before.split == "time" and ratings.times is not None and marks is None:
-        times = ratings.times[:number]
-        held_out = latest(Path(ratings.name), times, before.train_ratio)
-    first = replace(ratings, users=users, items=items, values=ratings.values[:number],
+    chosen, held_out = np.arange(counts[0]), None
+    if before.test_file and ratings.held_out is not None:
+        sides = np.flatnonzero(~ratings.held_out), np.flatnonzero(ratings.held_out)
+        chosen = np.concatenate([sides[0][: counts[1]], sides[1][: counts[2]]])
+        held_out = ratings.held_out[chosen]
+    elif before.split == "time" and ratings.times is not None and not before.start_from:
+        if (times := ratings.times[chosen]).min() < times.max():
+            held_out = latest(Path(ratings.name), times, before.train_ratio)
+    users, user_ids = used_ids(ratings.users[chosen], ratings.user_ids)
+    items, item_ids = used_ids(ratings.items[chosen], ratings.item_ids)
+    first = replace(ratings, users=users, items=items, values=ratings.values[chosen],
                     user_ids=user_ids, item_ids=item_ids, held_out=held_out, times=None)
     return marked(first, marks)
 
