@@ -202,7 +202,7 @@ def test_rows_and_columns_keep_their_parameters_and_new_ones_begin_at_zero_or_th
         assert set(ids) - set(by_id)
         for one, x in zip(ids, after, strict=True):
             fill = np.zeros_like(mean) if parameter.name in "VD" else mean
-            np.testing.assert_allclose(x, by_id.get(one, fill), rtol=1e-6)
+            np.testing.assert_allclose(x, by_id.get(one, fill), rtol=1e-5, atol=1e-6)
 
 
 def test_new_columns_do_not_change_predictions_of_known_pairs():
@@ -283,7 +283,7 @@ def start_run(tmp_path_factory):
     (folder / "b.csv").write_text(lines(changed), encoding="utf-8")
     appended = first | {pair: x for pair, x in changed.items() if pair not in first}
     (folder / "appended.csv").write_text(lines(appended), encoding="utf-8")
-    flags = "--hidden_neuron 4 --batch_size 8 --train_epoch 10 --base_lr 0.02 --comet off"
+    flags = "--hidden_neuron 4 --batch_size 32 --train_epoch 8 --base_lr 0.02 --comet off"
     assert run(folder, f"--dataset a.csv --run_name a {flags}") == 0
     return folder
 
@@ -330,7 +330,7 @@ def test_a_started_run_needs_its_start_no_more_and_is_resumed_exactly(here, caps
     record, summary = (read_json(here / "results" / "cut" / f"{name}.json")
                        for name in ("config", "summary"))
     assert record["start_from"] == "a" and len(record["start_fingerprint"]) == 64
-    assert str(here) not in json.dumps(record) and summary["epochs"] == 3
+    assert str(here) not in json.dumps(record) and summary["epochs"] == 2
     capsys.readouterr()
     assert run(here, "--resume results/lost") == 2
     assert_names(capsys.readouterr().err, "lost", "--start_from")
@@ -421,11 +421,11 @@ def test_train_more_equals_main_to_the_last_bit(here):
     new = {(u, i): x for (u, i), x in new.items() if u in users and i in items}
     (here / "b.csv").write_text(lines(first | new), encoding="utf-8")
     assert run(here, "--start_from results/a --dataset b.csv --run_name b") == 0
-    settings = dict(hidden_neuron=4, batch_size=8, train_epoch=10, base_lr=0.02, progress=False)
+    settings = dict(hidden_neuron=4, batch_size=32, train_epoch=8, base_lr=0.02, progress=False)
     model = train(frame(first), **settings)
     more = model.train_more(frame(new), progress=False)
     summary = read_json(here / "results" / "b" / "summary.json")
-    assert more.test_rmse == summary["final_test_rmse"] and more.summary["epochs"] == 3
+    assert more.test_rmse == summary["final_test_rmse"] and more.summary["epochs"] == 2
     assert not model.run.ratings.held_out is not None
 
 
