@@ -102,8 +102,8 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
     from autorec_tf.training.trainer import build
 
     config = replace(config, engine=choose_engine(config, split.train.density))
-    first = start_parameters(start, ratings, split.train) if start else []
     workers = handshake.workers(config.distribute)
+    first = start_parameters(start, ratings, split.train) if start else []
     local = split.part(workers.cluster.index, workers.cluster.size)  # this worker's ratings
     with open_records(config, ratings, split, folder, workers, interruption, started) as records:
         trained: Any
