@@ -83,7 +83,7 @@ FULL_BATCH = ("RProp", "LBFGS")
 NOT_DISTRIBUTED = ("tune", "members")
 # Settings without effect on the name of a run over several splits, as in JSON.
 UNNAMED: dict[str, Any] = {"num_folds": None, "fold": None, "folds": [], "start_from": None,
-                           "start_fingerprint": None}
+                           "start_fingerprint": None, "start_removed": 0}
 # The behaviour of earlier versions without these settings, where it is not today's default.
 BEFORE: dict[str, Any] = {"cold_rating": "paper", "map_scale": False, "lambda_factor": 1.0,
                           "lbfgs_by_row": False}
@@ -296,6 +296,7 @@ class Config:
     member_settings: tuple[dict[str, Any], ...] = ()  # the resolved settings of each member
 
     start_fingerprint: str | None = other(None)  # of the parameters of `start_from`
+    start_removed: int = other(0, NOT_NEGATIVE)  # training ratings of its and earlier starts
     init_stddev: float = fixed(0.03)  # of the truncated normal that V and W start from
     grad_clip_limit: float = fixed(5.0)
     adam_beta_1: float = fixed(0.9)

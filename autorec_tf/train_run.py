@@ -109,7 +109,7 @@ def train_more(run: FinishedRun, frames: Mapping[str, Any], complete: bool, prog
         if config.split == "time" and not test_file:
             raise UserError("--split time: a model does not contain the timestamps of its ratings. "
                             'Give the latest ratings as test, or use split="random".')
-        config = replace(config, start_from="model", test_file=test_file, split="random")
+        config = replace(config, test_file=test_file, split="random")
         parts = [read_frame(run, frame, as_setting("columns", columns), name, console)
                  for name, frame in frames.items()]
         changed = with_ratings(run.ratings, parts, complete)
@@ -117,6 +117,7 @@ def train_more(run: FinishedRun, frames: Mapping[str, Any], complete: bool, prog
             changed = replace(changed, held_out=changed.held_out | start.sides_of(changed)[1])
         known = start.divided(changed, config)
         console.log(start.describe(known))
+        config = replace(config, **start.settings(known))
         return train_run(resolve(config, known), known, console, start, run.members[0].model)
 
 

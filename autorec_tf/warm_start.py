@@ -8,7 +8,8 @@
 Ratings are recognised by their user and item. A training rating of the run stays a training rating,
 and a test rating stays a test rating, also if its value has changed. So the new model is never
 tested on a rating that its start was trained on, and is not trained on a rating that the start was
-tested on. Only new pairs are divided.
+tested on. Only new pairs are divided. If training ratings were removed before the run started from
+another run, new pairs are training ratings: those removed may be among them.
 
 Rows and columns keep their parameters, whatever their new index. Those that had no training ratings
 begin where they change no other prediction: V_u = 0 and D_u = 0, and W_u, b_u, Y_i and c_i are the
@@ -18,6 +19,7 @@ mean of the known ones. This module does not import TensorFlow.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,6 +79,8 @@ class Start:
             new = np.flatnonzero(~(was_train | was_test))
             held_out[self.drawn(new, ratings, config)] = True
         self.refuse_exchange(ratings, held_out & was_train, "training", "test")
+        if self.config.start_removed:
+            self.refuse_exchange(ratings, held_out & ~was_test, "possible training", "test")
         self.refuse_exchange(ratings, ~held_out & was_test, "test", "training")
         if held_out.all() or not held_out.any():
             raise UserError(f"--start_from {self.name}: no test ratings are left. Add new ratings, "
@@ -84,7 +88,10 @@ class Start:
         return replace(ratings, held_out=held_out, times=None)
 
     def drawn(self, new: np.ndarray, ratings: Ratings, config: Config) -> np.ndarray:
-        """Return those of the indices `new` that become test ratings."""
+        """Return those of the indices `new` that become test ratings. Return none if training
+        ratings of an earlier start have been removed: they may be among the new ones again."""
+        if self.config.start_removed:
+            return new[:0]
         if config.split == "time":
             assert ratings.times is not None
             order = np.argsort(ratings.times[new], kind="stable")
@@ -133,6 +140,11 @@ class Start:
             raise UserError(f"--rating_scale {new_low:g} {new_high:g}: {self.name} was trained on "
                             f"the scale {low:g} {high:g}, to which its parameters belong. Leave "
                             "out --rating_scale.")
+
+    def settings(self, divided: Ratings) -> dict[str, Any]:
+        """Return the settings that record the start, for the result of `divided`."""
+        removed = len(self.train) - int(self.sides_of(divided)[0].sum())
+        return {"start_from": self.name, "start_removed": self.config.start_removed + removed}
 
     def describe(self, divided: Ratings) -> str:
         """Return a line about the result of `divided`, compared with the run."""

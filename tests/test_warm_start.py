@@ -121,6 +121,27 @@ def test_no_rating_changes_its_side(seed, split):
         assert sides(again, again.held_out)[1] & (old_train | old_test) == test & old_test
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_training_rating_that_was_removed_and_comes_back_is_no_test_rating(seed):
+    first, changed = first_and_changed(seed)
+    start = start_of(first)
+    trained_on, _ = old_sides(start)
+    for table in (dict(list(first.items())[::2]), first, changed, first | changed):
+        ratings = start.divided(rated(table), CONFIG)
+        config = replace(CONFIG, **start.settings(ratings))
+        train, test = sides(ratings, ratings.held_out)
+        assert test and not test & trained_on
+        trained_on |= train
+        start = Start("the start", config, ratings, split_of(config, ratings).train)
+    _, old_test = old_sides(start := start_of(first))
+    kept = {pair: x for pair, x in first.items() if tuple(map(str, pair)) not in old_test}
+    is_new = np.arange(len(kept) + 1) == len(kept)
+    with_test = replace(rated(kept | {(99, 9): (3, 1)}), held_out=is_new)
+    assert np.array_equal(start.divided(with_test, CONFIG).held_out, is_new)
+    with refused(99, 9, "test"):
+        replace(start, config=config).divided(with_test, CONFIG)
+
+
 @pytest.mark.parametrize("exchanged", ["train", "test", None])
 def test_a_test_file_cannot_exchange_sides(exchanged):
     first, changed = first_and_changed(1)

@@ -149,7 +149,7 @@ def announce(config: Config, ratings: Ratings, split: Split, log: Log) -> None:
     log(headline(config, ratings, split))
     for warning in first_warnings(config, ratings, split):
         log(warning)
-    if line := advice(config, ratings, split):
+    if not config.start_from and (line := advice(config, ratings, split)):
         log(line)
 
 

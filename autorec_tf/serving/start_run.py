@@ -59,7 +59,8 @@ def read_start(config: Config, log: Log) -> tuple[Config, Start, Ratings]:
     start = Start(str(folder), before, ratings, train, folder)
     divided = start.divided(changed, config)
     log(start.describe(divided))
-    return replace(config, start_fingerprint=fingerprint(folder)), start, divided
+    settings = start.settings(divided) | {"start_fingerprint": fingerprint(folder)}
+    return replace(config, **settings), start, divided
 
 
 def paths_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
