@@ -169,7 +169,9 @@ class AutoRecModel:
         """
         from autorec_tf.train_run import train_more
 
-        frames = {"DataFrame": new_ratings} | ({} if test is None else {"test DataFrame": test})
+        frames = {"DataFrame": new_ratings}
+        if test is not None:
+            frames["test DataFrame"] = test
         return AutoRecModel(*train_more(self.run, frames, complete, progress, columns, settings))
 
     def save(self, path: str | os.PathLike) -> None:

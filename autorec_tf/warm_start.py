@@ -73,8 +73,9 @@ class Start:
         if not was_train.any():
             raise UserError(f"--start_from {self.name}: none of its training ratings is in "
                             f"{ratings.name}. Leave out --start_from.")
-        held_out = ratings.held_out
-        if held_out is None or config.split == "time":
+        if ratings.held_out is not None and config.split != "time":
+            held_out = ratings.held_out
+        else:
             held_out = was_test.copy()
             new = np.flatnonzero(~(was_train | was_test))
             held_out[self.drawn(new, ratings, config)] = True

@@ -202,7 +202,7 @@ def test_rows_and_columns_keep_their_parameters_and_new_ones_begin_at_zero_or_th
     ratings = start.divided(rated(changed), config)
     values = start.train.distinct if config.input_encoding == "one_hot" else None
     new_values = np.array([0.6, 1, 2, 3, 4, 4.6], np.float32)  # 0.6 is nearest to 1, 4.6 to 5
-    declared = parameters_of(config, 0 if values is None else len(values))
+    declared = parameters_of(config, len(values) if values is not None else 0)
     axes = {"user": (start.ratings.user_ids, ratings.user_ids, start.train.column_counts),
             "item": (start.ratings.item_ids, ratings.item_ids, start.train.row_counts)}
     row, column = ("item", "user") if config.orientation == "item" else ("user", "item")
@@ -407,10 +407,10 @@ def test_the_old_ratings_are_recognised_at_the_beginning_of_the_files(kind, tmp_
     config = Config(dataset=str(paths[0]), test_file=str(paths[1]) if kind == "file" else None,
                     split="time" if kind == "time" else "random", start_from="a")
     old = loaded(1)
-    num_test = 1 if old.held_out is None else int(old.held_out.sum())
+    num_test = int(old.held_out.sum()) if old.held_out is not None else 1
     record = {"num_ratings": len(old), "train_ratings": len(old) - num_test,
               "test_ratings": num_test}
-    assert beginning(old, record | {"num_ratings": len(old) + 1}, config, None) is None
+    assert not beginning(old, record | {"num_ratings": len(old) + 1}, config, None)
     found = beginning(loaded(2), record, replace(config, start_from=None), None)
     assert found.fingerprint == old.fingerprint and triples_of(found) == triples_of(old)
 

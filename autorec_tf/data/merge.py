@@ -57,7 +57,7 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
     scale = rules.scale or (lowest, highest)
     return Ratings(name, user_ranks[joined(parts, "users")], item_ranks[joined(parts, "items")],
                    rounded(joined(parts, "values"), scale), user_ids, item_ids, scale, held_out,
-                   times=None if train_ratio is None else parts[0].times)
+                   times=parts[0].times if train_ratio is not None else None)
 
 
 def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Rules,

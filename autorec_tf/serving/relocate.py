@@ -63,10 +63,10 @@ def load_again(config: Config, record: Mapping[str, Any], log: Log = print,
 def marked(ratings: Ratings, marks: np.ndarray | None) -> Ratings:
     """Return `ratings` with the test ratings of `marks`, unless these are of another number of
     ratings."""
-    if marks is None or len(marks) != -(-len(ratings) // 8):
-        return ratings
-    return replace(ratings, held_out=np.unpackbits(marks, count=len(ratings)).astype(bool),
-                   times=None)
+    if marks is not None and len(marks) == -(-len(ratings) // 8):
+        held_out = np.unpackbits(marks, count=len(ratings)).astype(bool)
+        return replace(ratings, held_out=held_out, times=None)
+    return ratings
 
 
 def ratings_of_run(path: Path, config: Config, record: Mapping[str, Any],
