@@ -8,8 +8,10 @@
 seed 1994 of the others. Then these ratings are added. On the same training and test ratings, one
 model is trained from random parameters, and one from the parameters of the first model, with the
 default settings of --start_from. The table shows the first epoch whose test RMSE is not above that
-of the last epoch from random parameters. No setting was chosen on test ratings. Writes one row per
-preset to benchmarks/results/warm_start/summary.csv, and the test RMSE by epoch to curves.csv.
+of the last epoch from random parameters. The schedule of --start_from was chosen on validation
+ratings, a tenth of the training ratings of seed 1994's split of all ratings; this split is another.
+Writes one row per preset to benchmarks/results/warm_start/summary.csv, and the test RMSE by epoch
+to curves.csv.
 """
 
 import argparse
