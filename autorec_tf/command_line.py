@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from autorec_tf.config import Config, flag_fields
-from autorec_tf.records.run_folder import config_of, read_record, resumed_config
+from autorec_tf.records.run_folder import config_of, read_record, read_summary, resumed_config
 from autorec_tf.resolution import over_preset, over_start, uses_lbfgs
 from autorec_tf.system.errors import UserError, printable
 from autorec_tf.system.terminal import print_line
@@ -135,7 +135,9 @@ def start_settings(given: dict[str, Any]) -> Config:
     """Return the settings of a run that starts from the run in the folder `given["start_from"]`,
     overridden by `given`."""
     folder = Path(given["start_from"])
-    return over_start(config_of(folder, read_record(folder)), given, str(folder))
+    before, epochs = config_of(folder, read_record(folder)), read_summary(folder).get("epochs")
+    trained = epochs if type(epochs) is int and epochs > 0 else None
+    return over_start(before, given, str(folder), trained)
 
 
 def flag_settings(f: Any, hint: Any) -> dict[str, Any]:

@@ -172,7 +172,8 @@ class AutoRecModel:
         frames = {"DataFrame": new_ratings}
         if test is not None:
             frames["test DataFrame"] = test
-        return AutoRecModel(*train_more(self.run, frames, complete, progress, columns, settings))
+        return AutoRecModel(*train_more(self.run, self.summary.get("epochs"), frames, complete,
+                                        progress, columns, settings))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the model and its ratings to a file for `load` or recommend.py.

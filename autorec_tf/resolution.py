@@ -146,7 +146,8 @@ NOT_STARTED: dict[str, Any] = {
 FRACTION = 4  # a started training has a quarter of the epochs of its start
 
 
-def over_start(before: Config, given: dict[str, Any], start: str) -> Config:
+def over_start(before: Config, given: dict[str, Any], start: str,
+               trained_epochs: int | None = None) -> Config:
     """Return the settings of a training that starts from the parameters of another run.
 
     They are those of the run `before`, with a shortened schedule, overridden by the settings
@@ -156,6 +157,7 @@ def over_start(before: Config, given: dict[str, Any], start: str) -> Config:
         before: The settings of the run.
         given: Settings by name, from flags or keywords.
         start: The name of the run in messages.
+        trained_epochs: Number of epochs after which the run ended, if known.
 
     Raises:
         UserError: `before` is the run of a blend or has validation ratings, or a setting that is
@@ -174,7 +176,8 @@ def over_start(before: Config, given: dict[str, Any], start: str) -> Config:
             raise UserError(f"--{name} {as_flag(value)}: {start} has "
                             f"{as_flag(getattr(before, name))}, which its parameters need. Leave "
                             f"out --{name}.")
-    settings = NOT_STARTED | shortened_schedule(before, given.get("train_epoch"))
+    settings = NOT_STARTED | shortened_schedule(
+        before, trained_epochs or before.train_epoch, given.get("train_epoch"))
     settings |= {"run_name": None, "engine": "auto", "lbfgs_by_row": True}
     if "test_file" in given:  # instead of the run's way to choose test ratings
         settings["split"] = "random"
@@ -183,18 +186,21 @@ def over_start(before: Config, given: dict[str, Any], start: str) -> Config:
     return replace(before, **settings | given, given=tuple(sorted(set(given) - {"preset"})))
 
 
-def shortened_schedule(before: Config, train_epoch: int | None) -> dict[str, Any]:
+def shortened_schedule(before: Config, trained: int, train_epoch: int | None) -> dict[str, Any]:
     """Return the number of epochs of a training that starts from `before`, and its learning rates:
-    the schedule of `before` without its first quarter, in a quarter of the epochs, or in
-    `train_epoch` epochs. A run that was itself started passes its schedule on."""
+    the schedule of `before` without its first quarter, in a quarter of its `trained` epochs, or in
+    `train_epoch` epochs. A run that was itself started passes its schedule on.
+
+    A full-batch optimiser does not stop early: near its end, an objective falls too slowly for
+    `tolerance`, while new ratings still change the predictions."""
     if before.start_from:
         return {}
-    first = before.train_epoch // FRACTION
-    epochs = train_epoch or -(-before.train_epoch // FRACTION)
-    settings: dict[str, Any] = {"train_epoch": epochs}
+    first = trained // FRACTION
+    epochs = train_epoch or -(-trained // FRACTION)
+    settings: dict[str, Any] = {"train_epoch": epochs, "tolerance": 0.0}
     if before.optimizer_method not in FULL_BATCH:
-        step = before.decay_epoch_step * epochs / (before.train_epoch - first)
         settings["base_lr"] = before.learning_rate(first + 1)
+        step = before.decay_epoch_step * epochs / (trained - first)
         settings["decay_epoch_step"] = max(1, round(step))
     return settings
 

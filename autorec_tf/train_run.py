@@ -92,16 +92,17 @@ def first_parameters(start: Start, trained: Any, known: Ratings, split: Split) -
     return start.widened(arrays, trained.values, known, split.train.distinct)
 
 
-def train_more(run: FinishedRun, frames: Mapping[str, Any], complete: bool, progress: bool,
-               columns: Any, settings: dict[str, Any]) -> Trained:
-    """Return the result of `AutoRecModel.train_more` for a model that consists of `run`. `frames`:
-    the DataFrames of new ratings and of test ratings, by their names in messages."""
+def train_more(run: FinishedRun, epochs: int | None, frames: Mapping[str, Any], complete: bool,
+               progress: bool, columns: Any, settings: dict[str, Any]) -> Trained:
+    """Return the result of `AutoRecModel.train_more` for a model that consists of `run`, which was
+    trained for `epochs`. `frames`: the DataFrames of new ratings and of test ratings, by their
+    names in messages."""
     console, start = Console(progress), Start("the model", run.config, run.ratings, run.train)
     with python_words():
         if excluded := [x for x in (*FOLDER_SETTINGS, *FILE_SETTINGS) if x in settings]:
             raise UserError(f"{excluded[0]} is only for main.py, or for files. Leave it out.")
         given = {name: as_setting(name, value) for name, value in settings.items()}
-        config = over_start(run.config, given, start.name)
+        config = over_start(run.config, given, start.name, epochs)
         if config.rating_scale != run.config.rating_scale:
             raise UserError(f"--rating_scale: the model has {run.config.rating_scale}, which "
                             "cannot change. Leave it out.")

@@ -68,7 +68,7 @@ def measure(config: Config, ratings: Ratings, folder: Path) -> None:
     first, rmses = trained(config, split)
     write_curve(folder, config.preset, "start", rmses)
     start = Start("the start", config, earlier, split.by_item().train)
-    warm = over_start(config, {}, start.name)
+    warm = over_start(config, {}, start.name, rmses[-1][0])
     warm = replace(warm, start_from="start", display_step=1)
     divided = start.divided(ratings, warm)
     split = split_of(warm, divided)

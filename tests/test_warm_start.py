@@ -284,8 +284,10 @@ def test_a_started_run_has_the_later_schedule_in_fewer_epochs_and_passes_it_on()
         before.learning_rate(epoch + 10) for epoch in range(1, 31)]
     given = over_start(before, {"start_from": "a", "base_lr": 0.1, "decay_epoch_step": 7}, "a")
     assert (given.base_lr, given.decay_epoch_step) == (0.1, 7)
-    full_batch = over_start(replace(before, optimizer_method="RProp"), {"start_from": "a"}, "a")
-    assert (full_batch.train_epoch, full_batch.base_lr) == (10, 0.8)
+    converged = replace(before, optimizer_method="RProp", tolerance=0.1)
+    full_batch = over_start(converged, {"start_from": "a"}, "a", 21)  # epochs until then
+    assert (full_batch.train_epoch, full_batch.base_lr, full_batch.tolerance) == (6, 0.8, 0)
+    assert over_start(converged, {"start_from": "a", "tolerance": 0.2}, "a").tolerance == 0.2
 
 
 # Runs
