@@ -58,7 +58,8 @@ Scores = dict[str, dict[tuple, float]]  # of each measure, by the key of a split
 SORTS = {"rmse": "test RMSE", "mae": "MAE", "ndcg": "NDCG@10", "seconds": "seconds"}
 # These settings have a fixed column, or do not change the result.
 NOT_COMPARED = {"dataset", "preset", "num_splits", "run_name", "display_step", "checkpoint_every",
-                "comet", "tensorboard"}
+                "comet", "tensorboard", "start_fingerprint",
+                "start_removed"}
 # Values that are resolved from the data or the machine, and so cannot be compared.
 UNRESOLVED: dict[str, Any] = {"rating_scale": [], "engine": "auto", "split_seed": None}
 

@@ -159,7 +159,8 @@ def read_files(name: str, files: Sequence[RatingsFile], config: Config,
     rules = Rules(scale, config.split == "time", config.no_rating)
     ratio = config.train_ratio if rules.with_times else None
     ratings = read_ratings(name, files, rules, ratio, duplicates, log)
-    return replace(ratings, mapped=config.map_scale)
+    times = ratings.times if config.start_from else None  # needed to divide the new ratings
+    return replace(ratings, mapped=config.map_scale, times=times)
 
 
 def synthetic(config: Config) -> Ratings:
@@ -186,11 +187,12 @@ def resolve(config: Config, ratings: Ratings) -> Config:
     test_file = config.test_file and plain_name(config.test_file)  # without its folders
     cold_rating = config.cold_rating or ("paper" if has_a_name(ratings.name) else "mean")
     data_dir = config.ratings_folder() if config.folds else config.data_dir  # for later folds
-    config = replace(config, dataset=ratings.name, data_dir=data_dir,
+    start = config.start_from and plain_name(Path(config.start_from).resolve().name)
+    config = replace(config, dataset=ratings.name, data_dir=data_dir, start_from=start,
                      split_seed=config.seed_of_split, test_file=test_file,
                      rating_scale=ratings.scale, cold_rating=cold_rating,
                      lambda_factor=config.lambda_factor or lambda_factor(ratings, config))
-    if not config.resume:  # a resumed run keeps the recorded ones
+    if not (config.resume or config.start_from):  # these keep the recorded ones
         config = replace(config, **preset_lambdas(config))
         config = adapt_single(config, full_batch_settings(ratings, config))
     one_hot = any(each.input_encoding == "one_hot" for each in model_configs(config))

@@ -27,15 +27,24 @@ from autorec_tf.data.titles import read_titles
 from autorec_tf.records.comet import require_key
 from autorec_tf.records.progress import announce
 from autorec_tf.records.repeated_runs import RepeatedRuns
-from autorec_tf.records.run_folder import WHOLE, Part, RunFolder, default_name, read_record
+from autorec_tf.records.run_folder import (
+    WHOLE,
+    Part,
+    RunFolder,
+    default_name,
+    read_marks,
+    read_record,
+)
 from autorec_tf.resolution import split_configs
 from autorec_tf.serving.relocate import load_again
+from autorec_tf.serving.start_run import read_start
 from autorec_tf.system.distribution import read_cluster
 from autorec_tf.system.errors import reported_errors
 from autorec_tf.system.handshake import Handshake
 from autorec_tf.system.interruption import Interrupted, Interruption, warn
 from autorec_tf.system.runtime import leave, share_freed_memory, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line, program, shell
+from autorec_tf.warm_start import Start
 from data_preprocessor import load_ratings, resolve, split_of
 
 
@@ -62,10 +71,14 @@ def run(config: Config, arguments: Sequence[str]) -> int:
     with Handshake(read_cluster(config.distribute), print_line) as handshake:
         if config.comet == "online":
             require_key()
+        start = None
         if config.resume:
             record = read_record(Path(config.resume))
-            ratings = load_again(config, record, print_line)
+            marks = read_marks(Path(config.resume), record)
+            ratings = load_again(config, record, print_line, marks)
             config = replace(config, test_file=record.get("test_file"))
+        elif config.start_from:
+            config, start, ratings = read_start(config, print_line)
         else:
             ratings = load_ratings(config, print_line)
         config = resolve(config, ratings)
@@ -74,15 +87,15 @@ def run(config: Config, arguments: Sequence[str]) -> int:
             if config.is_repeated:
                 run_splits(config, ratings, handshake, interruption, arguments)
             else:
-                run_split(config, ratings, handshake, interruption, started)
+                run_split(config, ratings, handshake, interruption, started, start)
     return 128 + interruption.number if interruption.requested else 0
 
 
-def run_split(config: Config, ratings: Ratings, handshake: Handshake,
-              interruption: Interruption, started: float, part: Part = WHOLE) -> dict[str, Any]:
-    """Train on one split, evaluate, record, and return the summary (empty on later workers).
-
-    `started`: time.perf_counter() at the start. Raise UserError before anything is written."""
+def run_split(config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption,
+              started: float, start: Start | None = None, part: Part = WHOLE) -> dict[str, Any]:
+    """Train on one split, evaluate, record, and return the summary (empty on later workers). Raise
+    UserError before anything is written. `started`: time.perf_counter() at first. `start`: the run
+    whose parameters are the first ones, if any."""
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     announce(config, ratings, split, print_line)
@@ -90,6 +103,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
     from autorec_tf.experiments import blend, evaluate_trained, reconstruction, tune
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.records.run_records import open_records
+    from autorec_tf.serving.finished_run import start_parameters
     from autorec_tf.serving.npz import run_content
     from autorec_tf.training.epochs import TrainState, train_epochs
     from autorec_tf.training.pretraining import pretrain
@@ -97,6 +111,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
+    first = start_parameters(start, ratings, split.train) if start else []
     local = split.part(workers.cluster.index, workers.cluster.size)  # this worker's ratings
     with open_records(config, ratings, split, folder, workers, interruption, started,
                       part) as records:
@@ -107,7 +122,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake,
         else:
             config = tune(config, ratings, records)
             with workers.scope():
-                trained = model = build(config, local.train, ratings.unit.model_scale, workers)
+                trained = model = build(config, local.train, split.unit.model_scale, workers, first)
             state = records.restore(TrainState(model, local))
             if state.is_new:
                 pretrain(model, local.train, records.log_pretraining)
@@ -156,7 +171,7 @@ def run_splits(config: Config, ratings: Ratings, handshake: Handshake, interrupt
                 ratings = load_ratings(each, lambda _: None) if each.folds else ratings
                 kind = "fold" if each.fold or each.folds else "split"
                 part = Part(f"{kind} {number} of {len(configs)}", tuple(arguments))
-                summary = run_split(each, ratings, handshake, interruption, started, part)
+                summary = run_split(each, ratings, handshake, interruption, started, part=part)
                 gc.collect()  # its model is part of a cycle, and too few objects to be noticed
             if summary.get("status") != "interrupted":
                 runs.add(each, summary)

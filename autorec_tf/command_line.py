@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from autorec_tf.config import Config, as_typed, flag_fields
-from autorec_tf.records.run_folder import resumed_config
-from autorec_tf.resolution import over_preset, uses_lbfgs
+from autorec_tf.records.run_folder import config_of, read_record, read_summary, resumed_config
+from autorec_tf.resolution import over_preset, over_start, uses_lbfgs
 from autorec_tf.system.errors import UserError, printable
 from autorec_tf.system.terminal import print_line
 
@@ -36,8 +37,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "regularization", "lambda_encoder", "lambda_decoder", "lambda_one_hot", "lambda_factor",
         "dropout", "input_dropout"),
     "optimisation": (
-        "optimizer_method", "batch_size", "base_lr", "decay_epoch_step", "decay_rate", "grad_clip",
-        "pretrain_epoch", "random_seed"),
+        "start_from", "optimizer_method", "batch_size", "base_lr", "decay_epoch_step", "decay_rate",
+        "grad_clip", "pretrain_epoch", "random_seed"),
     "evaluation and validation": (
         "validation_ratio", "patience", "tolerance", "tune", "cold_rating", "relevant_rating",
         "ranked_users", "display_step", "score_reconstruction"),
@@ -133,7 +134,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
     given = vars(parser.parse_args(arguments))
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     try:
-        return resume_settings(given) if "resume" in given else over_preset(given)
+        if "resume" in given:
+            return resume_settings(given)
+        return start_settings(given) if "start_from" in given else over_preset(given)
     except UserError as error:
         parser.error(str(error))
 
@@ -173,6 +176,15 @@ def resume_settings(given: dict[str, Any]) -> Config:
         raise UserError(f"--train_epoch {given['train_epoch']}: the run in {given['resume']} has "
                         f"{config.train_epoch} epochs, and can only be made longer")
     return replace(config, **{name: given[name] for name in changeable if name in given})
+
+
+def start_settings(given: dict[str, Any]) -> Config:
+    """Return the settings of a run that starts from the run in the folder `given["start_from"]`,
+    overridden by `given`."""
+    folder = Path(given["start_from"])
+    before, epochs = config_of(folder, read_record(folder)), read_summary(folder).get("epochs")
+    trained = epochs if type(epochs) is int and epochs > 0 else None
+    return over_start(before, given, str(folder), trained)
 
 
 def flag_settings(f: Any, hint: Any) -> dict[str, Any]:

@@ -96,7 +96,9 @@ def other(value: Any, check: Check | None = None) -> Any:
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
 FULL_BATCH = ("RProp", "LBFGS")
 NOT_DISTRIBUTED = ("tune", "members")
-NO_FOLDS: dict[str, Any] = {"num_folds": None, "fold": None, "folds": []}  # as in JSON
+# Settings without effect on the name of a run over several splits, as in JSON.
+UNNAMED: dict[str, Any] = {"num_folds": None, "fold": None, "folds": [], "start_from": None,
+                           "start_fingerprint": None, "start_removed": 0}
 # The behaviour of earlier versions without these settings, where it is not today's default.
 BEFORE: dict[str, Any] = {"cold_rating": "paper", "map_scale": False, "lambda_factor": 1.0,
                           "lbfgs_by_row": False}
@@ -112,6 +114,11 @@ class Config:
     resume: str | None = flag(
         None, "continue the run in this folder from its last checkpoint, with its settings; only "
         "--train_epoch may be larger (default: start a new run)", metavar="FOLDER", recorded=False)
+    start_from: str | None = flag(
+        None, "train from the parameters of the finished run in this folder, with its settings, on "
+        "changed ratings; its training ratings remain training ratings, its test ratings test "
+        "ratings (default: train from random parameters)",
+        (lambda x: 0 < len(x) and "\0" not in x, "a folder"), "FOLDER")
     preset: str = flag(
         "default", "settings to start from; other flags override them. default: I-AutoRec with the "
         "weighted rule (--regularization); paper: the paper's I-AutoRec, with lambda and learning "
@@ -304,6 +311,8 @@ class Config:
                                           metadata=dict(recorded=False))
     member_settings: tuple[dict[str, Any], ...] = ()  # the resolved settings of each member
 
+    start_fingerprint: str | None = other(None)  # of the parameters of `start_from`
+    start_removed: int = other(0, NOT_NEGATIVE)  # training ratings of its and earlier starts
     init_stddev: float = fixed(0.03)  # of the truncated normal that V and W start from
     grad_clip_limit: float = fixed(5.0)
     adam_beta_1: float = fixed(0.9)

@@ -248,6 +248,42 @@ class AutoRecModel:
             run = fold_in(self.run, *new)
         return AutoRecModel(run, run.recommender(self.recommender.titles), self.summary)
 
+    def train_more(self, new_ratings: pd.DataFrame, test: pd.DataFrame | None = None,
+                   complete: bool = False, progress: bool = True, columns: Any = None,
+                   **settings: Any) -> "AutoRecModel":
+        """Return a model that starts from this model's parameters and is trained on more ratings.
+
+        This model does not change. Its training ratings remain training ratings and its test
+        ratings test ratings, also with a new value. A tenth of the new pairs (see `train_ratio`)
+        are test ratings, too. docs/using.md describes the default number of epochs.
+
+        Args:
+            new_ratings: DataFrame as for `train`, with new or known users and items. A new rating
+                replaces the known one of the same user and item.
+            test: DataFrame with more test ratings; all new pairs in `new_ratings` are then training
+                ratings.
+            complete: Whether the DataFrames contain all ratings; known ratings that are not in them
+                are then dropped.
+            progress: Whether to print progress to stdout.
+            columns: Column names as for `train`; by default those of the training ratings.
+            **settings: Settings as for `train`, such as `train_epoch=20`; by default those of this
+                model. Settings that its parameters need cannot change.
+
+        Returns:
+            The new model.
+
+        Raises:
+            UserError: The ratings or the settings are invalid, this model is a blend or has
+                validation ratings, or `test` contains training ratings of this model.
+        """
+        from autorec_tf.train_run import train_more
+
+        frames = {"DataFrame": new_ratings}
+        if test is not None:
+            frames["test DataFrame"] = test
+        return AutoRecModel(*train_more(self.run, self.summary.get("epochs"), frames, complete,
+                                        progress, columns, settings))
+
     def save(self, path: str | os.PathLike) -> None:
         """Write the model and its ratings to a file for `load` or recommend.py.
 

@@ -220,11 +220,11 @@ def train_members(config: Config, split: Split, scale: tuple[float, float], purp
 
 def train_model(
     config: Config, split: Split, scale: tuple[float, float], records: TrainingRecords,
-    after_pretraining_epoch: Callable[[int, int], object],
+    after_pretraining_epoch: Callable[[int, int], object], start: Sequence[np.ndarray] = (),
 ) -> tuple[AutoRec, Callable[[], Scores] | None]:
-    """Train one model in one process; return it, and its `reconstruction` if `config` asks for
-    it."""
-    model = build(config, split.train, scale)
+    """Train one model in one process, perhaps from the parameters `start`; return it, and its
+    `reconstruction` if `config` asks for it."""
+    model = build(config, split.train, scale, start=start)
     state = records.restore(TrainState(model, split))
     if state.is_new:
         pretrain(model, split.train, after_pretraining_epoch)

@@ -132,3 +132,79 @@ def scale_lambdas(member: dict[str, Any], factor: float) -> dict[str, Any]:
     names = {"lambda_encoder", "lambda_decoder"} & set(member) or {"lambda_value"}
     names |= {"lambda_one_hot"} & set(member)
     return member | {name: factor * member[name] for name in names}
+
+
+# Settings of the parameters, which a training that starts from another run cannot change.
+OF_PARAMETERS = ("preset", "orientation", "hidden_neuron", "hidden_activation",
+                 "output_activation", "input_encoding", "decoder", "map_scale")
+# Settings that such a training cannot have: they choose other test ratings, hold out ratings that
+# the start was trained on, or replace its parameters.
+NOT_STARTED: dict[str, Any] = {
+    "num_splits": 1, "num_folds": None, "fold": None, "folds": (), "members": (), "tune": (),
+    "validation_ratio": 0.0, "patience": 0, "pretrain_epoch": 0, "initial_bias": "zero",
+}
+FRACTION = 4  # a started training has a quarter of the epochs of its start
+
+
+def over_start(before: Config, given: dict[str, Any], start: str,
+               trained_epochs: int | None = None) -> Config:
+    """Return the settings of a training that starts from the parameters of another run.
+
+    They are those of the run `before`, with a shortened schedule, overridden by the settings
+    `given`.
+
+    Args:
+        before: The settings of the run.
+        given: Settings by name, from flags or keywords.
+        start: The name of the run in messages.
+        trained_epochs: Number of epochs after which the run ended, if known.
+
+    Raises:
+        UserError: `before` is the run of a blend or has validation ratings, or a setting that is
+            given is invalid or cannot change.
+    """
+    if before.members or before.validation_ratio:
+        flag = "--members" if before.members else "--validation_ratio"
+        raise UserError(f"{start} is a run with {flag}: its validation ratings are neither "
+                        f"training nor test ratings. Start from a run without {flag}.")
+    for name, value in given.items():
+        if name in NOT_STARTED and value != NOT_STARTED[name]:
+            raise UserError(f"--{name} cannot be combined with --start_from: the ratings of "
+                            f"{start} are divided, and its parameters trained. Leave out "
+                            f"--{name}.")
+        if name in OF_PARAMETERS and value != getattr(before, name):
+            raise UserError(f"--{name} {as_flag(value)}: {start} has "
+                            f"{as_flag(getattr(before, name))}, which its parameters need. Leave "
+                            f"out --{name}.")
+    settings = NOT_STARTED | shortened_schedule(
+        before, trained_epochs or before.train_epoch, given.get("train_epoch"))
+    settings |= {"run_name": None, "engine": "auto", "lbfgs_by_row": True}
+    if "test_file" in given:  # instead of the run's way to choose test ratings
+        settings["split"] = "random"
+    elif "split" in given:
+        settings["test_file"] = None
+    return replace(before, **settings | given, given=tuple(sorted(set(given) - {"preset"})))
+
+
+def shortened_schedule(before: Config, trained: int, train_epoch: int | None) -> dict[str, Any]:
+    """Return the number of epochs of a training that starts from `before`, and its learning rates:
+    the schedule of `before` without its first quarter, in a quarter of its `trained` epochs, or in
+    `train_epoch` epochs. A run that was itself started passes its schedule on.
+
+    A full-batch optimiser does not stop early: near its end, an objective falls too slowly for
+    `tolerance`, while new ratings still change the predictions."""
+    if before.start_from:
+        return {}
+    first = trained // FRACTION
+    epochs = train_epoch or -(-trained // FRACTION)
+    settings: dict[str, Any] = {"train_epoch": epochs, "tolerance": 0.0}
+    if before.optimizer_method not in FULL_BATCH:
+        settings["base_lr"] = before.learning_rate(first + 1)
+        step = before.decay_epoch_step * epochs / (trained - first)
+        settings["decay_epoch_step"] = max(1, round(step))
+    return settings
+
+
+def as_flag(value: Any) -> str:
+    """Return a setting as it is given on the command line."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()

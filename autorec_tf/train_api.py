@@ -1,34 +1,20 @@
 """Training in the Python API: `train` turns a DataFrame or a dataset into an `AutoRecModel`."""
 
 import os
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
-
-import_tensorflow()  # silently, before a module below imports it
-
 from autorec_tf.config import Config
 from autorec_tf.data.frame import FrameFile, second_frame
 from autorec_tf.data.ratings import Ratings
-from autorec_tf.data.titles import read_titles
 from autorec_tf.estimator import AutoRecModel
-from autorec_tf.experiments import blend, evaluate_trained, train_model, tune
 from autorec_tf.keywords import as_setting, python_words
-from autorec_tf.model.engines import choose_engine
 from autorec_tf.records.console import Console
-from autorec_tf.records.progress import announce
 from autorec_tf.resolution import over_preset
-from autorec_tf.serving.finished_run import finished_run
 from autorec_tf.system.errors import UserError
-from data_preprocessor import load_ratings, read_files, resolve, split_of
-
-# Settings of main.py's run folders, and settings of files, which do not apply to a DataFrame.
-FOLDER_SETTINGS = ("resume", "num_splits", "distribute", "results_dir", "run_name", "comet",
-                   "tensorboard", "checkpoint_every")
-FILE_SETTINGS = ("dataset", "data_dir", "read_csv", "test_file")
+from autorec_tf.train_run import FILE_SETTINGS, FOLDER_SETTINGS, train_run
+from data_preprocessor import load_ratings, read_files, resolve
 
 
 def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool = True,
@@ -67,30 +53,7 @@ def train(ratings: Any = None, test: pd.DataFrame | None = None, progress: bool 
         if config.is_repeated:
             raise UserError("several folds are only for main.py. Choose one fold, as in "
                             "num_folds=5, fold=1.")
-        split = split_of(config, known)
-        announce(config, known, split, console.log)
-        start_tensorflow(console.log)
-        config = replace(config, engine=choose_engine(config, split.train.density))
-        console.begin(config, known, split)
-        model: Any
-        measure = None
-        try:
-            if config.members:
-                model, split = blend(config, known, console)
-            else:
-                config = tune(config, known, console)
-                model, measure = train_model(
-                    config, split, known.unit.model_scale, console, console.log_pretraining
-                )
-        finally:
-            console.progress.close()
-        evaluation = evaluate_trained(config, model, split, console.log_ranked)
-        titles = read_titles(known.name, config.ratings_folder())
-        console.finish(model, evaluation, titles, {}, measure and measure())
-    weighted = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
-    models = [(w, [x.numpy() for x in m.parameters], m.config, m.values) for w, m in weighted]
-    run = finished_run(models, config, known, split.by_item().train)
-    return AutoRecModel(run, run.recommender(titles), console.summary)
+        return AutoRecModel(*train_run(config, known, console))
 
 
 def read_given(ratings: Any, test: Any, settings: dict[str, Any],

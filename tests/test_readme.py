@@ -26,7 +26,7 @@ from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.evaluation.metrics import EpochMetrics, score
 from autorec_tf.records.progress import Progress, announce, closing_lines
 from autorec_tf.system.distribution import Cluster, read_cluster
-from benchmarks import decay_rate, fold_in, serving, thin
+from benchmarks import decay_rate, fold_in, serving, thin, warm_start
 from benchmarks.scale import SIZES
 from benchmarks.workers import BATCH_SIZE, HIDDEN, LATENCY, on_paper
 from data_preprocessor import load_ratings, split_of
@@ -441,6 +441,20 @@ def test_what_folding_in_costs_is_what_was_measured():
         ]
         line = f"| {new} ({are}) | {means[0]:.4f} | {means[1]:.4f} | {len(found)} |"
         assert f"| {names[model]} {line}" in table
+
+
+def test_a_warm_start_needs_at_most_a_quarter_of_the_epochs():
+    path = warm_start.FOLDER / warm_start.SUMMARY
+    assert printed(NUMBERS, "benchmarks.warm_start") == warm_start.table(path)
+    curves = read_rows(warm_start.FOLDER / warm_start.CURVES)
+    for row in read_rows(path):
+        of_start, of_random = (
+            [float(x["test_rmse"]) for x in curves if x["preset"] == row["preset"]
+             and x["training"] == training]
+            for training in ("from the start", "from random parameters")
+        )
+        reached, epochs = int(row["epochs_to_rmse"]), int(row["epochs_from_random"])
+        assert reached <= epochs / 4 and of_start[reached - 1] <= of_random[-1]
 
 
 def test_what_new_items_lose_in_single_splits_is_what_was_measured():

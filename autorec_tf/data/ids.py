@@ -153,3 +153,9 @@ def with_new(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     new = pd.Index(ids).unique()
     dtype = known.dtype if known.dtype.kind in "iu" else object  # a fixed width would truncate text
     return np.append(known.astype(dtype), new[~new.isin(known)].sort_values().to_numpy(dtype))
+
+
+def used_ids(indices: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `indices` into those of `ids` that occur in them, int32, and these ids."""
+    used, ranks = np.unique(indices, return_inverse=True)
+    return ranks.astype(np.int32), ids[used]

@@ -56,7 +56,8 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
     (user_ids, user_ranks), (item_ids, item_ranks) = (one.ranked() for one in ids)
     scale = rules.scale or (lowest, highest)
     return Ratings(name, user_ranks[joined(parts, "users")], item_ranks[joined(parts, "items")],
-                   rounded(joined(parts, "values"), scale), user_ids, item_ids, scale, held_out)
+                   rounded(joined(parts, "values"), scale), user_ids, item_ids, scale, held_out,
+                   times=parts[0].times if train_ratio is not None else None)
 
 
 def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Rules,

@@ -70,6 +70,7 @@ class Ratings:
         held_out: bool [ratings], which ones are test ratings, or None if these are drawn at random.
         mapped: whether a scale outside 0.5..5 is mapped for training (`RatingUnit`).
         files: the user's files that contain the ratings, by the flag that names them.
+        times: [ratings], the timestamps, if they are needed later.
 
     Raises:
         ValueError: if the shapes, the indices or the values are inconsistent.
@@ -85,6 +86,7 @@ class Ratings:
     held_out: np.ndarray | None = None
     mapped: bool = True
     files: Mapping[str, Path] = field(default_factory=dict)
+    times: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.users.shape == self.items.shape == self.values.shape:

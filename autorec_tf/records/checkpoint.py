@@ -53,7 +53,7 @@ class Checkpoint:
             return None
         content = read_json(self.path)
         typed = all(type(content.get(name)) is kind for name, kind in FIELDS.items())
-        if not typed or content["version"] != VERSION or content["epoch"] < 1:
+        if not typed or content["version"] != VERSION or content["epoch"] < 0:
             raise UserError(f"{self.path} is not a checkpoint of this version. {self.remedy()}")
         for name, value in self.settings.items():
             saved = content["settings"].get(name, DEFAULTS.get(name))

@@ -174,6 +174,8 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         split_rule = f"fold {config.folds[0]}"
     elif config.fold:
         split_rule = f"fold {config.fold} of {config.num_folds}, seed {config.split_seed}"
+    if config.start_from and not config.test_file:
+        split_rule = f"as in {config.start_from}, new ratings {split_rule}"
     (low, high), mean = ratings.scale, ratings.values.mean(dtype=np.float64)
     lines = [
         f"Data: {ratings.name}, {ratings.num_users:,} users x {ratings.num_items:,} items, "
@@ -210,7 +212,7 @@ def announce(config: Config, ratings: Ratings, split: Split, log: Log) -> None:
     log(headline(config, ratings, split))
     for warning in first_warnings(config, ratings, split):
         log(warning)
-    if line := advice(config, ratings, split):
+    if not config.start_from and (line := advice(config, ratings, split)):
         log(line)
 
 

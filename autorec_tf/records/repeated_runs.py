@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from autorec_tf.config import NO_FOLDS, Config, as_typed
+from autorec_tf.config import UNNAMED, Config, as_typed
 from autorec_tf.records import run_folder
 from autorec_tf.records.run_folder import CONFIG, SETTINGS, SPLITS, SUMMARY
 from autorec_tf.records.summary import AVERAGED, INTERVAL, MEAN, is_number, summary_of_splits
@@ -57,7 +57,7 @@ class RepeatedRuns:
         if path.exists():
             before = read_json(path)
             earlier = json.loads(json.dumps(earlier_member_settings(config)))
-            missing = NO_FOLDS | {"member_settings": earlier, "lbfgs_by_row": False}
+            missing = UNNAMED | {"member_settings": earlier, "lbfgs_by_row": False}
             before["preset"] = settings["preset"]  # only a name for settings that are compared
             for name in settings:
                 saved = before.get(name, missing.get(name, settings[name]))

@@ -13,9 +13,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
+import numpy as np
 from filelock import FileLock
 
-from autorec_tf.config import BEFORE, NO_FOLDS, Config
+from autorec_tf.config import BEFORE, UNNAMED, Config
 from autorec_tf.evaluation.metrics import EpochMetrics
 from autorec_tf.resolution import earlier_member_settings
 from autorec_tf.system import files
@@ -27,6 +28,7 @@ CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.csv"
 TUNING, MEMBERS = "tuning.csv", "members.csv"
 PARAMETERS, CHECKPOINT = "parameters", "checkpoint"  # prefixes of TensorFlow's files
 PREDICTIONS, TEST_SCORES = "predictions.npz", "test_scores.npz"
+MARKS = "test_ratings.npy"  # which ratings a run tests on that starts from another run, as bits
 REPORT, CURVES, SLICES = "report.html", "rmse.png", "slices.png"
 SETTINGS, SPLITS = "settings.json", "splits.csv"  # in the folder of a run over several splits
 
@@ -165,6 +167,12 @@ class RunFolder:
                            for name, x in row.items())
             self.metrics.append(EpochMetrics(**dict(zip(row, values, strict=True))))
 
+    def write_marks(self, held_out: np.ndarray) -> None:
+        """Write which ratings are test ratings (bool [ratings]), for `read_marks`."""
+        path = self.path / MARKS
+        with files.atomic_write(path) as unfinished, open(unfinished, "wb") as file:
+            np.save(file, np.packbits(held_out), allow_pickle=False)
+
     def write_config(self, settings: Mapping[str, Any]) -> None:
         write_json(self.path / CONFIG, settings)
 
@@ -244,6 +252,26 @@ def check_checkpoints(folder: Path, record: Mapping[str, Any]) -> None:
                 raise UserError(f"{folder / CONFIG}: {name} is {reprlib.repr(record[name])}, but "
                                 f"the run was trained with {reprlib.repr(value)} ({path.name}). "
                                 f"Restore {CONFIG}.")
+
+
+def read_marks(folder: Path, record: Mapping[str, Any]) -> np.ndarray | None:
+    """Return which ratings are test ratings in a run that started from another run: uint8, eight
+    ratings each. Return None for other runs, and with a test file. `record`: the content of
+    config.json. Raise UserError if the file is missing or damaged."""
+    if not record.get("start_from") or record.get("test_file"):
+        return None
+    path = folder / MARKS
+    try:
+        marks = np.load(path, allow_pickle=False)
+        if marks.dtype != np.uint8 or marks.ndim != 1:
+            raise ValueError(f"it contains {marks.dtype} {marks.shape}")
+        return marks
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror or error}). Restore it from a copy "
+                        "of the run folder.") from error
+    except Exception as error:  # NumPy raises many types for damaged files
+        raise UserError(f"{path} is damaged ({str(error) or type(error).__name__}). Restore it "
+                        "from a copy of the run folder.") from error
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -342,7 +370,7 @@ def default_name(config: Config) -> str:
         settings = config.to_dict() | {"num_splits": None}
         if config.member_settings == earlier_member_settings(config):  # as in earlier versions
             del settings["member_settings"]
-        settings = {k: v for k, v in settings.items() if v or k not in NO_FOLDS}
+        settings = {k: v for k, v in settings.items() if v or k not in UNNAMED}
         digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
         last = f"{'splits' if config.num_splits > 1 else 'folds'}_{digest}"
     preset = "" if config.preset == "default" else f"{config.preset}_"

@@ -91,6 +91,11 @@ def checkpoint_of(folder: Path, config: Config, ratings: Ratings,
     return Checkpoint(folder, name, json.loads(json.dumps(settings)))
 
 
+def is_started(config: Config) -> bool:
+    """Return whether the run begins now, with the parameters of another run."""
+    return bool(config.start_from and not config.resume)
+
+
 class WorkerRecords:
     """The records of a worker that is not the first: the same steps, without writing files."""
 
@@ -103,6 +108,8 @@ class WorkerRecords:
     def restore(self, state: Any) -> Any:
         if self.config.resume:
             checkpoint_of(Path(self.config.resume), self.config, self.ratings).restore(state)
+        if is_started(self.config):
+            state.write(None)
         self.consensus.assert_same_epoch(state)
         self.state = state
         return state
@@ -167,6 +174,8 @@ class RunRecords:
         self.summary: dict[str, Any] = {
             "status": "interrupted", "dataset": ratings.name, "preset": config.preset
         }
+        if ratings.held_out is not None and config.start_from and not config.test_file:
+            folder.write_marks(ratings.held_out)
         self.log_settings(self.config)
         if config.members:
             self.comet.log_parameters(self.parameters)
@@ -213,6 +222,9 @@ class RunRecords:
         again."""
         checkpoint = checkpoint_of(self.path, self.config, self.ratings)
         content = checkpoint.load()
+        if self.config.start_from and self.config.resume and not content:
+            raise UserError(f"{self.path} has no checkpoint, and its first parameters are those of "
+                            f"{self.config.start_from}. Start the run again with --start_from.")
         self.folder.truncate_to(content and content["metrics"])
         if self.config.tensorboard:
             before = self.folder.metrics
@@ -222,6 +234,8 @@ class RunRecords:
         for metrics in self.folder.metrics:
             self.log(metrics)
         self.state = self.restore_from(checkpoint, state)
+        if is_started(self.config):  # so that it can be resumed without the other run
+            checkpoint.save(state, 0, self.seconds, self.folder.position())
         self.consensus.assert_same_epoch(state)
         return state
 

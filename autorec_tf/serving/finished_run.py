@@ -23,6 +23,7 @@ from autorec_tf.serving.relocate import ratings_of_run
 from autorec_tf.serving.trained_run import FinishedRun, WeightedModel, oriented
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import as_utf8
+from autorec_tf.warm_start import Start
 from data_preprocessor import split_of
 
 
@@ -86,6 +87,16 @@ def read_parameters(prefix: Path, config: Config, train: RatingMatrix,
         raise UserError(f"{prefix}.*: the parameters are damaged, or belong to another "
                         "model") from error
     return with_parameters(values, config, train, scale, f"{prefix}.*")
+
+
+def start_parameters(start: Start, ratings: Ratings, train: RatingMatrix) -> list[np.ndarray]:
+    """Return the parameters of the run `start` in its folder, for the users and items of changed
+    `ratings`, of which `train` are the training ratings. Raise UserError as `read_parameters`."""
+    assert start.folder
+    model = read_parameters(start.folder / PARAMETERS, start.config, start.train,
+                            start.ratings.unit.model_scale)
+    return start.widened([x.numpy() for x in model.parameters], model.values, ratings,
+                         train.distinct)
 
 
 def with_parameters(values: Sequence[np.ndarray], config: Config, train: RatingMatrix,

@@ -7,16 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings
 from autorec_tf.data.sources import has_a_name, plain_name
+from autorec_tf.records.run_folder import read_marks
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError
 from autorec_tf.system.files import from_utf8
 from data_preprocessor import load_ratings
 
 
-def load_again(config: Config, record: Mapping[str, Any],
-               log: Log = print) -> Ratings:
+def load_again(config: Config, record: Mapping[str, Any], log: Log = print,
+               marks: np.ndarray | None = None) -> Ratings:
     """Return the ratings of a run. If no ratings have the run's fingerprint, return those in the
     likeliest files.
 
@@ -25,6 +28,7 @@ def load_again(config: Config, record: Mapping[str, Any],
             the file; otherwise it is found by its name, and by the fingerprint if several match.
         record: the content of the run's config.json.
         log: called with a line about the format of each file.
+        marks: which ratings are test ratings, as from `read_marks`.
 
     Raises:
         UserError: if files are missing or malformed.
@@ -44,7 +48,7 @@ def load_again(config: Config, record: Mapping[str, Any],
         except UserError as error:
             first = first or error
             continue
-        ratings = replace(ratings, name=record.get("dataset") or ratings.name)
+        ratings = marked(replace(ratings, name=record.get("dataset") or ratings.name), marks)
         if ratings.fingerprint == record.get("fingerprint"):
             for line in lines:
                 log(line)
@@ -54,6 +58,15 @@ def load_again(config: Config, record: Mapping[str, Any],
     if isinstance(first, UserError):
         raise first
     return first
+
+
+def marked(ratings: Ratings, marks: np.ndarray | None) -> Ratings:
+    """Return `ratings` with the test ratings of `marks`, unless these are of another number of
+    ratings."""
+    if marks is not None and len(marks) == -(-len(ratings) // 8):
+        held_out = np.unpackbits(marks, count=len(ratings)).astype(bool)
+        return replace(ratings, held_out=held_out, times=None)
+    return ratings
 
 
 def ratings_of_run(path: Path, config: Config, record: Mapping[str, Any],
@@ -74,7 +87,7 @@ def ratings_of_run(path: Path, config: Config, record: Mapping[str, Any],
                         "--test_file.")
     config = replace(config, dataset=dataset or config.dataset,
                      test_file=test_file or config.test_file)
-    ratings = load_again(config, record, lambda _: None)
+    ratings = load_again(config, record, lambda _: None, read_marks(path, record))
     if ratings.fingerprint != record.get("fingerprint"):
         where = " and ".join(map(str, ratings.files.values())) or config.ratings_folder()
         raise UserError(f"{path}: the run was not trained on the ratings in {where} (the "

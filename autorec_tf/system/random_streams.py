@@ -11,6 +11,7 @@ STREAMS = (
     "dropout",
     "pretraining",
     "ranking",
+    "new ratings",
 )
 
 

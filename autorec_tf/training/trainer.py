@@ -1,7 +1,7 @@
 """Training steps: gradients, clipping, the optimiser, replicas and workers."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from autorec_tf.data.ratings import RatingMatrix
 from autorec_tf.model.batch import SparseRows, positions_in_full_matrix
 from autorec_tf.model.column_shards import ColumnShards, Stored
 from autorec_tf.model.encoder import Dropout
+from autorec_tf.model.lbfgs import assign
 from autorec_tf.model.loop import serial_loop
 from autorec_tf.model.optimizer import OPTIMIZERS, counter
 from autorec_tf.system.distribution import Workers
@@ -23,11 +24,17 @@ Gradients = tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]
 
 
 def build(config: Config, train: RatingMatrix, scale: tuple[float, float],
-          workers: Workers | None = None) -> AutoRec:
+          workers: Workers | None = None, start: Sequence[np.ndarray] = ()) -> AutoRec:
     """Return an untrained model of `config` for the ratings `train`, with the initial bias of
-    `config`. If `train` is a column shard, `workers` have the others."""
+    `config`, or with the parameters `start` of all columns. If `train` is a column shard, `workers`
+    have the others."""
     model = untrained(config, train, scale, workers)
     shards = model.shards
+    if start:
+        assign(model.parameters, [
+            x[shards.own] if parameter.is_per_column else x
+            for parameter, x in zip(model.declared, start, strict=True)
+        ])
     if config.initial_bias == "mean":
         mean = float(train.values.mean())
         if shards.workers:

@@ -232,7 +232,7 @@ def test_two_runs_into_one_folder_are_refused(splits):
 @pytest.mark.parametrize(
     "change, before, now",
     [
-        (dict(lambda_value=2.0), "1.0", "2.0"), (dict(hidden_neuron=(4, 3)), "[500]", "[4, 3]"),
+        (dict(lambda_value=2.0), "1.0", "2.0"), (dict(hidden_neuron=(4, 3)), "500", "4 3"),
         (dict(random_seed=1), "9", "1"),
     ],
     ids=str,

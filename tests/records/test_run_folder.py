@@ -205,7 +205,8 @@ def test_a_run_over_several_splits_is_named_by_its_settings_and_not_by_the_time(
 def test_a_run_over_splits_has_the_name_that_it_had_before_there_were_folds():
     config = Config(dataset="synthetic", num_splits=3)
     settings = config.to_dict() | {"num_splits": None}
-    for name in ("num_folds", "fold", "folds", "member_settings"):
+    for name in ("num_folds", "fold", "folds", "member_settings", "start_from",
+                 "start_fingerprint", "start_removed"):
         del settings[name]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     assert default_name(config).endswith(f"_splits_{digest[:8]}")
