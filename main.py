@@ -115,8 +115,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
     local = split.part(workers.cluster.index, workers.cluster.size)  # this worker's ratings
     with open_records(config, ratings, split, folder, workers, interruption, started,
                       part) as records:
-        trained: Any
-        measure: Any = None
+        trained, measure = None, None  # type: Any, Any
         if config.members:
             trained, split = blend(config, ratings, records)
         else:
@@ -132,10 +131,10 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
                     records.log_epoch(metrics, state)
             state.trainer.release()
         del local  # free memory for the evaluation
-        titles = read_titles(ratings.name, config.ratings_folder())
         evaluation = evaluate_trained(config, trained, split, records.log_ranked)
         predictions = run_content(config, ratings, split, trained, evaluation.factors,
                                   not interruption.requested) if folder else {}
+        titles = read_titles(ratings.name, config.ratings_folder())
         records.finish(trained, evaluation, titles, predictions, measure and measure())
     return records.summary
 
