@@ -93,9 +93,8 @@ def run(config: Config, arguments: Sequence[str]) -> int:
 
 def run_split(config: Config, ratings: Ratings, handshake: Handshake, interruption: Interruption,
               started: float, start: Start | None = None, part: Part = WHOLE) -> dict[str, Any]:
-    """Train on one split, evaluate, record, and return the summary (empty on later workers). Raise
-    UserError before anything is written. `started`: time.perf_counter() at first. `start`: the run
-    whose parameters are the first ones, if any."""
+    """Train on one split, evaluate, record, and return the summary (empty on later workers), from
+    the parameters of the run `start`, if any. `started`: time.perf_counter() at the beginning."""
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     announce(config, ratings, split, print_line)
@@ -111,7 +110,6 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
-    first = start_parameters(start, ratings, split.train) if start else []
     local = split.part(workers.cluster.index, workers.cluster.size)  # this worker's ratings
     with open_records(config, ratings, split, folder, workers, interruption, started,
                       part) as records:
@@ -120,6 +118,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
             trained, split = blend(config, ratings, records)
         else:
             config = tune(config, ratings, records)
+            first = start_parameters(start, ratings, split.train) if start else []
             with workers.scope():
                 trained = model = build(config, local.train, split.unit.model_scale, workers, first)
             state = records.restore(TrainState(model, local))
