@@ -16,11 +16,13 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from autorec_tf.data.layouts import Layout
 from autorec_tf.system.errors import UserError
+from autorec_tf.system.files import sync
 
 NETWORK_TIMEOUT = 30  # seconds without a byte
 LEAST_RATE = 20_000  # bytes per second: the time limit of a download is its size by this rate,
@@ -122,8 +124,9 @@ def fetch(dataset: Dataset, folder: Path) -> None:
     its final name only when it is complete, the ratings last. Raise OSError if the archive cannot
     be downloaded or written, UserError if it is not the published one.
     """
+    is_new = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=".download-", dir=folder, ignore_cleanup_errors=True
         ) as name:
@@ -132,11 +135,16 @@ def fetch(dataset: Dataset, folder: Path) -> None:
             unpack(dataset, temporary / dataset.archive, temporary)
             for file in dataset.files:
                 if not (folder / file).exists():
+                    sync(temporary / dataset.inside / file)
                     os.replace(temporary / dataset.inside / file, folder / file)
     except OSError as error:
         if error.errno is None:  # a network error from `receive`
             raise
         raise OSError(f"cannot write to {folder}: {error.strerror}") from error
+    finally:
+        if is_new:
+            with suppress(OSError):  # the folder has files
+                folder.rmdir()
 
 
 def download(dataset: Dataset, path: Path) -> None:

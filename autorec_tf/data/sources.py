@@ -31,6 +31,7 @@ def published_file(dataset: Dataset, folder: Path, required: bool,
         return [netflix_file(folder)]
     path = folder / dataset.ratings
     if not path.exists():
+        check_folder(folder, dataset)
         try:
             fetch(dataset, folder)
         except OSError as error:
@@ -46,6 +47,16 @@ def published_file(dataset: Dataset, folder: Path, required: bool,
     return [RatingsFile(dataset.layout, path)]
 
 
+def check_folder(folder: Path, dataset: Dataset) -> None:
+    """Raise UserError if `dataset` cannot be downloaded into `folder`. The default folder, with the
+    name of the dataset, is created when necessary, and no other one."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file. Name the folder of the rating files with --data_dir.")
+    if not folder.exists() and str(folder) != dataset.name:
+        raise UserError(f"{folder} does not exist. Correct --data_dir, or create this folder to "
+                        f"download {dataset.name} into it.")
+
+
 def fold_files(name: str, folder: Path, folds: Sequence[str],
                columns: tuple[str | None, str | None], read_csv: Sequence[str],
                log: Log) -> list[RatingsFile]:
@@ -59,6 +70,7 @@ def fold_files(name: str, folder: Path, folds: Sequence[str],
     all_paths, reason = [path for fold in folds for path in fold_paths(folder, fold)], ""
     missing = next((path for path in all_paths if not path.is_file()), None)
     if missing and dataset and missing.name in dataset.files:
+        check_folder(folder, dataset)
         try:
             fetch(dataset, folder)
         except OSError as error:

@@ -24,6 +24,7 @@ TRIPLES = [(7, 30, 5), (2, 3952, 1), (7, 4, 3)]
 @pytest.mark.parametrize("dataset", ["ml-1m", None])
 def test_a_download_leaves_ratings_and_titles_and_nothing_else(serve, tmp_path, dataset):
     serve()
+    (tmp_path / "data").mkdir()
     ratings = load_ratings(Config(dataset=dataset, data_dir=str(tmp_path / "data")))
     assert triples_of(ratings) == MANY_TRIPLES
     assert files_below(tmp_path) == ["data", "data/movies.dat", "data/ratings.dat"]
@@ -135,6 +136,7 @@ def test_folds_come_with_the_archive_and_replace_nothing_that_is_there(serve, tm
     lines = {name: b"1\t%d\t3\t9\n" % number for number, name in enumerate(names, 1)}
     serve(zipped({f"ml-100k/{name}": line for name, line in lines.items()}), name="ml-100k")
     folder = tmp_path / "data"
+    folder.mkdir()
     config = Config(dataset="ml-100k", data_dir=str(folder), folds=("ua", "ub"))
     assert load_ratings(config).held_out.tolist() == [False, True]
     assert files_below(folder) == sorted(lines)
@@ -152,11 +154,25 @@ def test_a_fold_that_cannot_be_fetched_is_one_line_with_the_remedy(no_network, t
     assert files_below(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_is_named(serve, tmp_path):
-    serve()
+@pytest.mark.parametrize("dataset", ["ml-1m", None, "ml-100k"])
+def test_a_mistyped_folder_is_named_and_not_created(no_network, tmp_path, dataset):
     (tmp_path / "file").write_bytes(b"")
-    with refused(tmp_path / "file", "write", "File exists"):
-        load_ratings(Config(dataset="ml-1m", data_dir=str(tmp_path / "file")))
+    folds = ("u1",) if dataset == "ml-100k" else ()
+    for name, fact in (("file", "is a file"), ("mistyped", "does not exist")):
+        with refused(tmp_path / name, fact, "--data_dir"):
+            load_ratings(Config(dataset=dataset, data_dir=str(tmp_path / name), folds=folds))
+    assert files_below(tmp_path) == ["file"]
+
+
+def test_the_default_folder_is_created_for_a_download_only(serve, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUTOREC_DATA_DIR", raising=False)
+    serve(mood="close")
+    with refused("--data_dir"):
+        load_ratings(Config(dataset="ml-1m"))
+    assert list(tmp_path.iterdir()) == []
+    serve()
+    assert triples_of(load_ratings(Config(dataset="ml-1m"))) == MANY_TRIPLES
 
 
 def test_a_server_that_trickles_is_given_up_after_the_time_a_download_may_take(
