@@ -134,7 +134,7 @@ class AutoRecModel:
             config, known = self.run.config, self.run.ratings
             file = second_frame(ratings, as_setting("columns", columns), config.columns)
             ids = known.user_ids, known.item_ids
-            rules = Rules(known.scale, no_rating=config.no_rating)
+            rules = Rules(known.scale, no_rating=config.no_rating, no_id=config.no_id)
             new = read_more(file, ids, rules, config.duplicates, log_warnings)
             run = fold_in(self.run, *new)
         return AutoRecModel(run, run.recommender(self.recommender.titles), self.summary)
