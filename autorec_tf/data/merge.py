@@ -16,7 +16,7 @@ from autorec_tf.data.delimited import RatingsFile
 from autorec_tf.data.formats import read
 from autorec_tf.data.ids import Ids
 from autorec_tf.data.ratings import Ratings, rounded
-from autorec_tf.system.errors import AutoRecWarning, Log, UserError
+from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
 
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
@@ -177,8 +177,8 @@ def separate(files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[
     if shared[other].all():
         raise UserError(f"{files[other].path}: all ratings are also in {files[1 - other].path}. "
                         "Name another file, or choose another side with --in_both.")
-    log(AutoRecWarning(f"{files[other].path.name}: {number:,} ratings whose user and item are also "
-                       f"in {files[1 - other].path.name} are left out by --in_both {in_both}"))
+    log(printable(f"Data file {files[other].path.name}: {number:,} ratings of pairs in both files "
+                  f"are left out by --in_both {in_both}"))
     rows = np.flatnonzero(~shared[other])
     return [picked(part, rows) if side == other else part for side, part in enumerate(parts)]
 
