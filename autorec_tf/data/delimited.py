@@ -130,7 +130,8 @@ class RatingsFile:
         # An extra first line sets the number of fields: pandas raises an error for a line with more
         # and fills up a line with fewer, which the total number of fields then shows.
         line = (" " if blanks else separator).join("0" * layout.width)
-        wrong = ValueError(f"the line must have {layout.width} fields, {layout.described}")
+        hint = f" (or is a comment: --read_csv comment={text[0]})" if text[0] in "#%" else ""
+        wrong = ValueError(f"the line must have {layout.width} fields, {layout.described}{hint}")
         try:
             table = pd.read_csv(
                 io.StringIO(f"{line}\n{text}"), sep=separator, header=None, engine="c",
@@ -202,9 +203,8 @@ class RatingsFile:
             return f". Convert True and False with {command}"
         if not last or self.noun != "line" or not re.fullmatch(r"[-+]?[\d.,]+", text.strip()):
             return ""
-        flags = f"decimal={last} or thousands={last}" if not others else f"thousands={others[0]}"
-        if others and last not in others:
-            flags = f"decimal={last} {flags}"
+        decimal = "" if last in others else f"decimal={last} "
+        flags = f"{decimal}thousands={others[0]}" if others else f"{decimal}or thousands={last}"
         return f" (name the separator with --read_csv {flags})"
 
     def chunks(self) -> Iterator[tuple[int, str, dict[str, Any]]]:

@@ -95,6 +95,5 @@ def find_columns(path: Path, names: tuple[str, ...], columns: str | None,
         return header, tuple(range(first, min(first + most, len(names))))
     if positions := known_columns(header, roles):
         return header, positions
-    raise UserError(f"{path}: the header ({', '.join(header)[:200]}) does not identify the "
-                    f"columns of {LEAST[roles]}. Name them, as in --columns "
-                    "userId,movieId,rating.")
+    raise UserError(f"{path}: the header ({', '.join(header)[:200]}) does not identify the columns "
+                    f"of {LEAST[roles]}. Name them, as in --columns userId,movieId,rating.")

@@ -26,7 +26,6 @@ CACHED = 1 << 24  # smaller ids are looked up in an array
 WHOLE_ID = re.compile(r"-?[1-9]\d{0,18}|0", re.ASCII)  # an id that is a number; "007" is not
 WHOLE_FLOAT = re.compile(r"(-?[1-9]\d{0,17}|0)\.0*", re.ASCII)
 EXPONENT = re.compile(r"-?\d(\.\d*)?[eE][+-]\d{1,2}", re.ASCII)  # of numpy, pandas and Excel
-LARGEST_FLOAT = 2**53  # above, float64 does not hold every whole number
 
 
 def whole_number(text: str) -> int | None:
@@ -46,8 +45,8 @@ def whole_float(text: str) -> int | None:
 
 def has_lost_digits(text: str, number: int) -> bool:
     """Return whether `text` may be a rounded id: it has too few digits, or is too large a float."""
-    digits = re.sub("[eE].*|[^0-9]", "", text)
-    return len(digits) < len(str(abs(number))) or abs(number) > LARGEST_FLOAT
+    size, digits = abs(number), re.sub("[eE].*|[^0-9]", "", text)
+    return len(digits) < len(str(size)) or size > 2**53  # above which float64 has gaps
 
 
 def id_text(one: Any) -> str:

@@ -43,11 +43,10 @@ def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
             if re.fullmatch(SETTINGS[key], value, re.ASCII | re.IGNORECASE) and (
                 key != "encoding" or codecs.lookup(value)
             ):
-                settings[key] = value.replace("\\t", "\t")
+                is_none = (key, value.lower()) == ("comment", "none")
+                settings[key] = value.replace("\\t", "\t") if not is_none else ""
         if key not in settings:
             raise UserError(f"--read_csv {each}: {value!r} is not a valid value for {key}")
-        if key == "comment" and value.lower() == "none":
-            settings[key] = ""
         if key in ("quoting", "header", "skiprows", "skipinitialspace"):
             settings[key] = WORDS[value.lower()] if value.lower() in WORDS else int(value)
     return settings
@@ -176,8 +175,7 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
     remarks += [{".": "", ",": "decimal commas"}.get(decimal, f"decimal separator {decimal}"),
                 "blanks after separators" if blanks else ""]
     skipped = filled[number][0] - (not header) if header or skipped else 0
-    comments = sum(map(bool, map(str.strip, given[:skipped]))) - sum(
-        map(bool, map(str.strip, lines[:skipped])))
+    comments = [*map(str.strip, lines[:skipped])].count("") - [*map(str.strip, given[:skipped])].count("")
     return Layout(separator, len(names), positions, header, remarks=tuple(filter(None, remarks)),
                   skipped=skipped, quotechar=quote, decimal=decimal, thousands=thousands,
                   comment=comment, doubtful=doubtful, comments=comments, skipinitialspace=blanks)
