@@ -83,8 +83,7 @@ class RatingsFile:
         return block
 
     def without_comments(self, text: str, state: dict[str, Any]) -> str:
-        """Return `text` without comments, and count those of whole lines in `state`. Raise
-        ValueError if one may be a rating."""
+        """Return `text` without comments, which `state` counts. Raise ValueError for doubtful ones."""
         layout = self.layout
         assert layout.comment
         for line in layout.doubtful.findall(text) if layout.doubtful else ():

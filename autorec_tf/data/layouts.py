@@ -175,10 +175,11 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
     remarks += [{".": "", ",": "decimal commas"}.get(decimal, f"decimal separator {decimal}"),
                 "blanks after separators" if blanks else ""]
     skipped = filled[number][0] - (not header) if header or skipped else 0
-    comments = [*map(str.strip, lines[:skipped])].count("") - [*map(str.strip, given[:skipped])].count("")
-    return Layout(separator, len(names), positions, header, remarks=tuple(filter(None, remarks)),
+    after, before = ([*map(str.strip, each[:skipped])].count("") for each in (lines, given))
+    return Layout(separator, len(names), positions, header, remarks=(*filter(None, remarks),),
                   skipped=skipped, quotechar=quote, decimal=decimal, thousands=thousands,
-                  comment=comment, doubtful=doubtful, comments=comments, skipinitialspace=blanks)
+                  comment=comment, doubtful=doubtful, skipinitialspace=blanks,
+                  comments=after - before)
 
 
 def find_comments(
