@@ -83,7 +83,7 @@ class RatingsFile:
         return block
 
     def without_comments(self, text: str, state: dict[str, Any]) -> str:
-        """Return `text` without comments, which `state` counts. Raise ValueError for doubtful ones."""
+        """Return `text` without comments, which `state` counts. A doubtful one is a ValueError."""
         layout = self.layout
         assert layout.comment
         for line in layout.doubtful.findall(text) if layout.doubtful else ():

@@ -149,7 +149,8 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
     while columns and columns[0]:
         joined.append(np.concatenate(columns.pop(0)))  # frees memory
     user_codes, item_codes, values, *times = joined
-    codes = users.merge(file_ids[0], user_codes), items.merge(file_ids[1], item_codes)
+    user_codes = users.merge(file_ids[0], user_codes, num_without > 0)
+    item_codes = items.merge(file_ids[1], item_codes, num_without > 0)
     if comments := state.get("comments"):
         log(printable(f"Data file {file.path.name}: comment lines left out: {comments:,}"))
     for flag, count in (("rating", num_left_out - num_without), ("id", num_without)):
@@ -157,15 +158,14 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
             log(printable(f"Data file {file.path.name}: {count:,} of {num_rows:,} ratings are left "
                           f"out by --no_{flag}"))
     if lost := file_ids[0].lost + file_ids[1].lost:
-        log(AutoRecWarning(f"{file.path.name}: {len(lost):,} ids, such as {lost[0]}, may have lost "
-                           "digits. Write ids as text or as whole numbers."))
-    scale = float(values.min()), float(values.max())
-    return Columns(*codes, values, times[0] if times else None, scale, np.concatenate(left_out))
+        log(AutoRecWarning(f"{file.path.name}: ids that may have lost digits, such as {lost[0]}: "
+                           f"{len(lost):,}. Write ids as text or as whole numbers."))
+    rows, scale = np.concatenate(left_out), (float(values.min()), float(values.max()))
+    return Columns(user_codes, item_codes, values, times[0] if times else None, scale, rows)
 
 
 def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
-    """Return the format of the dates if only later dates have decided it, and "" otherwise. Raise
-    UserError if none has."""
+    """Return the format that only later dates decided, or "". Raise UserError if several fit."""
     formats = state.get("formats", [])
     if len(formats) > 1 and state["doubt"]:
         choices = " or ".join(map(repr, formats))

@@ -93,8 +93,8 @@ class Ids:
         codes = (seen.setdefault(one, len(seen)) for one in ids)
         return np.fromiter(codes, np.int32, len(ids))
 
-    def merge(self, column: "Ids", codes: np.ndarray) -> np.ndarray:
-        """Convert `codes` of a file's `column` to the codes of the same ids in this object. A
+    def merge(self, column: "Ids", codes: np.ndarray, used_only: bool = False) -> np.ndarray:
+        """Convert `codes` of a file's `column`, or only of those used, to codes in this object. A
         column of whole numbers that are all written as 1.0 is equal to one written as 1."""
         ids = list(column.codes)
         texts = [one for one in ids if type(one) is str]
@@ -104,8 +104,8 @@ class Ids:
             column.lost = [text for text, number in floats.items() if has_lost_digits(text, number)]
             ids = [floats.get(str(one), one) for one in ids]
         merged = np.zeros(len(ids), np.int32)
-        is_id = np.array([one is not None for one in ids], bool)
-        merged[is_id] = self.look_up([one for one in ids if one is not None])
+        is_used = np.isin(np.arange(len(ids)), codes) if used_only else np.ones(len(ids), bool)
+        merged[is_used] = self.look_up([ids[code] for code in np.flatnonzero(is_used)])
         return codes if np.array_equal(merged, np.arange(len(ids))) else merged[codes]
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:

@@ -418,6 +418,7 @@ def test_missing_ids():
 def test_relatives_of_ids_are_read_and_lost_digits_told(tmp_path, text, settings, triples, lost):
     ratings, told = load(write(tmp_path, text), **settings)
     assert triples_of(ratings) == triples
+    assert ratings.num_users == len({user for user, _, _ in triples})
     assert sum("digits" in str(line) for line in told) == lost
 
 
