@@ -121,7 +121,7 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
         for _, chunk, state in file.chunks():
             if not (block := file.parse(chunk, state)):
                 continue
-            absent, without_id = np.isnan(block[2]), np.isneginf(block[2])
+            absent, without_id = np.isnan(block[2]), np.isneginf(block[2] if rules.no_id else 0.0)
             missing.append(num_rows + np.flatnonzero(absent))
             absent |= rules.left_out(block[2]) | without_id
             left_out.append(num_rows + np.flatnonzero(absent))
