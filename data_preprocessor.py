@@ -156,9 +156,10 @@ def read_files(name: str, files: Sequence[RatingsFile], config: Config,
     if name in DATASETS:
         scale = scale or DATASETS[name].scale
         duplicates = ["", config.duplicates if config.test_file else ""][: len(files)]
-    rules = Rules(scale, config.split == "time", config.no_rating)
+    rules = Rules(scale, config.split == "time", config.no_rating, config.no_id,
+                  config.timestamp_format)
     ratio = config.train_ratio if rules.with_times else None
-    ratings = read_ratings(name, files, rules, ratio, duplicates, log)
+    ratings = read_ratings(name, files, rules, ratio, duplicates, log, config.in_both)
     times = ratings.times if config.start_from else None  # needed to divide the new ratings
     return replace(ratings, mapped=config.map_scale, times=times)
 

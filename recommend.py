@@ -242,7 +242,7 @@ def read_file(
         if given.columns or not config.columns:
             raise
         file = open_file(Path(path), None, read_csv, roles)
-    rules = Rules(scale, no_rating=config.no_rating)
+    rules = Rules(scale, no_rating=config.no_rating, no_id=config.no_id)
     duplicates = None if scale is None else config.duplicates
     return read_more(file, (user_ids, item_ids), rules, duplicates, print_note)
 

@@ -28,8 +28,9 @@ python main.py --resume results/<run>          # continue an interrupted run
 # The groups of the other flags in --help, in its order.
 GROUPS: dict[str, tuple[str, ...]] = {
     "data": (
-        "data_dir", "columns", "test_columns", "read_csv", "duplicates", "no_rating",
-        "rating_scale", "map_scale", "split", "train_ratio", "split_seed", "test_file"),
+        "data_dir", "columns", "test_columns", "read_csv", "duplicates", "no_rating", "no_id",
+        "rating_scale", "map_scale", "split", "timestamp_format", "train_ratio", "split_seed",
+        "test_file", "in_both"),
     "model": (
         "hidden_activation", "output_activation", "input_encoding", "leave_one_out", "decoder",
         "initial_bias"),

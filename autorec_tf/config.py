@@ -177,6 +177,9 @@ class Config:
     no_rating: tuple[str, ...] = flag(
         (), "values in the rating column that are not ratings, and are skipped: numbers, and NaN "
         "for missing ratings, as in -1 NaN (default: none)", metavar="VALUE")
+    no_id: tuple[str, ...] = flag(
+        (), "values in the user or item column that are not ids, whose rows are skipped: texts, "
+        "and NaN for missing ids, as in NaN anonymous (default: none)", metavar="VALUE")
     rating_scale: tuple[float, ...] = flag(
         (), "lowest and highest possible rating (default: the scale of the dataset, or the lowest "
         "and highest rating in your file)",
@@ -186,6 +189,9 @@ class Config:
         None, "file with the test ratings; all ratings of --dataset are then training ratings "
         "(default: none, test ratings are chosen by --split)",
         (lambda x: 0 < len(x) and "\0" not in x, "a file"), "FILE")
+    in_both: str = flag(
+        "refuse", "the side of a rating whose user and item are in both --dataset and --test_file; "
+        "refuse: report an error", choices=("refuse", "train", "test"))
     cold_rating: str | None = flag(
         None, "prediction if the user or the item has no training ratings. paper: 3; mean: the "
         "mean rating, plus the bias of the user or item if that has some (default: paper for a "
@@ -201,6 +207,10 @@ class Config:
         "sampled", AT_LEAST_1)
     split: str = flag("random", "choice of the test ratings: at random, or the latest by timestamp",
                       choices=("random", "time"))
+    timestamp_format: str | None = flag(
+        None, "format of the dates for --split time, as in %%d/%%m/%%Y or '%%m/%%d/%%y %%I:%%M "
+        "%%p' (default: detected)", (lambda x: "%" in x, "a format of dates, as in %d/%m/%Y"),
+        "FORMAT")
     train_ratio: float = flag(0.9, "fraction of the ratings used for training", FRACTION)
     validation_ratio: float = flag(
         0.0, "fraction of the training ratings held out for validation; results are then those of "

@@ -214,7 +214,7 @@ class AutoRecModel:
         """Return the user ids, the item ids and the ratings in `file`, read as for training. Raise
         UserError if they are invalid, or, with `one_user`, of several users."""
         config, known = self.run.config, self.run.ratings
-        rules = Rules(known.scale, no_rating=config.no_rating)
+        rules = Rules(known.scale, no_rating=config.no_rating, no_id=config.no_id)
         ids = known.user_ids, known.item_ids
         users, items, values = read_more(file, ids, rules, config.duplicates, log_warnings)
         if one_user and (users != users[0]).any():

@@ -129,7 +129,7 @@ def read_frame(run: FinishedRun, frame: pd.DataFrame, columns: str | None, name:
                console: Console) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the user ids, the item ids and the ratings in a DataFrame."""
     config, known = run.config, run.ratings
-    rules = Rules(known.scale, no_rating=config.no_rating)
+    rules = Rules(known.scale, no_rating=config.no_rating, no_id=config.no_id)
     file = second_frame(frame, columns, config.columns, name)
     return read_more(file, (known.user_ids, known.item_ids), rules, config.duplicates, console.log)
 

@@ -541,7 +541,8 @@ def test_every_setting_but_the_paths_is_recorded():
     settings = {name: getattr(config, name) for name in recorded}
     assert config.to_dict() == settings
     assert recorded == settings | dict(hidden_neuron=[5, 4], members=["item", "user"], tune=[],
-                                       rating_scale=[], read_csv=[], no_rating=[], folds=[],
+                                       rating_scale=[], read_csv=[], no_rating=[], no_id=[],
+                                       folds=[],
                                        member_settings=[])
 
 

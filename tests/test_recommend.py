@@ -252,7 +252,7 @@ def test_new_ratings_are_taken_in_from_a_run_its_predictions_and_its_export(
         ("", ["no ratings"]),
         ("user,item,rating\n", ["no ratings"]),
         ("user,rating\n1,2\n", ["line 1", "'user,rating'"]),
-        ("user,note,rating\n1,2,3\n", ["(user, note, rating)", "--columns"]),
+        ("user,note,rating,x\n1,2,3,4\n", ["(user, note, rating, x)", "--columns"]),
         ("user,item,rating\n1,2,3\nx,2,3\n", ["line 3", "ids", "'x'"]),
         ("user,item,rating\n1,2.5,3\n", ["line 2", "ids", "'2.5'"]),
         ("user,item,rating\n1,2,3\n\n1,5,6\n", ["line 4", "'1,5,6'", "rating 6", "1 to 5"]),

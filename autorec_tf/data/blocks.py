@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,11 +14,14 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from autorec_tf.data.layouts import MAX_LINE, NUMBER
+from autorec_tf.data.layouts import MAX_LINE
 from autorec_tf.system.errors import UserError
+from autorec_tf.system.tables import NUMBER
 
 READ_BYTES = 1 << 21  # characters parsed at a time
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+HIDDEN = re.compile(r"/$|(^|/)(__MACOSX/|\.|Thumbs\.db$|desktop\.ini$)")  # in a zip archive
+MISSING = {"", "nan", "null", "none", "na", "n/a", "<na>", "nil", r"\n", "empty", "nat"}
 Scale = tuple[float, float]
 
 
@@ -29,15 +33,24 @@ class Rules:
         scale: the lowest and the highest valid rating, or None for any.
         with_times: whether timestamps are read, too.
         no_rating: numbers and words that mean "no rating". Any word leaves out all missing ratings.
+        no_id: texts that mean "no id". A word for missing values leaves out empty ids, too.
+        timestamp_format: the format of dates, as for `strptime`, or None to detect it.
     """
 
     scale: Scale | None = None
     with_times: bool = False
     no_rating: tuple[str, ...] = ()
+    no_id: tuple[str, ...] = ()
+    timestamp_format: str | None = None
 
     @property
     def words(self) -> set[str]:
         return {value.lower() for value in self.no_rating if not NUMBER.fullmatch(value)}
+
+    @property
+    def no_ids(self) -> set[str]:
+        given = {value.strip().lower() for value in self.no_id}
+        return given | (MISSING if given & MISSING else set())
 
     def left_out(self, values: np.ndarray) -> np.ndarray:
         """Return which ratings are numbers that mean "no rating" (nan is not): bool [ratings]."""
@@ -89,16 +102,20 @@ def open_binary(path: Path) -> Any:
     if not start.startswith(b"PK\3\4"):
         return open(path, "rb")
     archive = zipfile.ZipFile(path)
-    if len(archive.namelist()) != 1:
-        raise UserError(f"{path}: the archive contains {len(archive.namelist())} files. Unpack it, "
-                        "and name one of them.")
-    return archive.open(archive.namelist()[0])
+    names = [name for name in archive.namelist() if not HIDDEN.search(name)]
+    if len(names) != 1:
+        raise UserError(f"{path}: the archive contains {len(names)} files. Unpack it, and name one "
+                        "of them.")
+    try:
+        return archive.open(names[0])
+    except (RuntimeError, NotImplementedError) as error:  # a password, or another compression
+        raise UserError(f"{path}: cannot be unpacked ({error}). Unpack it yourself.") from error
 
 
-def open_text(path: Path, encoding: str = "utf-8-sig") -> TextIO:
+def open_text(path: Path, encoding: str = "utf-8-sig", newline: str | None = "\n") -> TextIO:
     """Open `path` as text, decompressed and without a byte-order mark. Bytes that are not valid in
     `encoding` become surrogates, which cannot be encoded again."""
-    return TextIOWrapper(open_binary(path), encoding, "surrogateescape", newline="\n")
+    return TextIOWrapper(open_binary(path), encoding, "surrogateescape", newline=newline)
 
 
 def text_blocks(file: TextIO, quote: str = "") -> Iterator[str]:

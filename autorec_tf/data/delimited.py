@@ -10,7 +10,6 @@ The line of a rating, and malformed lines, are found by bisection of the text.
 import csv
 import io
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -19,17 +18,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.api import guess_datetime_format
 
-from autorec_tf.data.blocks import DAMAGED, Rules, open_text, text_blocks
+from autorec_tf.data.blocks import DAMAGED, MISSING, Rules, open_text, text_blocks
 from autorec_tf.data.ids import parse_id
-from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted
+from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted, split, unified
+from autorec_tf.data.times import parse_times
 from autorec_tf.system.errors import UserError
+from autorec_tf.system.foreign import booleans_to_numbers
+from autorec_tf.system.tables import NUMBER
 
-DECIMAL_TIME = re.compile(r"-?\d{1,18}(\.\d*)?(e\+?\d{1,2})?", re.ASCII | re.IGNORECASE)
-UNITS = {9: "seconds", 10: "seconds", 12: "milliseconds", 13: "milliseconds"}  # by digits
 LARGEST_RATING = float(np.finfo(np.float32).max)
-MISSING = {"", "nan", "null", "none", "na", "n/a", "<na>", "nil", r"\n", "empty"}
 UNIT = "\x1f"  # replaces a separator of several characters, which pandas' C engine lacks
 NONE = "\x1e"  # a decimal point that no number has, so that an id of 1.0 is not read as 1
 UNUSED = "S1"  # the type of a column that is not needed: only its first byte
@@ -51,7 +49,7 @@ class RatingsFile:
 
     def read(self) -> Iterator[str]:
         """Yield the lines after the header, many at a time."""
-        with open_text(self.path, self.layout.encoding) as file:
+        with open_text(self.path, self.layout.encoding, self.layout.newline) as file:
             line, header = "", self.layout.separator.join(self.layout.header)
             for _ in range(self.layout.skipped):
                 line = file.readline(MAX_LINE)
@@ -64,7 +62,7 @@ class RatingsFile:
         """Return the ratings in some lines of the file that has this `state`. Raise ValueError if a
         line is malformed."""
         layout, text = self.layout, check_text(text)
-        text = bare = layout.comment.sub(r"\1", text) if layout.comment else text
+        text = bare = self.without_comments(text, state) if layout.comment else text
         if layout.quotechar and layout.quotechar in text:
             if layout.separator == "::":
                 raise ValueError("the line has a quote, which is not allowed in this format")
@@ -83,6 +81,21 @@ class RatingsFile:
         if layout.published and not plain:
             raise ValueError("a field is not a whole number")
         return block
+
+    def without_comments(self, text: str, state: dict[str, Any]) -> str:
+        """Return `text` without comments, which `state` counts. A doubtful one is a ValueError."""
+        layout = self.layout
+        assert layout.comment
+        for line in layout.doubtful.findall(text) if layout.doubtful else ():
+            (row,) = split([line], layout.separator, layout.quotechar)
+            rating = [row[i] for i in layout.positions[2:3] if len(row) == layout.width]
+            if any(map(NUMBER.fullmatch, rating)):
+                raise ValueError("the line is a comment or a rating (choose with --read_csv "
+                                 f"comment={line[0]} or comment=none)")
+        found = [match.start() for match in layout.comment.finditer(text) if not match[1]]
+        whole = sum(not start or text[start - 1] == "\n" for start in found)
+        state["comments"] = state.get("comments", layout.comments) + whole
+        return layout.comment.sub(r"\1", text)
 
     def records(self, text: str) -> list[str]:
         """Return the lines one by one; lines that a quoted field spans stay together."""
@@ -116,7 +129,8 @@ class RatingsFile:
         # An extra first line sets the number of fields: pandas raises an error for a line with more
         # and fills up a line with fewer, which the total number of fields then shows.
         line = (" " if blanks else separator).join("0" * layout.width)
-        wrong = ValueError(f"the line must have {layout.width} fields, {layout.described}")
+        hint = f" (or is a comment: --read_csv comment={text[0]})" if text[0] in "#%" else ""
+        wrong = ValueError(f"the line must have {layout.width} fields, {layout.described}{hint}")
         try:
             table = pd.read_csv(
                 io.StringIO(f"{line}\n{text}"), sep=separator, header=None, engine="c",
@@ -137,20 +151,26 @@ class RatingsFile:
         """Return the ratings in a table's columns. Raise ValueError for an invalid value."""
         layout, digits_only = self.layout, bool(self.layout.published)
         block: Block = []
+        no_ids, left_out = self.rules.no_ids, np.zeros(len(table[0][0]), bool)
         for codes, ids in table[:2]:
-            if isinstance(ids[0], str):
+            absent = [str(one).strip().lower() in no_ids for one in ids] if no_ids else []
+            if any(absent):
+                left_out |= np.array(absent)[codes]
+                ids = [None if is_absent else parse_id(str(text), digits_only)
+                       for text, is_absent in zip(ids, absent, strict=True)]
+            elif isinstance(ids[0], str):
                 ids = [parse_id(text, digits_only) for text in ids]
             block.append((codes, ids))
         codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])
         missing = MISSING | self.rules.words
         values = np.array([self.parse_rating(text, missing) for text in texts])
         self.rules.check(values)
-        block.append(values[codes])
+        block.append(np.where(left_out, -np.inf, values[codes]) if no_ids else values[codes])
         if len(table) > 3:
             codes, texts = table[3]
             if layout.time and not all(map(layout.time.fullmatch, texts)):
                 raise ValueError("the date has another format")
-            block.append(parse_times(texts, state)[codes])
+            block.append(parse_times(texts, state, self.rules.timestamp_format)[codes])
         return block[: 4 if self.rules.with_times else 3]
 
     def parse_rating(self, text: str, missing: set[str]) -> float:
@@ -159,13 +179,32 @@ class RatingsFile:
         if not layout.rating and text.strip().lower() in missing:
             return value
         if not layout.rating or layout.rating.fullmatch(text):
-            plain = text.replace(layout.thousands, "") if layout.thousands else text
+            plain, mark = text.strip(), re.escape(layout.thousands)
+            if mark and re.fullmatch(rf"[-+]?\d{{1,3}}({mark}\d{{3}})+(?!{mark}|\d).*", plain):
+                plain = plain.replace(layout.thousands, "")
+            if layout.decimal != ".":
+                plain = plain.replace(".", "_").replace(layout.decimal, ".")
             with suppress(ValueError):
-                value = float(plain.replace(layout.decimal, "."))
+                value = np.nan if "_" in plain else float(plain)
         if not abs(value) <= LARGEST_RATING:
             kind = "valid" if layout.rating else "a finite number"
-            raise ValueError(f"the rating {text[:20]!r} is not {kind}")
+            hint = "" if layout.rating else self.hint(text)
+            raise ValueError(f"the rating {text[:20]!r} is not {kind}{hint}")
         return value
+
+    def hint(self, text: str) -> str:
+        """Return how to read the rating `text`, or ""."""
+        layout, (*others, last) = self.layout, re.findall("[.,]", text) or [""]
+        if text.strip().lower() in ("true", "false"):
+            command = "astype(int)" if self.noun != "line" else booleans_to_numbers(
+                self.path, layout.separator, layout.skipped, bool(layout.header),
+                layout.positions[2])
+            return f". Convert True and False with {command}"
+        if not last or self.noun != "line" or not re.fullmatch(r"[-+]?[\d.,]+", text.strip()):
+            return ""
+        decimal = "" if last in others else f"decimal={last} "
+        flags = f"{decimal}thousands={others[0]}" if others else f"{decimal}or thousands={last}"
+        return f" (name the separator with --read_csv {flags})"
 
     def chunks(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield blocks of text: the number of the first line, the text, and the state of the file,
@@ -249,35 +288,8 @@ def check_text(text: str) -> str:
         text.isascii() or text.encode()
     except UnicodeEncodeError:
         raise ValueError("the line is not UTF-8 (name another encoding, as in --read_csv "
-                         "encoding=latin-1)") from None
-    text = text.replace("\r\n", "\n") if "\r" in text else text
+                         "encoding=cp1252)") from None
+    text = unified(text)
     if "\0" in text or "\r" in text:
         raise ValueError("the line has a control character")
     return text
-
-
-def parse_times(texts: Sequence[str], state: dict[str, Any]) -> np.ndarray:
-    """Return timestamps as numbers that have the same order: numbers, or dates with or without a
-    time of day. `state` keeps their kind and format. Raise ValueError for any other."""
-    numbers = [bool(DECIMAL_TIME.fullmatch(text)) for text in texts]
-    if (dates := state.setdefault("dates", not any(numbers))) in numbers:
-        kind = "date" if dates else "number"
-        raise ValueError(f"the timestamp {texts[-1][:30]!r} is not a {kind}, unlike earlier ones")
-    if not dates:
-        for text in texts:
-            unit = UNITS.get(len(text.lstrip("-").partition(".")[0]))
-            if unit and state.setdefault("unit", unit) != unit:
-                raise ValueError(f"the timestamp {text} is in {unit}, unlike earlier ones")
-        return np.array([float(text) for text in texts])
-    with warnings.catch_warnings(action="ignore"):  # pandas' guesses are tried below
-        guesses = [guess_datetime_format(texts[0], dayfirst=first) for first in (False, True)]
-        for format in filter(None, state.get("formats", ["ISO8601", *guesses])):
-            with suppress(ValueError, OverflowError):
-                moments = pd.to_datetime(list(texts), format=format, utc=True).as_unit("us")
-                if not moments.hasnans:
-                    state["formats"] = [format]
-                    return moments.asi8
-    wrong = "neither a number nor a date"
-    if "formats" in state:
-        wrong = "not a date in the format of earlier ones"
-    raise ValueError(f"the timestamp {texts[-1][:30]!r} is {wrong}")

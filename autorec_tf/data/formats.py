@@ -7,12 +7,12 @@
 
 import codecs
 import csv
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +23,8 @@ from autorec_tf.data.ids import Ids
 from autorec_tf.data.layouts import SNIFFED_BYTES, quoted, read_csv_settings, sniff
 from autorec_tf.data.netflix import MOVIE_LINE, NetflixFile
 from autorec_tf.data.parquet import ParquetFile
-from autorec_tf.system.errors import UserError
-from autorec_tf.system.terminal import shell
-
-JSON = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\[\]])')
-EXCEL = (".xls", ".xlsx", ".xlsm", ".ods")
+from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
+from autorec_tf.system.foreign import refuse_foreign
 
 
 def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = (),
@@ -49,22 +46,24 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             packed = raw.read(4)
         if packed == b"PAR1" or path.suffix.lower() == ".parquet":
             return ParquetFile(path, columns, roles)
-        if path.suffix.lower() in EXCEL or packed == b"\xd0\xcf\x11\xe0":
-            raise conversion(path, "Excel files", "excel({})")
+        if path.suffix.lower() in (".npz", ".xlsx", ".xlsm", ".ods"):  # zip archives
+            refuse_foreign(path, packed, packed)
         with blocks.open_binary(path) as file:
             start = file.read(SNIFFED_BYTES)
-        if JSON.match(start.removeprefix(codecs.BOM_UTF8)):
-            raise conversion(path, "JSON files", "json({}, lines=True)")
+        refuse_foreign(path, packed, start)
         if MOVIE_LINE.match(start.removeprefix(codecs.BOM_UTF8).decode("latin-1")):
             return NetflixFile(path)
         encoding = settings.get("encoding") or find_encoding(start)
         remarks = ["a byte-order mark"] if start.startswith(codecs.BOM_UTF8) else []
-        remarks += [] if encoding == "utf-8-sig" else [encoding]
+        shown = encoding if re.search(b"[\x80-\x9f]", start) else "latin-1"
+        remarks += [] if encoding == "utf-8-sig" else [shown if encoding == "cp1252" else encoding]
         remarks += ["compressed"] if packed != start[:4] else []
-        with blocks.open_text(path, encoding) as file:
+        newline = "\n" if start.count(b"\n") else None  # also lines that end in CR alone
+        remarks += [] if newline else ["CR line ends"] * (b"\r" in start)
+        with blocks.open_text(path, encoding, newline) as file:
             text = file.read(SNIFFED_BYTES)
             text = text[: text.rfind("\n") + 1] or text
-            first = text.partition("\n")[0].removesuffix("\r")
+            first = text.partition("\n")[0].rstrip("\r")
             if re.search("[\0\r\udc80-\udcff]", first):
                 raise UserError(f"{path}, line 1: {first[:80]!r}: the line is binary or not UTF-8. "
                                 "Name a text file, or its encoding with --read_csv encoding=NAME.")
@@ -76,7 +75,7 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
                 if any('"' in marks.sub("", part) for part in parts):
                     settings["quoting"] = csv.QUOTE_NONE
                     layout = sniff(path, text, columns, settings, roles, remarks)
-        return RatingsFile(replace(layout, encoding=encoding), path)
+        return RatingsFile(replace(layout, encoding=encoding, newline=newline), path)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the text is not {error.encoding} ({error.reason}). Name its "
                         "encoding, as in --read_csv encoding=utf-16.") from error
@@ -92,42 +91,41 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 
 def find_encoding(start: bytes) -> str:
-    """Return the encoding of text that begins with the bytes `start`: latin-1 if it is not UTF-8
-    and its valid characters are ASCII."""
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+    """Return the encoding of text that begins with the bytes `start`: UTF-8, UTF-16 or UTF-32, or
+    else cp1252, which contains latin-1, if the characters that are valid UTF-8 are ASCII."""
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    zeros = [start[parity:400:2].count(0) for parity in (0, 1)]  # bytes of ASCII in UTF-16
+    if min(zeros) == 0 and 4 * max(zeros) > len(start[:400]):
+        return "utf-16-le" if zeros[1] else "utf-16-be"
     with suppress(UnicodeDecodeError):
         codecs.getincrementaldecoder("utf-8")().decode(start, len(start) < SNIFFED_BYTES)
         return "utf-8-sig"
-    return "latin-1" if start.decode(errors="ignore").isascii() else "utf-8-sig"
+    return "cp1252" if start.decode(errors="ignore").isascii() else "utf-8-sig"
 
 
-def conversion(path: Path, what: str, reader: str) -> UserError:
-    """Return an error with the command that converts `path` to CSV."""
-    source, target = (json.dumps(str(each)) for each in (path, path.with_suffix(".csv")))
-    code = f"import pandas; pandas.read_{reader.format(source)}.to_csv({target}, index=False)"
-    return UserError(f"{path}: {what} are not supported. Convert the file with "
-                     f"{shell(['python', '-c', code])}")
-
-
-def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Columns:
+def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
+         log: Log = lambda _: None) -> Columns:
     """Return all ratings of `file` that `rules` allow, and add their ids to `users` and `items`.
-    Raise UserError, with the file and the line, if it is malformed or contains no ratings."""
+    Log what is left out. Raise UserError, with file and line, if it is malformed or empty."""
     if rules.with_times and len(file.layout.positions) < 4:
         raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
                         "fourth of --columns, or use --split random.")
     file_ids, num_rows, file.rules = (Ids(), Ids()), 0, rules
     columns: list[list[np.ndarray]] = [[], [], [], []]
     missing, left_out = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    num_without, state = 0, dict[str, Any]()
     try:
         for _, chunk, state in file.chunks():
             if not (block := file.parse(chunk, state)):
                 continue
-            absent = np.isnan(block[2])
+            absent, without_id = np.isnan(block[2]), np.isneginf(block[2] if rules.no_id else 0.0)
             missing.append(num_rows + np.flatnonzero(absent))
-            absent |= rules.left_out(block[2])
+            absent |= rules.left_out(block[2]) | without_id
             left_out.append(num_rows + np.flatnonzero(absent))
-            num_rows += len(absent)
+            num_rows, num_without = num_rows + len(absent), num_without + int(without_id.sum())
             for number, ids in enumerate(file_ids):
                 codes, distinct = block[number]
                 block[number] = ids.encode(distinct)[codes]
@@ -139,16 +137,38 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL) -> Colum
         raise unreadable(file.path, error) from error
     except ValueError as error:
         raise file.malformed(error) from error
-    rows = np.concatenate(missing)
+    rows, num_left_out = np.concatenate(missing), sum(map(len, left_out))
     if len(rows) and not rules.words:
         raise UserError(f"{file.locate(rows[0])}: the rating is missing ({len(rows):,} of "
                         f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
-    if num_rows == sum(map(len, left_out)):
+    if num_rows == num_left_out:
         raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
+    if format := decided_format(file, state):
+        return read(file, users, items, replace(rules, timestamp_format=format), log)
     joined: list[np.ndarray] = []
     while columns and columns[0]:
         joined.append(np.concatenate(columns.pop(0)))  # frees memory
     user_codes, item_codes, values, *times = joined
-    codes = users.merge(file_ids[0], user_codes), items.merge(file_ids[1], item_codes)
-    scale = float(values.min()), float(values.max())
-    return Columns(*codes, values, times[0] if times else None, scale, np.concatenate(left_out))
+    user_codes = users.merge(file_ids[0], user_codes, num_without > 0)
+    item_codes = items.merge(file_ids[1], item_codes, num_without > 0)
+    if comments := state.get("comments"):
+        log(printable(f"Data file {file.path.name}: comment lines left out: {comments:,}"))
+    for flag, count in (("rating", num_left_out - num_without), ("id", num_without)):
+        if count:
+            log(printable(f"Data file {file.path.name}: {count:,} of {num_rows:,} ratings are left "
+                          f"out by --no_{flag}"))
+    if lost := file_ids[0].lost + file_ids[1].lost:
+        log(AutoRecWarning(f"{file.path.name}: ids that may have lost digits, such as {lost[0]}: "
+                           f"{len(lost):,}. Write ids as text or as whole numbers."))
+    rows, scale = np.concatenate(left_out), (float(values.min()), float(values.max()))
+    return Columns(user_codes, item_codes, values, times[0] if times else None, scale, rows)
+
+
+def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
+    """Return the format that only later dates decided, or "". Raise UserError if several fit."""
+    formats = state.get("formats", [])
+    if len(formats) > 1 and state["doubt"]:
+        choices = " or ".join(map(repr, formats))
+        raise UserError(f"{file.locate(0)}: the timestamp {state['first'][1][:30]!r} can be read "
+                        f"in several ways. Choose one with --timestamp_format {choices}.")
+    return formats[0] if formats and formats[0] != state["first"][0] else ""

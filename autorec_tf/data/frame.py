@@ -2,7 +2,7 @@
 rules, and to the same bits. Other tables, such as those of Polars and Arrow, are converted by their
 own `to_pandas()`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from autorec_tf.data.delimited import RatingsFile
-from autorec_tf.data.layouts import Layout, find_columns
+from autorec_tf.data.headers import HEADER_NAMES, find_columns, find_table, plain
+from autorec_tf.data.ids import id_text
+from autorec_tf.data.layouts import Layout
 from autorec_tf.system.errors import UserError
 
 ROWS = 1 << 16  # converted to text at a time
@@ -38,14 +40,26 @@ class FrameFile(RatingsFile):
                  name: str = "DataFrame") -> None:
         path, frame = Path(name), as_pandas(frame)
         if not isinstance(frame, pd.DataFrame):
-            raise UserError(f"{type(frame).__name__} is not a pandas DataFrame. Pass a DataFrame.")
+            what = "its reset_index()" if isinstance(frame, pd.Series) else "a DataFrame"
+            raise UserError(f"{type(frame).__name__} is not a pandas DataFrame. Pass {what}.")
         if not len(frame):
             raise UserError(f"{path}: there are no rows. Pass a DataFrame that contains ratings.")
         names = tuple(str(each) for each in frame.columns)
-        _, positions = find_columns(path, names, columns, {"header": 0}, roles)
+        if not columns:
+            refuse_tables(path, frame, names)
+        try:
+            _, positions = find_columns(path, names, columns, {"header": 0}, roles)
+        except UserError as error:
+            index = ", ".join(str(each) for each in frame.index.names if each is not None)
+            hint = f" Its index ({index}) counts after reset_index()." if index else ""
+            raise UserError(f"{error}{hint}") from None
         width = len(positions)
         super().__init__(Layout(",", width, tuple(range(width))), path)
-        self.frame = frame.iloc[:, list(positions)]
+        self.frame = frame.iloc[:, list(positions)].copy(deep=False)
+        for number in (0, 1):
+            column = self.frame.iloc[:, number]
+            if column.dtype.kind in "mMO":  # pandas writes times differently in each block
+                self.frame.isetitem(number, column.map(id_text, na_action="ignore"))
 
     def read(self) -> Iterator[str]:
         for first in range(0, len(self.frame), ROWS):
@@ -61,6 +75,18 @@ class FrameFile(RatingsFile):
         row = number - 1
         (label,) = self.frame.index[[row]].tolist()  # as Python's own numbers
         return f"{self.path}, row {row}" + (f" (index {label!r})" if label != row else "")
+
+
+def refuse_tables(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raise UserError if a DataFrame is a table of users x items, with users as index or column."""
+    rows = [("", *names), *(tuple(map(str, row)) for row in frame.head(200).itertuples(name=None))]
+    first = int(plain(names[0]) in (*HEADER_NAMES["user"], *HEADER_NAMES["item"])) if names else 0
+    if len(names) > 2 and find_table([row[first:] for row in rows]):
+        arguments, then = ((f"{names[0]!r}, ", "") if first
+                           else ("", ".rename_axis('user').reset_index()"))
+        raise UserError(f"{path}: a table of users x items, not one rating per row. Pass its "
+                        f".melt({arguments}var_name='item', value_name='rating', ignore_index="
+                        f"False){then}, without cells that are not ratings.")
 
 
 def second_frame(frame: Any, columns: str | None, before: str | None,

@@ -6,12 +6,14 @@
     positions_of(pd.Index(known), ["7", 7.0, "abc"])                            # 0, 0, -1
 
 "1", 1 and 1.0 are the same id: text that is written as a whole number is that number, and so is
-every number of a column in which all are written as 1.0. "007" and "+7" are text. The ids of a
-table are int64 if all of them are whole numbers, and text otherwise.
+every number of a column in which all are written as 1.0, or some as 1.5e+18. "007" and "+7" are
+text. The ids of a table are int64 if all of them are whole numbers, and text otherwise.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,10 @@ import pandas as pd
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import as_utf8
 
-MAX_ID = 200  # characters
 CACHED = 1 << 24  # smaller ids are looked up in an array
 WHOLE_ID = re.compile(r"-?[1-9]\d{0,18}|0", re.ASCII)  # an id that is a number; "007" is not
 WHOLE_FLOAT = re.compile(rf"({WHOLE_ID.pattern})\.0*", re.ASCII)
+EXPONENT = re.compile(r"-?\d(\.\d*)?[eE][+-]\d{1,2}", re.ASCII)  # of numpy, pandas and Excel
 
 
 def whole_number(text: str) -> int | None:
@@ -34,9 +36,23 @@ def whole_number(text: str) -> int | None:
 
 
 def whole_float(text: str) -> int | None:
-    """Return an id that is written as 1.0 as a number that fits int64, or None."""
-    match = WHOLE_FLOAT.fullmatch(text)
-    return whole_number(match[1]) if match else None
+    """Return an id written as 1.0 or 1.5e+18 as a number that fits int64, or None if it is not."""
+    if match := WHOLE_FLOAT.fullmatch(text):
+        return whole_number(match[1])
+    number = Fraction(text) if EXPONENT.fullmatch(text) else Fraction(1, 2)
+    return int(number) if number.denominator == 1 and abs(number) < 2**63 else None
+
+
+def has_lost_digits(text: str, number: int) -> bool:
+    """Return whether `text` may be a rounded id: it has too few digits, or is too large a float."""
+    size, digits = abs(number), re.sub("[eE].*|[^0-9]", "", text)
+    return len(digits) < len(str(size)) or size > 2**53  # above which float64 has gaps
+
+
+def id_text(one: Any) -> str:
+    """Return an id as text, a time without its time of day if that is midnight."""
+    is_time = isinstance(one, datetime | timedelta)
+    return str(one).removesuffix(" 00:00:00") if is_time else str(one)
 
 
 def parse_id(text: str, digits_only: bool) -> int | str:
@@ -46,9 +62,9 @@ def parse_id(text: str, digits_only: bool) -> int | str:
     if number is not None and not (digits_only and number < 0):
         return number
     if not text or text != text.strip():
-        raise ValueError(f"the id {text[:20]!r} is empty, or has leading or trailing blanks")
-    if len(text) > MAX_ID:
-        raise ValueError(f"an id has more than {MAX_ID} characters")
+        remedy = "" if text.strip() or digits_only else " (leave out such lines with --no_id NaN)"
+        raise ValueError(f"the id {text[:20]!r} is empty, or has leading or trailing blanks"
+                         f"{remedy}")
     if digits_only:
         raise ValueError(f"the id {text[:20]!r} is not a whole number")
     return text
@@ -58,7 +74,8 @@ class Ids:
     """The ids read so far, each with a code: 0, 1, ... in order of appearance."""
 
     def __init__(self) -> None:
-        self.codes: dict[int | str, int] = {}
+        self.codes: dict[int | str | None, int] = {}  # left out: None
+        self.lost: list[str] = []  # ids of a file that may have lost digits
         self.cache = np.empty(0, np.int32)  # the code of a small whole number, or -1
 
     def encode(self, ids: Any) -> np.ndarray:
@@ -71,19 +88,24 @@ class Ids:
         self.cache[new] = self.look_up(new.tolist())
         return self.cache[ids]
 
-    def look_up(self, ids: Sequence[int | str]) -> np.ndarray:
+    def look_up(self, ids: Sequence[int | str | None]) -> np.ndarray:
         seen = self.codes
         codes = (seen.setdefault(one, len(seen)) for one in ids)
         return np.fromiter(codes, np.int32, len(ids))
 
-    def merge(self, column: "Ids", codes: np.ndarray) -> np.ndarray:
-        """Convert `codes` of a file's `column` to the codes of the same ids in this object. A
+    def merge(self, column: "Ids", codes: np.ndarray, used_only: bool = False) -> np.ndarray:
+        """Convert `codes` of a file's `column`, or only of those used, to codes in this object. A
         column of whole numbers that are all written as 1.0 is equal to one written as 1."""
         ids = list(column.codes)
-        numbers = [number for one in ids if (number := whole_float(str(one))) is not None]
-        if len(numbers) == len(ids):
-            ids = [*numbers]
-        merged = self.look_up(ids)
+        texts = [one for one in ids if type(one) is str]
+        floats = {text: number for text in texts if (number := whole_float(text)) is not None}
+        is_mixed = any(type(one) is int for one in ids) and not all(map(EXPONENT.fullmatch, texts))
+        if texts and len(floats) == len(texts) and not is_mixed:
+            column.lost = [text for text, number in floats.items() if has_lost_digits(text, number)]
+            ids = [floats.get(str(one), one) for one in ids]
+        merged = np.zeros(len(ids), np.int32)
+        is_used = np.isin(np.arange(len(ids)), codes) if used_only else np.ones(len(ids), bool)
+        merged[is_used] = self.look_up([ids[code] for code in np.flatnonzero(is_used)])
         return codes if np.array_equal(merged, np.arange(len(ids))) else merged[codes]
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
@@ -112,13 +134,14 @@ class Ids:
 def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
     """Return the position of each of `ids` in `known`, or -1 if it is unknown: int64."""
     codes, distinct = pd.factorize(pd.Series(ids))
-    texts = [str(one) for one in distinct]
-    plain = [str(number) if (number := whole_float(text)) is not None else text for text in texts]
+    texts = [id_text(one) for one in distinct]
+    numbers = map(whole_float, texts)
+    plain = [str(n) if n is not None else t for t, n in zip(texts, numbers, strict=True)]
     if known.dtype.kind in "iu":
-        numbers = [whole_number(text) for text in plain]
-        is_number = np.array([number is not None for number in numbers], bool)
+        whole = [whole_number(text) for text in plain]
+        is_number = np.array([number is not None for number in whole], bool)
         positions = np.full(len(plain), -1)
-        wanted = np.array([number for number in numbers if number is not None], np.int64)
+        wanted = np.array([number for number in whole if number is not None], np.int64)
         positions[is_number] = known.get_indexer(wanted)
     else:
         as_given, positions = (known.get_indexer(np.array(x, object)) for x in (texts, plain))

@@ -13,28 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autorec_tf.data import headers
+from autorec_tf.data.headers import LEAST, ROLES, find_columns
 from autorec_tf.system.errors import UserError
+from autorec_tf.system.tables import refuse_table
 
 SNIFFED_BYTES = 1 << 16
 MAX_LINE = 1 << 16  # characters
-NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
 BLANKS = r"\s+"
 SEPARATORS = {"::": "separated by ::", "\t": "tab-separated", ",": "comma-separated",
               ";": "semicolon-separated", "|": "separated by |", BLANKS: "separated by blanks"}
 EXCEL = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
-ROLES = ("user", "item", "rating", "timestamp")
-LEAST = {2: "user and item", 3: "user, item and rating"}  # by the number of roles
-HEADER_NAMES = {
-    "user": ("user", "userid", "uid", "customerid", "reviewerid"),
-    "item": ("item", "itemid", "iid", "movie", "movieid", "productid", "animeid", "videoid",
-             "bookid", "isbn", "songid", "artistid", "businessid", "asin", "gameid", "recipeid"),
-    "rating": ("rating", "score", "stars", "overall", "starrating", "watchratio"),
-    "timestamp": ("timestamp", "time", "date", "unixreviewtime", "reviewdate"),
-}
-
-
 # The arguments of pandas.read_csv that --read_csv accepts, and the pattern of their values.
-SETTINGS = {"sep": ".+", "decimal": ".", "thousands": ".", "quotechar": ".", "comment": ".",
+SETTINGS = {"sep": ".+", "decimal": ".", "thousands": ".", "quotechar": ".", "comment": ".|none",
             "encoding": ".+", "quoting": "[0-3]", "header": r"\d{1,2}|none",
             "skiprows": r"\d{1,6}", "skipinitialspace": "true|false"}
 WORDS = {"none": None, "true": True, "false": False}
@@ -52,7 +43,8 @@ def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
             if re.fullmatch(SETTINGS[key], value, re.ASCII | re.IGNORECASE) and (
                 key != "encoding" or codecs.lookup(value)
             ):
-                settings[key] = value.replace("\\t", "\t")
+                is_none = (key, value.lower()) == ("comment", "none")
+                settings[key] = value.replace("\\t", "\t") if not is_none else ""
         if key not in settings:
             raise UserError(f"--read_csv {each}: {value!r} is not a valid value for {key}")
         if key in ("quoting", "header", "skiprows", "skipinitialspace"):
@@ -74,8 +66,11 @@ class Layout:
         rating, time: the patterns of ratings and timestamps in a published file.
         remarks: other properties that `sniff` detected.
         skipped: the number of lines before the first rating.
+        newline: as for `open`.
         quotechar: "" for none.
         comment: the pattern of text to ignore.
+        doubtful: the pattern of a line that may be a comment or a rating.
+        comments: the number of comments that are skipped before the first rating.
     """
 
     separator: str
@@ -88,10 +83,13 @@ class Layout:
     remarks: tuple[str, ...] = ()
     skipped: int = 0
     encoding: str = "utf-8-sig"
+    newline: str | None = "\n"
     quotechar: str = '"'
     decimal: str = "."
     thousands: str = ""
     comment: re.Pattern[str] | None = None
+    doubtful: re.Pattern[str] | None = None
+    comments: int = 0
     skipinitialspace: bool = False
 
     @property
@@ -116,6 +114,13 @@ def quoted(separator: str, quote: str = '"') -> re.Pattern[str]:
     return re.compile(rf"(?m)(^|{ends}) *{field}(?={ends}|\r?\n|\Z)")
 
 
+def unified(text: str) -> str:
+    r"""Return `text` with line ends \n, and without byte-order marks where files were joined."""
+    if "\r" in text:
+        text = text.replace("\r\r\n", "\n").replace("\r\n", "\n")
+    return re.sub("(?m)^\ufeff", "", text) if "\ufeff" in text else text
+
+
 def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[str, Any] = {},
           roles: int = 3, remarks: Sequence[str] = ()) -> Layout:
     """Return the layout of a rating file.
@@ -125,54 +130,94 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
         start: the first lines of the file.
         columns: the value of `--columns`: names, or numbers from 1.
         settings: arguments for pandas.read_csv.
-        roles: the least number of columns: 2 or 3.
+        roles: the least number of columns, 2 or 3; fewer are a UserError, and so are columns that
+            neither `columns` nor a header identifies.
         remarks: properties that are already known.
-
-    Raises:
-        UserError: if there are fewer columns, or they are not identified by `columns` or a header.
     """
     remarks = [*remarks, *(["CRLF line ends"] if "\r" in start.partition("\n")[0] else [])]
-    lines = start.replace("\r\n", "\n").replace("\r", " ").removesuffix("\n").split("\n")
+    lines = unified(start).replace("\r", " ").removesuffix("\n").split("\n")
     skipped, separator = settings.get("skiprows", 0), settings.get("sep")
     if match := EXCEL.fullmatch(lines[skipped] if skipped < len(lines) else ""):
         separator, skipped = separator or match[1], skipped + 1
         remarks.append(f"Excel's {match[0]}")
-    if not all(map(str.strip, lines[skipped:])):
-        remarks.append("empty lines")
+    remarks.append("" if all(map(str.strip, lines[skipped:])) else "empty lines")
     quote = "" if settings.get("quoting") == csv.QUOTE_NONE else settings.get("quotechar", '"')
-    mark = settings.get("comment") or "".join(lines[skipped : skipped + 1])[:1]
-    comment = None
-    if "comment" in settings or mark in ("#", "%"):
-        # A mark that was detected, not given, is first in its line, or follows a blank.
-        q, before = re.escape(quote or "\0"), " *" if "comment" in settings else "(?:^| +)"
-        comment = re.compile(rf"(?m)({q}[^{q}]*{q})|{before}{re.escape(mark)}[^\r\n]*")
-        lines[skipped:] = comment.sub(r"\1", "\n".join(lines[skipped:])).split("\n")
+    mark, comment, doubtful = find_comments(lines[skipped:], settings.get("comment"), quote)
+    given = lines
+    if comment:
+        text = "\n".join(with_header(lines[skipped:], mark, columns, roles))
+        lines = lines[:skipped] + comment.sub(r"\1", text).split("\n")
         remarks.append(f"comments after {mark}")
-    filled = [(i, line) for i, line in enumerate(lines[skipped:], skipped + 1) if line.strip()]
+    filled = [(i, line) for i, line in enumerate(lines, 1) if i > skipped and line.strip()]
+    if filled and given[skipped].lower().startswith("%%matrixmarket"):
+        remarks.append("MatrixMarket")
+        skipped = filled.pop(0)[0]  # the line of the size
     if not filled:
-        raise UserError(f"{path}: the file contains no ratings. Name another file.")
+        remedy = ("Read comments as ratings with --read_csv comment=none" if "".join(given).strip()
+                  and comment else "Name another file")
+        raise UserError(f"{path}: the file contains no ratings. {remedy}.")
     separator, rows = find_separator(path, [line for _, line in filled], separator, quote, roles)
     text = "\n".join(line for _, line in filled)
-    if not quote or quote in text:
-        remarks.append("quotes" if quote else "quotes read as text")
+    remarks += [] if quote and quote not in text else ["quotes" if quote else "quotes read as text"]
+    if not columns and roles > 2 and (table := headers.find_table(rows)):
+        arguments = {"sep": separator, "skiprows": filled[0][0] - 1, "comment": comment and mark}
+        raise refuse_table(path, arguments | dict(settings), table, rows)
+    if "header" not in settings and headers.is_numbered(path, *filled[0], rows):
+        settings = {**settings, "header": 0}
     number = min(settings.get("header", 0) or 0, len(rows) - 1)
     names = tuple(field.strip() for field in rows[number])
     header, positions = find_columns(path, names, columns, settings, roles)
-    ratings = [row[positions[2]] for row in rows if len(row) > max(positions)] if roles > 2 else []
-    commas = any(re.fullmatch(r"\s*-?\d*,\d+\s*", text) for text in ratings)
-    dots = separator == "," or any("." in text for text in ratings[1:])
-    decimal = settings.get("decimal", "," if commas and not dots else ".")
-    if decimal != ".":
-        remarks.append("decimal commas" if decimal == "," else f"decimal separator {decimal}")
+    ratings = [row[positions[2]] for row in rows if len(row) > max(positions) and roles > 2]
+    thousands = settings.get("thousands", "")
+    decimal = settings.get("decimal") or find_decimal(ratings[bool(header) :], thousands)
     bare = quoted(separator, quote).sub(r"\1_", text) if quote else text
     blanks = settings.get("skipinitialspace", f"{separator} " in bare and separator != " ")
-    if blanks:
-        remarks.append("blanks after separators")
-    if header or skipped:
-        skipped = filled[number][0] - (not header)
-    return Layout(separator, len(names), positions, header, remarks=tuple(remarks), skipped=skipped,
-                  quotechar=quote, decimal=decimal, thousands=settings.get("thousands", ""),
-                  comment=comment, skipinitialspace=blanks)
+    remarks += [{".": "", ",": "decimal commas"}.get(decimal, f"decimal separator {decimal}"),
+                "blanks after separators" if blanks else ""]
+    skipped = filled[number][0] - (not header) if header or skipped else 0
+    after, before = ([*map(str.strip, each[:skipped])].count("") for each in (lines, given))
+    return Layout(separator, len(names), positions, header, remarks=(*filter(None, remarks),),
+                  skipped=skipped, quotechar=quote, decimal=decimal, thousands=thousands,
+                  comment=comment, doubtful=doubtful, skipinitialspace=blanks,
+                  comments=after - before)
+
+
+def find_comments(
+    lines: Sequence[str], given: str | None, quote: str
+) -> tuple[str, re.Pattern[str] | None, re.Pattern[str] | None]:
+    """Return the mark of comments, the pattern of a comment, with a quoted text as its group, and
+    the pattern of a line that may be a comment or a rating; or "" and None without comments."""
+    is_given = given is not None
+    mark = given or ("" if is_given else "".join(lines[:1])[:1])
+    if not mark or not is_given and mark not in "#%":
+        return "", None, None
+    # A mark that was detected, not given, is first in its line, or follows a blank.
+    q, before = re.escape(quote or "\0"), " *" if given else "(?:^| +)"
+    comment = re.compile(rf"(?m)({q}[^{q}]*{q})|{before}{re.escape(mark)}[^\r\n]*")
+    doubtful = None if given else re.compile(rf"(?m)^{re.escape(mark)}(?![\s{mark}])[^\r\n]*")
+    return mark, comment, doubtful
+
+
+def with_header(lines: Sequence[str], mark: str, columns: str | None, roles: int) -> list[str]:
+    """Return `lines` without the mark before a header: the last line before the first rating, if it
+    identifies the columns."""
+    number = next((i for i, line in enumerate(lines) if line.strip()[:1] not in ("", mark)), 0)
+    rating, header = lines[number], lines[number - 1].lstrip(f"{mark} \t") if number else ""
+    separator = next((each for each in SEPARATORS if each in rating), None)
+    names = [name.strip() for name in header.split(separator)]
+    wanted = {name.strip() for name in columns.split(",")} if columns else {""}
+    is_header = len(names) == len(rating.split(separator)) and (
+        headers.known_columns(names, roles) or wanted <= set(names))
+    return [*lines[: number - 1], header, *lines[number:]] if is_header else list(lines)
+
+
+def find_decimal(ratings: Sequence[str], thousands: str) -> str:
+    """Return the decimal separator of `ratings`: a comma if some have one that cannot separate
+    thousands, and none has a point."""
+    texts = [text.strip().replace(thousands, "") for text in ratings]
+    commas = [text for text in texts if re.fullmatch(r"-?\d*,\d+", text)]
+    is_decimal = any(not re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", text) for text in commas)
+    return "," if is_decimal and not any("." in text for text in texts) else "."
 
 
 def split(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:
@@ -202,34 +247,3 @@ def find_separator(path: Path, lines: Sequence[str], given: str | None, quote: s
                         "commas, tabs, ::, ;, | or blanks. Name another separator with --read_csv "
                         "sep=SEPARATOR.")
     return best
-
-
-def find_columns(path: Path, names: tuple[str, ...], columns: str | None,
-                 settings: Mapping[str, Any],
-                 roles: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the header, or () if the fields `names` are not one, and the positions of the columns:
-    those in `columns` (names, or numbers from 1), those with usual names, or the first ones."""
-    most = 2 if roles == 2 else 4
-    named = [name.strip() for name in columns.split(",")][:most] if columns else []
-    if named and len(named) < roles:
-        raise UserError(f"--columns {columns}: must name the columns of {LEAST[roles]}")
-    by_number = all(name.isdecimal() for name in named)
-    numbers = by_number and any(map(NUMBER.fullmatch, names))
-    header = names if settings.get("header", None if numbers else 0) is not None else ()
-    if named and all(name in header for name in named):
-        return header, tuple(header.index(name) for name in named)
-    if named and by_number and all(1 <= int(name) <= len(names) for name in named):
-        return header, tuple(int(name) - 1 for name in named)
-    if named:
-        there = ", ".join(header)[:200] if header else f"1 to {len(names)} (no header)"
-        raise UserError(f"--columns {','.join(named)}: {path} does not have these columns. Its "
-                        f"columns are {there}.")
-    if not header:
-        return header, tuple(range(min(most, len(names))))
-    plain = ["".join(filter(str.isalnum, name.lower())) for name in header]
-    matches = [[i for i, name in enumerate(plain) if name in HEADER_NAMES[role]] for role in ROLES]
-    if any(len(positions) != 1 for positions in matches[:roles]):
-        raise UserError(f"{path}: the header ({', '.join(header)[:200]}) does not identify the "
-                        f"columns of {LEAST[roles]}. Name them, as in --columns "
-                        "userId,movieId,rating.")
-    return header, tuple(positions[0] for positions in matches[:most] if len(positions) == 1)

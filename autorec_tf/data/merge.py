@@ -21,7 +21,7 @@ from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
                  train_ratio: float | None = None, duplicates: Sequence[str] = ("",),
-                 log: Log = print) -> Ratings:
+                 log: Log = print, in_both: str = "refuse") -> Ratings:
     """Return the ratings in one file, or in a file of training and a file of test ratings.
 
     Args:
@@ -32,6 +32,7 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
         duplicates: per file, which rating of a pair with several is used: "first", "last", "mean",
             "refuse" to raise UserError, or "" to raise it even for equal lines.
         log: called with a line about ratings that are left out; repeated ones are a warning.
+        in_both: the side of a pair that is in both files, "train" or "test", or "refuse".
 
     Raises:
         UserError: if a file is malformed, a pair has two ratings, or all ratings or all timestamps
@@ -39,13 +40,19 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
     """
     ids = Ids(), Ids()
     parts = [
-        deduplicate(file, read(file, *ids, rules), ids, mode, log)
+        deduplicate(file, read(file, *ids, rules, log), ids, mode, log)
         for file, mode in zip(files, duplicates, strict=True)
     ]
     held_out = None
     if len(parts) > 1:
+        parts = separate(files, parts, ids, in_both, log)
         held_out = np.repeat([False, True], [len(part.values) for part in parts])
-        refuse_both(files, parts, ids)
+        (low, high), (low_test, high_test) = (part.scale for part in parts)
+        if not rules.scale and (low_test < low or high_test > high):
+            log(AutoRecWarning(
+                f"{files[1].path.name}: the test ratings are {low_test:g} to {high_test:g}, the "
+                f"training ratings {low:g} to {high:g}. If both are on one scale, set it with "
+                "--rating_scale."))
     if train_ratio is not None:
         assert parts[0].times is not None
         held_out = latest(files[0].path, parts[0].times, train_ratio)
@@ -66,7 +73,7 @@ def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Ru
     """Return the user ids, the item ids and the ratings in another file, see `read_ratings`. Ids
     have the types of the `known` user and item ids. With `duplicates` None, all pairs are kept."""
     ids = Ids(), Ids()
-    part = read(file, *ids, rules)
+    part = read(file, *ids, rules, log)
     if duplicates is not None:
         part = deduplicate(file, part, ids, duplicates, log)
 
@@ -102,10 +109,6 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
     """Return the ratings of a file with one rating per pair, in file order, and log how many are
     left out. Raise UserError for pairs with two ratings, unless `duplicates` chooses one."""
     name, num_items = file.path.name, len(ids[1].codes)
-    if len(part.left_out):
-        total = len(part.left_out) + len(part.values)
-        log(printable(f"Data file {name}: {len(part.left_out):,} of {total:,} ratings are left out "
-                      "by --no_rating"))
     pairs = pairs_of(part, num_items)
     pairs.sort()
     if not np.any(pairs[1:] == pairs[:-1]):
@@ -129,10 +132,7 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
         means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
         table = table.assign(value=means)
     table = table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
-    rows, values = table.index.to_numpy(), table["value"].to_numpy()
-    times_left = None if part.times is None else part.times[rows]
-    return replace(part, users=part.users[rows], items=part.items[rows], values=values,
-                   times=times_left)
+    return replace(picked(part, table.index.to_numpy()), values=table["value"].to_numpy())
 
 
 def refuse_pair(file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids],
@@ -157,15 +157,35 @@ def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
     return f"user {user} rates item {item}"
 
 
-def refuse_both(files: Sequence[RatingsFile], parts: Sequence[Columns],
-                ids: tuple[Ids, Ids]) -> None:
-    """Raise UserError if a pair has a rating in both files."""
-    first, second = (pairs_of(part, len(ids[1].codes)) for part in parts)
-    both = np.isin(second, first)
-    if both.any():
-        index = int(both.argmax())
+def separate(files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[Ids, Ids],
+             in_both: str, log: Log) -> list[Columns]:
+    """Return the training and the test ratings without the pairs in both, except on the side
+    `in_both`. Raise UserError if that is "refuse"."""
+    pairs = [pairs_of(part, len(ids[1].codes)) for part in parts]
+    shared = [np.isin(pairs[side], pairs[1 - side]) for side in (0, 1)]
+    number = int(shared[1].sum())
+    if not number:
+        return list(parts)
+    if in_both == "refuse":
+        index = int(shared[1].argmax())
         here = files[1].locate(parts[1].row(index))
-        before = files[0].locate(parts[0].row(int((first == second[index]).argmax())))
-        total = f"; {both.sum():,} pairs are in both files" if both.sum() > 1 else ""
+        before = files[0].locate(parts[0].row(int((pairs[0] == pairs[1][index]).argmax())))
+        total = f"; {number:,} pairs are in both files" if number > 1 else ""
         raise UserError(f"{here}: {rates(parts[1], index, ids)} again (first in {before}{total}). "
-                        "A rating is either for training or for test: remove one of the two.")
+                        "A rating is either for training or for test: remove one of the two, or "
+                        "choose its side with --in_both train or test.")
+    other = int(in_both == "train")
+    if shared[other].all():
+        raise UserError(f"{files[other].path}: all ratings are also in {files[1 - other].path}. "
+                        "Name another file, or choose another side with --in_both.")
+    log(printable(f"Data file {files[other].path.name}: {number:,} ratings of pairs in both files "
+                  f"are left out by --in_both {in_both}"))
+    rows = np.flatnonzero(~shared[other])
+    return [picked(part, rows) if side == other else part for side, part in enumerate(parts)]
+
+
+def picked(part: Columns, rows: np.ndarray) -> Columns:
+    """Return the ratings at the positions `rows`."""
+    times = part.times[rows] if part.times is not None else None
+    return replace(part, users=part.users[rows], items=part.items[rows], values=part.values[rows],
+                   times=times)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autorec_tf.data.delimited import RatingsFile
-from autorec_tf.data.layouts import Layout, find_columns
+from autorec_tf.data.headers import find_columns
+from autorec_tf.data.layouts import Layout
 from autorec_tf.system.errors import UserError
 
 ROWS = 1 << 17  # parsed at a time

@@ -9,6 +9,7 @@ from autorec_tf.data.delimited import RatingsFile
 from autorec_tf.data.formats import open_file
 from autorec_tf.data.netflix import NetflixFile
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
+from autorec_tf.system.foreign import refuse_folder_or_url
 
 
 def has_a_name(dataset: str) -> bool:
@@ -110,6 +111,8 @@ def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
     path = Path(name)
     if not path.is_file() and data_dir:
         path = Path(data_dir) / name
+    if not path.is_file():
+        refuse_folder_or_url(name, path)
     if not path.is_file() and flag == "test_file":
         raise UserError(f"--test_file {name} is not a file. Name a file; its folder can be given "
                         "with --data_dir.")

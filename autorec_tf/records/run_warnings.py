@@ -22,7 +22,8 @@ STEPS = 8  # mini-batches in an epoch on MovieLens-1M
 
 def first_warnings(config: Config, ratings: Ratings, split: Split) -> list[AutoRecWarning]:
     """Return a warning for each likely mistake in the data and the settings, before training."""
-    texts = [of_cold_ratings(split), of_users(ratings), of_scale(ratings),
+    has_files = ratings.held_out is not None and config.split != "time"
+    texts = [of_cold_ratings(split, has_files), of_users(ratings), of_scale(ratings),
              of_mini_batches(config, split)]
     return [AutoRecWarning(text) for text in texts if text]
 
@@ -52,14 +53,14 @@ def remedy(summary: Mapping[str, Any]) -> str:
     return f"Try {other}." if summary.get("converged") else f"Train longer, or try {other}."
 
 
-def of_cold_ratings(split: Split) -> str:
+def of_cold_ratings(split: Split, has_files: bool) -> str:
     test = split.test
     cold = int(cold_pairs(split.train, test.rows, test.indices).sum())
     if cold < MANY_COLD * len(test):
         return ""
     text = (f"{cold:,} of {len(test):,} test ratings ({cold / len(test):.0%}) have a user or an "
             "item without training ratings. They are predicted by --cold_rating, not by the model.")
-    return text + " Check that all files use the same ids." * (cold > len(test) / 2)
+    return text + " Check that all files use the same ids." * (has_files and cold > len(test) / 2)
 
 
 def of_users(ratings: Ratings) -> str:

@@ -5,10 +5,14 @@ import gc
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
+
+from autorec_tf.system.errors import UserError
 
 M_ARENA_MAX = -8  # malloc.h
 STDERR = [2]  # the descriptor of the real stderr, also while `quiet_stderr` redirects 2
@@ -37,6 +41,30 @@ def warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def is_started(tf: ModuleType) -> bool:
+    """Return whether TensorFlow has run operations, so that its settings cannot change."""
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads + 1)
+    except RuntimeError:
+        return True
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    return False
+
+
+def check_usable(tf: ModuleType) -> None:
+    """Raise UserError where TensorFlow cannot train: without eager execution, or in a fork of a
+    process that has used it, which has none of its threads and would wait forever."""
+    if not tf.executing_eagerly():
+        raise UserError("TensorFlow's eager execution is off, or this is inside a graph. Call this "
+                        "outside tf.function and tf.Graph, and do not call "
+                        "tf.compat.v1.disable_eager_execution.")
+    tasks = Path("/proc/self/task")
+    if tasks.is_dir() and is_started(tf) and len(list(tasks.iterdir())) <= threading.active_count():
+        raise UserError("this process is a fork of one that has used TensorFlow, which does not "
+                        "work in a fork. Start it with multiprocessing.get_context('spawn').")
+
+
 def start_tensorflow(log: Callable[[str], object] = warn, lean: bool = False) -> None:
     """Import TensorFlow and make its results reproducible to the bit.
 
@@ -50,6 +78,7 @@ def start_tensorflow(log: Callable[[str], object] = warn, lean: bool = False) ->
     if lean:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     tf = import_tensorflow()
+    check_usable(tf)
     # TensorFlow would warn about retracing, which every new model needs.
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_op_determinism()

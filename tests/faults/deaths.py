@@ -182,6 +182,7 @@ def killed_downloading(workspace: Workspace) -> Fault:
     digest = hashlib.sha256(content).hexdigest()
     flags = FLAGS.replace("--data_dir data", "--data_dir fetched --run_name cut").split()
     for i in range(DOWNLOADS):
+        fetched.mkdir()
         with ArchiveServer(content, "stall") as server:
             command = [sys.executable, "-c", DOWNLOADING, server.url, digest, str(len(content))]
             process = subprocess.Popen([*command, *flags], cwd=workspace.path, env=environment(),

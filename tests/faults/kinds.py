@@ -15,12 +15,14 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 Triples = list[tuple[str, str, float]]
 Rows = list[tuple[str, str, str]]
 LINES = 20
 TOUCHED = 3  # most ratings that one damage may change: it may join two lines
+CELLS = 13  # the same in a table, where it may change the name of a row or column
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Made:
     settings: dict[str, Any] = field(default_factory=dict)
     test: bytes = b""
     latest: set[tuple[str, str]] | None = None
+    advice: bool = False  # whether the file is refused, and the command in the message converts it
 
 
 def some(rng: random.Random, levels: str = "0.5 1 1.5 2 2.5 3 3.5 4 4.5 5", name: str = "") -> Rows:
@@ -118,8 +121,16 @@ def zip_file(content: bytes) -> bytes:
 
 def encoded(encoding: str) -> Callable[[random.Random], Made]:
     def make(rng: random.Random) -> Made:
-        rows = some(rng, name="é")
+        rows = some(rng, name="é’" if encoding == "cp1252" else "é")
         return Made(joined(rows).encode(encoding), as_triples(rows))
+
+    return make
+
+
+def ends(end: str) -> Callable[[random.Random], Made]:
+    def make(rng: random.Random) -> Made:
+        rows = some(rng)
+        return Made(joined(rows).replace("\n", end).encode(), as_triples(rows))
 
     return make
 
@@ -168,6 +179,59 @@ def dates(rng: random.Random) -> Made:
                 latest={rows[n][:2] for n in order[round(LINES * 0.8) :]})
 
 
+def table(rng: random.Random) -> Made:
+    """A table of users x items, some of whose cells mean that there was no rating."""
+    users, items = rng.sample(range(1, 99), 12), rng.sample(range(1, 99), 9)
+    blank, end = rng.choice(["0", "", "NaN", "-1", "99"]), rng.choice(["", ".0"])
+    cells = {(user, item): rng.randint(1, 5) for user in users for item in items
+             if rng.random() < 0.45}
+    lines = [",".join([rng.choice(["user", "", "userId"]), *map(str, items)])]
+    shown = {pair: f"{value}{end}" for pair, value in cells.items()}
+    lines += [",".join([str(user), *(shown.get((user, item), blank) for item in items)])
+              for user in users]
+    triples = [(str(user), str(item), float(cells[user, item])) for item in items for user in users
+               if (user, item) in cells]
+    return Made("\n".join(lines).encode() + b"\n", triples, advice=True)
+
+
+def header_comments(rng: random.Random) -> Made:
+    rows, mark = some(rng, "1 2 3 4 5"), rng.choice("#%")
+    table = [(row[1], row[0], row[2]) for row in rows]
+    text = joined(table, "\t", f"{mark}{rng.choice(['', ' '])}item,user,rating")
+    return Made(f"{mark} made by hand\n{text}{mark} the end\n".encode(), as_triples(rows))
+
+
+def matrix_market(rng: random.Random) -> Made:
+    rows = some(rng)
+    head = f"%%MatrixMarket matrix coordinate real general\n%\n11 11 {len(rows)}\n"
+    return Made((head + joined(rows, " ", "")).encode(), as_triples(rows))
+
+
+def exponent_ids(rng: random.Random) -> Made:
+    rows = some(rng)
+    format = rng.choice(["{:.18e}", "{:.1f}", "{:.7e}"])
+    lines = [(format.format(int(user)), format.format(int(item)), rating)
+             for user, item, rating in rows]
+    half = LINES // 2
+    return Made(joined(lines[:half], ",", "").encode(), as_triples(rows),
+                test=joined(rows[half:], ",", "").encode())
+
+
+def other_dates(rng: random.Random) -> Made:
+    """Dates day first or month first, which the last day of a year decides, or in words."""
+    rows, format = some(rng), rng.choice(["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y %H:%M", "%b %d, %Y",
+                                          "%m/%d/%Y %I:%M %p", "%d-%b-%Y"])
+    days = [datetime(2015, 1, 1) + timedelta(days=each, hours=each % 24)
+            for each in [*rng.sample(range(363), LINES - 1), 364]]
+    rng.shuffle(days)
+    order = sorted(range(LINES), key=lambda n: days[n])
+    times = [f'"{day.strftime(format)}"' for day in days]
+    text = joined([(*row, time) for row, time in zip(rows, times, strict=True)],
+                  header="user,item,rating,time")
+    return Made(text.encode(), as_triples(rows), {"split": "time", "train_ratio": 0.8},
+                latest={rows[n][:2] for n in order[round(LINES * 0.8) :]})
+
+
 KINDS: dict[str, Callable[[random.Random], Made]] = {
     "separated by blanks": blanks, "decimal commas": decimal_commas,
     "blanks after separators": blanks_after_separators, "empty lines and comments": comments,
@@ -176,7 +240,11 @@ KINDS: dict[str, Callable[[random.Random], Made]] = {
     "bzip2": packed(bz2.compress), "xz": packed(lzma.compress), "zip": packed(zip_file),
     "UTF-16": encoded("utf-16"), "latin-1": encoded("latin-1"), "--no_rating": no_rating,
     "--duplicates": duplicates, "exponents and decimals": numbers,
-    "a test file with ids 1.0": decimal_ids, "ISO dates": dates,
+    "a test file with ids 1.0": decimal_ids, "ISO dates": dates, "table of users x items": table,
+    "a header behind #": header_comments, "MatrixMarket": matrix_market,
+    "exponents in ids": exponent_ids, "other dates": other_dates,
+    "lines that end in CR": ends("\r"), "lines that end in CR CR LF": ends("\r\r\n"),
+    "UTF-16 without a mark": encoded("utf-16-le"), "cp1252": encoded("cp1252"),
 }
 
 
@@ -191,12 +259,14 @@ def damaged(content: bytes, rng: random.Random) -> tuple[bytes, bool]:
     return content[:at] + middle + content[at + 1 :], False
 
 
-def agrees(found: Triples, written: Triples, cut: bool) -> bool:
+def agrees(found: Triples, written: Triples, cut: bool, touched: int = TOUCHED) -> bool:
     """Return whether the ratings read equal those written, except on the damaged lines."""
 
+    def number(one: str) -> str:
+        return f"{float(one):.0f}" if re.fullmatch(r"\d+\.\d*(e[+-]\d\d)?", one) else one
+
     def plain(triples: Triples) -> Counter:
-        return Counter((re.sub(r"\.0*$", "", user), re.sub(r"\.0*$", "", item), rating)
-                       for user, item, rating in triples)
+        return Counter((number(user), number(item), rating) for user, item, rating in triples)
 
     lost, extra = plain(written) - plain(found), plain(found) - plain(written)
-    return extra.total() <= TOUCHED and (cut or lost.total() <= TOUCHED)
+    return extra.total() <= touched and (cut or lost.total() <= touched)

@@ -73,3 +73,40 @@ print(len({tuple(x.numpy().tobytes() for x in each) for each in gradients}))
 def test_gradients_are_the_same_bits_each_time(ml_1m):
     out, _ = python(GRADIENTS, str(ml_1m))
     assert out == "1"
+
+
+UNUSABLE = """
+import os, sys
+import tensorflow as tf
+from autorec_tf.system.errors import UserError
+from autorec_tf.system.runtime import start_tensorflow
+def attempt(name):
+    try:
+        start_tensorflow(lambda _: None)
+        print(name, "started", flush=True)
+    except UserError as error:
+        print(name, "refused", str(error).count("\\n"), flush=True)
+if not os.fork():
+    attempt("unused")
+    os._exit(0)
+os.wait()
+with tf.Graph().as_default():
+    attempt("graph")
+tf.function(lambda: attempt("function"))()
+attempt("plain")
+tf.reduce_sum(tf.ones([9, 9]) @ tf.ones([9, 9])).numpy()
+if not os.fork():
+    attempt("fork")
+    os._exit(0)
+os.wait()
+attempt("used")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_where_tensorflow_cannot_train_is_refused_in_one_line():
+    out, _ = python(UNUSABLE)
+    assert sorted(out.splitlines()) == [
+        "fork refused 0", "function refused 0", "graph refused 0", "plain started",
+        "unused started", "used started"]
