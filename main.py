@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_streams()
     config = parse_arguments(arguments)
     with reported_errors("main.py") as outcome:
-        outcome.code = run(config, sys.argv[1:] if arguments is None else arguments)
+        outcome.code = run(config, arguments if arguments is not None else sys.argv[1:])
     return outcome.code
 
 

@@ -98,12 +98,12 @@ class BiasedDecoder(Decoder):
         product, penalty = self.weighted_product(outputs, h, penalty_scale)
         c = tf.gather(self.c, outputs.rows)
         product += tf.gather(c, outputs.pairs.row)
-        if penalty_scale is None:
-            return product, tf.zeros([])
-        # c has an entry for each row, b one for all rows: both count once in an epoch.
-        fraction = tf.cast(tf.size(outputs.rows) / self.c.shape[0], tf.float32)
-        of_columns = tf.reduce_sum(tf.square(self.b - tf.reduce_mean(self.b)))
-        return product, penalty + BIAS_LAMBDA * (tf.reduce_sum(c**2) + fraction * of_columns)
+        if penalty_scale is not None:
+            # c has an entry for each row, b one for all rows: both count once in an epoch.
+            fraction = tf.cast(tf.size(outputs.rows) / self.c.shape[0], tf.float32)
+            of_columns = tf.reduce_sum(tf.square(self.b - tf.reduce_mean(self.b)))
+            penalty += BIAS_LAMBDA * (tf.reduce_sum(c**2) + fraction * of_columns)
+        return product, penalty
 
     def weighted_product(
         self, outputs: Outputs, h: tf.Tensor, penalty_scale: tf.Tensor | float | None
@@ -140,15 +140,18 @@ class SvdppDecoder(BiasedDecoder):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         pairs, rows = outputs.pairs, outputs.rows
         product, _ = self.engine.output_product(pairs, h, outputs.weights)
-        if penalty_scale is None:
-            return product, tf.zeros([])
+        weights = penalty_weights(pairs, self.config, penalty_scale)
+        if weights is not None:
+            return product, self.config.decoder_lambda * self.omega(pairs, rows, weights)
+        return product, tf.zeros([])
+
+    def omega(self, pairs: Batch | Pairs, rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        """Return the squares of W, with a weight for each column, and of s Y, in Omega."""
         num_ratings = tf.ones([tf.size(rows)])
         if self.config.regularization == "weighted":
             num_ratings = tf.cast(pairs.starts[1:] - pairs.starts[:-1], tf.float32)
-        omega_W = weighted_norm(self.Wt, penalty_weights(pairs, self.config, penalty_scale))
         norms = tf.reduce_sum(tf.square(SVDPP_SCALE * tf.gather(self.Y, rows)), 1)
-        omega = omega_W + tf.reduce_sum(num_ratings * norms)
-        return product, self.config.decoder_lambda * omega
+        return weighted_norm(self.Wt, weights) + tf.reduce_sum(num_ratings * norms)
 
     def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
         """Return the contribution of each rating to its own prediction: its row is in N(u)."""

@@ -18,6 +18,7 @@ from autorec_tf.records.run_warnings import advice, first_warnings, last_warning
 from autorec_tf.system.errors import Log
 from autorec_tf.system.terminal import print_line
 
+UNKNOWN = "-:--"  # time
 SHOWN_AFTER = 1  # seconds of a task before it has a live line
 # Both axes have up to nine slices each, and one of them may seem worse by chance.
 SLICE_RATINGS, NOISE = 100, 3  # the least test ratings, and the least loss in standard errors
@@ -34,23 +35,22 @@ class Progress:
     def __init__(self, place: str = "", stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
         self.live, self.line = self.stream.isatty(), ""
-        self.place, self.places = place, [place]
+        self.place, self.places, self.purpose = place, [place], ""
         self.config, self.held_out = Config(), "test"
         self.test_rmse: float | None = None
         self.timer = Timer("epoch", 0)
 
-    def begin(self, config: Config, member: str = "", held_out: str = "test") -> None:
-        """Begin to show a training of `config`, that of `member` in a blend. `held_out` names the
-        ratings that score it."""
+    def begin(self, config: Config, member: str = "", purpose: str = "") -> None:
+        """Begin to show a training of `config`, that of `member` in a blend with a `purpose`."""
         self.close()
-        self.config, self.held_out, self.test_rmse = config, held_out, None
-        self.places, self.timer = [self.place, member], Timer("epoch", 0)
+        self.config, self.test_rmse = config, None
+        self.held_out = "validation" if purpose == "for the weights" else "test"
+        self.places, self.purpose, self.timer = [self.place, member], purpose, Timer("epoch", 0)
 
     def begin_member(self, blend: Config, config: Config, purpose: str, number: int) -> None:
         """Begin to show the training of member `number` of `blend` with its own `config`."""
-        name = f"{blend.members[number - 1]} ({number} of {len(blend.members)})"
-        held_out = "validation" if purpose == "for the weights" else "test"
-        self.begin(config, f"{name} {purpose}", held_out)
+        name = blend.members[number - 1]
+        self.begin(config, f"{name} ({number} of {len(blend.members)})", purpose)
 
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
         """Print the validation RMSE of a grid point of --tune."""
@@ -83,14 +83,14 @@ class Progress:
         if (leaking := metrics.reconstruction_rmse_test_ratings_as_input) is not None:
             fields.append(f"reconstruction RMSE (test ratings as input) {leaking:.4f}")
         fields += [f"train RMSE {metrics.train_rmse:.4f}",
-                   f"{clock(metrics.elapsed_seconds)} elapsed"]
+                   f"{clock(metrics.elapsed_seconds)} elapsed", self.purpose]
         if config.optimizer_method not in FULL_BATCH:  # where the rate has little or no effect
             fields.append(f"lr {metrics.learning_rate:.3g}")
         return [field for field in fields if field]
 
     def until_end(self, left: str) -> str:
         ends_early = self.config.tolerance or self.config.patience
-        return f"up to {left} left" if ends_early else f"{left} left"
+        return f"up to {left} left" if ends_early and left != UNKNOWN else f"{left} left"
 
     def count(self, what: str, done: int, total: int) -> None:
         """Update the live line, if there is one, with `done` of `total` steps of `what`, once they
@@ -150,7 +150,7 @@ class Timer:
         steps, seconds = done - self.first[0], now - self.first[1]
         if done >= total:
             return clock(0)
-        return clock(seconds / steps * (total - done)) if steps > 0 else "-:--"
+        return clock(seconds / steps * (total - done)) if steps > 0 else UNKNOWN
 
 
 def counted(what: str, done: int, total: int) -> str:

@@ -274,7 +274,7 @@ def test_the_time_left_is_shown_at_any_width_and_no_field_is_cut(columns, settin
     first, line = screen.text.split("\r\033[K")[1:]
     assert "-:-- left" in first and "8:18 left" in line and "  2/500" in line
     fields = line.split("  ")
-    for field in ("user_one_hot (2 of 3) for the weights", "validation RMSE 0.9500",
+    for field in ("user_one_hot (2 of 3)", "for the weights", "validation RMSE 0.9500",
                   "train RMSE 0.9000", "0:02 elapsed", "split 1 of 5"):
         assert field in fields or (field not in line and columns < 160)
     assert len(line) < columns and ("lr 0.001" in fields) == (columns == 160 and not settings)
