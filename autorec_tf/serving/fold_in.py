@@ -10,6 +10,7 @@ New columns have V_u = 0: their ratings do not change the hidden codes of known 
 row is the mean of the known ones. This module and its fit need no TensorFlow.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,7 @@ MINIMUM = 0.1  # new ratings, as a fraction of those known before, by which know
 SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned from; ratings of each
 FEW = 3  # ratings that are known where a prior is learned for a few
 POOLED = 100  # ratings of a row or column in its pooled regression
+IMPLICIT_RATINGS = 4.0  # with which the sum over Y has 63 % of its size
 SPREADS = 0.3, 0.1  # of the priors of columns and of rows
 SEARCHED = 50  # columns whose ratings are searched; for more, all ratings are sorted by column
 Entries = dict[int, tuple[np.ndarray, np.ndarray]]  # other indices and ratings, by row or column
@@ -232,7 +234,7 @@ class Side:
     def implicit(self, rows: np.ndarray) -> np.ndarray:
         """Return the sum of Y over `rows` in a column's weights: float64 [units]."""
         if self.Y is not None and len(rows):
-            return SVDPP_SCALE / np.sqrt(len(rows)) * self.Y[rows].sum(0, dtype=np.float64)
+            return implicit_weight(len(rows)) * self.Y[rows].sum(0, dtype=np.float64)
         return np.zeros(self.units)
 
     def column(self, rows: np.ndarray, ratings: np.ndarray) -> Observed:
@@ -255,7 +257,7 @@ class Side:
             if known is not None:
                 return x
             own = np.einsum("ij,ij->i", h[:, :-1], self.Y[rows])
-            return x - SVDPP_SCALE / np.sqrt(len(h)) * own
+            return x - implicit_weight(len(h)) * own
         return np.zeros(len(rows))
 
     def row(self, columns: np.ndarray, ratings: np.ndarray) -> Observed:
@@ -268,6 +270,12 @@ class Side:
         self.factors.Wt[u, : self.units] = fitted[:-1] + self.implicit(rows)
         self.factors.Wt[u, self.units :] = 1.0
         self.factors.b[u] = fitted[-1]
+
+
+def implicit_weight(count: int) -> float:
+    """Return the weight of each Y_i in a column with `count` ratings: that of the SVD++ decoder,
+    smaller with few ratings, because Y was learned from columns with more."""
+    return SVDPP_SCALE / count**0.5 * (1 - math.exp(-count / IMPLICIT_RATINGS))
 
 
 def learn_priors(model: Any, factors: Factors, matrix: RatingMatrix) -> tuple[Prior, Prior]:

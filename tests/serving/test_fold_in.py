@@ -78,9 +78,10 @@ def test_a_new_column_has_the_most_likely_weights(config, tmp_path):
         offset, h = h[:, 6], h[:, :6]
     if config is SVDPP:
         Y = load(str(made.folder / "parameters"), "Y")[rows]
-        offset = np.array([h[j, 6] + 0.1 / 3 * h[j, :6] @ np.delete(Y, j, 0).sum(0)
+        weight = 0.1 / 3 * (1 - np.exp(-9 / 4))
+        offset = np.array([h[j, 6] + weight * h[j, :6] @ np.delete(Y, j, 0).sum(0)
                            for j in range(9)])
-        implicit, h = 0.1 / 3 * Y.sum(0), h[:, :6]
+        implicit, h = weight * Y.sum(0), h[:, :6]
     assert f.Wt.shape[1] == 6 or f.Wt[-1, 6] == 1
     expected = posterior(prior, np.c_[h, np.ones(9)], offset, r)
     found = np.append(f.Wt[-1, :6], f.b[-1])
