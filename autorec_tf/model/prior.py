@@ -64,16 +64,18 @@ class Prior(NamedTuple):
     centre: np.ndarray
     spread: np.ndarray
 
-    def fit(self, seen: Observed, f: Activation, is_linear: bool) -> np.ndarray:
+    def fit(self, seen: Observed, f: Activation, is_linear: bool,
+            pooled_ratings: float = POOLED_RATINGS) -> np.ndarray:
         """Return the posterior mean of the embedding given the ratings `seen`: float64 [l].
 
         Args:
             seen: the ratings, perhaps none.
             f: the output activation, with its range.
             is_linear: whether f is the identity.
+            pooled_ratings: with this number of ratings, the mean is halfway from `pooled`.
         """
         count = len(seen.ratings)
-        pooled_weight = POOLED_RATINGS / (POOLED_RATINGS + count)
+        pooled_weight = pooled_ratings / (pooled_ratings + count)
         mean = self.mean + pooled_weight * (self.pooled - self.mean)
         if not count:
             return mean

@@ -23,14 +23,16 @@ from autorec_tf.data.ratings import RatingMatrix
 from autorec_tf.evaluation.baseline import ITEM_DAMPING, USER_DAMPING, Baseline
 from autorec_tf.model.factors import Factors
 from autorec_tf.model.parameters import COLUMN, ROW, SVDPP_SCALE, TrainedParameters
-from autorec_tf.model.prior import Observed, Prior, Sample, learn_prior
+from autorec_tf.model.prior import POOLED_RATINGS, Observed, Prior, Sample, learn_prior
 from autorec_tf.system.errors import UserError
 
 MINIMUM = 0.1  # new ratings, as a fraction of those known before, by which known ones are fitted
 SAMPLES, SAMPLE_RATINGS = 800, 200  # rows or columns that a prior is learned from; ratings of each
 FEW = 3  # ratings that are known where a prior is learned for a few
 POOLED = 100  # ratings of a row or column in its pooled regression
-IMPLICIT_RATINGS = 4.0  # with which the sum over Y has 63 % of its size
+# With a sum over Y: the number of ratings with which it has 63 % of its size, and the
+# `pooled_ratings` of the prior of columns.
+IMPLICIT_RATINGS, POOLED_WITH_SUM = 4.0, 20.0
 SPREADS = 0.3, 0.1  # of the priors of columns and of rows
 SEARCHED = 50  # columns whose ratings are searched; for more, all ratings are sorted by column
 Entries = dict[int, tuple[np.ndarray, np.ndarray]]  # other indices and ratings, by row or column
@@ -206,7 +208,8 @@ def folded(model: Any, before: Factors, priors: tuple[Prior, Prior], shape: tupl
     def fit_columns(but: np.ndarray) -> None:
         for u, (i, ratings) in by_column.items():
             use = ~but[i]
-            w = priors[0].fit(side.column(i[use], ratings[use]), f, is_linear)
+            w = priors[0].fit(side.column(i[use], ratings[use]), f, is_linear,
+                              side.pooled_ratings)
             own[u] = w[:-1]
             side.set_column(u, i, w)
 
@@ -230,6 +233,8 @@ class Side:
     def __init__(self, factors: Factors, Y: np.ndarray | None) -> None:
         self.factors, self.Y = factors, Y
         self.units = factors.Wt.shape[1] - (Y is not None)
+        has_sum = Y is not None and Y.any()
+        self.pooled_ratings = POOLED_WITH_SUM if has_sum else POOLED_RATINGS
 
     def implicit(self, rows: np.ndarray) -> np.ndarray:
         """Return the sum of Y over `rows` in a column's weights: float64 [units]."""

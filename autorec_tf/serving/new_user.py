@@ -63,7 +63,7 @@ def fitted_user(run: FinishedRun, items: np.ndarray, ratings: np.ndarray) -> lis
             h = of_rows.fit(side.row(items, ratings), f.output, is_linear)
             factors.append(replace(f, row_embeddings=h[None].astype(np.float32)))
             continue
-        w = of_columns.fit(side.column(items, ratings), f.output, is_linear)
+        w = of_columns.fit(side.column(items, ratings), f.output, is_linear, side.pooled_ratings)
         alone = replace(f, Wt=np.empty((1, f.Wt.shape[1]), np.float32), b=np.empty(1, np.float32))
         Side(alone, side.Y).set_column(0, items, w)
         factors.append(alone)

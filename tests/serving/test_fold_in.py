@@ -38,13 +38,13 @@ def dense(run):
     return R, M
 
 
-def posterior(prior, x, offset, r):
+def posterior(prior, x, offset, r, pooled_ratings=3):
     """The posterior mean of an embedding, in the form with the inverse of the covariance."""
     n = len(r)
     flat = np.eye(len(prior.mean)) - np.outer(prior.centre, prior.centre)
     covariance = prior.directions @ prior.directions.T + prior.spread * n / (n + 50) * flat
     covariance += 1e-9 * np.eye(len(covariance))
-    mean = prior.mean + 3 / (3 + n) * (prior.pooled - prior.mean)
+    mean = prior.mean + pooled_ratings / (pooled_ratings + n) * (prior.pooled - prior.mean)
     precision = np.linalg.inv(covariance) + x.T @ x / prior.noise
     return mean + np.linalg.solve(precision, x.T @ (r - offset - x @ mean) / prior.noise)
 
@@ -83,7 +83,8 @@ def test_a_new_column_has_the_most_likely_weights(config, tmp_path):
                            for j in range(9)])
         implicit, h = weight * Y.sum(0), h[:, :6]
     assert f.Wt.shape[1] == 6 or f.Wt[-1, 6] == 1
-    expected = posterior(prior, np.c_[h, np.ones(9)], offset, r)
+    pooled_ratings = 20 if config is SVDPP else 3
+    expected = posterior(prior, np.c_[h, np.ones(9)], offset, r, pooled_ratings)
     found = np.append(f.Wt[-1, :6], f.b[-1])
     np.testing.assert_allclose(found, expected + np.append(implicit, 0), rtol=1e-3, atol=1e-4)
     assert np.array_equal(f.row_embeddings, before.row_embeddings)
