@@ -1,6 +1,7 @@
 """Every setting of a run: its default, its valid range and its help text."""
 
 import os
+import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
@@ -16,6 +17,7 @@ ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")
 Check = tuple[Callable[[Any], bool], str]
 AT_LEAST_1: Check = (lambda x: x >= 1, "at least 1")
 FRACTION_OR_0: Check = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
+PLAIN_WORD = re.compile(r"[\w./+-]{1,80}")  # needs no quotes
 MOST = 3e38  # float32 holds no larger number
 NOT_NEGATIVE: Check = (lambda x: 0 <= x < MOST, f"0 or more, and below {MOST:g}")
 FINITE: Check = (lambda x: abs(x) < 1e308, "a finite number")  # 10**400 in a JSON file is not
@@ -55,7 +57,8 @@ def flag(default: Any, text: str, check: Check | None = None, metavar: Any = Non
 
 def check_value(setting: Field[Any], value: Any) -> None:
     """Raise UserError if `value` is not allowed for `setting`."""
-    shown, allowed = f"--{setting.name} {as_typed(value)}", setting.metadata
+    text = as_typed(value) if isinstance(value, tuple) else reprlib.repr(value)
+    shown, allowed = f"--{setting.name} {text}", setting.metadata
     if allowed["check"] and not allowed["check"][0](value):
         raise UserError(f"{shown}: must be {allowed['check'][1]}")
     values = value if isinstance(value, tuple) else (value,)
@@ -64,12 +67,10 @@ def check_value(setting: Field[Any], value: Any) -> None:
 
 
 def as_typed(value: Any) -> str:
-    """Return a value as it is written after a flag, in short."""
+    """Return a value as it is written after a flag."""
     if not isinstance(value, tuple | list):
-        return reprlib.repr(value)
-    plain = (isinstance(word, str) and word.isidentifier() for word in value)
-    words = [word if is_plain else reprlib.repr(word)
-             for word, is_plain in zip(value, plain, strict=True)]
+        return str(value)
+    words = (word if PLAIN_WORD.fullmatch(word) else reprlib.repr(word) for word in map(str, value))
     return " ".join(words) or "without values"
 
 

@@ -712,6 +712,7 @@ def test_a_file_on_disk_is_read_without_network_and_without_a_word(
 
 def test_without_data_and_network_the_stand_in_is_announced(no_network, tmp_path, small_stand_in):
     said = []
+    (tmp_path / "data").mkdir()
     config = Config(data_dir=str(tmp_path / "data"), random_seed=7)
     ratings = load_ratings(config, log=said.append)
     assert ratings.name == "synthetic"

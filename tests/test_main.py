@@ -254,7 +254,7 @@ def test_the_folds_of_a_run_test_every_rating_once(
         config = read_json(fold / "config.json")
         assert (config["fold"], config["num_folds"], config["num_splits"]) == (number, 3, 1)
         assert (config["train_ratings"], config["test_ratings"]) == (600, 300)
-        assert_names(the_line(done.stdout, f"fold {number} of 3"), "600", "300", "1994")
+        assert_names(the_line(done.stdout, "Split:", f"fold {number} of 3"), "600", "300", "1994")
         assert_names((fold / "report.html").read_text("utf-8"), f"fold {number} of 3", "1994")
         run = read_run(fold, str(small_data))
         trained.append(zip(run.train.rows.tolist(), run.train.indices.tolist(), strict=True))
@@ -329,7 +329,9 @@ def test_a_blend_leaves_its_members_and_a_summary(small_data, tmp_path, main_her
     assert (summary["status"], summary["test_ratings"]) == ("finished", 90)
     assert f"Test RMSE {summary['final_test_rmse']:.4f}" in done.stdout
     weights, result = Purpose.WEIGHTS.value, Purpose.RESULT.value
-    assert_names(done.stdout, f"{weights}, model 1 ", f"{result}, model 2 ")
+    for name in ("item (1 of 2)", "user (2 of 2)"):
+        for purpose in (weights, result):
+            assert any(name in line and purpose in line for line in done.stdout.splitlines())
     for line in done.stdout.splitlines():
         assert ("validation RMSE" in line) == (weights in line)
     assert read_json(folder / "config.json")["members"] == ["item", "user"]

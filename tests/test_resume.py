@@ -315,8 +315,8 @@ def test_a_finished_run_may_be_made_longer(here, tmp_path, whole):
         ("", [" 6 epochs", "--train_epoch"]),
         ("--train_epoch 5", ["--train_epoch 5", " 6"]),
         ("--base_lr 0.1", ["--base_lr 0.1", " 0.05"]),
-        ("--hidden_neuron 9", ["--hidden_neuron (9,)", " (8,)"]),
-        ("--run_name other", ["--run_name other", " cut"]),
+        ("--hidden_neuron 9", ["--hidden_neuron 9", " 8,"]),
+        ("--run_name other", ["--run_name other", " cut,"]),
     ],
 )
 def test_a_run_goes_on_as_it_was_begun_or_not_at_all(flags, facts, here, finished, capsys):

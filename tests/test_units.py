@@ -65,7 +65,7 @@ def trained_on_stars(levels, name):
 
 @cache
 def worth_on_stars(levels):
-    return validation_rmse(CONFIG, {"lambda_value": 0.5}, ratings_on(STARS, levels), lambda: None)
+    return validation_rmse(CONFIG, {"lambda_value": 0.5}, ratings_on(STARS, levels), Records())
 
 
 def factor(scale):
@@ -102,7 +102,7 @@ def test_errors_are_as_many_times_as_large_as_the_unit_is(unit):
 @pytest.mark.parametrize("unit", ["0 and 1", "millionths", "0 to 1e9"])
 def test_a_point_of_the_grid_is_worth_as_many_times_as_much(unit):
     scale, levels, _ = UNITS[unit]
-    ours = validation_rmse(CONFIG, {"lambda_value": 0.5}, ratings_on(scale, levels), lambda: None)
+    ours = validation_rmse(CONFIG, {"lambda_value": 0.5}, ratings_on(scale, levels), Records())
     assert ours == pytest.approx(factor(scale) * worth_on_stars(levels), rel=1e-3)
 
 
@@ -116,7 +116,7 @@ class Records:
     def log_epoch(self, *_):
         pass
 
-    log_members = stop_if_asked = log_epoch
+    log_members = stop_if_asked = log_step = log_pretraining = log_epoch
 
 
 def test_the_weights_of_a_blend_do_not_depend_on_the_unit(monkeypatch):

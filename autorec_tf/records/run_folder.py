@@ -100,8 +100,9 @@ class RunFolder:
             self.write_summary(read_json(self.path / SUMMARY) | {"status": "interrupted"})
 
     def is_unused(self) -> bool:
-        """Return whether the folder is empty, or left by a run that could not start."""
-        return {path.name for path in self.path.iterdir()} <= {".lock", f"{CONFIG}.part"}
+        """Return whether the folder was left by a run that could not start."""
+        names = {path.name for path in self.path.iterdir()}
+        return ".lock" in names and names <= {".lock", f"{CONFIG}.part"}
 
     def discard(self) -> bool:
         """Remove the folder of a run that could not start. Return whether it was removed."""

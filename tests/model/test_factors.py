@@ -83,7 +83,7 @@ def test_blocks_and_pairs_agree(orientation, activation):
 def test_many_pairs_are_predicted_as_few_are(orientation, monkeypatch):
     factors = random_factors(orientation)
     at_once = factors.pairs(EVERYONE, EVERYTHING)
-    monkeypatch.setattr(module, "BLOCK_PAIRS", 10)
+    monkeypatch.setattr(module, "BLOCK", 10 * UNITS)
     np.testing.assert_allclose(factors.pairs(EVERYONE, EVERYTHING), at_once, rtol=0, atol=1e-6)
     assert factors.pairs(EVERYONE[:0], EVERYTHING[:0]).shape == (0,)
 

@@ -55,7 +55,7 @@ def test_a_run_folder_that_appears_meanwhile_is_not_taken(tmp_path):
         second.create()
 
 
-@pytest.mark.parametrize("content, is_free", [((), True), ((".lock", "config.json.part"), True),
+@pytest.mark.parametrize("content, is_free", [((), False), ((".lock", "config.json.part"), True),
                                               (("notes.txt",), False)])
 def test_a_folder_that_a_start_left_without_settings_is_used(content, is_free, tmp_path):
     (tmp_path / "run").mkdir()

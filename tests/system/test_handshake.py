@@ -225,7 +225,7 @@ def test_connections_that_come_and_go_leave_nothing_open():
     at = addresses(2)
     with Worker(Cluster(at, 0)) as first, Worker(Cluster(at, 1)) as second:
         port = first.listener.getsockname()[1]
-        second.wait("met")
+        together(lambda: first.wait("met"), lambda: second.wait("met"))
         before = descriptors()
         for number in range(300):
             with socket.create_connection(("127.0.0.1", port)) as caller:
