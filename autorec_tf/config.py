@@ -17,7 +17,8 @@ ACTIVATION_NAMES = ("identity", "sigmoid", "relu", "tanh", "elu")
 Check = tuple[Callable[[Any], bool], str]
 AT_LEAST_1: Check = (lambda x: x >= 1, "at least 1")
 FRACTION_OR_0: Check = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
-PLAIN_WORD = re.compile(r"[\w./+-]{1,80}")  # needs no quotes
+LONGEST_WORD = 80  # characters of a value in a message
+PLAIN_WORD = re.compile(rf"[\w./+-]{{1,{LONGEST_WORD}}}")  # needs no quotes
 MOST = 3e38  # float32 holds no larger number
 NOT_NEGATIVE: Check = (lambda x: 0 <= x < MOST, f"0 or more, and below {MOST:g}")
 FINITE: Check = (lambda x: abs(x) < 1e308, "a finite number")  # 10**400 in a JSON file is not
@@ -67,9 +68,10 @@ def check_value(setting: Field[Any], value: Any) -> None:
 
 
 def as_typed(value: Any) -> str:
-    """Return a value as it is written after a flag."""
+    """Return a value as it is written after a flag, shortened if it is long."""
     if not isinstance(value, tuple | list):
-        return str(value)
+        text = str(value)
+        return text if len(text) <= LONGEST_WORD else reprlib.repr(text)
     words = (word if PLAIN_WORD.fullmatch(word) else reprlib.repr(word) for word in map(str, value))
     return " ".join(words) or "without values"
 
