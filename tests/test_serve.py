@@ -52,7 +52,7 @@ def server(path):
 
 @pytest.fixture
 def service(server, path):
-    """A running server of the model as it was saved."""
+    """A running server of the saved model."""
     model = server.service.model
     yield server
     server.service.model = model

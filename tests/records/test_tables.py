@@ -18,7 +18,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_markdown_shows_text_as_it_is(text):
-    """Decoded as CommonMark defines it, without any construct of its own."""
+    """Decoded as CommonMark defines it, without further constructs."""
     escaped = as_markdown(text)
     assert html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", escaped)) == printable(text)
     assert not re.search(r"[<>\n]|://|www\.|(?<!\\)(\\\\)*[`*~\[\]|]", escaped, re.IGNORECASE)
