@@ -26,7 +26,7 @@ from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.evaluation.metrics import EpochMetrics, score
 from autorec_tf.records.progress import Progress, announce, closing_lines
 from autorec_tf.system.distribution import Cluster, read_cluster
-from benchmarks import decay_rate, fold_in, serving, thin, warm_start
+from benchmarks import decay_rate, fold_in, fold_in_few, serving, thin, warm_start
 from benchmarks.scale import SIZES
 from benchmarks.workers import BATCH_SIZE, HIDDEN, LATENCY, on_paper
 from data_preprocessor import load_ratings, split_of
@@ -441,6 +441,16 @@ def test_what_folding_in_costs_is_what_was_measured():
         ]
         line = f"| {new} ({are}) | {means[0]:.4f} | {means[1]:.4f} | {len(found)} |"
         assert f"| {names[model]} {line}" in table
+
+
+def test_new_users_and_items_are_predicted_better_than_by_biases():
+    rows = read_rows(fold_in_few.RESULTS)
+    assert printed(NUMBERS, "benchmarks.fold_in_few") == fold_in_few.table(fold_in_few.RESULTS)
+    for model, new, k in {(row["model"], row["new"], row["k"]) for row in rows}:
+        found = [row for row in rows if (row["model"], row["new"], row["k"]) == (model, new, k)]
+        biases, folded_in = (statistics.fmean(float(row[name]) for row in found)
+                             for name in ("rmse_biases", "rmse_folded_in"))
+        assert folded_in <= biases, (model, new, k)
 
 
 def test_a_warm_start_needs_at_most_a_quarter_of_the_epochs():
