@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.blocks import Rules
 from autorec_tf.data.frame import FrameFile, id_list, pair_columns, second_frame, user_frame
 from autorec_tf.data.ids import known_ids, positions_of
-from autorec_tf.data.merge import read_more
 from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.serving.fold_in import fold_in
 from autorec_tf.serving.new_user import for_new_user
@@ -213,10 +211,7 @@ class AutoRecModel:
              one_user: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the user ids, the item ids and the ratings in `file`, read as for training. Raise
         UserError if they are invalid, or, with `one_user`, of several users."""
-        config, known = self.run.config, self.run.ratings
-        rules = Rules(known.scale, no_rating=config.no_rating, no_id=config.no_id)
-        ids = known.user_ids, known.item_ids
-        users, items, values = read_more(file, ids, rules, config.duplicates, log_warnings)
+        users, items, values = self.run.read(file, log_warnings)
         if one_user and (users != users[0]).any():
             raise UserError(f"{file.path}: the ratings are of several users, such as {users[0]} "
                             f"and {users[users != users[0]][0]}. Pass the ratings of one person, "

@@ -15,10 +15,8 @@ from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
 import_tensorflow()  # silently, before a module below imports it
 
 from autorec_tf.config import Config
-from autorec_tf.data.blocks import Rules
 from autorec_tf.data.frame import second_frame
 from autorec_tf.data.ids import used_ids, with_new
-from autorec_tf.data.merge import read_more
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.data.titles import read_titles
 from autorec_tf.experiments import blend, evaluate_trained, train_model, tune
@@ -114,7 +112,8 @@ def train_more(run: FinishedRun, epochs: int | None, frames: Mapping[str, Any], 
             raise UserError("--split time: a model does not contain the timestamps of its ratings. "
                             'Give the latest ratings as test, or use split="random".')
         config = replace(config, test_file=test_file, split="random")
-        parts = [read_frame(run, frame, as_setting("columns", columns), name, console)
+        columns = as_setting("columns", columns)
+        parts = [run.read(second_frame(frame, columns, run.config.columns, name), console.log)
                  for name, frame in frames.items()]
         changed = with_ratings(run.ratings, parts, complete)
         if changed.held_out is not None:  # old test ratings, too
@@ -123,15 +122,6 @@ def train_more(run: FinishedRun, epochs: int | None, frames: Mapping[str, Any], 
         console.log(start.describe(known))
         config = replace(config, **start.settings(known))
         return train_run(resolve(config, known), known, console, start, run.members[0].model)
-
-
-def read_frame(run: FinishedRun, frame: pd.DataFrame, columns: str | None, name: str,
-               console: Console) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the user ids, the item ids and the ratings in a DataFrame."""
-    config, known = run.config, run.ratings
-    rules = Rules(known.scale, no_rating=config.no_rating, no_id=config.no_id)
-    file = second_frame(frame, columns, config.columns, name)
-    return read_more(file, (known.user_ids, known.item_ids), rules, config.duplicates, console.log)
 
 
 def with_ratings(known: Ratings, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],

@@ -15,8 +15,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from autorec_tf.data.layouts import MAX_LINE
+from autorec_tf.data.tables import NUMBER
 from autorec_tf.system.errors import UserError
-from autorec_tf.system.tables import NUMBER
 
 READ_BYTES = 1 << 21  # characters parsed at a time
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)

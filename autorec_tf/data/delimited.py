@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 
 from autorec_tf.data.blocks import DAMAGED, MISSING, Rules, open_text, text_blocks
+from autorec_tf.data.foreign import booleans_to_numbers
 from autorec_tf.data.ids import parse_id
 from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted, split, unified
+from autorec_tf.data.tables import NUMBER
 from autorec_tf.data.times import parse_times
 from autorec_tf.system.errors import UserError
-from autorec_tf.system.foreign import booleans_to_numbers
-from autorec_tf.system.tables import NUMBER
 
 LARGEST_RATING = float(np.finfo(np.float32).max)
 UNIT = "\x1f"  # replaces a separator of several characters, which pandas' C engine lacks

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autorec_tf.data.tables import NUMBER, table_in
 from autorec_tf.system.errors import UserError
-from autorec_tf.system.tables import NUMBER, table_in
 
 ROLES = ("user", "item", "rating", "timestamp")
 LEAST = {2: "user and item", 3: "user, item and rating"}  # by the number of roles

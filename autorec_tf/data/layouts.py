@@ -15,8 +15,8 @@ from typing import Any
 
 from autorec_tf.data import headers
 from autorec_tf.data.headers import LEAST, ROLES, find_columns
+from autorec_tf.data.tables import refuse_table
 from autorec_tf.system.errors import UserError
-from autorec_tf.system.tables import refuse_table
 
 SNIFFED_BYTES = 1 << 16
 MAX_LINE = 1 << 16  # characters

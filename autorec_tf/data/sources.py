@@ -6,10 +6,10 @@ from pathlib import Path
 
 from autorec_tf.data.datasets import DATASETS, Dataset, fetch
 from autorec_tf.data.delimited import RatingsFile
+from autorec_tf.data.foreign import refuse_folder_or_url
 from autorec_tf.data.formats import open_file
 from autorec_tf.data.netflix import NetflixFile
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
-from autorec_tf.system.foreign import refuse_folder_or_url
 
 
 def has_a_name(dataset: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autorec_tf.system.dates import date_formats
+from autorec_tf.data.dates import date_formats
 
 DECIMAL_TIME = re.compile(r"-?\d{1,19}(\.\d*)?(e\+?\d{1,2})?", re.ASCII | re.IGNORECASE)
 UNITS = {9: "seconds", 10: "seconds", 12: "milliseconds", 13: "milliseconds",  # by digits

@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autorec_tf.config import Config
+from autorec_tf.data.blocks import Rules
+from autorec_tf.data.delimited import RatingsFile
+from autorec_tf.data.merge import read_more
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.model.factors import Factors
 from autorec_tf.model.prior import Prior
 from autorec_tf.serving.fold_in import learn_priors
 from autorec_tf.serving.recommender import Recommender, cold_pairs, rated
-from autorec_tf.system.errors import UserError
+from autorec_tf.system.errors import Log, UserError
 
 NOTHING_FIXED = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
@@ -102,6 +105,13 @@ class FinishedRun:
             learn_priors(member.model, factors, oriented(self.train, member.model.config))
             for member, factors in zip(self.members, self.factors, strict=True)
         )
+
+    def read(self, file: RatingsFile, log: Log) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the user ids, the item ids and the ratings in another `file`, read as those of
+        this run."""
+        config, known = self.config, self.ratings
+        rules = Rules(known.scale, no_rating=config.no_rating, no_id=config.no_id)
+        return read_more(file, (known.user_ids, known.item_ids), rules, config.duplicates, log)
 
     def recommender(self, titles: Mapping[str, str] | None = None) -> Recommender:
         """Return the recommender for this run's ids, which predicts from its training ratings."""

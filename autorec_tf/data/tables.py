@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from autorec_tf.data.foreign import python
 from autorec_tf.system.errors import UserError
-from autorec_tf.system.foreign import python
 
 NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
 MARKS = (0.0, 99.0, -1.0)  # values that may mean "not rated"
