@@ -47,9 +47,10 @@ def remedy(summary: Mapping[str, Any]) -> str:
         return "Most test ratings have a user or an item without training ratings (cold)."
     if "epochs" not in summary:  # a blend
         return "The data may have too few ratings for a model."
-    other = "another --lambda_value"
-    if summary["preset"] != "single":
-        other = f"--preset single, or {other}"
+    if summary["preset"] == "single":  # whose lambda is mostly chosen by validation
+        return ("The data may have too few ratings for a model. If you chose --lambda_value, try "
+                "another one.")
+    other = "--preset single, or another --lambda_value"
     return f"Try {other}." if summary.get("converged") else f"Train longer, or try {other}."
 
 
