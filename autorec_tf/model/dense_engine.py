@@ -4,6 +4,9 @@ Only one mini-batch at a time is dense. Shapes: B rows of a mini-batch, n column
 ratings of the mini-batch.
 """
 
+import math
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from autorec_tf.model.batch import Batch, Pairs, SparseRows
@@ -55,12 +58,52 @@ class DenseEngine:
         taken = take(product, flat_index(pairs, Wt.shape[0]))
         return tf.cast(taken, tf.float32), weighted_norm(Wt, count)
 
+    def at_rows(self, pairs: Batch | Pairs, x: tf.Tensor) -> tf.Tensor:
+        """Return x (B) at the row of each pair: float32 [e]."""
+        return tf.gather(x, pairs.row)
+
+    def at_columns(self, pairs: Batch | Pairs, x: tf.Tensor) -> tf.Tensor:
+        """Return x (n) at the column of each pair: float32 [e]."""
+        return tf.gather(x, pairs.column)
+
+    def pair_products(self, g: tf.Tensor, s: Sequence[tf.Tensor],
+                      y: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Return the inner products of the rows of each s_i, and of each y_i, with those of y_j for
+        j >= i, and of g: (rows, 2, m, m + 1); other entries are arbitrary."""
+        zero = tf.zeros([math.prod(g.shape[:-1])], g.dtype)
+        products = [
+            [tf.reshape(row_products(x, other), [-1]) if j >= i else zero
+             for j, other in enumerate([*y, g])]
+            for side in (s, y) for i, x in enumerate(side)
+        ]
+        shape = [-1, 2, len(s), len(s) + 1]
+        return tf.reshape(tf.stack(sum(products, []), 1), shape)
+
+    def pair_sum(self, g: tf.Tensor, scale: tf.Tensor, s: Sequence[tf.Tensor],
+                 y: Sequence[tf.Tensor], a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """Return scale (g - sum_j a_j y_j) + sum_j b_j s_j, of g's shape. `scale` has the shape of
+        `g` with a last axis of 1; a, b: [m]."""
+        z = scale * (g - tf.add_n([a[j] * x for j, x in enumerate(y)]))
+        return z + tf.add_n([b[j] * x for j, x in enumerate(s)])
+
+    def differences(self, x: tf.Tensor, x_last: tf.Tensor, g: tf.Tensor,
+                    g_last: tf.Tensor) -> list[tf.Tensor]:
+        """Return s = x - x_last, y = g - g_last, and the inner products of their rows: s with s,
+        s with y, y with y, each of the shape of x with a last axis of 1."""
+        s, y = x - x_last, g - g_last
+        return [s, y, row_products(s, s), row_products(s, y), row_products(y, y)]
+
     def release_buffers(self) -> None:
         """Do nothing: only a SparseEngine has buffers."""
 
     def factors(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
         """Return `tensors` in the precision of the products; sums and updates are float32."""
         return [tf.cast(tensor, self.precision) for tensor in tensors]
+
+
+def row_products(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Return the inner products of the rows of two tensors (..., k): (..., 1)."""
+    return tf.reduce_sum(a * b, -1, keepdims=True)
 
 
 def weighted_norm(X: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:

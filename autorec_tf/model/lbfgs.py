@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from autorec_tf.config import Config
+from autorec_tf.model.dense_engine import DenseEngine
 
 # Gradients (one dense tensor per parameter, of its shape and dtype), cost and squared error
 # (scalars) of the full-batch objective at the current parameters.
@@ -16,7 +19,7 @@ class LBFGS(tf.Module):
     """Limited-memory BFGS (Liu and Nocedal, 1989), full-batch:
 
     x <- x - t H g, with H g by the two-loop recursion over the last `lbfgs_memory` pairs of
-    s = x - x_last and y = g - g_last.
+    s = x - x_last and y = g - g_last, in two passes over the pairs (see `coefficients`).
 
     The recursion begins with H_0 = gamma D, a diagonal matrix. With `lbfgs_by_row`, each row r of a
     parameter has its own scale (a vector is one row), since the objective is more curved along rows
@@ -40,9 +43,10 @@ class LBFGS(tf.Module):
 
     full_batch = True
 
-    def __init__(self, parameters: Sequence[tf.Variable], config: Config) -> None:
+    def __init__(self, parameters: Sequence[tf.Variable], config: Config,
+                 engine: Any = None) -> None:
         super().__init__(name="lbfgs")
-        self.parameters = list(parameters)
+        self.parameters, self.engine = list(parameters), engine or DenseEngine("float32")
         self.memory, self.max_trials = config.lbfgs_memory, config.lbfgs_max_trials
         self.armijo, self.wolfe = config.lbfgs_armijo, config.lbfgs_wolfe
         self.min_cosine, self.by_row = config.lbfgs_min_cosine, config.lbfgs_by_row
@@ -108,16 +112,16 @@ class LBFGS(tf.Module):
         H stays positive definite if s'y > 0. Below `lbfgs_min_cosine` times |s| |y|, s'y may be
         rounding error, and the pair is skipped.
         """
-        s, y = plus(self.parameters, -1.0, self.point), plus(gradients, -1.0, self.gradients)
-        s_dot_s, s_dot_y, y_dot_y = dot(s, s), dot(s, y), dot(y, y)
+        s, y, *products = self.differences(
+            list(zip(self.parameters, self.point, gradients, self.gradients, strict=True)))
+        s_dot_s, s_dot_y, y_dot_y = map(total, products)
         if not s_dot_y > self.min_cosine * tf.sqrt(s_dot_s * y_dot_y):
             return
         slot = int(self.num_pairs.numpy()) % self.memory
         assign(self.s[slot], s)
         assign(self.y[slot], y)
-        norms = [squares(x) for x in (*s, *y)]
         rings = self.s_dot_y, *self.s_norms, *self.y_norms
-        for ring, value in zip(rings, [s_dot_y, *norms], strict=True):
+        for ring, value in zip(rings, [s_dot_y, *products[0], *products[2]], strict=True):
             ring.scatter_nd_update([[slot]], [value])
         self.num_pairs.assign_add(1)
 
@@ -131,34 +135,64 @@ class LBFGS(tf.Module):
         return slope
 
     def multiply(self) -> tf.Tensor:
-        """Set `direction` to H g, and return g' H g: algorithm 7.4 of Nocedal and Wright's
-        "Numerical optimization" (2006)."""
-        last, q, alphas = int(self.num_pairs.numpy()), self.direction, []
-        slots = [i % self.memory for i in range(max(last - self.memory, 0), last)]
-        assign(q, self.gradients)
-        for slot in reversed(slots):
-            alphas.append(dot(self.s[slot], q) / self.s_dot_y[slot])
-            subtract(q, alphas[-1], self.y[slot])
-        if slots:
-            for x, scale in zip(q, self.initial_scales(slots), strict=True):
-                x.assign(scale * x)
-        for slot in slots:
-            beta = dot(self.y[slot], q) / self.s_dot_y[slot]
-            subtract(q, beta - alphas.pop(), self.s[slot])
-        return dot(self.gradients, q)
+        """Set `direction` to H g, and return g' H g."""
+        last = int(self.num_pairs.numpy())
+        if not last:
+            assign(self.direction, self.gradients)
+            return dot(self.gradients, self.gradients)
+        used = [i % self.memory for i in range(max(last - self.memory, 0), last)]
+        slots = [*used, *range(len(used), self.memory)]  # the same number in each call: one trace
+        s, y = [self.s[i] for i in slots], [self.y[i] for i in slots]
+        scales = self.initial_scales(*(tf.constant(x, tf.int32) for x in (used, used[-1])))
+        sy, yy = self.products(self.gradients, scales, s, y)
+        a, b = coefficients(sy.numpy(), yy.numpy(), len(used))
+        return self.combine(self.gradients, scales, s, y, a, b)
 
-    def initial_scales(self, slots: Sequence[int]) -> list[tf.Tensor]:
-        """Return the diagonal of H_0 for each parameter, from the pairs in `slots`, oldest first.
-        All entries of a row share one number."""
-        s, y = ([[x[slot] for slot in slots] for x in rings] for rings in
-                (self.s_norms, self.y_norms))
-        D = [tf.ones_like(norms[-1]) for norms in y]
+    @tf.function(autograph=False)
+    def products(self, g, scales, s, y):
+        """Return the inner products s_i . y_j and y_i' H_0 y_j for j >= i, where y_m is g: two
+        float64 arrays (m, m + 1)."""
+        sums = []
+        for x, scale, *pairs in zip(g, scales, zip(*s, strict=True), zip(*y, strict=True),
+                                    strict=True):
+            rows = tf.cast(self.engine.pair_products(x, *pairs), tf.float64)
+            weights = tf.cast(tf.reshape(scale, [-1]), tf.float64)
+            sums.append(tf.stack([tf.reduce_sum(rows[:, 0], 0),
+                                  tf.tensordot(weights, rows[:, 1], 1)]))
+        return tf.unstack(tf.add_n(sums))
+
+    @tf.function(autograph=False)
+    def combine(self, g, scales, s, y, a, b):
+        """Set `direction` to H_0 (g - sum_j a_j y_j) + sum_j b_j s_j, and return its inner product
+        with g."""
+        direction = [
+            self.engine.pair_sum(x, scale, *pairs, tf.cast(a, x.dtype), tf.cast(b, x.dtype))
+            for x, scale, *pairs in zip(g, scales, zip(*s, strict=True), zip(*y, strict=True),
+                                        strict=True)
+        ]
+        assign(self.direction, direction)
+        return dot(g, direction)
+
+    @tf.function(autograph=False)
+    def differences(self, changes):
+        """Return s, y and the inner products of their rows, from the values of each parameter and
+        of its gradient after and before the step."""
+        return [list(each) for each in zip(*(
+            self.engine.differences(*change) for change in changes), strict=True)]
+
+    @tf.function(autograph=False,
+                 input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)])
+    def initial_scales(self, slots, newest):
+        """Return the diagonal of H_0 for each parameter, from the pairs in `slots`, of which one is
+        the `newest`. All entries of a row share one number."""
+        s, y = ([tf.reduce_sum(tf.gather(ring, slots), 0) for ring in rings]
+                for rings in (self.s_norms, self.y_norms))
+        D = [tf.ones_like(norms) for norms in y]
         if self.by_row:
-            D = [tf.where((a > 0) & (b > 0), tf.sqrt(a / b), one) for a, b, one in
-                 zip(map(tf.add_n, s), map(tf.add_n, y), D, strict=True)]
-        y_D_y = tf.add_n([tf.reduce_sum(tf.cast(d * norms[-1], tf.float64))
-                          for d, norms in zip(D, y, strict=True)])
-        gamma = self.s_dot_y[slots[-1]] / y_D_y
+            D = [tf.where((a > 0) & (b > 0), tf.sqrt(a / b), one)
+                 for a, b, one in zip(s, y, D, strict=True)]
+        y_D_y = total([d * ring[newest] for d, ring in zip(D, self.y_norms, strict=True)])
+        gamma = self.s_dot_y[newest] / y_D_y
         return [tf.cast(gamma, d.dtype) * d for d in D]
 
     def line_search(self, evaluate: Callable[[], Evaluation], slope: float) -> Evaluation | None:
@@ -194,6 +228,26 @@ class LBFGS(tf.Module):
         assign(self.parameters, plus(self.point, -t, self.direction) if t else self.point)
 
 
+def coefficients(sy: np.ndarray, yy: np.ndarray, used: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a and b, float64 [m], for which H g is H_0 (g - sum_j a_j y_j) + sum_j b_j s_j: the
+    two-loop recursion (algorithm 7.4 of Nocedal and Wright's "Numerical optimization", 2006), on
+    the inner products of all vectors in place of the vectors.
+
+    Args:
+        sy: s_i . y_j for j >= i, float64 (m, m + 1), where y_m is g.
+        yy: y_i' H_0 y_j, likewise.
+        used: the number of pairs; a and b are 0 after them.
+    """
+    a, b = np.zeros(len(sy)), np.zeros(len(sy))
+    with np.errstate(all="ignore"):  # a direction that is not finite is found by its slope
+        for i in reversed(range(used)):
+            a[i] = (sy[i, -1] - a[i + 1 : used] @ sy[i, i + 1 : used]) / sy[i, i]
+        for i in range(used):
+            of_y = yy[i, -1] - a[:i] @ yy[:i, i] - a[i:used] @ yy[i, i:used]
+            b[i] = a[i] - (of_y + b[:i] @ sy[:i, i]) / sy[i, i]
+    return a, b
+
+
 def zeros_like(parameters: Sequence[tf.Variable]) -> list[tf.Variable]:
     """Return one variable of zeros per parameter, of its shape."""
     return [tf.Variable(tf.zeros_like(x), trainable=False) for x in parameters]
@@ -206,13 +260,6 @@ def variable(value: float | list[float]) -> tf.Variable:
 def assign(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-
-
-def subtract(variables: Sequence[tf.Variable], factor: tf.Tensor, b: Sequence[tf.Tensor]) -> None:
-    """Subtract factor b from the variables, in place."""
-    for x, y in zip(variables, b, strict=True):
-        alpha = tf.cast(factor, x.dtype)
-        tf.raw_ops.ResourceApplyGradientDescent(var=x.handle, alpha=alpha, delta=y)
 
 
 def plus(a: Sequence[tf.Tensor], factor: object, b: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -229,5 +276,9 @@ def squares(x: tf.Tensor) -> tf.Tensor:
 def dot(a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> tf.Tensor:
     """Return the inner product over all parameters: a float64 scalar. Rows are summed in the
     precision of the parameters and their sums in float64: accurate, in a quarter of the time."""
-    rows = [tf.reduce_sum(x * y, -1) for x, y in zip(a, b, strict=True)]
+    return total([tf.reduce_sum(x * y, -1) for x, y in zip(a, b, strict=True)])
+
+
+def total(rows: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the sum of all entries of the tensors: a float64 scalar."""
     return tf.add_n([tf.reduce_sum(tf.cast(row, tf.float64)) for row in rows])

@@ -11,6 +11,7 @@ All state is in variables, so a checkpoint of them restores an optimiser exactly
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -27,7 +28,8 @@ class Adam(tf.Module):
 
     full_batch = False
 
-    def __init__(self, parameters: Sequence[tf.Variable], config: Config) -> None:
+    def __init__(self, parameters: Sequence[tf.Variable], config: Config,
+                 engine: Any = None) -> None:
         super().__init__(name="adam")
         self.parameters = list(parameters)
         self.beta_1, self.beta_2 = config.adam_beta_1, config.adam_beta_2
@@ -59,7 +61,8 @@ class RMSProp(tf.Module):
 
     full_batch = False
 
-    def __init__(self, parameters: Sequence[tf.Variable], config: Config) -> None:
+    def __init__(self, parameters: Sequence[tf.Variable], config: Config,
+                 engine: Any = None) -> None:
         super().__init__(name="rmsprop")
         self.parameters = list(parameters)
         self.decay, self.epsilon = config.rmsprop_decay, config.rmsprop_epsilon
@@ -95,7 +98,8 @@ class RProp(tf.Module):
 
     full_batch = True
 
-    def __init__(self, parameters: Sequence[tf.Variable], config: Config) -> None:
+    def __init__(self, parameters: Sequence[tf.Variable], config: Config,
+                 engine: Any = None) -> None:
         super().__init__(name="rprop")
         self.parameters = list(parameters)
         self.eta_plus, self.eta_minus = config.rprop_eta_plus, config.rprop_eta_minus

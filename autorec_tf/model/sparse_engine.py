@@ -17,10 +17,11 @@ never written to.
 Shapes: B rows of a mini-batch, n columns, k hidden units, e ratings of the mini-batch.
 """
 
+import math
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -36,12 +37,12 @@ BLOCK_BYTES = 1 << 20  # of the rows of a factor that stay in cache: half of a c
 ALIGNMENT = 64  # bytes; TensorFlow takes over an array of this alignment without a copy
 COLUMN_COST = 4  # fixed cost of a column, in ratings, to divide the work evenly
 
+options = dict(nogil=True, error_model="numpy",
+               cache=os.access(os.path.dirname(os.path.abspath(__file__)), os.W_OK))
 compiled = numba.njit(
-    nogil=True,
-    cache=os.access(os.path.dirname(os.path.abspath(__file__)), os.W_OK),
-    fastmath={"reassoc", "contract", "nsz"},  # sums may be vectorised; NaN stays NaN
-    error_model="numpy",
+    **options, fastmath={"reassoc", "contract", "nsz"}  # sums may be vectorised; NaN stays NaN
 )
+in_sequence = numba.njit(**options)  # adds in the order of TensorFlow's sums
 
 
 @compiled
@@ -93,6 +94,24 @@ def dot_rows(out, h, index, X):
             s0 += h[j] * x0[j]
         out[e] = s0
         e += 1
+
+
+@compiled
+def spread(first, last, starts, x, out):
+    """out[e] = x[i] for each rating e of rows first..last-1."""
+    for i in range(first, last):
+        out[starts[i] : starts[i + 1]] = x[i]
+
+
+@in_sequence
+def add_up(first, last, starts, position, d, out):
+    """out[u] = the sum of d over the ratings of column u, for columns first..last-1. `position`: of
+    the ratings in column order; empty if they are in this order."""
+    for u in range(first, last):
+        total = d.dtype.type(0)
+        for e in range(starts[u], starts[u + 1]):
+            total += d[position[e]] if len(position) else d[e]
+        out[u] = total
 
 
 @compiled
@@ -199,6 +218,52 @@ def transpose_columns(first, last, starts, column, following, row, position):
             e += 1
 
 
+@compiled
+def multiply_pairs(first, last, g, S, Y, out):
+    """For rows first..last-1, out (rows, 2, m, m + 1) = the inner products of row i of each of m
+    matrices in `S`, and in `Y`, with row i of those in `Y` that are not before it, and with g's."""
+    m = len(S)
+    for r in range(first, last):
+        for i in range(m):
+            for side in range(2):
+                x = S[i][r] if side == 0 else Y[i][r]
+                for j in range(i, m + 1):
+                    other = Y[j][r] if j < m else g[r]
+                    total = np.float32(0)
+                    for at in range(len(x)):
+                        total += x[at] * other[at]
+                    out[r, side, i, j] = total
+
+
+@compiled
+def combine_pairs(first, last, g, scale, S, Y, a, b, out):
+    """out = scale (g - sum_j a_j Y_j) + sum_j b_j S_j for rows first..last-1, where `scale` has one
+    number for each row."""
+    for r in range(first, last):
+        row, factor = out[r], scale[r, 0]
+        for at in range(len(row)):
+            row[at] = factor * g[r, at]
+        for j in range(len(a)):
+            y, s, of_y, of_s = Y[j][r], S[j][r], factor * a[j], b[j]
+            for at in range(len(row)):
+                row[at] += of_s * s[at] - of_y * y[at]
+
+
+@compiled
+def difference_rows(first, last, x, x_last, g, g_last, s, y, ss, sy, yy):
+    """s = x - x_last and y = g - g_last for rows first..last-1, and the inner products ss, sy and
+    yy (rows, 1) of their rows."""
+    for r in range(first, last):
+        a, b, c = np.float32(0), np.float32(0), np.float32(0)
+        for j in range(x.shape[1]):
+            dx, dg = x[r, j] - x_last[r, j], g[r, j] - g_last[r, j]
+            s[r, j], y[r, j] = dx, dg
+            a += dx * dx
+            b += dx * dg
+            c += dg * dg
+        ss[r, 0], sy[r, 0], yy[r, 0] = a, b, c
+
+
 class SparseEngine:
     """Gather and multiply mini-batches, in float32, with `threads` threads (default: the number of
     TensorFlow's threads, system/runtime.py)."""
@@ -264,6 +329,35 @@ class SparseEngine:
 
         return product(h, Wt)
 
+    def at_rows(self, pairs: Batch | Pairs, x: tf.Tensor) -> tf.Tensor:
+        """Return x (B) at the row of each pair: float32 [e]."""
+
+        @tf.custom_gradient
+        def gathered(x):
+            def gradient(d):
+                empty = tf.zeros([0], tf.int32)
+                return tf.ensure_shape(
+                    call(self._add_up, [pairs.starts, empty, d], tf.float32), x.shape)
+
+            return tf.ensure_shape(call(self._spread, [pairs.starts, x], tf.float32),
+                                   pairs.row.shape), gradient
+
+        return gathered(x)
+
+    def at_columns(self, pairs: Batch | Pairs, x: tf.Tensor) -> tf.Tensor:
+        """Return x (n) at the column of each pair: float32 [e]. Gradients need a `Batch`."""
+
+        @tf.custom_gradient
+        def gathered(x):
+            def gradient(d):
+                starts, _, position = pairs.by_column
+                return tf.ensure_shape(
+                    call(self._add_up, [starts, position, d], tf.float32), x.shape)
+
+            return tf.gather(x, pairs.column), gradient
+
+        return gathered(x)
+
     def transposed(
         self, batch: Batch, weights: tf.Tensor, h: tf.Tensor, decay: tf.Tensor, X: tf.Tensor
     ) -> tf.Tensor:
@@ -271,6 +365,45 @@ class SparseEngine:
         inputs = [*batch.by_column, weights, h, decay, X]
         out = call(self._multiply_transposed, inputs, tf.float32)
         return tf.ensure_shape(out, X.shape)
+
+    def pair_products(self, g: tf.Tensor, s: Sequence[tf.Tensor],
+                      y: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Return the inner products of the rows of each s_i, and of each y_i, with those of y_j for
+        j >= i, and of g: float32 (rows, 2, m, m + 1); other entries are arbitrary."""
+        shape = [math.prod(g.shape[:-1]), 2, len(s), len(s) + 1]
+        return by_rows(self._pair_products, [shape], g, *s, *y)[0]
+
+    def pair_sum(self, g: tf.Tensor, scale: tf.Tensor, s: Sequence[tf.Tensor],
+                 y: Sequence[tf.Tensor], a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """Return scale (g - sum_j a_j y_j) + sum_j b_j s_j, of g's shape. `scale` has the shape of
+        `g` with a last axis of 1; a, b: [m]."""
+        return by_rows(self._pair_sum, [g.shape], a[None], b[None], g, scale, *s, *y)[0]
+
+    def differences(self, x: tf.Tensor, x_last: tf.Tensor, g: tf.Tensor,
+                    g_last: tf.Tensor) -> list[tf.Tensor]:
+        """Return s = x - x_last, y = g - g_last, and the inner products of their rows: s with s,
+        s with y, y with y, each of the shape of x with a last axis of 1."""
+        one = [*x.shape[:-1], 1]
+        return by_rows(self._differences, (x.shape, x.shape, one, one, one), x, x_last, g, g_last)
+
+    def _pair_products(self, g, *pairs):
+        m = len(pairs) // 2
+        out = np.empty((len(g), 2, m, m + 1), np.float32)
+        self.parallel_for(multiply_pairs, np.arange(len(g) + 1), g, pairs[:m], pairs[m:], out)
+        return out
+
+    def _pair_sum(self, a, b, g, scale, *pairs):
+        m, out = len(pairs) // 2, self.result(g.shape)
+        self.parallel_for(combine_pairs, np.arange(len(g) + 1), g, scale, pairs[:m], pairs[m:],
+                          a[0], b[0], out)
+        return out
+
+    def _differences(self, x, x_last, g, g_last):
+        s, y = self.result(x.shape), self.result(x.shape)
+        products = [np.empty((len(x), 1), np.float32) for _ in range(3)]
+        self.parallel_for(difference_rows, np.arange(len(x) + 1), x, x_last, g, g_last, s, y,
+                          *products)
+        return s, y, *products
 
     def _gather(self, indptr, indices, values, rows):
         starts = np.zeros(len(rows) + 1, np.int64)
@@ -290,6 +423,16 @@ class SparseEngine:
         arguments = starts, column, by_column[:-1].copy(), row, position
         self.parallel_for(transpose_columns, every, *arguments)
         return by_column, row, position
+
+    def _spread(self, starts, x):
+        out = np.empty(starts[-1], np.float32)
+        self.parallel_for(spread, starts, starts, x, out)
+        return out
+
+    def _add_up(self, starts, position, d):
+        out = np.empty(len(starts) - 1, np.float32)
+        self.parallel_for(add_up, starts, starts, position, d, out)
+        return out
 
     def _multiply(self, starts, column, weights, X, with_norms):
         out = self.result((len(starts) - 1, X.shape[1]))
@@ -358,6 +501,15 @@ def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list
     """Call `function` as an op. It only reads its NumPy arguments and depends on nothing else."""
     returned = list(types) if len(types) > 1 else types[0]
     return tf.numpy_function(function, inputs, returned, stateful=False)
+
+
+def by_rows(function: Callable, shapes: Sequence, *inputs: tf.Tensor) -> list[tf.Tensor]:
+    """Return the results of `function`, of these `shapes`. It receives its inputs as matrices of
+    their rows."""
+    matrices = [tf.reshape(x, [-1, x.shape[-1]]) for x in inputs]
+    results = call(function, matrices, *[tf.float32] * len(shapes))
+    results = results if len(shapes) > 1 else [results]
+    return [tf.reshape(x, shape) for x, shape in zip(results, shapes, strict=True)]
 
 
 def aligned(memory: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

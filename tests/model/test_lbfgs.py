@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 
 from autorec_tf.config import Config
+from autorec_tf.model.dense_engine import DenseEngine
 from autorec_tf.model.lbfgs import LBFGS, dot
+from autorec_tf.model.sparse_engine import SparseEngine
 from tests.model.problems import RATE, Problem, quadratic, rosenbrock, run, slope
 from tests.reference import inverse_bfgs
 
@@ -112,6 +114,36 @@ def test_the_two_loops_are_the_dense_bfgs_matrix_of_the_last_pairs(by_row):
         expected = inverse_bfgs(pairs, rows_of(by_row)) @ gradients[-1]
         direction = flat(optimizer.direction)
         np.testing.assert_allclose(direction, expected, rtol=0, atol=1e-7 * abs(expected).max())
+
+
+def test_both_engines_multiply_and_add_pairs():
+    """A matrix, a vector and a three-dimensional parameter, against NumPy."""
+    rng = np.random.default_rng(0)
+    for shape in ((7, 5), (6,), (3, 2, 4)):
+        g, *pairs = rng.normal(size=(9, *shape)).astype(np.float32)
+        scale = rng.random((*shape[:-1], 1)).astype(np.float32)
+        a, b = rng.normal(size=(2, 4)).astype(np.float32)
+        s, y = np.array(pairs[:4]), np.array(pairs[4:])
+        expected = np.einsum("xi...k,j...k->...xij", np.array([s, y]), np.array([*y, g]))
+        expected = expected.reshape(-1, 2, 4, 5)
+        total = scale * (g - np.tensordot(a, y, 1)) + np.tensordot(b, s, 1)
+        for engine in (DenseEngine("float32"), SparseEngine(threads=2)):
+            products = engine.pair_products(tf.constant(g), [*s], [*y]).numpy()
+            assert products.shape == expected.shape
+            later = np.triu_indices(4, 0, 5)  # j >= i
+            np.testing.assert_allclose(products[..., later[0], later[1]],
+                                       expected[..., later[0], later[1]], atol=1e-5)
+            found = engine.pair_sum(tf.constant(g), tf.constant(scale), [*s], [*y],
+                                    tf.constant(a), tf.constant(b))
+            np.testing.assert_allclose(found, total, atol=1e-5)
+            x, x_last, g_last = map(tf.constant, (s[0], s[1], y[0]))
+            ds, dy = s[0] - s[1], g - y[0]
+            for result, wanted in zip(
+                engine.differences(x, x_last, tf.constant(g), g_last),
+                (ds, dy, *((u * v).sum(-1, keepdims=True)
+                           for u, v in ((ds, ds), (ds, dy), (dy, dy)))), strict=True,
+            ):
+                np.testing.assert_allclose(result, wanted, atol=1e-5)
 
 
 def rows_of(by_row):
