@@ -106,7 +106,7 @@ class AutoRec:
         if config.leave_one_out:
             product -= self.encoder.self_contribution(inputs, h, outputs.weights)
             product -= self.decoder.self_contribution(outputs, h)
-        prediction = self.output(product + tf.gather(self.b, batch.column))
+        prediction = self.output(product + self.engine.at_columns(batch, self.b))
         squared_error = tf.reduce_sum(tf.square(batch.ratings - prediction))
         penalty += penalty_W
         if self.inner:
@@ -132,7 +132,7 @@ class AutoRec:
 
     def rows(self, matrix: RatingMatrix) -> SparseRows:
         """Copy `matrix` to the device, in the form that training and prediction use."""
-        return sparse_rows(matrix, by_column=self.decoder.by_column)
+        return sparse_rows(matrix, with_whole=self.decoder.uses_all_rows)
 
     def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return the predictions of the (row, column) pairs from `ratings`: float32 [pairs].
@@ -162,7 +162,7 @@ class AutoRec:
             hidden = self.shards.run(self.encode, ratings, tf.range(start, stop))
             outputs = self.decoder.outputs(wanted, tf.range(start, stop), ratings, weights)
             product, _ = self.decoder.product(outputs, hidden)
-            prediction = self.output(product + tf.gather(self.b, wanted.column))
+            prediction = self.output(product + self.engine.at_columns(wanted, self.b))
             return blocks.write(blocks.size(), prediction)
 
         blocks = tf.TensorArray(tf.float32, 0, True, infer_shape=False, element_shape=[None])

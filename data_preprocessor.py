@@ -25,7 +25,7 @@ from autorec_tf.data.merge import read_ratings
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split, index_ratings
 from autorec_tf.data.sources import has_a_name, plain_name
 from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
-from autorec_tf.presets import WITHOUT_VALUES
+from autorec_tf.presets import CONVERGENCE, WITHOUT_VALUES
 from autorec_tf.resolution import adapt_single, model_configs, preset_lambdas
 from autorec_tf.system.errors import Log, UserError
 from autorec_tf.system.random_streams import random_stream
@@ -207,13 +207,15 @@ def resolve(config: Config, ratings: Ratings) -> Config:
 def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
     """Return the settings that `single` needs on these ratings. They are empty if the numbers of
     users, items and training ratings are close to those of MovieLens-1M, for which the preset was
-    made. Other ratings need another lambda and, if they are fewer, fewer hidden units."""
+    made. Other ratings need another lambda and number of epochs and, if they are fewer, fewer
+    hidden units."""
     counts = num_training_ratings(ratings, config), ratings.num_users, ratings.num_items
     known = 0.9 * sum(ML_1M_COUNTS), ML_1M_USERS, ML_1M_ITEMS
     if all(abs(count / other - 1) < SAME_SIZE for count, other in zip(counts, known, strict=True)):
         return {}
     most, units = Config().hidden_neuron[0], UNITS_PER_RATING * counts[0] / sum(counts[1:])
-    return {"tune": ("lambda_value",), "hidden_neuron": (min(max(round(units), 1), most),)}
+    hidden_neuron = (min(max(round(units), 1), most),)
+    return {"tune": ("lambda_value",), "hidden_neuron": hidden_neuron, **CONVERGENCE}
 
 
 def num_training_ratings(ratings: Ratings, config: Config) -> float:

@@ -239,6 +239,10 @@ class Config:
     leave_one_out: bool = flag(
         False, "predict each training rating without itself as an input, as test ratings are "
         "predicted; needs one hidden layer without --dropout")
+    leave_one_out_slope: str = flag(
+        "own", "slope of the activation g by which --leave_one_out corrects a prediction: own: "
+        "that of the row; mean: the mean over the rows of the batch, times a number for each row, "
+        "which takes three of ten products less", choices=("own", "mean"))
     decoder: str = flag(
         "own", "own: each column has its output weights, as in the paper; biased: each row also "
         "has a bias, which helps where ratings are few; svdpp: also, the vectors of the rows that "
@@ -246,7 +250,9 @@ class Config:
         "LBFGS or RProp", choices=("own", "biased", "svdpp"))
     initial_bias: str = flag(
         "zero", "initial value of the output bias b: 0, or the value for which f returns the mean "
-        "training rating", choices=("zero", "mean"))
+        "training rating; biases: b and the row biases c are fitted to the training ratings, if "
+        "the decoder has c and f is the identity (otherwise as mean)",
+        choices=("zero", "mean", "biases"))
     lambda_value: float = flag(
         1.0, "regularisation strength: the lambda of equation 2", NOT_NEGATIVE)
     lambda_factor: float | None = flag(
@@ -428,6 +434,8 @@ class Config:
             excluded.append("--pretrain_epoch")
         if self.optimizer_method in FULL_BATCH:
             excluded.append(f"--optimizer_method {self.optimizer_method}")
+        if self.leave_one_out and self.leave_one_out_slope == "mean":  # no process has the mean
+            excluded.append("--leave_one_out_slope mean")
         if not mirrored and self.decoder != "own":  # each worker would change c on its own
             excluded.append(f"--decoder {self.decoder}")
         if mirrored and self.is_repeated:

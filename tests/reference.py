@@ -152,15 +152,24 @@ class Reference:
         return [dV, dW, found[1], d.sum(0), dD, *found[2:]]
 
 
+def projected(slope: np.ndarray, M: np.ndarray) -> np.ndarray:
+    """Each row of `slope` on the mean over the ratings, by least squares."""
+    mean = M.sum(1) @ slope / M.sum()
+    return np.stack([np.linalg.lstsq(mean[:, None], row, rcond=None)[0][0] * mean for row in slope])
+
+
 class LeaveOneOut(Reference):
     """A reference of one hidden layer whose training ratings are predicted without their own input,
-    to first order in that."""
+    to first order in that, perhaps by the mean slope."""
+
+    mean_slope = False
 
     def squared_error(self, R: np.ndarray, M: np.ndarray) -> float:
         own = R[:, :, None] * self.V  # (rows, n, k)
         if self.D is not None:
             own = own + np.einsum("inv,nvk->ink", self.coded(R), self.D)
         value, slope = (function(own.sum(1) + self.mu) for function in ACTIVATIONS[self.g])
+        slope = projected(slope, M) if self.mean_slope else slope
         product = value @ self.W + self.b - np.einsum("ik,ink,kn->in", slope, own, self.W)
         return float((M * (R - self.output(product)[0]) ** 2).sum())
 
@@ -170,7 +179,7 @@ class Svdpp(Reference):
     ratings are perhaps predicted without their own input and their own part in the column's
     weights. `counted`: the rows whose errors count."""
 
-    leave_one_out, counted, has_Y = False, slice(None), True
+    leave_one_out, counted, has_Y, mean_slope = False, slice(None), True, False
     Y: np.ndarray
     c: np.ndarray
 
@@ -178,6 +187,7 @@ class Svdpp(Reference):
     def of(cls, model) -> "Svdpp":
         reference = super().of(model)
         reference.leave_one_out = model.config.leave_one_out
+        reference.mean_slope = model.config.leave_one_out_slope == "mean"
         reference.c = np.array(model.decoder.c, np.float64)
         reference.has_Y = model.config.decoder == "svdpp"
         Y = model.decoder.Y if reference.has_Y else np.zeros((len(reference.c), len(reference.W)))
@@ -203,6 +213,7 @@ class Svdpp(Reference):
         if self.D is not None:
             own = own + np.einsum("inv,nvk->ink", self.coded(R), self.D)
         value, slope = (function(own.sum(1) + self.mu) for function in ACTIVATIONS[self.g])
+        slope = projected(slope, M) if self.mean_slope else slope
         share, error, counted = self.share(M), 0.0, np.zeros_like(M)
         counted[self.counted] = M[self.counted]
         for i, u in zip(*np.nonzero(counted), strict=True):

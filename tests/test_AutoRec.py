@@ -31,6 +31,7 @@ RULES = ("weighted", "plain")
 both_engines = pytest.mark.parametrize("engine", ENGINES)
 both_rules = pytest.mark.parametrize("regularization", RULES)
 SVDPP = {"decoder": "svdpp", "optimizer_method": "LBFGS"}
+MEAN_SLOPE = {"leave_one_out_slope": "mean"}
 BIASED = {"decoder": "biased", "lambda_decoder": 0.3}
 ONE_HOT = {"input_encoding": "one_hot", "lambda_one_hot": 0.4}
 both_encodings = pytest.mark.parametrize("encoding", ({}, ONE_HOT), ids=("rating", "one_hot"))
@@ -136,7 +137,9 @@ def test_every_variant_equals_the_reference(engine, variant):
 
 
 @both_rules
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if "hidden_neuron" not in v], ids=str)
+@pytest.mark.parametrize(
+    "variant", [*(v for v in VARIANTS if "hidden_neuron" not in v), MEAN_SLOPE,
+                MEAN_SLOPE | {"input_encoding": "one_hot", "hidden_activation": "tanh"}], ids=str)
 def test_leaving_one_out_equals_the_reference(regularization, variant):
     columns = 9  # of which every single difference is soon told
     matrix, R, M = random_matrix(columns=columns)
@@ -145,6 +148,7 @@ def test_leaving_one_out_equals_the_reference(regularization, variant):
         for engine in ENGINES
     ]
     reference, rows = LeaveOneOut.of(models[0]), [3, 20, 11, 8, 15]
+    reference.mean_slope = models[0].config.leave_one_out_slope == "mean"
     numerical = finite_differences(reference, R[rows], M[rows])
     for model in models:
         gradients, cost, _ = gradients_of(model, matrix, rows)
@@ -157,14 +161,16 @@ def test_leaving_one_out_equals_the_reference(regularization, variant):
 @pytest.mark.parametrize(
     "regularization, leave_one_out, variant",
     [("plain", True, SVDPP | VARIANTS[1]), ("plain", False, SVDPP | VARIANTS[5]),
-     ("weighted", True, SVDPP | ONE_HOT), ("plain", True, BIASED), ("weighted", False, BIASED)],
+     ("weighted", True, SVDPP | ONE_HOT), ("plain", True, BIASED), ("weighted", False, BIASED),
+     ("plain", True, SVDPP | MEAN_SLOPE)],
 )
 def test_decoders_with_row_biases_equal_the_reference(regularization, leave_one_out, variant):
     num_rows, num_columns = 8, 7
     matrix, R, M = random_matrix(num_rows, num_columns)
     models = [
         build(engine, num_columns, num_rows, regularization=regularization, hidden_neuron=3,
-              batch_size=3, leave_one_out=leave_one_out, **variant)
+              batch_size=8 if MEAN_SLOPE.items() <= variant.items() else 3,
+              leave_one_out=leave_one_out, **variant)
         for engine in ENGINES
     ]
     reference, everywhere = Svdpp.of(models[0]), np.nonzero(R + 1)

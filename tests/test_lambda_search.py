@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from autorec_tf.config import Config
-from autorec_tf.data.ratings import index_ratings
+from autorec_tf.data.ratings import Split, index_ratings
 from autorec_tf.data.synthetic import ML_1M_ITEMS, ML_1M_USERS
+from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.experiments import train_model
 from autorec_tf.lambda_search import STEP, first_lambda, path, search_lambda
-from autorec_tf.presets import BIASES_ONLY
+from autorec_tf.presets import BIASES_ONLY, CONVERGENCE
 from autorec_tf.resolution import member_configs, over_preset
+from autorec_tf.training.trainer import build, initialise_biases, untrained
 from data_preprocessor import full_batch_settings, resolve, split_of
 from tests.test_experiments import Records
 
@@ -91,12 +93,27 @@ def test_with_biases_only_the_prediction_is_a_mean_and_two_damped_biases():
     np.testing.assert_allclose(found, b[test.indices] + c[test.rows], atol=0.01)
 
 
+def test_the_start_of_single_predicts_the_biases():
+    """With small W the first predictions hardly differ from two damped biases."""
+    split = split_of(CONFIG, RATINGS)
+    model = untrained(CONFIG, split.train, (1.0, 5.0), None)
+    model.Wt.assign(1e-4 * model.Wt)
+    initialise_biases(model, split.train)
+    biases = fit_baseline(Split(split.train, split.train), dampings=(5, 5))
+    pairs = split.test.rows, split.test.indices
+    found = model.predict(model.rows(split.train), *pairs)
+    np.testing.assert_allclose(found, biases.predict(*pairs), atol=1e-3)
+    scaled = build(replace(CONFIG, output_activation="sigmoid"), split.train, (1.0, 5.0))
+    assert len(set(scaled.b.numpy())) == 1  # the mean rating: c and f cannot be fitted at once
+
+
 def test_single_is_adapted_to_all_data_but_movielens_1m():
     users, items = np.arange(900_000) % ML_1M_USERS, np.arange(900_000) % ML_1M_ITEMS
     like_ml_1m = index_ratings("file.csv", users, items, np.ones(900_000), (1.0, 5.0))
     assert full_batch_settings(like_ml_1m, Config()) == {}
     adapted = full_batch_settings(RATINGS, Config())
-    assert adapted == {"tune": ("lambda_value",), "hidden_neuron": (round(5.4 * 360 / 70),)}
+    units = (round(5.4 * 360 / 70),)
+    assert adapted == {"tune": ("lambda_value",), "hidden_neuron": units} | CONVERGENCE
     config = resolve(over_preset(dict(preset="single")), RATINGS)
     assert {name: getattr(config, name) for name in adapted} == adapted
     flags = dict(preset="single", lambda_value=9.0, hidden_neuron=(4,))

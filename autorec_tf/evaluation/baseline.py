@@ -53,14 +53,15 @@ def bias_at(bias: np.ndarray, index: np.ndarray) -> np.ndarray:
     return np.where(index < 0, 0.0, bias[index])
 
 
-def fit_baseline(split: Split, total: Total = np.asarray) -> Baseline:
-    """Fit the baseline to the training ratings, in their unit. `total` sums an array over the
-    workers, each of which has a part of the split's columns."""
+def fit_baseline(split: Split, total: Total = np.asarray,
+                 dampings: tuple[float, float] = (ITEM_DAMPING, USER_DAMPING)) -> Baseline:
+    """Fit the baseline to the training ratings, in their unit, with the `dampings` of items and
+    users. `total` sums an array over the workers, each of which has a part of the split's columns.
+    """
     train = split.train
     row, column = train.rows, train.indices
     count, mean = total([len(train), train.values.sum(dtype=np.float64)])
     mean = float(mean / count)
-    dampings = ITEM_DAMPING, USER_DAMPING
     row_damping, column_damping = dampings if split.orientation == "item" else dampings[::-1]
     row_damped = row_damping + total(train.row_counts)
     column_damped = column_damping + train.column_counts

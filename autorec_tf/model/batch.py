@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from autorec_tf.config import Config
@@ -12,15 +13,15 @@ class SparseRows(NamedTuple):
     """A `RatingMatrix` as tensors.
 
     indptr: int64 [rows + 1]; indices: int32; values: float32; full_matrix: for a column shard, the
-    indptr of the full matrix and `before`, as in `Part`; by_column: for the SVD++ decoder, the
-    start of each column, int64 [n + 1], and in column order the columns and the rows, int32.
+    indptr of the full matrix and `before`, as in `Part`; whole: for the SVD++ decoder, the batch of
+    all rows, and the batch of all columns of the transposed matrix.
     """
 
     indptr: tf.Tensor
     indices: tf.Tensor
     values: tf.Tensor
     full_matrix: tuple[tf.Tensor, ...] = ()
-    by_column: tuple[tf.Tensor, ...] = ()
+    whole: "tuple[Batch, ...]" = ()
 
 
 class Batch(NamedTuple):
@@ -49,14 +50,34 @@ class Pairs(NamedTuple):
     column: tf.Tensor
 
 
-def sparse_rows(matrix: RatingMatrix, by_column: bool = False) -> SparseRows:
-    """Copy `matrix` to the device, with its rows in column order if `by_column`."""
+def sparse_rows(matrix: RatingMatrix, with_whole: bool = False) -> SparseRows:
+    """Copy `matrix` to the device, with `SparseRows.whole` if `with_whole`."""
     part = matrix.part
     full_matrix = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
     indptr, indices, values = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
-    flipped = matrix.transposed() if by_column else None
-    columns = (flipped.indptr, flipped.rows, flipped.indices) if flipped else ()
-    return SparseRows(indptr, indices, values, full_matrix, tuple(map(tf.constant, columns)))
+    whole = whole_batches(matrix) if with_whole else ()
+    return SparseRows(indptr, indices, values, full_matrix, whole)
+
+
+def whole_batches(matrix: RatingMatrix) -> tuple[Batch, Batch]:
+    """Return the batch of all rows, and the batch of all columns of the transposed matrix. Each has
+    the other's order, so that no step has to sort ratings."""
+    position = np.argsort(matrix.indices, kind="stable").astype(np.int32)  # by column, then by row
+    inverse = np.empty_like(position)
+    inverse[position] = np.arange(len(position), dtype=np.int32)
+    column_starts = np.append(0, np.cumsum(matrix.column_counts))
+    starts, row, column, values = map(
+        tf.constant, (matrix.indptr, matrix.rows, matrix.indices, matrix.values))
+    of_column, of_row, value_by_column = map(
+        tf.constant, (matrix.indices[position], matrix.rows[position], matrix.values[position]))
+    by_row, by_column = map(tf.constant, (inverse, position))
+    row_count, column_count = (tf.constant(x, tf.float32)
+                               for x in (matrix.row_counts, matrix.column_counts))
+    first = tf.constant(column_starts)
+    return (
+        Batch(starts, row, column, values, column_count, (first, of_row, by_column)),
+        Batch(first, of_column, of_row, value_by_column, row_count, (starts, column, by_row)),
+    )
 
 
 def positions_in_full_matrix(ratings: SparseRows, rows: tf.Tensor,

@@ -49,7 +49,7 @@ class Decoder:
     """The product of the last hidden layer with Wt, float32 (n, l), as in the paper. `parameters`:
     those of the model, by name."""
 
-    by_column = False  # whether the weights are computed from the ratings in column order
+    uses_all_rows = False  # whether the weights are computed from the ratings of all rows
 
     def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
         self.config, self.engine, self.Wt = config, engine, parameters["Wt"]
@@ -97,7 +97,7 @@ class BiasedDecoder(Decoder):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         product, penalty = self.weighted_product(outputs, h, penalty_scale)
         c = tf.gather(self.c, outputs.rows)
-        product += tf.gather(c, outputs.pairs.row)
+        product += self.engine.at_rows(outputs.pairs, c)
         if penalty_scale is not None:
             # c has an entry for each row, b one for all rows: both count once in an epoch.
             fraction = tf.cast(tf.size(outputs.rows) / self.c.shape[0], tf.float32)
@@ -118,17 +118,16 @@ class BiasedDecoder(Decoder):
 class SvdppDecoder(BiasedDecoder):
     """The SVD++ decoder: weights with Y, float32 (m, l), and row biases c, float32 [m]."""
 
-    by_column = True
+    uses_all_rows = True
 
     def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
         super().__init__(config, engine, parameters)
         self.Y = parameters["Y"]
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
-        starts, column, rows = ratings.by_column
-        factors = tf.gather(normalisation(ratings), column)
-        batch = self.engine.batch(starts, column, rows, factors, self.Y.shape[0])
-        return self.Wt + self.engine.input_product(batch, factors, self.Y)[0]
+        columns = ratings.whole[1]
+        factors = tf.gather(normalisation(ratings), columns.row)
+        return self.Wt + self.engine.input_product(columns, factors, self.Y)[0]
 
     def outputs(self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
                 weights: tf.Tensor | None = None) -> Outputs:
@@ -156,14 +155,13 @@ class SvdppDecoder(BiasedDecoder):
     def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
         """Return the contribution of each rating to its own prediction: its row is in N(u)."""
         by_row = tf.reduce_sum(tf.gather(self.Y, outputs.rows) * h, 1)
-        by_rating = tf.gather(by_row, outputs.pairs.row)
-        return by_rating * tf.gather(outputs.normalisation, outputs.pairs.column)
+        factors = self.engine.at_columns(outputs.pairs, outputs.normalisation)
+        return self.engine.at_rows(outputs.pairs, by_row) * factors
 
 
 def normalisation(ratings: SparseRows) -> tf.Tensor:
     """Return s / sqrt(|N(u)|) of each column u: float32 [n]."""
-    starts = ratings.by_column[0]
-    return SVDPP_SCALE / tf.sqrt(tf.cast(tf.maximum(starts[1:] - starts[:-1], 1), tf.float32))
+    return SVDPP_SCALE / tf.sqrt(tf.maximum(ratings.whole[0].count, 1))
 
 
 def with_unit(h: np.ndarray, values: np.ndarray | float) -> np.ndarray:

@@ -89,9 +89,22 @@ class Encoder:
         float32 [e], from the single hidden layer h (B, k) and the decoder's weights (n, k)."""
         batch, one_hot_batch, mask = inputs
         slope = SLOPES[self.config.hidden_activation](h)
-        contribution, _ = self.engine.output_product(batch, slope, self.V * weights)
-        contribution *= batch.ratings
+        contribution = batch.ratings * self.slope_product(batch, slope, self.V * weights)
         if one_hot_batch is not None:
             X = tf.reshape(self.D * weights[:, None], [-1, self.V.shape[1]])
-            contribution += self.engine.output_product(one_hot_batch, slope, X)[0]
+            contribution += self.slope_product(one_hot_batch, slope, X)
         return mask * contribution
+
+    def slope_product(self, batch: Batch, slope: tf.Tensor, X: tf.Tensor) -> tf.Tensor:
+        """Return X . slope at the pairs of the batch, float32 [e], from X (n, k) and slope (B, k).
+
+        With `leave_one_out_slope` "mean", slope_i is replaced by its projection on the mean slope
+        of the ratings, a_i times this mean, and the product needs numbers of rows and columns only.
+        """
+        if self.config.leave_one_out_slope == "own":
+            return self.engine.output_product(batch, slope, X)[0]
+        count = tf.cast(batch.starts[1:] - batch.starts[:-1], tf.float32)
+        mean = tf.linalg.matvec(slope, count, transpose_a=True) / tf.reduce_sum(count)
+        a = tf.math.divide_no_nan(tf.linalg.matvec(slope, mean), tf.reduce_sum(tf.square(mean)))
+        by_column = tf.linalg.matvec(X, mean)
+        return self.engine.at_rows(batch, a) * self.engine.at_columns(batch, by_column)

@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from AutoRec import AutoRec
 from autorec_tf.config import Config
-from autorec_tf.data.ratings import RatingMatrix
-from autorec_tf.model.batch import SparseRows, positions_in_full_matrix
+from autorec_tf.data.ratings import RatingMatrix, Split
+from autorec_tf.evaluation.baseline import fit_baseline
+from autorec_tf.model.batch import Batch, SparseRows, positions_in_full_matrix
 from autorec_tf.model.column_shards import ColumnShards, Stored
+from autorec_tf.model.decoder import BIAS_LAMBDA
 from autorec_tf.model.encoder import Dropout
 from autorec_tf.model.lbfgs import assign
 from autorec_tf.model.loop import serial_loop
@@ -35,12 +37,27 @@ def build(config: Config, train: RatingMatrix, scale: tuple[float, float],
             x[shards.own] if parameter.is_per_column else x
             for parameter, x in zip(model.declared, start, strict=True)
         ])
-    if config.initial_bias == "mean":
+    has_both = config.decoder != "own" and config.output_activation == "identity"
+    if config.initial_bias == "biases" and has_both:
+        initialise_biases(model, train)
+    elif config.initial_bias != "zero":
         mean = float(train.values.mean())
         if shards.workers:
             mean = float(np.divide(*shards.sum([mean * len(train), len(train)])))
         model.initialise_bias(mean)
     return model
+
+
+def initialise_biases(model: AutoRec, train: RatingMatrix) -> None:
+    """Fit b and c to the ratings `train`, and subtract from b what W adds to it on average: W h,
+    with the mean of h over the rows."""
+    damping = BIAS_LAMBDA / 2  # equation 2 has lambda / 2
+    baseline = fit_baseline(Split(train, train), dampings=(damping, damping))
+    h = model.encode(model.rows(train), tf.range(train.num_rows, dtype=tf.int64))
+    fitted = tf.constant(baseline.mean + baseline.column_bias, tf.float32)
+    model.b.assign(fitted - tf.linalg.matvec(model.Wt, tf.reduce_mean(h, 0)))
+    named = dict(zip([p.name for p in model.declared], model.parameters, strict=True))
+    named["c"].assign(tf.constant(baseline.row_bias, tf.float32))
 
 
 def untrained(config: Config, train: RatingMatrix, scale: tuple[float, float],
@@ -62,16 +79,17 @@ class Objective:
         self.model, self.dropout = model, dropout
 
     def gradients(self, ratings: SparseRows, rows: tf.Tensor,
-                  penalty_scale: tf.Tensor | float = 1.0,
-                  weights: tf.Tensor | None = None) -> Gradients:
+                  penalty_scale: tf.Tensor | float = 1.0, weights: tf.Tensor | None = None,
+                  batch: Batch | None = None) -> Gradients:
         """Return the gradients, J(B) and the squared error of the mini-batch of `rows` (int64 [B])
-        of `ratings`. With shared decoder `weights`, the last gradient is the gradient of `weights`,
-        and is not propagated to the parameters that they are computed from."""
+        of `ratings`, which is gathered unless `batch` is given. With shared decoder `weights`, the
+        last gradient is the gradient of `weights`, and is not propagated to the parameters that
+        they are computed from."""
         model, dropout = self.model, self.dropout() if self.dropout else None
         sources = [*model.parameters, *([] if weights is None else [weights])]
         with tf.GradientTape() as tape:
             tape.watch(sources)
-            batch = model.engine.gather(ratings, rows, model.V.shape[0])
+            batch = batch or model.engine.gather(ratings, rows, model.V.shape[0])
             batch = batch._replace(full_matrix=positions_in_full_matrix(ratings, rows, batch))
             cost, squared_error = model.objective(
                 model.encoder.inputs(batch, dropout),
@@ -86,21 +104,21 @@ class Objective:
         of rows. Omega of the plain rule is counted once."""
         model = self.model
         with tf.GradientTape() as tape:  # shared weights: computed once, differentiated once
-            weights = model.decoder.weights(ratings) if model.decoder.by_column else None
+            weights = model.decoder.weights(ratings) if model.decoder.uses_all_rows else None
         sources = [*model.parameters, *([] if weights is None else [weights])]
         num_rows, batch_size = tf.size(ratings.indptr, tf.int64) - 1, model.config.batch_size
 
-        def block(start):
+        def block(start, *batch):
             rows = tf.range(start, tf.minimum(start + batch_size, num_rows))
             fraction = tf.cast(tf.size(rows, tf.int64) / num_rows, tf.float32)
-            gradients, *costs = self.gradients(ratings, rows, fraction, weights)
+            gradients, *costs = self.gradients(ratings, rows, fraction, weights, *batch)
             return gradients, tf.cast(tf.stack(costs), tf.float64)
 
         def add(start, sums):
             return tf.nest.map_structure(tf.add, sums, block(start))
 
         if ratings.indptr.shape[0] - 1 <= batch_size:
-            sums, total = block(tf.constant(0, tf.int64))
+            sums, total = block(tf.constant(0, tf.int64), *ratings.whole[:1])
         else:
             zeros = [tf.zeros_like(x) for x in sources], tf.zeros(2, tf.float64)
             sums, total = serial_loop(add, zeros, num_rows, batch_size)
@@ -121,7 +139,7 @@ class Trainer:
         with self.strategy.scope():
             self.steps = counter(0, tf.int64)
             self.optimizer = OPTIMIZERS[model.config.optimizer_method](
-                model.parameters, model.config)
+                model.parameters, model.config, model.engine)
         # J before the last `WINDOW` + 1 epochs; epoch i is in slot (i - 1) mod (WINDOW + 1).
         self.costs = tf.Variable([math.inf] * (WINDOW + 1), dtype=tf.float64, trainable=False)
         if self.shards.workers:
