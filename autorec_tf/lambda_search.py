@@ -1,10 +1,12 @@
 """Choose lambda for a full-batch optimiser on validation ratings, a tenth of the training ratings.
 
-The search begins with a lambda so large that only the biases remain, which is best if there are few
-ratings. Then it doubles a small lambda until the validation RMSE rises. Each of these trainings
-starts from the best parameters so far, and ends by the same rule as every training (--tolerance).
-In the other direction this fails: after a large lambda the weights grow so slowly that the
-objective seems to have converged.
+The search begins with the lambda that is probably best, and doubles or halves it until the
+validation RMSE rises. Each training starts from the best parameters so far, and ends by the same
+rule as every training, with a higher --tolerance, or as soon as the RMSE rises above that of its
+start. Where the biases of users and items are about as good, which is so if there are few ratings,
+the last lambda is so large that only biases remain.
+
+The final training does not start there: from these parameters it would end at a worse point.
 """
 
 import math
@@ -15,17 +17,24 @@ import tensorflow as tf
 
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings
+from autorec_tf.evaluation.baseline import fit_baseline
+from autorec_tf.evaluation.metrics import score
 from autorec_tf.model.lbfgs import assign
 from autorec_tf.presets import BIASES_ONLY
 from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
 from autorec_tf.training.records import Records
-from autorec_tf.training.trainer import WINDOW, build
+from autorec_tf.training.trainer import build
 from data_preprocessor import validation_split
 
+CHECK_EVERY = 5  # epochs
+COARSER = 3.0  # the tolerance of the search, relative to that of the final training
 STEP = 2.0
+FAR = 8.0  # the step upwards while the RMSE is less than `FEW_BELOW` below that of the biases
+FEW_BELOW = 0.02
 LEAST_GAIN = 1e-4  # the smallest relative decrease of the RMSE that justifies another step
+CLOSE = 0.003  # the relative difference to the RMSE of the biases at which these are tried
 MOST_POINTS = 20
 
 
@@ -35,43 +44,54 @@ def search_lambda(config: Config, ratings: Ratings, records: Records) -> float:
     A resumed run repeats the trainings, with equal results, unless the search was complete.
     """
     search = LambdaSearch(config, ratings, records)
-    if path(search.first, records.tuned())[1] is not None:
+    if search.path(records.tuned())[1] is not None:
         search.train()
     rmses = records.tuned()
-    return path(search.first, rmses)[0][rmses.index(min(rmses))]
+    return search.path(rmses)[0][rmses.index(min(rmses))]
 
 
 def first_lambda(num_ratings: int) -> float:
-    """Return a lambda that is probably somewhat too small. The best one was near 450 with 900,000
-    training ratings of MovieLens-1M, and near 250 with 100,000 to 150,000 of them."""
-    return float(f"{225 * (num_ratings / 900_000) ** (1 / 3):.2g}")
+    """Return the lambda that is probably best. It was near 450 with 900,000 training ratings of
+    MovieLens-1M, and near 250 with 100,000 to 150,000 of them."""
+    return float(f"{450 * (num_ratings / 900_000) ** (1 / 3):.2g}")
 
 
-def path(first: float, rmses: list[float]) -> tuple[list[float], float | None]:
+def path(first: float, biases: float, rmses: list[float]) -> tuple[list[float], float | None]:
     """Return the lambdas whose validation RMSEs are `rmses`, and the next one to try, or None at
-    the end of the search. `first` is the lambda after `BIASES_ONLY`."""
-    values = [BIASES_ONLY]
-    while len(values) <= len(rmses):
-        following = next_lambda(first, values[1:], rmses[: len(values)])
-        if not following or len(values) == MOST_POINTS:
-            return values, None
-        values.append(following)
-    return values[:-1], values[-1]
+    the end of the search.
+
+    Args:
+        first: the first lambda.
+        biases: the RMSE of the biases of users and items.
+        rmses: the RMSEs that are known.
+    """
+    values: list[float] = []
+    while True:
+        tried = rmses[: len(values)]
+        following = next_lambda(first, biases, values, tried)
+        last = following is None or len(values) == MOST_POINTS
+        if last and BIASES_ONLY not in values and min(tried) > (1 - CLOSE) * biases:
+            following, last = BIASES_ONLY, False
+        if last or len(values) == len(rmses):
+            return values, None if last else following
+        values.append(following or first)
 
 
-def next_lambda(first: float, values: list[float], rmses: list[float]) -> float | None:
+def next_lambda(first: float, biases: float, values: list[float],
+                rmses: list[float]) -> float | None:
     """Return the lambda to try after `values`, or None if smaller and larger ones than the best are
-    among them, or the two best hardly differ. `rmses`: of the biases, and of `values`."""
-    biases, *rmses = rmses
-    if len(values) < 2:
-        return first * STEP ** len(values)
+    among them, or another one would hardly be better. The arguments are those of `path`."""
+    if not values:
+        return first
+    if BIASES_ONLY in values:
+        return None
     best = values[rmses.index(min(rmses))]
-    lowest, second, *_ = sorted(rmses)
-    if second - lowest < LEAST_GAIN * lowest:
+    lowest, *others = sorted(rmses)
+    if others and others[0] - lowest < LEAST_GAIN * lowest:
         return None
     if best == max(values):
-        following = best * (STEP if lowest < biases else STEP**2)
-        return following if following < BIASES_ONLY else None
+        larger = best * (STEP if lowest < (1 - FEW_BELOW) * biases else FAR)
+        return larger if larger < BIASES_ONLY else None
     return best / STEP if best == min(values) else None
 
 
@@ -82,29 +102,36 @@ class LambdaSearch:
         self.config, self.records, self.scale = config, records, ratings.unit.model_scale
         self.split = validation_split(config, ratings)
         self.first = first_lambda(len(self.split.train))
+        test, biases = self.split.test, fit_baseline(self.split)
+        self.biases = score(biases.predict(test.rows, test.indices), test.values).rmse
+
+    def path(self, rmses: list[float]) -> tuple[list[float], float | None]:
+        return path(self.first, self.biases, rmses)
 
     def train(self) -> None:
         """Train with each lambda, and record the validation RMSEs that are not recorded yet."""
         rmses: list[float] = []
-        best, parameters, lowest = math.inf, None, math.inf  # without those of the biases
-        while (value := path(self.first, rmses)[1]) is not None:
-            start = parameters if value > best else None
-            rmse, found = self.train_with(value, start, lowest)
+        best: list[tf.Tensor] = []  # the parameters of the lowest RMSE
+        while (value := self.path(rmses)[1]) is not None:
+            start = [] if value == BIASES_ONLY else best
+            rmse, found = self.train_with(value, start, min(rmses, default=self.biases))
             if len(rmses) == len(self.records.tuned()):
                 self.records.log_point({"lambda_value": value}, rmse)
             rmses.append(self.records.tuned()[len(rmses)])
-            if rmses[-1] < lowest and value != BIASES_ONLY:
-                best, parameters, lowest = value, found, rmses[-1]
+            if rmses[-1] == min(rmses):
+                best = found
 
-    def train_with(self, value: float, start: list[tf.Tensor] | None,
+    def train_with(self, value: float, start: list[tf.Tensor],
                    lowest: float) -> tuple[float, list[tf.Tensor]]:
         """Train with lambda `value`, from the parameters `start` or from initial ones; return the
-        validation RMSE and the parameters. A training whose RMSE is above `lowest`, that of
-        `start`, ends at once: it moves away from them."""
-        config = replace(self.config, lambda_value=value, display_step=WINDOW)
+        validation RMSE and the parameters. A training ends when its RMSE is above `lowest`, that of
+        `start`, and rises."""
+        config = replace(self.config, lambda_value=value, display_step=CHECK_EVERY,
+                         tolerance=COARSER * self.config.tolerance)
         model, rmse = build(config, self.split.train, self.scale), math.inf
         if start:
             assign(model.parameters, start)
+            rmse = lowest
         else:
             pretrain(model, self.split.train, self.records.log_pretraining)
         try:
@@ -113,9 +140,10 @@ class LambdaSearch:
                     self.records.log_step(f"lambda {value:g}, epoch", metrics.epoch,
                                           config.train_epoch)
                     self.records.stop_if_asked()
-                    rmse = metrics.test_rmse or rmse
-                    if start and metrics.test_rmse and rmse > lowest:
-                        break
+                    if metrics.test_rmse:
+                        before, rmse = rmse, metrics.test_rmse
+                        if rmse > max(before, lowest):
+                            break
         except Diverged:
             rmse = math.inf
         return rmse, [tf.identity(x) for x in model.parameters]
