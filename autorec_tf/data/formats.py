@@ -46,7 +46,7 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             packed = raw.read(4)
         if packed == b"PAR1" or path.suffix.lower() == ".parquet":
             return ParquetFile(path, columns, roles)
-        if path.suffix.lower() in (".npz", ".xlsx", ".xlsm", ".ods"):  # zip archives
+        if packed.startswith(b"PK"):  # Excel and SciPy files are zip archives
             refuse_foreign(path, packed, packed)
         with blocks.open_binary(path) as file:
             start = file.read(SNIFFED_BYTES)

@@ -314,6 +314,7 @@ TABLE_OF_ROWS = "%%MatrixMarket matrix array integer general\n3 5\n" + "\n".join
         ("a.json", json.dumps(ROWS, indent=2), CELLS),
         ("a.json", "\ufeff" + json.dumps(ROWS, indent=1), CELLS),
         ("a.json", "\n".join(map(json.dumps, ROWS)), CELLS),
+        ("a.json", "\n".join(json.dumps({**row, "votes": [0, 1]}) for row in ROWS), CELLS),
         ("a.json", "\n".join(json.dumps(row, indent=1) for row in ROWS), CELLS),
         ("a.json", json.dumps({"ratings": ROWS}, indent=1), CELLS),
         ("a.json", pd.DataFrame(ROWS).to_json(), CELLS),
