@@ -13,8 +13,8 @@ from autorec_tf.system.terminal import shell
 
 FRAME = "import pandas; pandas.read_{}.to_csv(TARGET, index=False)"
 DATA = "import {}, pandas; pandas.DataFrame({}).to_csv(TARGET, index=False)"
-SPARSE = ("import pandas, scipy.io, scipy.sparse; m = scipy.sparse.coo_matrix({}); pandas.DataFrame("
-          "dict(user=m.row, item=m.col, rating=m.data)).to_csv(TARGET, index=False)")
+SPARSE = ("import pandas, scipy.io, scipy.sparse; m = scipy.sparse.coo_matrix({}); pandas."
+          "DataFrame(dict(user=m.row, item=m.col, rating=m.data)).to_csv(TARGET, index=False)")
 DATABASE = ('import pandas, sqlite3; pandas.read_sql("select * from " + NAME, '
             "sqlite3.connect(SOURCE)).to_csv(TARGET, index=False)")
 MATRIX = ('next(v.toarray() if hasattr(v, "toarray") else v '

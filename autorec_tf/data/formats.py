@@ -151,8 +151,8 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
     user_codes, item_codes, values, *times = joined
     user_codes = users.merge(file_ids[0], user_codes, num_without > 0)
     item_codes = items.merge(file_ids[1], item_codes, num_without > 0)
-    if comments := state.get("comments"):
-        log(printable(f"Data file {file.path.name}: comment lines left out: {comments:,}"))
+    if file.num_comments:
+        log(printable(f"Data file {file.path.name}: comment lines left out: {file.num_comments:,}"))
     for flag, count in (("rating", num_left_out - num_without), ("id", num_without)):
         if count:
             log(printable(f"Data file {file.path.name}: {count:,} of {num_rows:,} ratings are left "
