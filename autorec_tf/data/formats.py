@@ -20,10 +20,10 @@ from autorec_tf.data import blocks
 from autorec_tf.data.blocks import ALL, DAMAGED, Columns, Rules
 from autorec_tf.data.delimited import RatingsFile
 from autorec_tf.data.foreign import refuse_foreign
+from autorec_tf.data.frame import ParquetFile
 from autorec_tf.data.ids import Ids
 from autorec_tf.data.layouts import SNIFFED_BYTES, quoted, read_csv_settings, sniff
 from autorec_tf.data.netflix import MOVIE_LINE, NetflixFile
-from autorec_tf.data.parquet import ParquetFile
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
 
