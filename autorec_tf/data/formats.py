@@ -18,13 +18,49 @@ import numpy as np
 
 from autorec_tf.data import blocks
 from autorec_tf.data.blocks import ALL, DAMAGED, Columns, Rules
-from autorec_tf.data.delimited import RatingsFile
+from autorec_tf.data.delimited import Block, RatingsFile, check_text
 from autorec_tf.data.foreign import refuse_foreign
 from autorec_tf.data.frame import ParquetFile
-from autorec_tf.data.ids import Ids
-from autorec_tf.data.layouts import SNIFFED_BYTES, quoted, read_csv_settings, sniff
-from autorec_tf.data.netflix import MOVIE_LINE, NetflixFile
+from autorec_tf.data.ids import WHOLE_ID, Ids
+from autorec_tf.data.layouts import SNIFFED_BYTES, Layout, quoted, read_csv_settings, sniff
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
+
+MOVIE_LINE = re.compile(r"(\d{1,18}):(\r?\n|$)", re.ASCII)
+NETFLIX = Layout(
+    ",", 4, (0, 3, 1, 2), quotechar="", rating=re.compile("[1-5]"),
+    time=re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
+    published="Expected MovieID:, then lines CustomerID,Rating,YYYY-MM-DD, ratings from 1 to 5",
+)
+
+
+class NetflixFile(RatingsFile):
+    """Files of the Netflix Prize, read as one: lines `MovieID:`, each before its
+    `CustomerID,Rating,Date`.
+
+    The publisher has withdrawn the data. Existing copies have `combined_data_1.txt` to
+    `combined_data_4.txt`, or one file per movie, `training_set/mv_0000001.txt` and so on.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        super().__init__(NETFLIX, *paths)
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: Netflix format, MovieID: before its CustomerID,Rating,Date lines"
+
+    def parse(self, text: str, state: dict[str, Any]) -> Block:
+        """Return the ratings in some lines, with the movie added to each; `state` keeps it."""
+        text = check_text(text)
+        *before, last = (text if text.endswith("\n") else f"{text}\n").split(":\n")
+        movie, parts = state.get("movie", ""), []
+        for part in before:
+            lines, end, following = part.rpartition("\n")
+            parts.append(f"{lines}{end}".replace("\n", f",{movie}\n"))
+            if not WHOLE_ID.fullmatch(movie := following):
+                raise ValueError(f"the movie id {movie[:20]!r} is not a whole number")
+        lines = "".join(parts) + last.replace("\n", f",{movie}\n")
+        state["movie"] = movie
+        return super().parse(lines, state) if lines else []
+
 
 
 def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = (),
@@ -54,12 +90,13 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
         if MOVIE_LINE.match(start.removeprefix(codecs.BOM_UTF8).decode("latin-1")):
             return NetflixFile(path)
         encoding = settings.get("encoding") or find_encoding(start)
-        remarks = ["a byte-order mark"] if start.startswith(codecs.BOM_UTF8) else []
-        shown = encoding if re.search(b"[\x80-\x9f]", start) else "latin-1"
-        remarks += [] if encoding == "utf-8-sig" else [shown if encoding == "cp1252" else encoding]
-        remarks += ["compressed"] if packed != start[:4] else []
-        newline = "\n" if start.count(b"\n") else None  # also lines that end in CR alone
-        remarks += [] if newline else ["CR line ends"] * (b"\r" in start)
+        newline = "\n" if b"\n" in start else None  # also lines that end in CR alone
+        is_latin_1 = encoding == "cp1252" and not re.search(b"[\x80-\x9f]", start)
+        remarks = [remark for remark, applies in {
+            "a byte-order mark": start.startswith(codecs.BOM_UTF8),
+            "latin-1" if is_latin_1 else encoding: encoding != "utf-8-sig",
+            "compressed": packed != start[:4],
+            "CR line ends": not newline and b"\r" in start}.items() if applies]
         with blocks.open_text(path, encoding, newline) as file:
             text = file.read(SNIFFED_BYTES)
             text = text[: text.rfind("\n") + 1] or text

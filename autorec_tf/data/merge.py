@@ -18,6 +18,8 @@ from autorec_tf.data.ids import Ids
 from autorec_tf.data.ratings import Ratings, rounded
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
+Place = tuple[RatingsFile, Columns, int]  # of a rating: its index in the columns of the file
+
 
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
                  train_ratio: float | None = None, duplicates: Sequence[str] = ("",),
@@ -124,7 +126,11 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
                                "once"))
     again = table.duplicated("pair")
     if again.any() and duplicates in ("", "refuse"):
-        refuse_pair(file, part, table["pair"], ids, bool(duplicates))
+        second, pair = int(again.idxmax()), table["pair"]
+        first = int((pair == pair[second]).idxmax())
+        choice = ", or choose the rating with --duplicates first, last or mean"
+        refuse_again((file, part, first), (file, part, second), ids, pair[again].nunique(),
+                     f"Remove one of the two lines{choice if duplicates else ''}")
     if again.any():
         log(AutoRecWarning(f"{name}: {again.sum():,} ratings repeat a pair: resolved by "
                            f"--duplicates {duplicates}"))
@@ -135,26 +141,17 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
     return replace(picked(part, table.index.to_numpy()), values=table["value"].to_numpy())
 
 
-def refuse_pair(file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids],
-                flag: bool) -> None:
-    """Raise UserError that names the first of `pairs` with two ratings and their number."""
-    again = pairs.duplicated()
-    second = int(again.idxmax())
-    first = int((pairs == pairs[second]).idxmax())
-    before, here = file.locate(part.row(first)), file.locate(part.row(second))
+def refuse_again(first: Place, second: Place, ids: tuple[Ids, Ids], number: int,
+                 remedy: str) -> None:
+    """Raise UserError for a pair with two ratings, one of `number` such pairs."""
+    before, here = (file.locate(part.row(row)) for file, part, row in (first, second))
     path, _, line = before.rpartition(", ")
-    before = line if here.startswith(f"{path}, ") else before
-    number, remedy = pairs[again].nunique(), "Remove one of the two lines"
-    if flag:
-        remedy += ", or choose the rating with --duplicates first, last or mean"
-    total = f"; {number:,} pairs occur more than once" if number > 1 else ""
-    raise UserError(f"{here}: {rates(part, second, ids)} again (first on {before}{total}). "
+    before = f"on {line}" if here.startswith(f"{path}, ") else f"in {before}"
+    _, part, row = second
+    user, item = list(ids[0].codes)[part.users[row]], list(ids[1].codes)[part.items[row]]
+    total = f"; {number:,} pairs have two ratings" if number > 1 else ""
+    raise UserError(f"{here}: user {user} rates item {item} again (first {before}{total}). "
                     f"{remedy}.")
-
-
-def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
-    user, item = list(ids[0].codes)[part.users[index]], list(ids[1].codes)[part.items[index]]
-    return f"user {user} rates item {item}"
 
 
 def separate(files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[Ids, Ids],
@@ -167,13 +164,11 @@ def separate(files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[
     if not number:
         return list(parts)
     if in_both == "refuse":
-        index = int(shared[1].argmax())
-        here = files[1].locate(parts[1].row(index))
-        before = files[0].locate(parts[0].row(int((pairs[0] == pairs[1][index]).argmax())))
-        total = f"; {number:,} pairs are in both files" if number > 1 else ""
-        raise UserError(f"{here}: {rates(parts[1], index, ids)} again (first in {before}{total}). "
-                        "A rating is either for training or for test: remove one of the two, or "
-                        "choose its side with --in_both train or test.")
+        second = int(shared[1].argmax())
+        first = int((pairs[0] == pairs[1][second]).argmax())
+        refuse_again((files[0], parts[0], first), (files[1], parts[1], second), ids, number,
+                     "A rating is either for training or for test: remove one of the two, or "
+                     "choose its side with --in_both train or test")
     other = int(in_both == "train")
     if shared[other].all():
         raise UserError(f"{files[other].path}: all ratings are also in {files[1 - other].path}. "
