@@ -126,8 +126,8 @@ def fetch(dataset: Dataset, folder: Path) -> None:
             prefix=".download-", dir=folder, ignore_cleanup_errors=True
         ) as name:
             temporary = Path(name)
-            download(dataset, temporary / "archive.zip")
-            unpack(dataset, temporary / "archive.zip", temporary)
+            download(dataset, temporary / f"{dataset.name}.zip")
+            unpack(dataset, temporary / f"{dataset.name}.zip", temporary)
             for file in dataset.files:
                 if not (folder / file).exists():
                     sync(temporary / dataset.inside / file)
