@@ -198,7 +198,7 @@ class RatingsFile:
         layout, (*others, last) = self.layout, re.findall("[.,]", text) or [""]
         if text.strip().lower() in ("true", "false"):
             command = "astype(int)" if self.noun != "line" else booleans_to_numbers(
-                self.path, layout.separator, layout.skipped, bool(layout.header),
+                self.path, layout.separator, layout.skipped - bool(layout.header),
                 layout.positions[2])
             return f". Convert True and False with {command}"
         if not last or self.noun != "line" or not re.fullmatch(r"[-+]?[\d.,]+", text.strip()):

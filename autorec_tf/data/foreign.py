@@ -71,15 +71,13 @@ def python(code: str, path: Path, name: str = "") -> str:
     return shell(["python", "-c", re.sub("|".join(words), lambda word: quoted[word[0]], code)])
 
 
-def booleans_to_numbers(path: Path, separator: str, skipped: int, has_header: bool,
-                        position: int) -> str:
+def booleans_to_numbers(path: Path, separator: str, skipped: int, position: int) -> str:
     """Return the command that writes True and False in a column of a text file as 1 and 0."""
-    header, skipped = "" if has_header else ", header=None", skipped - has_header
     return python(
-        f"import pandas; t = pandas.read_csv(SOURCE, sep={separator!r}, skiprows={skipped}{header},"
-        f" dtype=str, keep_default_na=False); t.isetitem({position}, t.iloc[:, {position}]"
-        '.str.strip().str.lower().map({"true": 1, "false": 0})); t.to_csv(TARGET, index=False'
-        f"{', header=False' if header else ''})", path)
+        f"import pandas; t = pandas.read_csv(SOURCE, sep={separator!r}, skiprows={skipped}, "
+        f"header=None, dtype=str, keep_default_na=False); t[{position}] = t[{position}].str.strip()"
+        '.str.lower().replace({"true": "1", "false": "0"}); '
+        "t.to_csv(TARGET, index=False, header=False)", path)
 
 
 def refuse_foreign(path: Path, packed: bytes, start: bytes) -> None:

@@ -62,7 +62,6 @@ class NetflixFile(RatingsFile):
         return super().parse(lines, state) if lines else []
 
 
-
 def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = (),
               roles: int = 3) -> RatingsFile:
     """Return the rating file at `path`, in the format that its first bytes show.

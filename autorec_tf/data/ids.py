@@ -104,8 +104,8 @@ class Ids:
             column.lost = [text for text, number in floats.items() if has_lost_digits(text, number)]
             ids = [floats.get(str(one), one) for one in ids]
         merged = np.zeros(len(ids), np.int32)
-        is_used = np.isin(np.arange(len(ids)), codes) if used_only else np.ones(len(ids), bool)
-        merged[is_used] = self.look_up([ids[code] for code in np.flatnonzero(is_used)])
+        merged_codes = np.unique(codes) if used_only else np.arange(len(ids))
+        merged[merged_codes] = self.look_up([ids[code] for code in merged_codes])
         return codes if np.array_equal(merged, np.arange(len(ids))) else merged[codes]
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
@@ -155,11 +155,6 @@ def known_ids(known: pd.Index, ids: Any) -> list[Any]:
     return [one if at < 0 else known[at] for one, at in zip(ids, positions, strict=True)]
 
 
-def known_id(known: pd.Index, one: Any) -> Any:
-    """Return an id as it is in `known`, or unchanged if it is unknown."""
-    return known_ids(known, [one])[0]
-
-
 def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
     """Return the value of `flag` as it is in `known`, or unchanged if it is unknown. Raise
     UserError if it is text and ids are whole numbers."""
@@ -168,7 +163,7 @@ def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
     if known.dtype.kind in "iu" and not is_whole:
         raise UserError(f"{flag} {text[:80]!r}: the ids in these ratings are whole numbers, from "
                         f"{known.min()} to {known.max()}. Write the id as one of them.")
-    return known_id(pd.Index(known), text)
+    return known_ids(pd.Index(known), [text])[0]
 
 
 def with_new(known: np.ndarray, ids: np.ndarray) -> np.ndarray:

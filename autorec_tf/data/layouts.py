@@ -131,17 +131,10 @@ def unified(text: str) -> str:
 
 def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[str, Any] = {},
           roles: int = 3, remarks: Sequence[str] = ()) -> Layout:
-    """Return the layout of a rating file.
-
-    Args:
-        path: the file, for messages.
-        start: the first lines of the file.
-        columns: the value of `--columns`: names, or numbers from 1.
-        settings: arguments for pandas.read_csv.
-        roles: the least number of columns, 2 or 3; fewer are a UserError, and so are columns that
-            neither `columns` nor a header identifies.
-        remarks: properties that are already known.
-    """
+    """Return the layout of the rating file at `path` that begins with the lines `start`. The
+    `settings` are arguments for pandas.read_csv, the `remarks` known properties. Raise UserError if
+    there are fewer than 2 or 3 columns, the number of `roles`, or neither `columns`, the value of
+    `--columns`, nor a header identifies them."""
     remarks = [*remarks, *(["CRLF line ends"] if "\r" in start.partition("\n")[0] else [])]
     lines = unified(start).replace("\r", " ").removesuffix("\n").split("\n")
     skipped, separator = settings.get("skiprows", 0), settings.get("sep")

@@ -1,5 +1,6 @@
 """Timestamps as numbers that have the same order: numbers of one unit, or dates of one format."""
 
+import calendar
 import re
 import warnings
 from collections.abc import Sequence
@@ -13,18 +14,15 @@ DECIMAL_TIME = re.compile(r"-?\d{1,19}(\.\d*)?(e\+?\d{1,2})?", re.ASCII | re.IGN
 UNITS = {9: "seconds", 10: "seconds", 12: "milliseconds", 13: "milliseconds",  # by digits
          15: "microseconds", 16: "microseconds", 18: "nanoseconds", 19: "nanoseconds"}
 DIGITS = re.compile(r"0\d{5}|0\d{7}", re.ASCII)  # a date without separators, day or month first
-MONTHS = "jan(uary)? feb(ruary)? mar(ch)? apr(il)? may june? july? aug(ust)? sep(tember)? " \
-    "oct(ober)? nov(ember)? dec(ember)?".split()
 # The parts of a date, in order, and their formats for strptime; then the orders of the numbers that
 # are left, where a year may have four digits.
 PARTS = [(re.compile(pattern, re.IGNORECASE | re.ASCII), format) for pattern, format in (
     (r"(?<!\d)\d{1,2}:\d\d:\d\d\.\d+", "%H:%M:%S.%f"), (r"(?<!\d)\d{1,2}:\d\d:\d\d", "%H:%M:%S"),
     (r"(?<![\d+-])\d{1,2}:\d\d", "%H:%M"), (r"%H(\S*?)( ?)[ap]m\b", r"%I\1\2%p"),
     (r"(?<=%[SMfp])( ?)([+-]\d\d:?\d\d\b|Z$)", r"\1%z"), (r"\b(GMT|UTC)\b", "%Z"),
-    (r"\b(mon|tues|wednes|thurs|fri|satur|sun)day\b", "%A"),
-    (r"\b(mon|tue|wed|thu|fri|sat|sun)\b", "%a"),
-    (rf"\b({'|'.join(month[:3] for month in MONTHS)})\b", "%b"),
-    (rf"\b({'|'.join(MONTHS)})\b", "%B"),
+    *((rf"\b({'|'.join(names)})\b", format) for names, format in (
+        (calendar.day_name, "%A"), (calendar.day_abbr, "%a"), (calendar.month_abbr[1:], "%b"),
+        (calendar.month_name[1:], "%B"))),
 )]
 ORDERS = {"Y00": ["Ymd"], "00Y": ["dmY", "mdY"], "000": ["dmy", "mdy", "ymd"]}
 ORDERS_WITH_MONTH = {"0Y": ["dY"], "Y0": ["Yd"], "00": ["dy"]}  # whose month is a word
