@@ -157,21 +157,17 @@ class RatingsFile:
         """Return the ratings in a table's columns. Raise ValueError for an invalid value."""
         layout, digits_only = self.layout, bool(self.layout.published)
         block: Block = []
-        no_ids, left_out = self.rules.no_ids, np.zeros(len(table[0][0]), bool)
+        no_ids, has_ids = self.rules.no_ids, np.ones(len(table[0][0]), bool)
         for codes, ids in table[:2]:
-            absent = [str(one).strip().lower() in no_ids for one in ids] if no_ids else []
-            if any(absent):
-                left_out |= np.array(absent)[codes]
-                ids = [None if is_absent else parse_id(str(text), digits_only)
-                       for text, is_absent in zip(ids, absent, strict=True)]
-            elif isinstance(ids[0], str):
-                ids = [parse_id(text, digits_only) for text in ids]
+            if no_ids or isinstance(ids[0], str):
+                ids = [parse_id(str(text), digits_only, no_ids) for text in ids]
+                has_ids &= np.array([one is not None for one in ids])[codes]
             block.append((codes, ids))
         codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])
         missing = MISSING | self.rules.words
         values = np.array([self.parse_rating(text, missing) for text in texts])
         self.rules.check(values)
-        block.append(np.where(left_out, -np.inf, values[codes]) if no_ids else values[codes])
+        block.append(np.where(has_ids, values[codes], -np.inf))
         if len(table) > 3:
             codes, texts = table[3]
             if layout.time and not all(map(layout.time.fullmatch, texts)):

@@ -4,8 +4,6 @@ import glob
 import json
 import os
 import re
-import sqlite3
-from contextlib import closing, suppress
 from pathlib import Path
 
 from autorec_tf.system.errors import UserError
@@ -15,15 +13,16 @@ FRAME = "import pandas; pandas.read_{}.to_csv(TARGET, index=False)"
 DATA = "import {}, pandas; pandas.DataFrame({}).to_csv(TARGET, index=False)"
 SPARSE = ("import pandas, scipy.io, scipy.sparse; m = scipy.sparse.coo_matrix({}); pandas."
           "DataFrame(dict(user=m.row, item=m.col, rating=m.data)).to_csv(TARGET, index=False)")
-DATABASE = ('import pandas, sqlite3; pandas.read_sql("select * from " + NAME, '
-            "sqlite3.connect(SOURCE)).to_csv(TARGET, index=False)")
+DATABASE = ("import pandas, sqlite3; c = sqlite3.connect(SOURCE); "
+            "t, = c.execute(\"select name from sqlite_master where type = 'table'\").fetchone(); "
+            'pandas.read_sql(f"select * from [{t}]", c).to_csv(TARGET, index=False)')
 MATRIX = ('next(v.toarray() if hasattr(v, "toarray") else v '
           'for k, v in scipy.io.loadmat(SOURCE).items() if k[0] != "_")')
 TEXT = 'open(SOURCE, encoding="utf-8-sig")'
 OBJECTS = r'json.loads("[" + re.sub(r"\}\s*\{", "},{", ' + TEXT + '.read()) + "]")'
 JSON = rb"(?:\xef\xbb\xbf)?\s*"  # what precedes the first value: a byte-order mark, blanks
 # The pattern of the extension or of the first bytes, the name, and the code or the command that
-# converts the file. NAME in a code is the pattern's group, or a table's name.
+# converts the file, in which NAME is the pattern's group.
 KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb".{257}ustar", "a tar archive", "python -m tarfile -e SOURCE FOLDER"),
     (rb"\x28\xb5\x2f\xfd", "a zstd archive", "zstd -d SOURCE"),
@@ -93,7 +92,6 @@ def refuse_foreign(path: Path, packed: bytes, start: bytes) -> None:
         remedy = "Download the file again."
         if "import" in code:
             name = match[1].decode() if match.lastindex else ""
-            name = table_of(path) if code == DATABASE else name
             remedy = f"Convert it with {python(code, path, name)}"
             if "pickle" in code:
                 remedy = f"A pickle can run any code: open it only if it is yours. {remedy}"
@@ -102,15 +100,6 @@ def refuse_foreign(path: Path, packed: bytes, start: bytes) -> None:
             command = shell(words.get(word, word) for word in code.split())
             remedy = f"Unpack it with {command} and name a file."
         raise UserError(f"{path}: {what} is not supported. {remedy}")
-
-
-def table_of(path: Path) -> str:
-    """Return the name of the first table in a database, quoted, or TABLE if it cannot be read."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro",
-                                                          uri=True)) as database:
-        rows = database.execute("select name from sqlite_master where type = 'table'").fetchall()
-        return '"{}"'.format(rows[0][0].replace('"', '""'))
-    return "TABLE"
 
 
 def refuse_folder_or_url(name: str, path: Path) -> None:

@@ -64,16 +64,14 @@ class NetflixFile(RatingsFile):
 
 def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = (),
               roles: int = 3) -> RatingsFile:
-    """Return the rating file at `path`, in the format that its first bytes show.
+    """Return the rating file at `path`, in the format that its first bytes show. Raise UserError if
+    it cannot be read, or its format is not supported.
 
     Args:
         path: the file.
         columns: the value of `--columns`, or None for the usual names or the first columns.
         read_csv: the values of `--read_csv`, each KEY=VALUE.
         roles: the number of columns that the file must have: 3, or 2 without ratings.
-
-    Raises:
-        UserError: if the file cannot be read, or its format is not supported.
     """
     settings = read_csv_settings(read_csv)
     try:
@@ -150,14 +148,14 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
         raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
                         "fourth of --columns, or use --split random.")
     file_ids, num_rows, file.rules = (Ids(), Ids()), 0, rules
-    columns: list[list[np.ndarray]] = [[], [], [], []]
+    columns: list[Any] = [[] for _ in range(4 if rules.with_times else 3)]
     missing, left_out = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     num_without, state = 0, dict[str, Any]()
     try:
         for _, chunk, state in file.chunks():
             if not (block := file.parse(chunk, state)):
                 continue
-            absent, without_id = np.isnan(block[2]), np.isneginf(block[2] if rules.no_id else 0.0)
+            absent, without_id = np.isnan(block[2]), np.isneginf(block[2])
             missing.append(num_rows + np.flatnonzero(absent))
             absent |= rules.left_out(block[2]) | without_id
             left_out.append(num_rows + np.flatnonzero(absent))
@@ -165,7 +163,7 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
             for number, ids in enumerate(file_ids):
                 codes, distinct = block[number]
                 block[number] = ids.encode(distinct)[codes]
-            for parts, part in zip(columns, block, strict=False):
+            for parts, part in zip(columns, block, strict=True):
                 parts.append(part[~absent] if len(left_out[-1]) else part)
             short = columns[2][-1].astype(np.float32)  # if that rounds nothing
             columns[2][-1] = short if np.array_equal(short, columns[2][-1]) else columns[2][-1]
@@ -181,10 +179,9 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
         raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
     if format := decided_format(file, state):
         return read(file, users, items, replace(rules, timestamp_format=format), log)
-    joined: list[np.ndarray] = []
-    while columns and columns[0]:
-        joined.append(np.concatenate(columns.pop(0)))  # frees memory
-    user_codes, item_codes, values, *times = joined
+    for number, parts in enumerate(columns):
+        columns[number] = np.concatenate(parts)  # one by one, which frees memory
+    user_codes, item_codes, values, *times = columns
     user_codes = users.merge(file_ids[0], user_codes, num_without > 0)
     item_codes = items.merge(file_ids[1], item_codes, num_without > 0)
     if file.num_comments:

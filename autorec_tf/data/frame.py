@@ -21,9 +21,8 @@ ROWS = 1 << 16  # converted to text at a time
 
 
 class FrameFile(RatingsFile):
-    """A DataFrame with columns for user, item, rating and perhaps timestamp.
-
-    Messages name a row by its position and its index label.
+    """A DataFrame with columns for user, item, rating and perhaps timestamp. Messages name a row by
+    its position and its index label. Raise UserError if there are no rows or no such columns.
 
     Args:
         frame: the DataFrame, or a table with `to_pandas()`, one rating per row.
@@ -31,9 +30,6 @@ class FrameFile(RatingsFile):
         before: the names of earlier ratings, used without `columns` if `frame` has them.
         roles: 3, or 2 for a DataFrame of users and items without ratings.
         name: the DataFrame's name in messages.
-
-    Raises:
-        UserError: if `frame` is not a DataFrame, has no rows, or does not have these columns.
     """
 
     noun = "row"

@@ -11,7 +11,7 @@ text. The ids of a table are int64 if all of them are whole numbers, and text ot
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -55,9 +55,11 @@ def id_text(one: Any) -> str:
     return str(one).removesuffix(" 00:00:00") if is_time else str(one)
 
 
-def parse_id(text: str, digits_only: bool) -> int | str:
-    """Return an id, as a number if it is written as one. Raise ValueError for text that cannot be
-    an id, or, with `digits_only`, for anything except digits."""
+def parse_id(text: str, digits_only: bool, no_ids: Collection[str] = ()) -> int | str | None:
+    """Return an id, as a number if it is written as one, or None if it is one of `no_ids`. Raise
+    ValueError for text that cannot be an id, or, with `digits_only`, for anything except digits."""
+    if no_ids and text.strip().lower() in no_ids:
+        return None
     number = whole_number(text)
     if number is not None and not (digits_only and number < 0):
         return number

@@ -24,7 +24,8 @@ Place = tuple[RatingsFile, Columns, int]  # of a rating: its index in the column
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
                  train_ratio: float | None = None, duplicates: Sequence[str] = ("",),
                  log: Log = print, in_both: str = "refuse") -> Ratings:
-    """Return the ratings in one file, or in a file of training and a file of test ratings.
+    """Return the ratings in one file, or in a file of training and a file of test ratings. Raise
+    UserError if a file is malformed, a pair has two ratings, or all ratings or times are equal.
 
     Args:
         name: the name of the dataset.
@@ -35,10 +36,6 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
             "refuse" to raise UserError, or "" to raise it even for equal lines.
         log: called with a line about ratings that are left out; repeated ones are a warning.
         in_both: the side of a pair that is in both files, "train" or "test", or "refuse".
-
-    Raises:
-        UserError: if a file is malformed, a pair has two ratings, or all ratings or all timestamps
-            are equal.
     """
     ids = Ids(), Ids()
     parts = [
