@@ -1,9 +1,4 @@
-"""Detect the format of a file, and read its ratings.
-
-    users, items = Ids(), Ids()
-    columns = read(open_file(Path("ratings.csv")), users, items)
-    columns.users, columns.values                 # codes of ids, ratings
-"""
+"""Detect the format of a file, and read its ratings."""
 
 import codecs
 import csv

@@ -103,18 +103,10 @@ def find_columns(path: Path, names: tuple[str, ...], columns: str | None,
                     f"of {LEAST[roles]}. Name them, as in --columns userId,movieId,rating.")
 
 
-def numbers_of(rows: Sequence[Sequence[str]], most_text: float = 0) -> np.ndarray | None:
-    """Return cells as numbers, nan if blank: float64 [rows, columns]. Return None if more than the
-    fraction `most_text` of the cells are text, which is 0."""
-
-
-    def number(cell: str) -> float:
-        text = cell.strip().lower().replace(",", ".")
-        return np.nan if text in BLANK else float(text) if NUMBER.fullmatch(text) else np.inf
-
-    cells = np.array([[number(cell) for cell in row] for row in rows], np.float64)
-    is_text = np.isinf(cells)
-    return np.where(is_text, 0, cells) if cells.size and is_text.mean() <= most_text else None
+def number_of(cell: str) -> float:
+    """Return the number in a cell of a table, nan if it is blank, or infinity if it is text."""
+    text = cell.strip().lower().replace(",", ".")
+    return np.nan if text in BLANK else float(text) if NUMBER.fullmatch(text) else np.inf
 
 
 def is_one_kind(values: np.ndarray) -> bool:
@@ -138,20 +130,21 @@ def find_table(rows: Sequence[Sequence[str]]) -> Table | None:
         return None
     width, names = len(rows[0]), rows[0]
     rows = [row for row in rows if len(row) == width]
-    numbers, own = numbers_of([names[1:]]), numbers_of([row[:1] for row in rows[1:]])
+    cells = np.array([[number_of(cell) for cell in row] for row in rows])
+    numbers, own, values = cells[0, 1:], cells[1:, 0], cells[1:, 1:]
+    is_text = np.isinf(values)
+    if not np.isfinite(values).any() or is_text.mean() > FEW_TEXTS:
+        return None
+    values = np.where(is_text, 0, values)
+    own_numbers = not np.isinf(own).any()
     is_named = plain(names[0]) in (*INDEX, *HEADER_NAMES["user"], *HEADER_NAMES["item"]) or (
-        own is not None and not NUMBER.fullmatch(names[0]))
-    values = numbers_of([row[1:] for row in rows[1:]], FEW_TEXTS)
-    if not (values is not None and np.isfinite(values).any()):
-        return None
-    has_header = is_named or not (numbers is not None and (np.any(np.diff(numbers) <= 0) or (
-        numbers.max() <= np.nanmax(values) and width <= MANY)))
+        own_numbers and not NUMBER.fullmatch(names[0]))
+    has_header = is_named or bool(np.isinf(numbers).any()) or not (
+        np.any(np.diff(numbers) <= 0) or numbers.max() <= np.nanmax(values) and width <= MANY)
     body = rows[has_header:]
-    if width < (3 if has_header else FEW_COLUMNS) or len(body) < (1 if is_named else 3):
-        return None
-    if not has_header and numbers is not None:
-        values = np.concatenate([numbers, values])
-    if not is_one_kind(values):
+    values = values if has_header else np.vstack([numbers, values])
+    if width < (3 if has_header else FEW_COLUMNS) or len(body) < (1 if is_named else 3) or (
+            not is_one_kind(values)):
         return None
     pairs = {tuple(row[1:3]) for row in body}  # of user and item, after the row number
     if pandas_index(names) is not None and width <= FEW_COLUMNS and len(pairs) == len(body):
@@ -160,9 +153,9 @@ def find_table(rows: Sequence[Sequence[str]]) -> Table | None:
     common, num_blanks = float(kinds[counts.argmax()]), int(np.isnan(values).sum())
     mark = common if common in MARKS and counts.max() > num_blanks else None
     is_unique, first = len({row[0] for row in body}) == len(body), "other"
-    if own is not None and np.mean(np.isin(own, values) | np.isnan(own)) > 0.9:
+    if own_numbers and np.mean(np.isin(own, values) | np.isnan(own)) > 0.9:
         first = "rating"
-    if is_unique and not (own is not None and np.any(own % 1 != 0)):
+    if is_unique and not (own_numbers and np.any(own % 1 != 0)):
         first = "ids"
     is_table = first == "ids" or width > MANY or first == "rating" and width >= FEW_COLUMNS and (
         num_blanks or mark is not None)

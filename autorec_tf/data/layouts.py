@@ -1,8 +1,4 @@
-"""The layout of a text file of ratings: separator, header, quotes and column positions.
-
-    layout = sniff(Path("ratings.csv"), "1,2,4.5\n1,3,2.5\n")    # from its first lines
-    layout.separator, layout.positions                           # the arguments for pandas
-"""
+"""The layout of a text file of ratings: separator, header, quotes and column positions."""
 
 import codecs
 import csv
