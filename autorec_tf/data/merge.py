@@ -75,12 +75,10 @@ def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Ru
     part = read(file, *ids, rules, log)
     if duplicates is not None:
         part = deduplicate(file, part, ids, duplicates, log)
-
-    def locate(index: int) -> str:
-        return file.locate(part.row(index))
-
-    users = ids[0].like(known[0], part.users, locate)
-    return users, ids[1].like(known[1], part.items, locate), part.values
+    columns = zip(ids, known, (part.users, part.items), strict=True)
+    users, items = (one.like(before, codes, lambda index: file.locate(part.row(index)))
+                    for one, before, codes in columns)
+    return users, items, part.values
 
 
 def joined(parts: Sequence[Columns], column: str) -> np.ndarray:

@@ -53,7 +53,7 @@ def download(folder: Path, dataset: Dataset) -> str:
     try:
         fetch(dataset, folder)
     except OSError as error:
-        return str(error)
+        return str(error) or type(error).__name__
     return ""
 
 
