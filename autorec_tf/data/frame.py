@@ -3,6 +3,7 @@ to the same bits. A table is a pandas DataFrame, or one with `to_pandas()`, such
 and Arrow, or a Parquet file."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from autorec_tf.data.delimited import RatingsFile
-from autorec_tf.data.headers import HEADER_NAMES, find_columns, find_table, plain
+from autorec_tf.data.headers import IDS, find_columns, find_table, plain
 from autorec_tf.data.ids import id_text
 from autorec_tf.data.layouts import Layout
 from autorec_tf.system.errors import UserError
@@ -125,7 +126,7 @@ def frame_columns(path: Path, frame: pd.DataFrame, columns: str | None, before: 
 def refuse_tables(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> None:
     """Raise UserError if a DataFrame is a table of users x items, with users as index or column."""
     rows = [("", *names), *(tuple(map(str, row)) for row in frame.head(200).itertuples(name=None))]
-    first = int(plain(names[0]) in (*HEADER_NAMES["user"], *HEADER_NAMES["item"])) if names else 0
+    first = int(bool(names and re.fullmatch(IDS, plain(names[0]))))
     if len(names) > 2 and find_table([row[first:] for row in rows]):
         arguments, then = ((f"{names[0]!r}, ", "") if first
                            else ("", ".rename_axis('user').reset_index()"))

@@ -12,18 +12,16 @@ from autorec_tf.data.foreign import python
 from autorec_tf.system.errors import UserError
 
 NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
-ROLES = ("user", "item", "rating", "timestamp")
 LEAST = {2: "user and item", 3: "user, item and rating"}  # by the number of roles
-HEADER_NAMES = {
-    "user": ("user", "userid", "uid", "customer", "customerid", "reviewer", "reviewerid",
-             "visitorid", "member", "memberid"),
-    "item": ("item", "itemid", "iid", "movie", "movieid", "product", "productid", "animeid",
-             "videoid", "bookid", "isbn", "songid", "artistid", "businessid", "asin", "gameid",
-             "recipeid", "jokeid", "trackid"),
-    "rating": ("rating", "score", "stars", "overall", "starrating", "watchratio", "bookrating",
-               "userrating", "movierating", "reviewrating", "reviewscore"),
-    "timestamp": ("timestamp", "time", "date", "unixreviewtime", "reviewdate", "datetime"),
+# The roles of columns, and the patterns of their usual names, written as by `plain`.
+ROLES = {
+    "user": "(user|customer|reviewer|member)(id)?|uid|visitorid",
+    "item": "(item|movie|product)(id)?|iid|isbn|asin|"
+            "(anime|video|book|song|artist|business|game|recipe|joke|track)id",
+    "rating": "(star|book|user|movie|review)?rating|(review)?score|stars|overall|watchratio",
+    "timestamp": "timestamp|(unixreview)?time|(review)?date|datetime",
 }
+IDS = f"{ROLES['user']}|{ROLES['item']}"
 INDEX = ("", "unnamed", "index")  # names of a column of row numbers
 MARKS = (0.0, 99.0, -1.0)  # values that may mean "not rated"
 BLANK = {"", "nan", "na", "null", "none", "-", "?"}
@@ -43,7 +41,8 @@ def known_columns(names: Sequence[str], roles: int) -> tuple[int, ...]:
     does not identify at least `roles` of them. If all but one of these are known and one other
     column is left, that column has the missing role."""
     usual = [plain(name) for name in names]
-    found = [[i for i, name in enumerate(usual) if name in HEADER_NAMES[role]] for role in ROLES]
+    found = [[i for i, name in enumerate(usual) if re.fullmatch(pattern, name)]
+             for pattern in ROLES.values()]
     used = {i for positions in found for i in positions}
     others = [i for i, name in enumerate(usual) if i not in used and name not in INDEX]
     missing = [positions for positions in found[:roles] if not positions]
@@ -137,7 +136,7 @@ def find_table(rows: Sequence[Sequence[str]]) -> Table | None:
         return None
     values = np.where(is_text, 0, values)
     own_numbers = not np.isinf(own).any()
-    is_named = plain(names[0]) in (*INDEX, *HEADER_NAMES["user"], *HEADER_NAMES["item"]) or (
+    is_named = plain(names[0]) in INDEX or bool(re.fullmatch(IDS, plain(names[0]))) or (
         own_numbers and not NUMBER.fullmatch(names[0]))
     has_header = is_named or bool(np.isinf(numbers).any()) or not (
         np.any(np.diff(numbers) <= 0) or numbers.max() <= np.nanmax(values) and width <= MANY)
