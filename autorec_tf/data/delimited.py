@@ -167,7 +167,7 @@ class RatingsFile:
         missing = MISSING | self.rules.words
         values = np.array([self.parse_rating(text, missing) for text in texts])
         self.rules.check(values)
-        block.append(np.where(has_ids, values[codes], -np.inf))
+        block.append(np.where(has_ids, values[codes], -np.inf) if no_ids else values[codes])
         if len(table) > 3:
             codes, texts = table[3]
             if layout.time and not all(map(layout.time.fullmatch, texts)):
