@@ -141,10 +141,9 @@ def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
     plain = [str(n) if n is not None else t for t, n in zip(texts, numbers, strict=True)]
     if known.dtype.kind in "iu":
         whole = [whole_number(text) for text in plain]
-        is_number = np.array([number is not None for number in whole], bool)
-        positions = np.full(len(plain), -1)
-        wanted = np.array([number for number in whole if number is not None], np.int64)
-        positions[is_number] = known.get_indexer(wanted)
+        is_number = [number is not None for number in whole]
+        wanted = np.array([number or 0 for number in whole], np.int64)
+        positions = np.where(is_number, known.get_indexer(wanted), -1)
     else:
         as_given, positions = (known.get_indexer(np.array(x, object)) for x in (texts, plain))
         positions = np.where(as_given < 0, positions, as_given)

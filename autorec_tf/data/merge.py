@@ -141,7 +141,8 @@ def refuse_again(first: Place, second: Place, ids: tuple[Ids, Ids], number: int,
     """Raise UserError for a pair with two ratings, one of `number` such pairs."""
     before, here = (file.locate(part.row(row)) for file, part, row in (first, second))
     path, _, line = before.rpartition(", ")
-    before = f"on {line}" if here.startswith(f"{path}, ") else f"in {before}"
+    is_same = first[0] is second[0] and here.startswith(f"{path}, ")
+    before = f"on {line}" if is_same else f"in {before}"
     _, part, row = second
     user, item = list(ids[0].codes)[part.users[row]], list(ids[1].codes)[part.items[row]]
     total = f"; {number:,} pairs have two ratings" if number > 1 else ""
