@@ -151,13 +151,14 @@ def download(dataset: Dataset, path: Path) -> None:
             digest.update(content)
             file.write(content)
     if digest.hexdigest() != dataset.digest:
-        raise not_published(dataset, "the downloaded file has another checksum")
+        raise not_published(dataset, "the downloaded file is not the published archive (wrong "
+                                     "checksum)")
 
 
 def not_published(dataset: Dataset, problem: str) -> UserError:
     """Return the error for an archive that is not the published one."""
-    return UserError(f"{dataset.url}: {problem}. Try again, or download and unpack the archive "
-                     "yourself and name its folder with --data_dir.")
+    return UserError(f"{dataset.url}: {problem}. Try again, or download and unpack it yourself "
+                     "and name its folder with --data_dir.")
 
 
 def receive(dataset: Dataset) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ ROWS = 1 << 16  # converted to text at a time
 
 class FrameFile(RatingsFile):
     """A DataFrame with columns for user, item, rating and perhaps timestamp. Messages name a row by
-    its position and its index label. Raise UserError if there are no rows or no such columns.
+    its position and its index label. Raise UserError if it has no rows, or not these columns.
 
     Args:
         frame: the DataFrame, or a table with `to_pandas()`, one rating per row.
