@@ -161,6 +161,7 @@ class RatingsFile:
         for codes, ids in table[:2]:
             if no_ids or isinstance(ids[0], str):
                 ids = [parse_id(str(text), digits_only, no_ids) for text in ids]
+            if no_ids:
                 has_ids &= np.array([one is not None for one in ids])[codes]
             block.append((codes, ids))
         codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])
