@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.frame import FrameFile, id_list, pair_columns, second_frame, user_frame
+from autorec_tf.data.frame import FrameFile, id_list, pair_columns, user_frame
 from autorec_tf.data.ids import known_ids, positions_of
 from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.serving.fold_in import fold_in
@@ -239,7 +239,7 @@ class AutoRecModel:
         """
         with python_words():
             columns = as_setting("columns", columns)
-            new = self.read(second_frame(ratings, columns, self.run.config.columns))
+            new = self.read(FrameFile(ratings, columns, self.run.config.columns))
             run = fold_in(self.run, *new)
         return AutoRecModel(run, run.recommender(self.recommender.titles), self.summary)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from autorec_tf.config import Config
-from autorec_tf.data.frame import FrameFile, second_frame
+from autorec_tf.data.frame import FrameFile
 from autorec_tf.data.ratings import Ratings
 from autorec_tf.estimator import AutoRecModel
 from autorec_tf.keywords import as_setting, python_words
@@ -78,6 +78,6 @@ def read_given(ratings: Any, test: Any, settings: dict[str, Any],
     files = [FrameFile(ratings, config.columns)]
     if test is not None:
         columns = config.test_columns
-        files.append(second_frame(test, columns, config.columns, name="test DataFrame"))
+        files.append(FrameFile(test, columns, config.columns, name="test DataFrame"))
     known = read_files("DataFrame", files, config, console.log)
     return resolve(config, known), known

@@ -15,7 +15,7 @@ from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
 import_tensorflow()  # silently, before a module below imports it
 
 from autorec_tf.config import Config
-from autorec_tf.data.frame import second_frame
+from autorec_tf.data.frame import FrameFile
 from autorec_tf.data.ids import used_ids, with_new
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.data.titles import read_titles
@@ -113,7 +113,7 @@ def train_more(run: FinishedRun, epochs: int | None, frames: Mapping[str, Any], 
                             'Give the latest ratings as test, or use split="random".')
         config = replace(config, test_file=test_file, split="random")
         columns = as_setting("columns", columns)
-        parts = [run.read(second_frame(frame, columns, run.config.columns, name), console.log)
+        parts = [run.read(FrameFile(frame, columns, run.config.columns, name=name), console.log)
                  for name, frame in frames.items()]
         changed = with_ratings(run.ratings, parts, complete)
         if changed.held_out is not None:  # old test ratings, too

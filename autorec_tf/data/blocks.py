@@ -14,8 +14,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from autorec_tf.data.headers import NUMBER
 from autorec_tf.data.layouts import MAX_LINE
-from autorec_tf.data.tables import NUMBER
 from autorec_tf.system.errors import UserError
 
 READ_BYTES = 1 << 21  # characters parsed at a time

@@ -40,7 +40,6 @@ class Dataset:
         scale: the lowest and the highest rating.
         files: the files to unpack, the ratings last.
         layout: the layout of the rating file, or None for the Netflix Prize's files.
-        archive: the last part of the archive's address.
         bytes: the archive's size.
         digest: its SHA-256 or MD5, as published or as listed in TensorFlow Datasets.
         inside: the folder inside the archive.
@@ -50,14 +49,13 @@ class Dataset:
     scale: tuple[float, float]
     files: tuple[str, ...]
     layout: Layout | None = None
-    archive: str = ""
     bytes: int = 0
     digest: str = ""
     inside: str = ""
 
     @property
     def url(self) -> str:
-        return f"https://files.grouplens.org/datasets/movielens/{self.archive}"
+        return f"https://files.grouplens.org/datasets/movielens/{self.name}.zip"
 
     @property
     def ratings(self) -> str:
@@ -85,30 +83,27 @@ DATASETS = {
     dataset.name: dataset
     for dataset in (
         Dataset(
-            "ml-100k", WHOLE, ("u.item", *FOLDS, "u.data"), layout("\t", STARS),
-            "ml-100k.zip", 4_924_029,
+            "ml-100k", WHOLE, ("u.item", *FOLDS, "u.data"), layout("\t", STARS), 4_924_029,
             "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229", "ml-100k",
         ),
         Dataset(
-            "ml-1m", WHOLE, ("movies.dat", "ratings.dat"),
-            layout("::", STARS), "ml-1m.zip", 5_917_549,
+            "ml-1m", WHOLE, ("movies.dat", "ratings.dat"), layout("::", STARS), 5_917_549,
             "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20", "ml-1m",
         ),
         Dataset(
-            "ml-10m", HALF, ("movies.dat", "ratings.dat"),
-            layout("::", HALF_STARS), "ml-10m.zip", 65_566_137,
+            "ml-10m", HALF, ("movies.dat", "ratings.dat"), layout("::", HALF_STARS), 65_566_137,
             "ce571fd55effeba0271552578f2648bd", "ml-10M100K",
         ),
         Dataset(
-            "ml-20m", HALF, ("movies.csv", "ratings.csv"), CSV, "ml-20m.zip", 198_702_078,
+            "ml-20m", HALF, ("movies.csv", "ratings.csv"), CSV, 198_702_078,
             "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3", "ml-20m",
         ),
         Dataset(
-            "ml-25m", HALF, ("movies.csv", "ratings.csv"), CSV, "ml-25m.zip", 261_978_986,
+            "ml-25m", HALF, ("movies.csv", "ratings.csv"), CSV, 261_978_986,
             "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa", "ml-25m",
         ),
         Dataset(
-            "ml-32m", HALF, ("movies.csv", "ratings.csv"), CSV, "ml-32m.zip", 238_950_008,
+            "ml-32m", HALF, ("movies.csv", "ratings.csv"), CSV, 238_950_008,
             "d472be332d4daa821edc399621853b57", "ml-32m",
         ),
         Dataset("netflix", WHOLE, ("combined_data_1.txt",)),
@@ -131,8 +126,8 @@ def fetch(dataset: Dataset, folder: Path) -> None:
             prefix=".download-", dir=folder, ignore_cleanup_errors=True
         ) as name:
             temporary = Path(name)
-            download(dataset, temporary / dataset.archive)
-            unpack(dataset, temporary / dataset.archive, temporary)
+            download(dataset, temporary / f"{dataset.name}.zip")
+            unpack(dataset, temporary / f"{dataset.name}.zip", temporary)
             for file in dataset.files:
                 if not (folder / file).exists():
                     sync(temporary / dataset.inside / file)
@@ -149,19 +144,21 @@ def fetch(dataset: Dataset, folder: Path) -> None:
 
 def download(dataset: Dataset, path: Path) -> None:
     """Download the archive to `path` and verify its checksum."""
-    if len(dataset.digest) == 32:
-        digest = hashlib.md5(usedforsecurity=False)
-    else:
-        digest = hashlib.sha256()
+    kind = "md5" if len(dataset.digest) == 32 else "sha256"
+    digest = hashlib.new(kind, usedforsecurity=False)
     with open(path, "wb") as file:
         for content in receive(dataset):
             digest.update(content)
             file.write(content)
     if digest.hexdigest() != dataset.digest:
-        raise UserError(
-            f"{dataset.url}: the downloaded file is not the published archive (wrong checksum). "
-            "Try again, or download and unpack it yourself and name its folder with --data_dir."
-        )
+        raise not_published(dataset, "the downloaded file is not the published archive (wrong "
+                                     "checksum)")
+
+
+def not_published(dataset: Dataset, problem: str) -> UserError:
+    """Return the error for an archive that is not the published one."""
+    return UserError(f"{dataset.url}: {problem}. Try again, or download and unpack it yourself "
+                     "and name its folder with --data_dir.")
 
 
 def receive(dataset: Dataset) -> Iterator[bytes]:
@@ -179,10 +176,7 @@ def receive(dataset: Dataset) -> Iterator[bytes]:
                 content = response.read1(RECEIVED_BYTES)
                 size += len(content)
                 if max(size, promised or 0) > dataset.bytes:
-                    raise UserError(
-                        f"{dataset.url}: the file is larger than the published archive. Try again, "
-                        "or download and unpack it yourself and name its folder with --data_dir."
-                    )
+                    raise not_published(dataset, "the file is larger than the published archive")
                 if time.monotonic() > deadline:
                     raise OSError("timed out: the server is too slow")
                 if not content:
@@ -209,7 +203,4 @@ def unpack(dataset: Dataset, archive: Path, folder: Path) -> None:
         # EINVAL: an offset outside the archive.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        raise UserError(
-            f"{dataset.url}: the archive cannot be unpacked ({error}). Unpack it yourself and "
-            "name its folder with --data_dir."
-        ) from error
+        raise not_published(dataset, f"the archive cannot be unpacked ({error})") from error

@@ -21,9 +21,9 @@ import pandas as pd
 
 from autorec_tf.data.blocks import DAMAGED, MISSING, Rules, open_text, text_blocks
 from autorec_tf.data.foreign import booleans_to_numbers
+from autorec_tf.data.headers import NUMBER
 from autorec_tf.data.ids import parse_id
 from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted, split, unified
-from autorec_tf.data.tables import NUMBER
 from autorec_tf.data.times import parse_times
 from autorec_tf.system.errors import UserError
 
@@ -43,6 +43,7 @@ class RatingsFile:
 
     def __init__(self, layout: Layout, *paths: Path) -> None:
         self.layout, self.paths, self.path, self.rules = layout, paths, paths[0], Rules()
+        self.num_comments = 0  # in the text read so far
 
     def __str__(self) -> str:
         return f"{self.path.name}: {self.layout}"
@@ -50,19 +51,20 @@ class RatingsFile:
     def read(self) -> Iterator[str]:
         """Yield the lines after the header, many at a time."""
         with open_text(self.path, self.layout.encoding, self.layout.newline) as file:
-            line, header = "", self.layout.separator.join(self.layout.header)
-            for _ in range(self.layout.skipped):
-                line = file.readline(MAX_LINE)
-            if self.layout.published and line.rstrip("\r\n") != header:
-                raise UserError(f"{self.path}, line 1: {line[:80]!r}: the published header is "
+            lines = [file.readline(MAX_LINE) for _ in range(self.layout.skipped)]
+            header = self.layout.separator.join(self.layout.header)
+            if self.layout.published and header and lines[0].rstrip("\r\n") != header:
+                raise UserError(f"{self.path}, line 1: {lines[0][:80]!r}: the published header is "
                                 f"missing. Line 1 must be {header}.")
+            self.without_comments("".join(lines[: -1 if header else None]))
             yield from text_blocks(file, self.layout.quotechar)
 
     def parse(self, text: str, state: dict[str, Any]) -> Block:
         """Return the ratings in some lines of the file that has this `state`. Raise ValueError if a
         line is malformed."""
         layout, text = self.layout, check_text(text)
-        text = bare = self.without_comments(text, state) if layout.comment else text
+        self.refuse_doubtful(text)
+        text = bare = self.without_comments(text)
         if layout.quotechar and layout.quotechar in text:
             if layout.separator == "::":
                 raise ValueError("the line has a quote, which is not allowed in this format")
@@ -82,20 +84,24 @@ class RatingsFile:
             raise ValueError("a field is not a whole number")
         return block
 
-    def without_comments(self, text: str, state: dict[str, Any]) -> str:
-        """Return `text` without comments, which `state` counts. A doubtful one is a ValueError."""
+    def refuse_doubtful(self, text: str) -> None:
+        """Raise ValueError if a line may be a comment or a rating."""
         layout = self.layout
-        assert layout.comment
         for line in layout.doubtful.findall(text) if layout.doubtful else ():
             (row,) = split([line], layout.separator, layout.quotechar)
             rating = [row[i] for i in layout.positions[2:3] if len(row) == layout.width]
             if any(map(NUMBER.fullmatch, rating)):
                 raise ValueError("the line is a comment or a rating (choose with --read_csv "
                                  f"comment={line[0]} or comment=none)")
-        found = [match.start() for match in layout.comment.finditer(text) if not match[1]]
-        whole = sum(not start or text[start - 1] == "\n" for start in found)
-        state["comments"] = state.get("comments", layout.comments) + whole
-        return layout.comment.sub(r"\1", text)
+
+    def without_comments(self, text: str) -> str:
+        """Return `text` without comments. Lines that are comments are counted."""
+        comment = self.layout.comment
+        if not comment:
+            return text
+        found = [match.start() for match in comment.finditer(text) if not match[1]]
+        self.num_comments += sum(not start or text[start - 1] == "\n" for start in found)
+        return comment.sub(r"\1", text)
 
     def records(self, text: str) -> list[str]:
         """Return the lines one by one; lines that a quoted field spans stay together."""
@@ -151,21 +157,18 @@ class RatingsFile:
         """Return the ratings in a table's columns. Raise ValueError for an invalid value."""
         layout, digits_only = self.layout, bool(self.layout.published)
         block: Block = []
-        no_ids, left_out = self.rules.no_ids, np.zeros(len(table[0][0]), bool)
+        no_ids, has_ids = self.rules.no_ids, np.ones(len(table[0][0]), bool)
         for codes, ids in table[:2]:
-            absent = [str(one).strip().lower() in no_ids for one in ids] if no_ids else []
-            if any(absent):
-                left_out |= np.array(absent)[codes]
-                ids = [None if is_absent else parse_id(str(text), digits_only)
-                       for text, is_absent in zip(ids, absent, strict=True)]
-            elif isinstance(ids[0], str):
-                ids = [parse_id(text, digits_only) for text in ids]
+            if no_ids or isinstance(ids[0], str):
+                ids = [parse_id(str(text), digits_only, no_ids) for text in ids]
+            if no_ids:
+                has_ids &= np.array([one is not None for one in ids])[codes]
             block.append((codes, ids))
         codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])
         missing = MISSING | self.rules.words
         values = np.array([self.parse_rating(text, missing) for text in texts])
         self.rules.check(values)
-        block.append(np.where(left_out, -np.inf, values[codes]) if no_ids else values[codes])
+        block.append(np.where(has_ids, values[codes], -np.inf) if no_ids else values[codes])
         if len(table) > 3:
             codes, texts = table[3]
             if layout.time and not all(map(layout.time.fullmatch, texts)):
@@ -176,20 +179,15 @@ class RatingsFile:
     def parse_rating(self, text: str, missing: set[str]) -> float:
         """Return a rating, or nan if it is missing. Raise ValueError if it is invalid."""
         layout, value = self.layout, np.nan
-        if not layout.rating and text.strip().lower() in missing:
+        if not layout.published and text.strip().lower() in missing:
             return value
-        if not layout.rating or layout.rating.fullmatch(text):
-            plain, mark = text.strip(), re.escape(layout.thousands)
-            if mark and re.fullmatch(rf"[-+]?\d{{1,3}}({mark}\d{{3}})+(?!{mark}|\d).*", plain):
-                plain = plain.replace(layout.thousands, "")
-            if layout.decimal != ".":
-                plain = plain.replace(".", "_").replace(layout.decimal, ".")
+        if layout.rating.fullmatch(text):
             with suppress(ValueError):
-                value = np.nan if "_" in plain else float(plain)
+                plain = text.strip().replace(layout.thousands, "")
+                value = float(plain.replace(layout.decimal, "."))
         if not abs(value) <= LARGEST_RATING:
-            kind = "valid" if layout.rating else "a finite number"
-            hint = "" if layout.rating else self.hint(text)
-            raise ValueError(f"the rating {text[:20]!r} is not {kind}{hint}")
+            kind = "valid" if layout.published else f"a finite number{self.hint(text)}"
+            raise ValueError(f"the rating {text[:20]!r} is not {kind}")
         return value
 
     def hint(self, text: str) -> str:
@@ -197,7 +195,7 @@ class RatingsFile:
         layout, (*others, last) = self.layout, re.findall("[.,]", text) or [""]
         if text.strip().lower() in ("true", "false"):
             command = "astype(int)" if self.noun != "line" else booleans_to_numbers(
-                self.path, layout.separator, layout.skipped, bool(layout.header),
+                self.path, layout.separator, layout.skipped - bool(layout.header),
                 layout.positions[2])
             return f". Convert True and False with {command}"
         if not last or self.noun != "line" or not re.fullmatch(r"[-+]?[\d.,]+", text.strip()):
@@ -211,6 +209,7 @@ class RatingsFile:
         such as the kind of the timestamps so far."""
         for path in self.paths:
             self.path, number, state = path, self.layout.skipped + 1, dict[str, Any]()
+            self.num_comments = 0
             for chunk in self.read():
                 yield number, chunk, state
                 number += self.count(chunk)

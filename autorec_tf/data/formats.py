@@ -1,9 +1,4 @@
-"""Detect the format of a file, and read its ratings.
-
-    users, items = Ids(), Ids()
-    columns = read(open_file(Path("ratings.csv")), users, items)
-    columns.users, columns.values                 # codes of ids, ratings
-"""
+"""Detect the format of a file, and read its ratings."""
 
 import codecs
 import csv
@@ -18,27 +13,60 @@ import numpy as np
 
 from autorec_tf.data import blocks
 from autorec_tf.data.blocks import ALL, DAMAGED, Columns, Rules
-from autorec_tf.data.delimited import RatingsFile
+from autorec_tf.data.delimited import Block, RatingsFile, check_text
 from autorec_tf.data.foreign import refuse_foreign
-from autorec_tf.data.ids import Ids
-from autorec_tf.data.layouts import SNIFFED_BYTES, quoted, read_csv_settings, sniff
-from autorec_tf.data.netflix import MOVIE_LINE, NetflixFile
-from autorec_tf.data.parquet import ParquetFile
+from autorec_tf.data.frame import ParquetFile
+from autorec_tf.data.ids import WHOLE_ID, Ids
+from autorec_tf.data.layouts import SNIFFED_BYTES, Layout, quoted, read_csv_settings, sniff
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
+
+MOVIE_LINE = re.compile(r"(\d{1,18}):(\r?\n|$)", re.ASCII)
+NETFLIX = Layout(
+    ",", 4, (0, 3, 1, 2), quotechar="", rating=re.compile("[1-5]"),
+    time=re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
+    published="Expected MovieID:, then lines CustomerID,Rating,YYYY-MM-DD, ratings from 1 to 5",
+)
+
+
+class NetflixFile(RatingsFile):
+    """Files of the Netflix Prize, read as one: lines `MovieID:`, each before its
+    `CustomerID,Rating,Date`.
+
+    The publisher has withdrawn the data. Existing copies have `combined_data_1.txt` to
+    `combined_data_4.txt`, or one file per movie, `training_set/mv_0000001.txt` and so on.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        super().__init__(NETFLIX, *paths)
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: Netflix format, MovieID: before its CustomerID,Rating,Date lines"
+
+    def parse(self, text: str, state: dict[str, Any]) -> Block:
+        """Return the ratings in some lines, with the movie added to each; `state` keeps it."""
+        text = check_text(text)
+        *before, last = (text if text.endswith("\n") else f"{text}\n").split(":\n")
+        movie, parts = state.get("movie", ""), []
+        for part in before:
+            lines, end, following = part.rpartition("\n")
+            parts.append(f"{lines}{end}".replace("\n", f",{movie}\n"))
+            if not WHOLE_ID.fullmatch(movie := following):
+                raise ValueError(f"the movie id {movie[:20]!r} is not a whole number")
+        lines = "".join(parts) + last.replace("\n", f",{movie}\n")
+        state["movie"] = movie
+        return super().parse(lines, state) if lines else []
 
 
 def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = (),
               roles: int = 3) -> RatingsFile:
-    """Return the rating file at `path`, in the format that its first bytes show.
+    """Return the rating file at `path`, in the format that its first bytes show. Raise UserError if
+    it cannot be read, or its format is not supported.
 
     Args:
         path: the file.
         columns: the value of `--columns`, or None for the usual names or the first columns.
         read_csv: the values of `--read_csv`, each KEY=VALUE.
         roles: the number of columns that the file must have: 3, or 2 without ratings.
-
-    Raises:
-        UserError: if the file cannot be read, or its format is not supported.
     """
     settings = read_csv_settings(read_csv)
     try:
@@ -46,7 +74,7 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             packed = raw.read(4)
         if packed == b"PAR1" or path.suffix.lower() == ".parquet":
             return ParquetFile(path, columns, roles)
-        if path.suffix.lower() in (".npz", ".xlsx", ".xlsm", ".ods"):  # zip archives
+        if packed.startswith(b"PK"):  # Excel and SciPy files are zip archives
             refuse_foreign(path, packed, packed)
         with blocks.open_binary(path) as file:
             start = file.read(SNIFFED_BYTES)
@@ -54,12 +82,13 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
         if MOVIE_LINE.match(start.removeprefix(codecs.BOM_UTF8).decode("latin-1")):
             return NetflixFile(path)
         encoding = settings.get("encoding") or find_encoding(start)
-        remarks = ["a byte-order mark"] if start.startswith(codecs.BOM_UTF8) else []
-        shown = encoding if re.search(b"[\x80-\x9f]", start) else "latin-1"
-        remarks += [] if encoding == "utf-8-sig" else [shown if encoding == "cp1252" else encoding]
-        remarks += ["compressed"] if packed != start[:4] else []
-        newline = "\n" if start.count(b"\n") else None  # also lines that end in CR alone
-        remarks += [] if newline else ["CR line ends"] * (b"\r" in start)
+        newline = "\n" if b"\n" in start else None  # also lines that end in CR alone
+        is_latin_1 = encoding == "cp1252" and not re.search(b"[\x80-\x9f]", start)
+        remarks = [remark for remark, applies in {
+            "a byte-order mark": start.startswith(codecs.BOM_UTF8),
+            "latin-1" if is_latin_1 else encoding: encoding != "utf-8-sig",
+            "compressed": packed != start[:4],
+            "CR line ends": not newline and b"\r" in start}.items() if applies]
         with blocks.open_text(path, encoding, newline) as file:
             text = file.read(SNIFFED_BYTES)
             text = text[: text.rfind("\n") + 1] or text
@@ -114,14 +143,14 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
         raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
                         "fourth of --columns, or use --split random.")
     file_ids, num_rows, file.rules = (Ids(), Ids()), 0, rules
-    columns: list[list[np.ndarray]] = [[], [], [], []]
+    columns: list[Any] = [[] for _ in range(4 if rules.with_times else 3)]
     missing, left_out = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     num_without, state = 0, dict[str, Any]()
     try:
         for _, chunk, state in file.chunks():
             if not (block := file.parse(chunk, state)):
                 continue
-            absent, without_id = np.isnan(block[2]), np.isneginf(block[2] if rules.no_id else 0.0)
+            absent, without_id = np.isnan(block[2]), np.isneginf(block[2])
             missing.append(num_rows + np.flatnonzero(absent))
             absent |= rules.left_out(block[2]) | without_id
             left_out.append(num_rows + np.flatnonzero(absent))
@@ -129,7 +158,7 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
             for number, ids in enumerate(file_ids):
                 codes, distinct = block[number]
                 block[number] = ids.encode(distinct)[codes]
-            for parts, part in zip(columns, block, strict=False):
+            for parts, part in zip(columns, block, strict=True):
                 parts.append(part[~absent] if len(left_out[-1]) else part)
             short = columns[2][-1].astype(np.float32)  # if that rounds nothing
             columns[2][-1] = short if np.array_equal(short, columns[2][-1]) else columns[2][-1]
@@ -145,14 +174,13 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
         raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
     if format := decided_format(file, state):
         return read(file, users, items, replace(rules, timestamp_format=format), log)
-    joined: list[np.ndarray] = []
-    while columns and columns[0]:
-        joined.append(np.concatenate(columns.pop(0)))  # frees memory
-    user_codes, item_codes, values, *times = joined
+    for number, parts in enumerate(columns):
+        columns[number] = np.concatenate(parts)  # one by one, which frees memory
+    user_codes, item_codes, values, *times = columns
     user_codes = users.merge(file_ids[0], user_codes, num_without > 0)
     item_codes = items.merge(file_ids[1], item_codes, num_without > 0)
-    if comments := state.get("comments"):
-        log(printable(f"Data file {file.path.name}: comment lines left out: {comments:,}"))
+    if file.num_comments:
+        log(printable(f"Data file {file.path.name}: comment lines left out: {file.num_comments:,}"))
     for flag, count in (("rating", num_left_out - num_without), ("id", num_without)):
         if count:
             log(printable(f"Data file {file.path.name}: {count:,} of {num_rows:,} ratings are left "

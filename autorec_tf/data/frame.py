@@ -1,7 +1,9 @@
-"""Ratings in a pandas DataFrame, read like the CSV file that it would be written to: with the same
-rules, and to the same bits. Other tables, such as those of Polars and Arrow, are converted by their
-own `to_pandas()`."""
+"""Ratings in tables, read like the CSV file that they would be written to: with the same rules, and
+to the same bits. A table is a pandas DataFrame, or one with `to_pandas()`, such as those of Polars
+and Arrow, or a Parquet file."""
 
+import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from autorec_tf.data.delimited import RatingsFile
-from autorec_tf.data.headers import HEADER_NAMES, find_columns, find_table, plain
+from autorec_tf.data.headers import IDS, find_columns, find_table, plain
 from autorec_tf.data.ids import id_text
 from autorec_tf.data.layouts import Layout
 from autorec_tf.system.errors import UserError
@@ -20,39 +22,28 @@ ROWS = 1 << 16  # converted to text at a time
 
 
 class FrameFile(RatingsFile):
-    """A DataFrame with columns for user, item, rating and perhaps timestamp.
-
-    Messages name a row by its position and its index label.
+    """A DataFrame with columns for user, item, rating and perhaps timestamp. Messages name a row by
+    its position and its index label. Raise UserError if it has no rows, or not these columns.
 
     Args:
         frame: the DataFrame, or a table with `to_pandas()`, one rating per row.
         columns: the column names, separated by commas, or None for the usual ones.
+        before: the names of earlier ratings, used without `columns` if `frame` has them.
         roles: 3, or 2 for a DataFrame of users and items without ratings.
         name: the DataFrame's name in messages.
-
-    Raises:
-        UserError: if `frame` is not a DataFrame, has no rows, or does not have these columns.
     """
 
     noun = "row"
 
-    def __init__(self, frame: Any, columns: str | None = None, roles: int = 3,
-                 name: str = "DataFrame") -> None:
+    def __init__(self, frame: Any, columns: str | None = None, before: str | None = None,
+                 roles: int = 3, name: str = "DataFrame") -> None:
         path, frame = Path(name), as_pandas(frame)
         if not isinstance(frame, pd.DataFrame):
             what = "its reset_index()" if isinstance(frame, pd.Series) else "a DataFrame"
             raise UserError(f"{type(frame).__name__} is not a pandas DataFrame. Pass {what}.")
         if not len(frame):
             raise UserError(f"{path}: there are no rows. Pass a DataFrame that contains ratings.")
-        names = tuple(str(each) for each in frame.columns)
-        if not columns:
-            refuse_tables(path, frame, names)
-        try:
-            _, positions = find_columns(path, names, columns, {"header": 0}, roles)
-        except UserError as error:
-            index = ", ".join(str(each) for each in frame.index.names if each is not None)
-            hint = f" Its index ({index}) counts after reset_index()." if index else ""
-            raise UserError(f"{error}{hint}") from None
+        positions = frame_columns(path, frame, columns, before, roles)
         width = len(positions)
         super().__init__(Layout(",", width, tuple(range(width))), path)
         self.frame = frame.iloc[:, list(positions)].copy(deep=False)
@@ -77,27 +68,71 @@ class FrameFile(RatingsFile):
         return f"{self.path}, row {row}" + (f" (index {label!r})" if label != row else "")
 
 
+class ParquetFile(RatingsFile):
+    """A Parquet file with columns for user, item, rating and perhaps timestamp. Needs pyarrow."""
+
+    noun = "row"
+
+    def __init__(self, path: Path, columns: str | None, roles: int = 3) -> None:
+        try:
+            import pyarrow
+            from pyarrow import csv, parquet
+        except ImportError as error:
+            raise UserError(f"{path}: Parquet files need pyarrow. Install it with pip install "
+                            "pyarrow.") from error
+        self.csv, self.unreadable = csv, (pyarrow.ArrowException, OSError, UnicodeDecodeError)
+        try:
+            self.file = parquet.ParquetFile(path)
+        except self.unreadable as error:
+            raise self.refusal(path, error) from error
+        names = tuple(self.file.schema_arrow.names)
+        header, positions = find_columns(path, names, columns, {"header": 0}, roles)
+        self.names = [header[i] for i in positions]
+        width = len(self.names)
+        layout = Layout(",", width, tuple(range(width)), tuple(self.names), remarks=("Parquet",))
+        super().__init__(layout, path)
+
+    def read(self) -> Iterator[str]:
+        options = self.csv.WriteOptions(include_header=False)
+        try:
+            for batch in self.file.iter_batches(ROWS, columns=self.names):
+                self.csv.write_csv(batch.select(self.names), text := io.BytesIO(), options)
+                yield text.getvalue().decode()
+        except self.unreadable as error:
+            raise self.refusal(self.path, error) from error
+
+    def refusal(self, path: Path, error: Exception) -> UserError:
+        reason = " ".join(str(error).split())[:200]
+        return UserError(f"{path}: the Parquet file cannot be read ({reason}). Write it again.")
+
+
+def frame_columns(path: Path, frame: pd.DataFrame, columns: str | None, before: str | None,
+                  roles: int) -> tuple[int, ...]:
+    """Return the positions of the columns of a DataFrame, with the arguments of `FrameFile`."""
+    names = tuple(str(each) for each in frame.columns)
+    if before and not columns:
+        with suppress(UserError):
+            return find_columns(path, names, before, {"header": 0}, roles)[1]
+    if not columns and roles > 2:
+        refuse_tables(path, frame, names)
+    try:
+        return find_columns(path, names, columns, {"header": 0}, roles)[1]
+    except UserError as error:
+        index = ", ".join(str(each) for each in frame.index.names if each is not None)
+        hint = f" Its index ({index}) counts after reset_index()." if index else ""
+        raise UserError(f"{error}{hint}") from None
+
+
 def refuse_tables(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> None:
     """Raise UserError if a DataFrame is a table of users x items, with users as index or column."""
     rows = [("", *names), *(tuple(map(str, row)) for row in frame.head(200).itertuples(name=None))]
-    first = int(plain(names[0]) in (*HEADER_NAMES["user"], *HEADER_NAMES["item"])) if names else 0
+    first = int(bool(names and re.fullmatch(IDS, plain(names[0]))))
     if len(names) > 2 and find_table([row[first:] for row in rows]):
         arguments, then = ((f"{names[0]!r}, ", "") if first
                            else ("", ".rename_axis('user').reset_index()"))
         raise UserError(f"{path}: a table of users x items, not one rating per row. Pass its "
                         f".melt({arguments}var_name='item', value_name='rating', ignore_index="
                         f"False){then}, without cells that are not ratings.")
-
-
-def second_frame(frame: Any, columns: str | None, before: str | None,
-                 name: str = "DataFrame") -> FrameFile:
-    """Return a second DataFrame, with its `columns`, or the names `before`, or the usual names."""
-    try:
-        return FrameFile(frame, columns or before, name=name)
-    except UserError:
-        if columns or not before:
-            raise
-        return FrameFile(frame, name=name)
 
 
 def as_pandas(table: Any) -> Any:
@@ -114,15 +149,9 @@ def as_pandas(table: Any) -> Any:
 
 
 def id_list(ids: Any, name: str) -> Any:
-    """Return several ids, or one, as a list, a one-dimensional array or a Series.
-
-    Args:
-        ids: the ids, also as a DataFrame or another table with one column.
-        name: the name of the argument in messages.
-
-    Raises:
-        UserError: if the ids have no order or more than one dimension.
-    """
+    """Return several ids, or one, or those in a table with one column, as a list, a one-dimensional
+    array or a Series. Raise UserError, with the `name` of the argument, if they have no order or
+    more than one dimension."""
     ids = as_pandas(ids)
     if isinstance(ids, pd.DataFrame) and ids.shape[1] == 1:
         ids = ids.iloc[:, 0]
@@ -130,13 +159,11 @@ def id_list(ids: Any, name: str) -> Any:
         ids = ids.item()
     if not pd.api.types.is_list_like(ids):
         return [ids]
-    kind, shape = type(ids).__name__, getattr(ids, "shape", (0,))
-    if isinstance(ids, set | frozenset | Mapping):
-        raise UserError(f"{name}: a {kind} is not a list of ids. Pass a list, a one-dimensional "
-                        "array or a Series.")
-    if len(shape) > 1:
-        raise UserError(f"{name}: a {kind} of shape {shape} is not a list of ids. Pass one column "
-                        "or row.")
+    kind, shape = type(ids).__name__, getattr(ids, "shape", ())
+    if isinstance(ids, set | frozenset | Mapping) or len(shape) > 1:
+        of_shape = f" of shape {shape}" if shape else ""
+        raise UserError(f"{name}: a {kind}{of_shape} is not a list of ids. Pass a list, a Series, "
+                        "or an array of one dimension.")
     ids = ids if hasattr(ids, "dtype") else list(ids)
     if isinstance(ids, list) or ids.dtype == np.dtype(object):
         for position, one in enumerate(ids):
@@ -146,33 +173,20 @@ def id_list(ids: Any, name: str) -> Any:
     return ids
 
 
-def pair_columns(pairs: Any, columns: str | None) -> tuple[pd.Series, pd.Series]:
-    """Return the users and the items of a table of pairs, whose columns have usual names, or the
-    names in `columns` (those of the ratings). Raise UserError if they are not found."""
+def pair_columns(pairs: Any, before: str | None) -> tuple[pd.Series, pd.Series]:
+    """Return the users and the items of a table of pairs. Its columns have the names of earlier
+    ratings, `before`, or usual names. Raise UserError if they are not found."""
     frame = as_pandas(pairs)
     if not isinstance(frame, pd.DataFrame):
         raise UserError("predict needs users and items, or a DataFrame of both. Pass the items, "
                         "too.")
-    names = tuple(str(each) for each in frame.columns)
-    wanted = ",".join(columns.split(",")[:2]) if columns else None
-    try:
-        _, (user, item) = find_columns(Path("DataFrame"), names, wanted, {"header": 0}, 2)
-    except UserError:
-        _, (user, item) = find_columns(Path("DataFrame"), names, None, {"header": 0}, 2)
+    user, item = frame_columns(Path("DataFrame"), frame, None, before, 2)
     return frame.iloc[:, user], frame.iloc[:, item]
 
 
 def user_frame(ratings: Any, columns: str | None, before: str | None) -> FrameFile:
-    """Return the ratings of one person.
-
-    Args:
-        ratings: a mapping or a Series from items to ratings, or a table as for `FrameFile`, perhaps
-            without a column for the user.
-        columns, before: as in `second_frame`.
-
-    Raises:
-        UserError: if the ratings have another type, or their columns are not found.
-    """
+    """Return the ratings of one person: a mapping or a Series from items to ratings, or a table as
+    for `FrameFile`, perhaps without a column for the user. Raise UserError for anything else."""
     ratings = as_pandas(ratings)
     if isinstance(ratings, pd.Series):
         ratings = dict(zip(ratings.index.tolist(), ratings.tolist(), strict=True))
@@ -183,5 +197,5 @@ def user_frame(ratings: Any, columns: str | None, before: str | None) -> FrameFi
     for name in (*names, "user"):
         if isinstance(ratings, pd.DataFrame) and name not in ratings.columns:
             with suppress(UserError):
-                return second_frame(ratings.assign(**{name: 0}), columns, before)
-    return second_frame(ratings, columns, before)
+                return FrameFile(ratings.assign(**{name: 0}), columns, before)
+    return FrameFile(ratings, columns, before)

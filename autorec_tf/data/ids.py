@@ -11,7 +11,7 @@ text. The ids of a table are int64 if all of them are whole numbers, and text ot
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -55,9 +55,11 @@ def id_text(one: Any) -> str:
     return str(one).removesuffix(" 00:00:00") if is_time else str(one)
 
 
-def parse_id(text: str, digits_only: bool) -> int | str:
-    """Return an id, as a number if it is written as one. Raise ValueError for text that cannot be
-    an id, or, with `digits_only`, for anything except digits."""
+def parse_id(text: str, digits_only: bool, no_ids: Collection[str] = ()) -> int | str | None:
+    """Return an id, as a number if it is written as one, or None if it is one of `no_ids`. Raise
+    ValueError for text that cannot be an id, or, with `digits_only`, for anything except digits."""
+    if no_ids and text.strip().lower() in no_ids:
+        return None
     number = whole_number(text)
     if number is not None and not (digits_only and number < 0):
         return number
@@ -104,8 +106,8 @@ class Ids:
             column.lost = [text for text, number in floats.items() if has_lost_digits(text, number)]
             ids = [floats.get(str(one), one) for one in ids]
         merged = np.zeros(len(ids), np.int32)
-        is_used = np.isin(np.arange(len(ids)), codes) if used_only else np.ones(len(ids), bool)
-        merged[is_used] = self.look_up([ids[code] for code in np.flatnonzero(is_used)])
+        merged_codes = np.unique(codes) if used_only else np.arange(len(ids))
+        merged[merged_codes] = self.look_up([ids[code] for code in merged_codes])
         return codes if np.array_equal(merged, np.arange(len(ids))) else merged[codes]
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
@@ -139,10 +141,9 @@ def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
     plain = [str(n) if n is not None else t for t, n in zip(texts, numbers, strict=True)]
     if known.dtype.kind in "iu":
         whole = [whole_number(text) for text in plain]
-        is_number = np.array([number is not None for number in whole], bool)
-        positions = np.full(len(plain), -1)
-        wanted = np.array([number for number in whole if number is not None], np.int64)
-        positions[is_number] = known.get_indexer(wanted)
+        is_number = [number is not None for number in whole]
+        wanted = np.array([number or 0 for number in whole], np.int64)
+        positions = np.where(is_number, known.get_indexer(wanted), -1)
     else:
         as_given, positions = (known.get_indexer(np.array(x, object)) for x in (texts, plain))
         positions = np.where(as_given < 0, positions, as_given)
@@ -155,11 +156,6 @@ def known_ids(known: pd.Index, ids: Any) -> list[Any]:
     return [one if at < 0 else known[at] for one, at in zip(ids, positions, strict=True)]
 
 
-def known_id(known: pd.Index, one: Any) -> Any:
-    """Return an id as it is in `known`, or unchanged if it is unknown."""
-    return known_ids(known, [one])[0]
-
-
 def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
     """Return the value of `flag` as it is in `known`, or unchanged if it is unknown. Raise
     UserError if it is text and ids are whole numbers."""
@@ -168,7 +164,7 @@ def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
     if known.dtype.kind in "iu" and not is_whole:
         raise UserError(f"{flag} {text[:80]!r}: the ids in these ratings are whole numbers, from "
                         f"{known.min()} to {known.max()}. Write the id as one of them.")
-    return known_id(pd.Index(known), text)
+    return known_ids(pd.Index(known), [text])[0]
 
 
 def with_new(known: np.ndarray, ids: np.ndarray) -> np.ndarray:

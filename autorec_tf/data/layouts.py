@@ -1,21 +1,15 @@
-"""The layout of a text file of ratings: separator, header, quotes and column positions.
-
-    layout = sniff(Path("ratings.csv"), "1,2,4.5\n1,3,2.5\n")    # from its first lines
-    layout.separator, layout.positions                           # the arguments for pandas
-"""
+"""The layout of a text file of ratings: separator, header, quotes and column positions."""
 
 import codecs
 import csv
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autorec_tf.data import headers
 from autorec_tf.data.headers import LEAST, ROLES, find_columns
-from autorec_tf.data.tables import refuse_table
 from autorec_tf.system.errors import UserError
 
 SNIFFED_BYTES = 1 << 16
@@ -24,11 +18,17 @@ BLANKS = r"\s+"
 SEPARATORS = {"::": "separated by ::", "\t": "tab-separated", ",": "comma-separated",
               ";": "semicolon-separated", "|": "separated by |", BLANKS: "separated by blanks"}
 EXCEL = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
-# The arguments of pandas.read_csv that --read_csv accepts, and the pattern of their values.
-SETTINGS = {"sep": ".+", "decimal": ".", "thousands": ".", "quotechar": ".", "comment": ".|none",
-            "encoding": ".+", "quoting": "[0-3]", "header": r"\d{1,2}|none",
-            "skiprows": r"\d{1,6}", "skipinitialspace": "true|false"}
-WORDS = {"none": None, "true": True, "false": False}
+# The arguments of pandas.read_csv that --read_csv accepts: the pattern of the values, their type.
+SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "sep": (".+", lambda value: value.replace("\\t", "\t")), "decimal": (".", str),
+    "thousands": (".", str), "quotechar": (".", str),
+    "comment": (".|none", lambda value: value if len(value) == 1 else ""),
+    "encoding": (".+", lambda value: value if codecs.lookup(value) else ""),
+    "quoting": ("[0-3]", int),
+    "header": (r"\d{1,2}|none", lambda value: int(value) if value.isdigit() else None),
+    "skiprows": (r"\d{1,6}", int),
+    "skipinitialspace": ("true|false", lambda value: value.lower() == "true"),
+}
 
 
 def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
@@ -39,17 +39,22 @@ def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
         if key not in SETTINGS:
             keys = ", ".join(SETTINGS)
             raise UserError(f"--read_csv {each}: expected KEY=VALUE, where KEY is one of {keys}")
-        with suppress(LookupError):
-            if re.fullmatch(SETTINGS[key], value, re.ASCII | re.IGNORECASE) and (
-                key != "encoding" or codecs.lookup(value)
-            ):
-                is_none = (key, value.lower()) == ("comment", "none")
-                settings[key] = value.replace("\\t", "\t") if not is_none else ""
-        if key not in settings:
-            raise UserError(f"--read_csv {each}: {value!r} is not a valid value for {key}")
-        if key in ("quoting", "header", "skiprows", "skipinitialspace"):
-            settings[key] = WORDS[value.lower()] if value.lower() in WORDS else int(value)
+        pattern, convert = SETTINGS[key]
+        try:
+            if not re.fullmatch(pattern, value, re.ASCII | re.IGNORECASE):
+                raise LookupError
+            settings[key] = convert(value)
+        except LookupError:
+            raise UserError(f"--read_csv {each}: {value!r} is not a valid value for {key}"
+                            ) from None
     return settings
+
+
+def number_pattern(decimal: str = ".", thousands: str = "") -> re.Pattern[str]:
+    """Return the pattern of a rating. A mark of thousands must separate groups of three digits."""
+    groups = rf"\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+|" if thousands else ""
+    return re.compile(rf"\s*[-+]?(?:{groups}\d*)(?:{re.escape(decimal)}\d*)?(?:e[-+]?\d+)?\s*",
+                      re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,14 @@ class Layout:
         positions: of user, item, and perhaps rating and timestamp, from 0.
         header: the column names, or () without a header.
         published: the expected content, for messages; "" unless the file is a published one.
-        rating, time: the patterns of ratings and timestamps in a published file.
+        rating: the pattern of a rating.
+        time: the pattern of a timestamp in a published file.
         remarks: other properties that `sniff` detected.
         skipped: the number of lines before the first rating.
         newline: as for `open`.
         quotechar: "" for none.
         comment: the pattern of text to ignore.
         doubtful: the pattern of a line that may be a comment or a rating.
-        comments: the number of comments that are skipped before the first rating.
     """
 
     separator: str
@@ -78,7 +83,7 @@ class Layout:
     positions: tuple[int, ...]
     header: tuple[str, ...] = ()
     published: str = ""
-    rating: re.Pattern[str] | None = None
+    rating: re.Pattern[str] = number_pattern()
     time: re.Pattern[str] | None = None
     remarks: tuple[str, ...] = ()
     skipped: int = 0
@@ -89,7 +94,6 @@ class Layout:
     thousands: str = ""
     comment: re.Pattern[str] | None = None
     doubtful: re.Pattern[str] | None = None
-    comments: int = 0
     skipinitialspace: bool = False
 
     @property
@@ -123,17 +127,10 @@ def unified(text: str) -> str:
 
 def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[str, Any] = {},
           roles: int = 3, remarks: Sequence[str] = ()) -> Layout:
-    """Return the layout of a rating file.
-
-    Args:
-        path: the file, for messages.
-        start: the first lines of the file.
-        columns: the value of `--columns`: names, or numbers from 1.
-        settings: arguments for pandas.read_csv.
-        roles: the least number of columns, 2 or 3; fewer are a UserError, and so are columns that
-            neither `columns` nor a header identifies.
-        remarks: properties that are already known.
-    """
+    """Return the layout of the rating file at `path` that begins with the lines `start`. The
+    `settings` are arguments for pandas.read_csv, the `remarks` known properties. Raise UserError if
+    there are fewer than 2 or 3 columns, the number of `roles`, or neither `columns`, the value of
+    `--columns`, nor a header identifies them."""
     remarks = [*remarks, *(["CRLF line ends"] if "\r" in start.partition("\n")[0] else [])]
     lines = unified(start).replace("\r", " ").removesuffix("\n").split("\n")
     skipped, separator = settings.get("skiprows", 0), settings.get("sep")
@@ -161,7 +158,7 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
     remarks += [] if quote and quote not in text else ["quotes" if quote else "quotes read as text"]
     if not columns and roles > 2 and (table := headers.find_table(rows)):
         arguments = {"sep": separator, "skiprows": filled[0][0] - 1, "comment": comment and mark}
-        raise refuse_table(path, arguments | dict(settings), table, rows)
+        raise headers.refuse_table(path, arguments | dict(settings), table, rows)
     if "header" not in settings and headers.is_numbered(path, *filled[0], rows):
         settings = {**settings, "header": 0}
     number = min(settings.get("header", 0) or 0, len(rows) - 1)
@@ -175,11 +172,10 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
     remarks += [{".": "", ",": "decimal commas"}.get(decimal, f"decimal separator {decimal}"),
                 "blanks after separators" if blanks else ""]
     skipped = filled[number][0] - (not header) if header or skipped else 0
-    after, before = ([*map(str.strip, each[:skipped])].count("") for each in (lines, given))
-    return Layout(separator, len(names), positions, header, remarks=(*filter(None, remarks),),
-                  skipped=skipped, quotechar=quote, decimal=decimal, thousands=thousands,
-                  comment=comment, doubtful=doubtful, skipinitialspace=blanks,
-                  comments=after - before)
+    return Layout(separator, len(names), positions, header, "", number_pattern(decimal, thousands),
+                  remarks=(*filter(None, remarks),), skipped=skipped, quotechar=quote,
+                  decimal=decimal, thousands=thousands, comment=comment, doubtful=doubtful,
+                  skipinitialspace=blanks)
 
 
 def find_comments(

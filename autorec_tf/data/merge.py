@@ -18,11 +18,14 @@ from autorec_tf.data.ids import Ids
 from autorec_tf.data.ratings import Ratings, rounded
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
+Place = tuple[RatingsFile, Columns, int]  # of a rating: its index in the columns of the file
+
 
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
                  train_ratio: float | None = None, duplicates: Sequence[str] = ("",),
                  log: Log = print, in_both: str = "refuse") -> Ratings:
-    """Return the ratings in one file, or in a file of training and a file of test ratings.
+    """Return the ratings in one file, or in a file of training and a file of test ratings. Raise
+    UserError if a file is malformed, a pair has two ratings, or all ratings or times are equal.
 
     Args:
         name: the name of the dataset.
@@ -33,10 +36,6 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
             "refuse" to raise UserError, or "" to raise it even for equal lines.
         log: called with a line about ratings that are left out; repeated ones are a warning.
         in_both: the side of a pair that is in both files, "train" or "test", or "refuse".
-
-    Raises:
-        UserError: if a file is malformed, a pair has two ratings, or all ratings or all timestamps
-            are equal.
     """
     ids = Ids(), Ids()
     parts = [
@@ -76,12 +75,10 @@ def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Ru
     part = read(file, *ids, rules, log)
     if duplicates is not None:
         part = deduplicate(file, part, ids, duplicates, log)
-
-    def locate(index: int) -> str:
-        return file.locate(part.row(index))
-
-    users = ids[0].like(known[0], part.users, locate)
-    return users, ids[1].like(known[1], part.items, locate), part.values
+    columns = zip(ids, known, (part.users, part.items), strict=True)
+    users, items = (one.like(before, codes, lambda index: file.locate(part.row(index)))
+                    for one, before, codes in columns)
+    return users, items, part.values
 
 
 def joined(parts: Sequence[Columns], column: str) -> np.ndarray:
@@ -124,7 +121,11 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
                                "once"))
     again = table.duplicated("pair")
     if again.any() and duplicates in ("", "refuse"):
-        refuse_pair(file, part, table["pair"], ids, bool(duplicates))
+        second, pair = int(again.idxmax()), table["pair"]
+        first = int((pair == pair[second]).idxmax())
+        choice = ", or choose the rating with --duplicates first, last or mean"
+        refuse_again((file, part, first), (file, part, second), ids, pair[again].nunique(),
+                     f"Remove one of the two lines{choice if duplicates else ''}")
     if again.any():
         log(AutoRecWarning(f"{name}: {again.sum():,} ratings repeat a pair: resolved by "
                            f"--duplicates {duplicates}"))
@@ -135,26 +136,18 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
     return replace(picked(part, table.index.to_numpy()), values=table["value"].to_numpy())
 
 
-def refuse_pair(file: RatingsFile, part: Columns, pairs: pd.Series, ids: tuple[Ids, Ids],
-                flag: bool) -> None:
-    """Raise UserError that names the first of `pairs` with two ratings and their number."""
-    again = pairs.duplicated()
-    second = int(again.idxmax())
-    first = int((pairs == pairs[second]).idxmax())
-    before, here = file.locate(part.row(first)), file.locate(part.row(second))
+def refuse_again(first: Place, second: Place, ids: tuple[Ids, Ids], number: int,
+                 remedy: str) -> None:
+    """Raise UserError for a pair with two ratings, one of `number` such pairs."""
+    before, here = (file.locate(part.row(row)) for file, part, row in (first, second))
     path, _, line = before.rpartition(", ")
-    before = line if here.startswith(f"{path}, ") else before
-    number, remedy = pairs[again].nunique(), "Remove one of the two lines"
-    if flag:
-        remedy += ", or choose the rating with --duplicates first, last or mean"
-    total = f"; {number:,} pairs occur more than once" if number > 1 else ""
-    raise UserError(f"{here}: {rates(part, second, ids)} again (first on {before}{total}). "
+    is_same = first[0] is second[0] and here.startswith(f"{path}, ")
+    before = f"on {line}" if is_same else f"in {before}"
+    _, part, row = second
+    user, item = list(ids[0].codes)[part.users[row]], list(ids[1].codes)[part.items[row]]
+    total = f"; {number:,} pairs have two ratings" if number > 1 else ""
+    raise UserError(f"{here}: user {user} rates item {item} again (first {before}{total}). "
                     f"{remedy}.")
-
-
-def rates(part: Columns, index: int, ids: tuple[Ids, Ids]) -> str:
-    user, item = list(ids[0].codes)[part.users[index]], list(ids[1].codes)[part.items[index]]
-    return f"user {user} rates item {item}"
 
 
 def separate(files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[Ids, Ids],
@@ -167,13 +160,11 @@ def separate(files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[
     if not number:
         return list(parts)
     if in_both == "refuse":
-        index = int(shared[1].argmax())
-        here = files[1].locate(parts[1].row(index))
-        before = files[0].locate(parts[0].row(int((pairs[0] == pairs[1][index]).argmax())))
-        total = f"; {number:,} pairs are in both files" if number > 1 else ""
-        raise UserError(f"{here}: {rates(parts[1], index, ids)} again (first in {before}{total}). "
-                        "A rating is either for training or for test: remove one of the two, or "
-                        "choose its side with --in_both train or test.")
+        second = int(shared[1].argmax())
+        first = int((pairs[0] == pairs[1][second]).argmax())
+        refuse_again((files[0], parts[0], first), (files[1], parts[1], second), ids, number,
+                     "A rating is either for training or for test: remove one of the two, or "
+                     "choose its side with --in_both train or test")
     other = int(in_both == "train")
     if shared[other].all():
         raise UserError(f"{files[other].path}: all ratings are also in {files[1 - other].path}. "

@@ -59,7 +59,8 @@ class RatingUnit:
 
 @dataclass(frozen=True, eq=False)
 class Ratings:
-    """Rating triples in file order.
+    """Rating triples in file order. Raise ValueError if the shapes, the indices or the values are
+    inconsistent.
 
     Args:
         name: the name of the dataset.
@@ -71,9 +72,6 @@ class Ratings:
         mapped: whether a scale outside 0.5..5 is mapped for training (`RatingUnit`).
         files: the user's files that contain the ratings, by the flag that names them.
         times: [ratings], the timestamps, if they are needed later.
-
-    Raises:
-        ValueError: if the shapes, the indices or the values are inconsistent.
     """
 
     name: str
@@ -102,11 +100,9 @@ class Ratings:
         return len(self.values)
 
     def __repr__(self) -> str:
-        return (
-            f"<Ratings {printable(self.name)}: {self.num_users:,} users x "
-            f"{self.num_items:,} items, {len(self):,} ratings {self.scale[0]:g} to "
-            f"{self.scale[1]:g}>"
-        )
+        low, high = self.scale
+        return (f"<Ratings {printable(self.name)}: {self.num_users:,} users x {self.num_items:,} "
+                f"items, {len(self):,} ratings {low:g} to {high:g}>")
 
     @property
     def num_users(self) -> int:
@@ -157,6 +153,7 @@ class Part(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class RatingMatrix:
     """A sparse rows x columns rating matrix (CSR). An entry that is not stored is missing, not 0.
+    Raise ValueError if the arrays are inconsistent.
 
     Args:
         indptr: int64 [num_rows + 1].
@@ -164,9 +161,6 @@ class RatingMatrix:
         values: float32 [ratings].
         num_columns: the number of columns.
         part: the position in a larger matrix, if these are some of its columns, counted from 0.
-
-    Raises:
-        ValueError: if the arrays are inconsistent.
     """
 
     indptr: np.ndarray

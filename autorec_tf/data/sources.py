@@ -7,8 +7,7 @@ from pathlib import Path
 from autorec_tf.data.datasets import DATASETS, Dataset, fetch
 from autorec_tf.data.delimited import RatingsFile
 from autorec_tf.data.foreign import refuse_folder_or_url
-from autorec_tf.data.formats import open_file
-from autorec_tf.data.netflix import NetflixFile
+from autorec_tf.data.formats import NetflixFile, open_file
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
 
@@ -31,31 +30,31 @@ def published_file(dataset: Dataset, folder: Path, required: bool,
     if dataset.layout is None:
         return [netflix_file(folder)]
     path = folder / dataset.ratings
-    if not path.exists():
-        check_folder(folder, dataset)
-        try:
-            fetch(dataset, folder)
-        except OSError as error:
-            if required:
-                raise UserError(f"{path}: the file does not exist, and {dataset.url} cannot be "
-                                f"downloaded ({error}). Connect to the network, name the folder of "
-                                f"{dataset.ratings} with --data_dir, or train on synthetic ratings "
-                                "with --dataset synthetic.") from error
-            log(AutoRecWarning(f"MovieLens-1M is not in {folder} and cannot be downloaded "
-                               f"({error}). Training on synthetic ratings of its size instead: "
-                               "their RMSE is not MovieLens-1M's."))
-            return []
-    return [RatingsFile(dataset.layout, path)]
+    error = "" if path.exists() else download(folder, dataset)
+    if error and required:
+        raise UserError(f"{path}: the file does not exist, and {dataset.url} cannot be downloaded "
+                        f"({error}). Connect to the network, name the folder of {dataset.ratings} "
+                        "with --data_dir, or train on synthetic ratings with --dataset synthetic.")
+    if error:
+        log(AutoRecWarning(f"MovieLens-1M is not in {folder} and cannot be downloaded ({error}). "
+                           "Training on synthetic ratings of its size instead: their RMSE is not "
+                           "MovieLens-1M's."))
+    return [] if error else [RatingsFile(dataset.layout, path)]
 
 
-def check_folder(folder: Path, dataset: Dataset) -> None:
-    """Raise UserError if `dataset` cannot be downloaded into `folder`. The default folder, with the
-    name of the dataset, is created when necessary, and no other one."""
+def download(folder: Path, dataset: Dataset) -> str:
+    """Download `dataset` into `folder`. Return the reason if that fails, or "". The default folder,
+    with the name of the dataset, is created when necessary; another one is a UserError."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. Name the folder of the rating files with --data_dir.")
     if not folder.exists() and str(folder) != dataset.name:
         raise UserError(f"{folder} does not exist. Correct --data_dir, or create this folder to "
                         f"download {dataset.name} into it.")
+    try:
+        fetch(dataset, folder)
+    except OSError as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 def fold_files(name: str, folder: Path, folds: Sequence[str],
@@ -68,22 +67,17 @@ def fold_files(name: str, folder: Path, folds: Sequence[str],
     if has_a_name(name) and not layout:
         raise UserError(f"--folds {' '.join(folds)}: {name} has no published folds. Use "
                         "--num_folds.")
-    all_paths, reason = [path for fold in folds for path in fold_paths(folder, fold)], ""
-    missing = next((path for path in all_paths if not path.is_file()), None)
-    if missing and dataset and missing.name in dataset.files:
-        check_folder(folder, dataset)
-        try:
-            fetch(dataset, folder)
-        except OSError as error:
-            reason = f", and {dataset.url} cannot be downloaded ({error})"
-        missing = next((path for path in all_paths if not path.is_file()), None)
-    if missing:
-        raise UserError(f"--folds {' '.join(folds)}: {missing} does not exist{reason}. Put it "
+    paths, reason = [path for fold in folds for path in fold_paths(folder, fold)], ""
+    missing = [path for path in paths if not path.is_file()]
+    if missing and dataset and missing[0].name in dataset.files and (
+            error := download(folder, dataset)):
+        reason = f", and {dataset.url} cannot be downloaded ({error})"
+    if missing := [path for path in paths if not path.is_file()]:
+        raise UserError(f"--folds {' '.join(folds)}: {missing[0]} does not exist{reason}. Put it "
                         "there, or name the folder of the folds' files with --data_dir.")
-    paths = fold_paths(folder, folds[0])
     if layout:
-        return [RatingsFile(layout, path) for path in paths]
-    files = [open_file(p, c, read_csv) for p, c in zip(paths, columns, strict=True)]
+        return [RatingsFile(layout, path) for path in paths[:2]]
+    files = [open_file(p, c, read_csv) for p, c in zip(paths[:2], columns, strict=True)]
     for file in files:
         log(printable(f"Data file {file}"))
     return files
@@ -113,13 +107,12 @@ def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
         path = Path(data_dir) / name
     if not path.is_file():
         refuse_folder_or_url(name, path)
-    if not path.is_file() and flag == "test_file":
-        raise UserError(f"--test_file {name} is not a file. Name a file; its folder can be given "
-                        "with --data_dir.")
-    if not path.is_file():
+        if flag == "test_file":
+            raise UserError(f"--test_file {name} is not a file. Name a file; its folder can be "
+                            "given with --data_dir.")
         raise UserError(f"{name} is neither a file nor a known dataset. Name a file (its folder "
-                        "can be given with --data_dir), or one of "
-                        f"{', '.join(DATASETS)}, synthetic.")
+                        f"can be given with --data_dir), or one of {', '.join(DATASETS)}, "
+                        "synthetic.")
     file = open_file(path, columns, read_csv)
     log(printable(f"Data file {file}"))
     return file

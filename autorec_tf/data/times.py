@@ -1,5 +1,6 @@
-"""Timestamps as numbers that have the same order: numbers, or dates of one format."""
+"""Timestamps as numbers that have the same order: numbers of one unit, or dates of one format."""
 
+import calendar
 import re
 import warnings
 from collections.abc import Sequence
@@ -9,19 +10,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.dates import date_formats
-
 DECIMAL_TIME = re.compile(r"-?\d{1,19}(\.\d*)?(e\+?\d{1,2})?", re.ASCII | re.IGNORECASE)
 UNITS = {9: "seconds", 10: "seconds", 12: "milliseconds", 13: "milliseconds",  # by digits
          15: "microseconds", 16: "microseconds", 18: "nanoseconds", 19: "nanoseconds"}
 DIGITS = re.compile(r"0\d{5}|0\d{7}", re.ASCII)  # a date without separators, day or month first
-
-
-def parse_dates(texts: Sequence[str], format: str) -> np.ndarray | None:
-    with warnings.catch_warnings(action="ignore"), suppress(ValueError, OverflowError, re.error):
-        moments = pd.to_datetime(list(texts), format=format, utc=True).as_unit("us")
-        return None if moments.hasnans else moments.asi8
-    return None
+# The parts of a date, in order, and their formats for strptime; then the orders of the numbers that
+# are left, where a year may have four digits.
+PARTS = [(re.compile(pattern, re.IGNORECASE | re.ASCII), format) for pattern, format in (
+    (r"(?<!\d)\d{1,2}:\d\d:\d\d\.\d+", "%H:%M:%S.%f"), (r"(?<!\d)\d{1,2}:\d\d:\d\d", "%H:%M:%S"),
+    (r"(?<![\d+-])\d{1,2}:\d\d", "%H:%M"), (r"%H(\S*?)( ?)[ap]m\b", r"%I\1\2%p"),
+    (r"(?<=%[SMfp])( ?)([+-]\d\d:?\d\d\b|Z$)", r"\1%z"), (r"\b(GMT|UTC)\b", "%Z"),
+    *((rf"\b({'|'.join(names)})\b", format) for names, format in (
+        (calendar.day_name, "%A"), (calendar.day_abbr, "%a"), (calendar.month_abbr[1:], "%b"),
+        (calendar.month_name[1:], "%B"))),
+)]
+ORDERS = {"Y00": ["Ymd"], "00Y": ["dmY", "mdY"], "000": ["dmy", "mdy", "ymd"]}
+ORDERS_WITH_MONTH = {"0Y": ["dY"], "Y0": ["Yd"], "00": ["dy"]}  # whose month is a word
+NOT_A_DATE = (ValueError, OverflowError, re.error)
 
 
 def parse_times(texts: Sequence[str], state: dict[str, Any], format: str | None) -> np.ndarray:
@@ -35,7 +40,11 @@ def parse_times(texts: Sequence[str], state: dict[str, Any], format: str | None)
     if not dates:
         return parse_numbers(texts, state)
     formats = [format] if format else state.get("formats") or ["ISO8601", *date_formats(texts[0])]
-    parsed = {each: times for each in formats if (times := parse_dates(texts, each)) is not None}
+    parsed = dict[str, np.ndarray]()
+    for each in formats:
+        with warnings.catch_warnings(action="ignore"), suppress(*NOT_A_DATE):
+            moments = pd.to_datetime(list(texts), format=each, utc=True).as_unit("us")
+            parsed |= {} if moments.hasnans else {each: moments.asi8}
     if not parsed:
         other = "a date in the format of earlier ones" if "formats" in state else "a number or date"
         raise ValueError(f"the timestamp {texts[-1][:30]!r} is not {format or other} (name its "
@@ -45,6 +54,20 @@ def parse_times(texts: Sequence[str], state: dict[str, Any], format: str | None)
     state.setdefault("first", (state["formats"][0], texts[0]))
     state["doubt"] = state.get("doubt") or any(np.any(x != times) for x in parsed.values())
     return times
+
+
+def date_formats(text: str) -> list[str]:
+    """Return the formats, as for strptime, that a date may have: day first, month first, and with a
+    year of two digits also year first."""
+    is_may = "may" in text.lower()  # both a short and a full name
+    for pattern, format in PARTS:
+        text = pattern.sub(format, text)
+    other, *rest = re.split(r"\d+", text)
+    numbers = "".join("Y" if len(number) == 4 else "0" for number in re.findall(r"\d+", text))
+    orders = ORDERS | (ORDERS_WITH_MONTH if re.search("%[bB]", text) else {})
+    formats = [other + "".join(f"%{letter}{part}" for letter, part in zip(order, rest, strict=True))
+               for order in orders.get(numbers, [])]
+    return formats + [each.replace("%b", "%B") for each in formats if is_may]
 
 
 def parse_numbers(texts: Sequence[str], state: dict[str, Any]) -> np.ndarray:

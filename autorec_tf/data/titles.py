@@ -46,9 +46,7 @@ def parse(name: str, text: str) -> Iterator[tuple[str, str]]:
         return
     separator = {"movies.dat": "::", "u.item": "|"}.get(name, ",")
     for line in text.splitlines():
-        item, _, rest = line.partition(separator)
-        if separator != ",":  # id, title, and other fields
-            yield item, rest.partition(separator)[0]
-        else:  # id, year or NULL, and a title that may contain commas
-            year, _, title = rest.partition(",")
-            yield item, f"{title} ({year})" if year.isdigit() else title
+        item, title, rest = [*line.split(separator, 2), "", ""][:3]
+        if separator == ",":  # id, year or NULL, and a title that may contain commas
+            title = f"{rest} ({title})" if title.isdigit() else rest
+        yield item, title

@@ -314,6 +314,7 @@ TABLE_OF_ROWS = "%%MatrixMarket matrix array integer general\n3 5\n" + "\n".join
         ("a.json", json.dumps(ROWS, indent=2), CELLS),
         ("a.json", "\ufeff" + json.dumps(ROWS, indent=1), CELLS),
         ("a.json", "\n".join(map(json.dumps, ROWS)), CELLS),
+        ("a.json", "\n".join(json.dumps({**row, "votes": [0, 1]}) for row in ROWS), CELLS),
         ("a.json", "\n".join(json.dumps(row, indent=1) for row in ROWS), CELLS),
         ("a.json", json.dumps({"ratings": ROWS}, indent=1), CELLS),
         ("a.json", pd.DataFrame(ROWS).to_json(), CELLS),
@@ -511,7 +512,7 @@ def test_dates_are_decided_by_all_dates_or_a_format(tmp_path, monkeypatch, forma
 
 @pytest.mark.parametrize(
     "times", [("03/04/15", "05/06/15"), ("01/02/2015 10:00", "02/01/2015 09:00"),
-              ("3.4.2015", "4.3.2015")])
+              ("3.4.2015", "4.3.2015"), ("04.05.", "05.04."), ("4 Mrz 2015", "5 Mrz 2015")])
 def test_dates_that_can_be_two_things_are_refused(tmp_path, times):
     path = write(tmp_path, "".join(f"{n};1;{n};{time}\n" for n, time in enumerate(times)))
     assert_names(refusal(path, split="time"), f"{path}, line 1", times[0], "--timestamp_format '%d")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autorec_tf.data.ids import Ids, as_id, known_id, parse_id
+from autorec_tf.data.ids import Ids, as_id, known_ids, parse_id
 from tests.facts import refused
 
 LARGE = 2**63 - 1
@@ -27,7 +27,7 @@ def test_an_id_is_found_as_it_is_written_in_the_ratings(texts):
     assert len(known) == len(texts) and (known.dtype == object) == ("x" in texts)
     found = [as_id(text, known, "--user") for text in texts]
     assert sorted(found) == list(known)
-    assert [known_id(pd.Index(known), text) for text in texts] == found
+    assert known_ids(pd.Index(known), texts) == found
 
 
 @pytest.mark.parametrize("text", ["007", "+7", "7.5", "1e3", " 7", "٧", "", str(2**63), "9" * 5000])
