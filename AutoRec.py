@@ -25,7 +25,8 @@ prediction is
 
     W_u g(z_i + mu) + b_u  -  (W_u * (r V_u + D_{u,r})) . g'(z_i + mu)
 
-before f, where * is the element-wise product. The second term costs as much as the first.
+before f, where * is the element-wise product. The second term costs as much as the first, unless
+the slopes g' of all rows share a direction (`--leave_one_out_slope mean`, model/encoder.py).
 
 With `--decoder svdpp`, W_u is one part of a column's weights, and each row has a bias, as in SVD++
 (model/decoder.py). Leave-one-out then also corrects the decoder.

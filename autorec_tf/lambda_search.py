@@ -69,7 +69,7 @@ def path(first: float, biases: float, rmses: list[float]) -> tuple[list[float], 
     while True:
         tried = rmses[: len(values)]
         following = next_lambda(first, biases, values, tried)
-        last = following is None or len(values) == MOST_POINTS
+        last = not following or len(values) == MOST_POINTS
         if last and BIASES_ONLY not in values and min(tried) > (1 - CLOSE) * biases:
             following, last = BIASES_ONLY, False
         if last or len(values) == len(rmses):
