@@ -56,7 +56,7 @@ def pytest_collection():
         if hidden:
             del sys.modules["keras"]
         gc.freeze()  # what is imported stays
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(200_000, 20, 50)
         gc.enable()
     if tf := sys.modules.get("tensorflow"):
         tf.config.threading.set_inter_op_parallelism_threads(1)  # the workers share processors
