@@ -19,7 +19,7 @@ pytestmark = pytest.mark.eager
 
 STARS = (1.0, 5.0)
 CONFIG = Config(
-    hidden_neuron=8, batch_size=32, base_lr=0.06, train_epoch=2, engine="dense", split_seed=1,
+    hidden_neuron=8, batch_size=64, base_lr=0.06, train_epoch=2, engine="dense", split_seed=1,
     cold_rating="mean",
 )
 SETTINGS = {

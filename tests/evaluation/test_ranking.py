@@ -292,7 +292,7 @@ def test_the_scores_of_each_user_are_those_of_the_user_alone():
 
 def test_scores_on_ml_1m_equal_plain_loops(ml_1m_ratings):
     split = split_ratings(ml_1m_ratings, 0.9, seed=1994, orientation="user")
-    users = 97  # the first; the loops would take minutes for all
+    users = 47  # the first; the loops would take minutes for all
     train, test = (
         RatingMatrix(part.indptr[: users + 1], part.indices[: part.indptr[users]],
                      part.values[: part.indptr[users]], part.num_columns)
@@ -387,7 +387,7 @@ def test_memory_is_that_of_a_block_and_not_of_users_times_items(monkeypatch):
     monkeypatch.setattr(ranking, "BLOCK_USERS", 10)
     monkeypatch.setattr(ranking, "BLOCK_ITEMS", 500)
     monkeypatch.setattr(ranking, "SAMPLE", 100)
-    num_users, num_items = 200, 20_000  # of 10 users 800 kB of float32
+    num_users, num_items = 60, 20_000  # of 10 users 800 kB of float32
     pairs = np.arange(num_users, dtype=np.int32), np.arange(num_users, dtype=np.int32)
     values = np.full(num_users, 5, np.float32)
     train = RatingMatrix.from_triples(*pairs, values, (num_users, num_items))
