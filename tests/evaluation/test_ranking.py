@@ -10,7 +10,6 @@ from autorec_tf.data.ratings import RatingMatrix
 from autorec_tf.evaluation import ranking
 from autorec_tf.evaluation.baseline import Baseline
 from autorec_tf.evaluation.ranking import best_items, rank
-from data_preprocessor import split_ratings
 
 PLACE_1, PLACE_2, PLACE_3 = 1.0, 1 / math.log2(3), 0.5  # the discounts
 
@@ -290,8 +289,8 @@ def test_the_scores_of_each_user_are_those_of_the_user_alone():
             assert of_user == pytest.approx(expected[:2], rel=1e-12)
 
 
-def test_scores_on_ml_1m_equal_plain_loops(ml_1m_ratings):
-    split = split_ratings(ml_1m_ratings, 0.9, seed=1994, orientation="user")
+def test_scores_on_ml_1m_equal_plain_loops(ml_1m_split):
+    split = ml_1m_split.transposed()
     users = 47  # the first; the loops would take minutes for all
     train, test = (
         RatingMatrix(part.indptr[: users + 1], part.indices[: part.indptr[users]],
