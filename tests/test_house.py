@@ -110,6 +110,7 @@ def ours(module):
     return {name for name, _ in imports_of(MODULES[module]) if name in MODULES}
 
 
+@cache
 def typing_only(tree):
     """The modules that are imported for type hints alone."""
     blocks = (node for node in ast.walk(tree) if isinstance(node, ast.If))

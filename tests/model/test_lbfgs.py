@@ -158,7 +158,7 @@ def test_lbfgs_in_float32_falls_at_every_step_and_then_stays():
 
 def test_lbfgs_evaluates_no_point_twice():
     problem = rosenbrock()
-    run(LBFGS, problem, 12)
+    run(LBFGS, problem, 8)
     assert len(np.unique(problem.points, axis=0)) == len(problem.points)
 
 
