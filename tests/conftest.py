@@ -17,7 +17,7 @@ import pytest
 
 from autorec_tf.config import DATA_DIR_VARIABLE
 from autorec_tf.data import datasets
-from data_preprocessor import read_ml_1m
+from data_preprocessor import read_ml_1m, split_ratings
 from tests import forks
 from tests.faults.archive_server import ArchiveServer
 
@@ -38,8 +38,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest test first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: "test_workers.py" not in item.nodeid)
+    """The longest test first, so that no worker is left alone with it at the end. Then tests of the
+    real ratings, so that most workers need not read them."""
+    items.sort(key=lambda item: ("test_workers.py" not in item.nodeid,
+                                 "ml_1m_ratings" not in item.fixturenames))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,7 +58,7 @@ def pytest_collection():
         if hidden:
             del sys.modules["keras"]
         gc.freeze()  # what is imported stays
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(200_000, 20, 50)
         gc.enable()
     if tf := sys.modules.get("tensorflow"):
         tf.config.threading.set_inter_op_parallelism_threads(1)  # the workers share processors
@@ -89,6 +91,12 @@ def ml_1m():
 def ml_1m_ratings(ml_1m):
     """The real MovieLens-1M, parsed."""
     return read_ml_1m(ml_1m / "ratings.dat")
+
+
+@pytest.fixture(scope="session")
+def ml_1m_split(ml_1m_ratings):
+    """Nine tenths of them for training."""
+    return split_ratings(ml_1m_ratings, 0.9, 1994)
 
 
 @pytest.fixture

@@ -7,6 +7,10 @@ import gc  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
 
+import scipy.io  # noqa: E402, F401
+import scipy.sparse  # noqa: E402, F401
+
+import autorec_tf.model.sparse_engine  # noqa: E402, F401
 import autorec_tf.records.run_records  # noqa: E402, F401
 from tests import forks  # noqa: E402
 

@@ -47,6 +47,7 @@ def test_a_multiple_of_movielens_1m_keeps_its_density():
     assert ratings / users / items == pytest.approx(one_ratings / one_users / one_items, rel=1e-3)
 
 
+@pytest.mark.eager
 def test_a_large_size_is_parsed_trained_and_tested(ratings_file):
     result = measure(ratings_file, Config(engine="sparse", hidden_neuron=8, train_epoch=1))
     names = {"parse_s", "split_s", "epoch_s", "test_s", "peak_gb"}
@@ -54,6 +55,7 @@ def test_a_large_size_is_parsed_trained_and_tested(ratings_file):
     assert 0 < result["rmse"] < 4
 
 
+@pytest.mark.eager
 def test_every_way_of_an_epoch_runs(ratings_file):
     ratings = read_ml_1m(ratings_file)
     split = split_ratings(ratings, 0.9, 1)

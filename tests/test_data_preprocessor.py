@@ -410,8 +410,8 @@ def test_a_rating_is_in_train_or_in_test_and_never_in_both(orientation):
     assert np.array_equal(np.where(np.isnan(train), test, train), reference, equal_nan=True)
 
 
-def test_train_and_test_of_ml_1m_add_up_to_all_of_it(ml_1m_ratings):
-    split = split_ratings(ml_1m_ratings, 0.9, seed=1994)
+def test_train_and_test_of_ml_1m_add_up_to_all_of_it(ml_1m_ratings, ml_1m_split):
+    split = ml_1m_split
     assert (len(split.train), len(split.test)) == (900_188, 100_021)
     pairs = np.concatenate(
         [part.rows.astype(np.int64) * 6_040 + part.indices for part in (split.train, split.test)]

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.eager
 
 ROOT = Path(__file__).resolve().parent.parent
 BLEND = dict(members=("item", "user"), train_epoch=2, input_encoding="one_hot")
-QUICK = dict(hidden_neuron=6, train_epoch=3, batch_size=16, base_lr=0.02, progress=False)
+QUICK = dict(hidden_neuron=6, train_epoch=2, batch_size=16, base_lr=0.02, progress=False)
 
 
 def made_up(seed=3, num_users=30, num_items=20, count=400):
@@ -391,7 +391,7 @@ def test_progress_is_shown_on_stdout(ratings, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(ratings, **QUICK | dict(progress=True, members=("item",)))
     out, error = capsys.readouterr()
-    assert error == "" and out.count("epoch") == 6 == out.count("item (1 of 1)")
+    assert error == "" and out.count("epoch") == 4 == out.count("item (1 of 1)")
     assert_names(out, "DataFrame", "30 users", "20 items", "360 training", "40 test")
     assert files_below(tmp_path) == []
 
@@ -405,8 +405,8 @@ def test_a_notebook_renews_one_line(ratings, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream())
     train(ratings, **QUICK | dict(progress=True))
     lines = "".join(written).split("\n")
-    (live,) = [line for line in lines if "epoch 3/3" in line]
-    assert live.count("\r\033[K") == 3
+    (live,) = [line for line in lines if "epoch 2/2" in line]
+    assert live.count("\r\033[K") == 2
 
 
 # Predictions of pairs, unknown ids, new ratings.
@@ -633,7 +633,7 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings):
         dict(input_encoding="one_hot", hidden_neuron=(6, 3, 6), orientation="user",
              output_activation="sigmoid"),
         # By `auto`, its inputs are one-hot; and each rating is predicted from the others.
-        dict(preset="single", input_encoding="auto", orientation="user", train_epoch=2,
+        dict(preset="single", input_encoding="auto", orientation="user", train_epoch=1,
              batch_size=32),
         dict(rating_scale=(0, 10), engine="dense", cold_rating="paper", split="time"),
     ],
@@ -695,7 +695,7 @@ def test_what_is_damaged_or_something_else_is_refused_in_one_line(model, tmp_pat
     rng, asked = np.random.default_rng(0), (model.recommender.user_ids[:20],
                                             model.recommender.item_ids[:20])
     expected, damaged = model.predict(*asked).tolist(), 0
-    for _ in range(60):
+    for _ in range(40):
         changed = bytearray(whole)
         changed[rng.integers(len(whole))] ^= 1 << rng.integers(8)
         path.write_bytes(changed)
@@ -704,7 +704,7 @@ def test_what_is_damaged_or_something_else_is_refused_in_one_line(model, tmp_pat
         except UserError as error:
             assert "model.npz" in str(error) and "\n" not in str(error)
             damaged += 1
-    assert damaged > 30
+    assert damaged > 20
     for content in (b"", b"text", whole[: len(whole) // 2], b"PK\3\4"):
         path.write_bytes(content)
         refused(load, path, names=[path])
@@ -728,7 +728,7 @@ def test_a_file_of_another_kind_or_content_is_refused(changes, names, model, tmp
 
 
 @pytest.mark.parametrize("settings", [{}, slow(**BLEND), dict(
-    preset="single", input_encoding="auto", orientation="user", train_epoch=2, batch_size=32)])
+    preset="single", input_encoding="auto", orientation="user", train_epoch=1, batch_size=32)])
 def test_an_export_takes_in_new_users_and_items_and_is_saved_with_them(
     settings, trained, tmp_path
 ):
@@ -849,7 +849,7 @@ if sys.argv[1] == "fresh":
     saved = load(sys.argv[2])
     print(saved.recommend(8).to_json(double_precision=15), saved.predict([8], [sys.argv[3]])[0])
 ratings = pd.read_csv("ratings.csv")
-model = train(ratings, hidden_neuron=6, train_epoch=3, batch_size=16, base_lr=0.02)
+model = train(ratings, hidden_neuron=6, train_epoch=2, batch_size=16, base_lr=0.02)
 print("test_rmse", model.test_rmse)
 if sys.argv[1] == "used":
     import main
@@ -871,7 +871,7 @@ def another_process(run, folder, ratings, *arguments, **variables):
     done = run([sys.executable, "use.py", *map(str, arguments)], cwd=folder,
                env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "epoch 3/3" in done.stdout and files_below(folder) == files
+    assert "epoch 2/2" in done.stdout and files_below(folder) == files
     return done, done.stdout.splitlines()
 
 

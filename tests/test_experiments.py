@@ -229,11 +229,11 @@ def test_settings_are_chosen_within_the_training_ratings_of_the_run(orientation)
 
 
 def test_a_point_is_pretrained_on_its_own_training_ratings():
-    config, point = replace(CONFIG, hidden_neuron=(8, 4, 8), pretrain_epoch=2), {"base_lr": 0.03}
+    config, point = replace(CONFIG, hidden_neuron=(8, 4, 8), pretrain_epoch=1), {"base_lr": 0.03}
     records, part = Records(), validation_split(config, RATINGS)
     found = validation_rmse(config, point, RATINGS, records)
     assert found == rmse_of(trained(replace(config, **point), part).predict_test(part), part)
-    assert records.times_asked == 2 * 2 + 2  # epochs of two layers, and of the whole
+    assert records.times_asked == 2 + 2  # epochs of two layers, and of the whole
 
 
 def test_tuning_takes_the_lowest_and_records_every_point(monkeypatch):
@@ -401,13 +401,13 @@ def test_each_training_of_a_blend_can_end_it_all(monkeypatch):
 
 @pytest.mark.usefixtures("small_members")
 def test_a_member_is_pretrained_unless_it_is_restored():
-    config = replace(CONFIG, members=("user",), hidden_neuron=(8, 4, 8), pretrain_epoch=2)
+    config = replace(CONFIG, members=("user",), hidden_neuron=(8, 4, 8), pretrain_epoch=1)
     (member,), split = member_configs(config), split_ratings(RATINGS, 0.9, 1)
     records = Records()
     (model,), (predictions,) = train_members(config, split, SCALE, Purpose.RESULT, records)
     expected = trained(member, split.transposed())
     assert_same_parameters(model, expected)
-    assert records.times_asked == 2 * 2 and records.epochs == [1, 2]
+    assert records.times_asked == 2 and records.epochs == [1, 2]
 
     class Restoring(Records):
         def restore(self, state):
@@ -429,7 +429,7 @@ def test_a_member_is_pretrained_unless_it_is_restored():
 @pytest.mark.parametrize("orientation", ["item", "user"])
 def test_the_leaking_measure_reconstructs_test_ratings_from_themselves(orientation):
     split = split_ratings(RATINGS, 0.75, 1, orientation)
-    model = trained(replace(CONFIG, train_epoch=6, lambda_value=0.1), split)
+    model = trained(replace(CONFIG, lambda_value=0.1), split)
     R = np.zeros((split.test.num_rows, split.test.num_columns))
     R[split.test.rows, split.test.indices] = split.test.values
     predicted = np.clip(Reference.of(model).predict(R), 1, 5)

@@ -19,6 +19,7 @@ from tests.facts import assert_names
 from tests.finished import BLEND, CONFIG, MEANS, as_own, make_run
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="sigmoid")
+TEXT = replace(MEANS, input_encoding="one_hot", members=("item", "user"))  # of a blend
 
 LOADING = """
 import json, sys
@@ -79,22 +80,37 @@ def test_another_process_without_our_modules_gets_the_runs_predictions(
     assert not set(found["best"][0]) & set(items[:9]) and len(found["best"][0]) == 3
 
 
-@pytest.mark.parametrize(
-    "config, text",
-    [(DEEP, False), (replace(MEANS, input_encoding="one_hot"), True), (BLEND, False)],
-    ids=["deep", "one_hot_means_text", "blend"],
-)
-def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, monkeypatch, config, text):
-    monkeypatch.setattr(saved_model, "BLOCK_PAIRS", 100)
-    monkeypatch.setattr(saved_model, "BLOCK_RATINGS", 200)  # of five users
-    made = make_run(tmp_path, config)
-    movies = read_run(made.folder, str(made.data)).recommender()
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A function that makes a run and loads its SavedModel, of which blocks are small. The items of
+    a run with MEANS are text. Each is made once."""
+
+    @cache
+    def served(config):
+        folder = tmp_path_factory.mktemp("served")
+        made = make_run(folder, config)
+        movies = read_run(made.folder, str(made.data)).recommender()
+        if config.cold_rating == "mean":
+            movies = replace(movies, item_ids=as_text(movies.item_ids))
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(saved_model, "BLOCK_PAIRS", 100)
+            monkeypatch.setattr(saved_model, "BLOCK_RATINGS", 200)  # of five users
+            save(movies, folder / "saved")
+        return made, movies, tf.saved_model.load(str(folder / "saved"))
+
+    return served
+
+
+def as_text(items):
+    return np.array([f"film {i}" for i in items], object)
+
+
+@pytest.mark.parametrize("config", [DEEP, TEXT], ids=["deep", "blend_one_hot_means_text"])
+def test_the_signatures_take_ids_and_any_number_of_them(served, config):
+    made, movies, loaded = served(config)
     users, items = pairs(made)
-    if text:
-        ids = np.array([f"film {i}" for i in movies.item_ids], object)
-        movies, items = replace(movies, item_ids=ids), np.char.add("film ", items.astype(str))
-    save(movies, tmp_path / "saved")
-    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    if text := config is TEXT:
+        items = as_text(items)
     assert set(loaded.signatures) == {"serving_default", "predict", "recommend", "all_items"}
     predict, ratings = loaded.signatures["predict"], made.predictions()
     for count in (0, 1, 7, len(users)):
@@ -110,9 +126,10 @@ def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, monkeypatch, c
     # Items that are not left out are replaced with one that is, or with an unknown id.
     ids = movies.item_ids
     exclude = tf.constant(np.where(made.known, ids, "film 1" if text else 1))
+    listed = [made.best(u, 1000) if made.M[u].any() else [] for u in range(len(made.M))]
     for n in (3, 1000):
         best = loaded.signatures["recommend"](user=user, n=tf.constant(n), exclude=exclude)
-        expected = [made.best(u, n) if made.M[u].any() else [] for u in range(len(made.M))]
+        expected = [of_user[:n] for of_user in listed]
         assert best["count"].numpy().tolist() == [*map(len, expected)]
         assert best["known"].numpy().tolist() == made.M.any(1).tolist()
         assert best["item"].shape == best["rating"].shape == (len(user), max(best["count"]))
@@ -124,22 +141,8 @@ def test_the_signatures_take_ids_and_any_number_of_them(tmp_path, monkeypatch, c
     assert none["item"].shape == (0, 0)
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """A function that makes a run, once for each config, and loads its SavedModel."""
-
-    @cache
-    def served(config):
-        folder = tmp_path_factory.mktemp("served")
-        made = make_run(folder, config)
-        save(read_run(made.folder, str(made.data)).recommender(), folder / "saved")
-        return made, tf.saved_model.load(str(folder / "saved"))
-
-    return served
-
-
 def test_inputs_of_other_shapes_are_refused(served):
-    signatures = served(CONFIG)[1].signatures
+    signatures = served(DEEP)[2].signatures
     one, column = (tf.constant(x, tf.int64) for x in ([1, 2], [[1], [2]]))
     calls = [(name, dict(user=a, item=b), facts) for name in ("predict", "serving_default")
              for a, b, *facts in ((column, one, "user", "[2,1]"), (one, column, "item", "[2,1]"),
@@ -157,19 +160,20 @@ def test_inputs_of_other_shapes_are_refused(served):
         assert_names(caught.value, *facts)
 
 
-@pytest.mark.parametrize("config", [CONFIG, MEANS], ids=["paper", "mean"])
+@pytest.mark.parametrize("config", [DEEP, TEXT], ids=["paper", "mean"])
 def test_the_unknown_and_the_cold_are_answered_by_the_runs_rule(served, config):
-    made, loaded = served(config)
+    made, _, loaded = served(config)
     signatures = loaded.signatures
     mu, b_u, b_i = 3.0, *(np.zeros(n) for n in made.R.shape)
-    if config is MEANS:
+    if config is TEXT:
         mu, b_u, b_i = made.biases()
         assert b_u[4] and b_i[0] and (b_i == 0).any() and (b_u == 0).any()
     cold_user = made.ratings.user_ids[made.M.sum(1) == 0][0]
     cold_item = made.ratings.item_ids[made.M.sum(0) == 0][0]
     user, item = made.ratings.user_ids[4], made.ratings.item_ids[0]
+    items = [item, item, 999, cold_item, 999]
     asked = dict(user=tf.constant([3, cold_user, user, user, 3], tf.int64),
-                 item=tf.constant([item, item, 999, cold_item, 999], tf.int64))
+                 item=tf.constant(as_text(items) if config is TEXT else np.array(items)))
     expected = [mu + b_i[0], mu + b_i[0], mu + b_u[4], mu + b_u[4], mu]
     for name in ("predict", "serving_default"):
         found = signatures[name](**asked)

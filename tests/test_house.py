@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -17,12 +18,35 @@ def short(name):
     return name.removeprefix(f"{PACKAGE}.")
 
 
-MODULES = {
-    short(".".join(path.relative_to(REPOSITORY).with_suffix("").parts)):
-    ast.parse(path.read_text("utf-8"))
-    for pattern in ("*.py", f"{PACKAGE}/*.py", f"{PACKAGE}/*/*.py")
-    for path in REPOSITORY.glob(pattern)
-}
+class Trees(Mapping):
+    """The syntax tree of each module. It is parsed when a test asks for it, once, and so in one
+    worker of pytest only."""
+
+    paths = {
+        short(".".join(path.relative_to(REPOSITORY).with_suffix("").parts)): path
+        for pattern in ("*.py", f"{PACKAGE}/*.py", f"{PACKAGE}/*/*.py")
+        for path in REPOSITORY.glob(pattern)
+    }
+
+    def __getitem__(self, name):
+        return parsed(self.paths[name])
+
+    def __contains__(self, name):
+        return name in self.paths
+
+    def __iter__(self):
+        return iter(self.paths)
+
+    def __len__(self):
+        return len(self.paths)
+
+
+@cache
+def parsed(path):
+    return ast.parse(path.read_text("utf-8"))
+
+
+MODULES = Trees()
 FLOORS = {
     "system": {"system"},
     "__init__": {"system"},
@@ -86,6 +110,7 @@ def ours(module):
     return {name for name, _ in imports_of(MODULES[module]) if name in MODULES}
 
 
+@cache
 def typing_only(tree):
     """The modules that are imported for type hints alone."""
     blocks = (node for node in ast.walk(tree) if isinstance(node, ast.If))

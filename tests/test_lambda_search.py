@@ -31,7 +31,7 @@ def made_up(num_users=40, num_items=30, num_ratings=400):
 
 RATINGS = made_up()
 CONFIG = replace(over_preset(dict(preset="single", hidden_neuron=(3,))), tune=("lambda_value",),
-                 train_epoch=3, lbfgs_memory=2, random_seed=1, engine="dense")
+                 train_epoch=1, lbfgs_memory=2, random_seed=1, engine="dense")
 
 
 def searched(rmse_of_lambda, biases=1.0):

@@ -18,6 +18,7 @@ from benchmarks import peers
 from benchmarks.peer_models import MODELS, one_hot_and_implicit
 from data_preprocessor import read_ml_1m, split_ratings
 from tests.facts import assert_names, refused
+from tests.forks import Fork
 
 PEER = dict(rmse=0.85, seconds=100.0, peak_gb=0.5)
 PAGE = f"# Peers\n\n{peers.BEGIN}Before.\n{peers.END}\n\nAfter.\n"
@@ -222,11 +223,12 @@ def test_an_environment_that_cannot_be_made_is_told_in_a_line_and_leaves_nothing
 
 
 def test_a_row_that_does_not_exist_ends_with_a_line_and_2():
-    done = subprocess.run([sys.executable, "-m", "benchmarks.peers", "svdp"], cwd=peers.ROOT,
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("peers: error: ") and done.stderr.count("\n") == 1
-    assert_names(done.stderr, " svdp:", *peers.TEXTS)
+    run = "import runpy; runpy.run_module('benchmarks.peers', run_name='__main__')"
+    process = Fork(["-c", run, "svdp"], peers.ROOT, {**os.environ})
+    out, error = process.communicate()
+    assert process.returncode == 2 and out == ""
+    assert error.startswith("peers: error: ") and error.count("\n") == 1
+    assert_names(error, " svdp:", *peers.TEXTS)
 
 
 def test_a_peer_that_fails_ends_the_measuring_and_one_that_is_interrupted_interrupts():

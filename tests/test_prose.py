@@ -70,7 +70,7 @@ def pinned():
             target.id: node.value for node in tree.body if isinstance(node, ast.Assign)
             for target in node.targets if isinstance(target, ast.Name)
         }
-        for node in ast.walk(tree):
+        for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 if prose := prose_of(node, constants):
                     name = path.relative_to(REPOSITORY / "tests").as_posix()

@@ -35,6 +35,7 @@ from tests.conftest import rating_lines
 from tests.facts import assert_names
 from tests.faults.__main__ import line
 from tests.faults.fault import Fault
+from tests.figures import undrawn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -196,7 +197,8 @@ def test_the_flags_that_one_needs_are_flags_and_no_more_than_eight():
 @pytest.mark.eager
 def test_the_commands_for_finished_runs_work_on_small_data(monkeypatch, tmp_path, capsys):
     section, found = of_finished_runs(USING)
-    programs = {"main.py": main, "recommend.py": recommend, "export.py": export}
+    programs = {"main.py": undrawn(main.main), "recommend.py": recommend.main,
+                "export.py": export.main}
     triples = [(1 + n // 20, 1 + n % 20, 1 + n * n % 5) for n in range(400) if n % 7]
     (tmp_path / "ratings.dat").write_bytes(rating_lines(triples))
     monkeypatch.setenv(DATA_DIR_VARIABLE, str(tmp_path))
@@ -207,7 +209,7 @@ def test_the_commands_for_finished_runs_work_on_small_data(monkeypatch, tmp_path
         flags = [{"60": "2"}.get(flag, flag) for flag in flags]
         few = ["--comet", "off", "--hidden_neuron", "6"]
         flags += few * (program == "main.py")
-        assert programs[program].main(flags) == 0, (program, flags)
+        assert programs[program](flags) == 0, (program, flags)
     written = {"predictions.csv", "top.csv", "results/quick/export/autorec.npz"}
     assert all((tmp_path / name).is_file() for name in written)
     (code,) = re.findall(r"^python -c '(.*)'$", section, re.MULTILINE)

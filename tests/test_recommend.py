@@ -21,6 +21,8 @@ from tests.facts import assert_names
 from tests.finished import CONFIG, MEANS, as_own, make_run
 from tests.serving.test_npz import rewritten
 
+pytestmark = pytest.mark.eager
+
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = "2::Alien (1979)::Horror\n5::Heat (1995)::Action\n"
 
@@ -60,7 +62,6 @@ def assert_refused(answer, *facts):
 
 
 @pytest.mark.slow
-@pytest.mark.eager
 def test_the_whole_program_answers_from_a_run_that_main_left(made, tmp_path, monkeypatch):
     monkeypatch.setattr(main, "start_tensorflow", lambda **_: None)  # it has started here
     data = "--data_dir", str(made.data)

@@ -61,6 +61,6 @@ def draw_items(rng: np.random.Generator, activity: np.ndarray) -> np.ndarray:
         keys = log_popularity + rng.gumbel(size=(len(count), ML_1M_ITEMS))
         given = np.flatnonzero((first_user >= start) & (first_user < start + len(count)))
         keys[first_user[given] - start, given] = np.inf
-        order = np.argsort(-keys, axis=1, kind="stable")
-        drawn += [np.sort(row[:n]) for row, n in zip(order, count, strict=True)]
+        drawn += [np.sort(np.argpartition(row, n - 1)[:n])
+                  for row, n in zip(-keys, count, strict=True)]
     return np.concatenate(drawn)

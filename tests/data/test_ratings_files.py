@@ -324,7 +324,7 @@ def lines_of(count):
             for user in range(count // 20) for item in range(20)]
 
 
-@pytest.mark.parametrize("block", [50, 1 << 21])
+@pytest.mark.parametrize("block", [400, 1 << 21])
 @pytest.mark.parametrize(
     "wrong, settings, facts",
     [

@@ -84,9 +84,9 @@ def test_biases_of_one_rating_each_equal_arithmetic_by_hand():
 
 
 @both_orientations
-def test_biases_on_ml_1m_reach_the_published_rmse(ml_1m_ratings, orientation):
+def test_biases_on_ml_1m_reach_the_published_rmse(ml_1m_split, orientation):
     """As Surprise's BaselineOnly does on this split."""
-    split = split_ratings(ml_1m_ratings, 0.9, 1994, orientation)
+    split = ml_1m_split if orientation == "item" else ml_1m_split.transposed()
     test, baseline = split.test, fit_baseline(split)
     predictions = np.clip(baseline.predict(test.rows, test.indices), 1, 5)
     assert score(predictions, test.values).rmse == pytest.approx(0.9102, abs=1e-4)

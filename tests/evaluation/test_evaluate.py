@@ -24,7 +24,6 @@ pytestmark = pytest.mark.eager
 
 SCALE = (1.0, 5.0)
 USERS, ITEMS = 60, 40
-ENGINES = ("dense", "sparse")
 ORIENTATIONS = ("item", "user")
 both_orientations = pytest.mark.parametrize("orientation", ORIENTATIONS)
 
@@ -95,12 +94,13 @@ def evaluated(table, orientation="item", train_ratio=0.5):
     return evaluate(Table(table, orientation), random_split(orientation, train_ratio))
 
 
-@both_orientations
-@pytest.mark.parametrize("engine", ENGINES)
+DEEP = {"hidden_neuron": (6, 3, 4), "output_activation": "sigmoid", "dropout": 0.5}
+
+
 @pytest.mark.parametrize(
-    "settings",
-    [{}, {"hidden_neuron": (6, 3, 4), "output_activation": "sigmoid", "dropout": 0.5}],
-    ids=str,
+    "orientation, engine, settings",  # any two values of two of them meet
+    [("item", "dense", {}), ("item", "sparse", DEEP), ("user", "dense", DEEP),
+     ("user", "sparse", {})], ids=str,
 )
 def test_factors_predict_all_pairs_as_the_model_does(orientation, engine, settings):
     split = random_split(orientation)

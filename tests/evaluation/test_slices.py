@@ -15,7 +15,6 @@ from autorec_tf.evaluation.slices import (
     even_edges,
     slices,
 )
-from data_preprocessor import split_ratings
 from tests.plain import final_predictions
 
 SCALE = (1.0, 5.0)
@@ -58,9 +57,8 @@ def test_the_scores_of_a_slice_equal_hand_arithmetic():
     assert math.isnan(alone.standard_error)
 
 
-def test_slices_of_ml_1m_by_user_and_by_item_add_up_to_the_whole(ml_1m_ratings):
-    split = split_ratings(ml_1m_ratings, 0.9, seed=1994)
-    train, test = split.train, split.test
+def test_slices_of_ml_1m_by_user_and_by_item_add_up_to_the_whole(ml_1m_split):
+    train, test = ml_1m_split.train, ml_1m_split.test
     rng = np.random.default_rng(3)
     predictions = test.values + rng.normal(0, 1, len(test)).astype(np.float32)
     cold = cold_pairs(train, test.rows, test.indices)

@@ -78,7 +78,7 @@ def kink():
 
 def run(method, problem, num_steps):
     """The optimiser after `num_steps`, and the cost and x where each step began."""
-    optimizer = method(problem.parameters, Config())
+    optimizer = method(problem.parameters, Config(lbfgs_memory=5))
     costs, points = [], []
     for _ in range(num_steps):
         points.append(problem.x)

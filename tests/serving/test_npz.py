@@ -22,6 +22,7 @@ from tests.finished import BIASED, BLEND, CONFIG, MEANS, ONE_HOT, SVDPP, load, m
 
 DEEP = replace(CONFIG, hidden_neuron=(6, 4, 5), orientation="user", output_activation="tanh")
 
+pytestmark = pytest.mark.eager
 
 CASES = {"item": BIASED, "deep": DEEP, "blend": BLEND, "means": MEANS, "one_hot": ONE_HOT,
          "svdpp": SVDPP}
