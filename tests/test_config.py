@@ -446,8 +446,8 @@ def test_a_list_is_shown_as_it_is_written(flag, text, list_, capsys):
 
 
 def test_numbers_with_an_exponent_are_no_flags():
-    config = parse_arguments("--rating_scale -1e300 1e3 --no_rating -1e5 -.5".split())
-    assert config.rating_scale == (-1e300, 1e3) and config.no_rating == ("-1e5", "-.5")
+    config = parse_arguments("--rating_scale -1e30 1e3 --no_rating -1e5 -.5".split())
+    assert config.rating_scale == (-1e30, 1e3) and config.no_rating == ("-1e5", "-.5")
 
 
 def test_a_flag_without_its_value_is_refused(capsys):
@@ -626,6 +626,7 @@ def test_data_dir_wins_over_the_environment_and_that_over_the_default(
         ["--dataset", "ml-100k", "--folds", "u1", "u2", "--distribute", "mirrored"],
         ["--rating_scale", "5", "1"],
         ["--rating_scale", "1", "inf"],
+        ["--rating_scale", "-1e307", "1e307"],
     ],
     ids=" ".join,
 )

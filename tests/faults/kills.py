@@ -11,10 +11,11 @@ forks of one that has imported TensorFlow, so that most kills come while files a
 import argparse
 import csv
 import json
+import math
+import os
 import random
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,16 +31,16 @@ from tests.faults.fault import Fault
 from tests.forks import Fork
 
 KILLS, CHAIN = 300, 5
-FLAGS = "--data_dir ../data --comet offline --run_name run --hidden_neuron 20 --checkpoint_every 1"
+FLAGS = "--data_dir ../data --comet off --run_name run --hidden_neuron 20 --checkpoint_every 1"
 KINDS = {
-    "a run": "--train_epoch 20 --batch_size 16",
-    "a run over splits": "--train_epoch 5 --num_splits 3",
-    "a run over folds": "--train_epoch 5 --num_folds 3",
-    "a run that tunes": "--train_epoch 5 --tune lambda_value base_lr",
-    "a run of --preset single": "--preset single --train_epoch 8",
-    "a blend": "--members item user_one_hot --train_epoch 5",
-    "a run with pre-training": "--hidden_neuron 20 10 20 --pretrain_epoch 10 --train_epoch 10",
-    "two workers": "--train_epoch 10 --distribute workers",
+    "a run": "--train_epoch 8 --batch_size 50",
+    "a run over splits": "--train_epoch 3 --num_splits 2",
+    "a run over folds": "--train_epoch 3 --num_folds 2",
+    "a run that tunes": "--train_epoch 3 --tune lambda_value",
+    "a run of --preset single": "--preset single --train_epoch 4",
+    "a blend": "--members item user_one_hot --train_epoch 3",
+    "a run with pre-training": "--hidden_neuron 20 10 20 --pretrain_epoch 4 --train_epoch 4",
+    "two workers": "--train_epoch 5 --distribute workers",
 }
 # Of summary.json and config.json: what differs between two runs with the same result.
 DIFFERENT = ("seconds", "peak_memory_mb", "comet_experiment")
@@ -50,10 +51,9 @@ class Killed:
 
     def __init__(self, workspace: Path, kind: str) -> None:
         self.path, self.kind, self.problems = workspace, kind, list[str]()
-        started = time.perf_counter()
-        if code := self.run("uninterrupted"):
-            raise RuntimeError(f"{kind}: the uninterrupted run ended with exit code {code}")
-        self.seconds = time.perf_counter() - started
+        self.seconds = self.kill("uninterrupted", math.inf)
+        if self.problems:
+            raise RuntimeError(f"{kind}: the uninterrupted run failed: {self.problems}")
 
     def start(self, folder: str) -> list[Any]:
         """Start, resume or repeat the run in `folder`, with all of its workers."""
@@ -85,20 +85,21 @@ class Killed:
             self.problems += errors
         return code
 
-    def kill(self, folder: str, moment: float) -> bool:
-        """Run for `moment` seconds. Return whether the run was killed before its end."""
-        processes, running = self.start(folder), False
-        try:
-            processes[0].wait(moment)
-        except subprocess.TimeoutExpired:
-            running = True
-        for process in processes:
+    def kill(self, folder: str, moment: float) -> float:
+        """Run until the (first) process has used `moment` seconds of processor time. Return the
+        seconds that it has used if it ended first, else 0."""
+        processes, seconds, has_ended = self.start(folder), 0.0, False
+        while not has_ended and seconds < moment:
+            time.sleep(0.002)
+            seconds = processor_seconds(processes[0].pid) or seconds
+            has_ended = isinstance(processes[0].poll(), int)
+        for process in [] if has_ended else processes:
             with suppress(ProcessLookupError):  # it has just ended
                 process.kill()
         errors = [process.communicate()[1] for process in processes]
         if any("Traceback" in error for error in errors) or processes[0].returncode not in (0, -9):
             self.problems += errors
-        return running
+        return seconds if has_ended else 0.0
 
     def is_finished(self) -> bool:
         summary = self.path / "cut" / "results" / "run" / "summary.json"
@@ -109,7 +110,7 @@ class Killed:
         shutil.rmtree(self.path / "cut", ignore_errors=True)
         self.problems, kills = [], 0
         while kills < limit:
-            if self.is_finished() or not self.kill("cut", chance.uniform(0, self.seconds)):
+            if self.is_finished() or self.kill("cut", chance.uniform(0, self.seconds)):
                 break
             kills += 1
         code = 0 if self.is_finished() else self.run("cut")
@@ -118,6 +119,15 @@ class Killed:
         self.problems += [f"{name} differs" for name in sorted(ours.keys() | theirs.keys())
                           if ours.get(name) != theirs.get(name)]
         return kills, not code and not self.problems
+
+
+def processor_seconds(process: int) -> float:
+    """Return the processor time of a process, or 0 if it has ended."""
+    try:
+        content = Path(f"/proc/{process}/stat").read_text("utf-8")
+    except OSError:
+        return 0.0
+    return sum(map(int, content.rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def content(folder: Path) -> dict[str, Any]:
