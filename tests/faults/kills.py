@@ -1,6 +1,6 @@
 """SIGKILL at random moments of every kind of run, again and again until it has ended.
 
-    python -m tests.faults.kills --kills 300              # about half an hour on two cores
+    python -m tests.faults.kills                # about half an hour on two cores
 
 A run is killed up to `CHAIN` times, each time at a random moment: the command that resumes it is
 killed too. Then it is resumed to its end. All of its kills have survived if that run has the
