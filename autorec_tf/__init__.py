@@ -79,7 +79,7 @@ def __getattr__(name: str) -> object:
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__():  # type: ignore[no-untyped-def]  # list[str] is an error in Python 3.8
     return sorted({*globals(), *__all__})
 
 

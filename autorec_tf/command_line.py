@@ -48,6 +48,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "results_dir", "run_name", "checkpoint_every", "comet", "tensorboard"),
     "execution": ("engine", "precision", "distribute"),
 }
+# Names of settings in other programs.
+OTHER_NAMES = {
+    "learning_rate": "base_lr", "epochs": "train_epoch", "hidden_units": "hidden_neuron",
+    "factors": "hidden_neuron", "layers": "hidden_neuron", "reg": "lambda_value",
+    "l2": "lambda_value", "weight_decay": "lambda_value", "seed": "random_seed",
+    "test_size": "train_ratio", "cv": "num_folds", "early_stopping": "patience",
+    "output_dir": "results_dir", "path": "data_dir", "sep": "read_csv", "header": "read_csv",
+    "encoding": "read_csv", "continue": "resume", "workers": "distribute",
+}
+LIST_WORD = r"[^][(){},;\s]+"  # a value in a list as other programs write it
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
@@ -56,8 +66,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        # argparse of Python 3.11 to 3.13 takes -1e5 for a flag.
-        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)
+        # argparse of Python 3.11 to 3.13 takes -1e5 and -inf for flags.
+        self._negative_number_matcher = re.compile(
+            r"-(inf|nan|(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)$", re.I)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         given, unknown = self.parse_known_args(args, namespace)
@@ -71,6 +82,8 @@ class Parser(argparse.ArgumentParser):
             return f"{argument}: a value needs a flag before it"
         name = argument.split("=")[0]
         flags = {flag.replace("-", "_"): flag for flag in self._option_string_actions}
+        flags |= {f"__{other}": f"--{ours}" for other, ours in OTHER_NAMES.items()
+                  if f"--{ours}" in self._option_string_actions}
         close = get_close_matches(name.replace("-", "_"), flags, 1)
         meant = f". Did you mean {flags[close[0]]}?" if close else ""
         return f"{name} is not a flag of {self.prog}{meant}"
@@ -108,8 +121,10 @@ def value_of(value_type: Callable[[str], Any], choices: Sequence[str] | None,
     """Return the function that reads one value of a flag, in a list if `is_list`."""
 
     def read(text: str) -> Any:
-        problem, words = f"invalid value {text!r}: must be ", text.replace(",", " ").split()
-        if is_list and len(words) > 1 and (not choices or set(words) <= set(choices)):
+        problem, words = f"invalid value {text!r}: must be ", re.findall(LIST_WORD, text)
+        is_known = not choices or set(words) <= set(choices)
+        is_other_list = is_list and words not in ([], [text]) and is_known
+        if is_other_list:
             problem = f"invalid value {text!r}: a list is written with blanks, as in "
             problem += f"{' '.join(words)}; each value must be "
         try:
@@ -118,8 +133,9 @@ def value_of(value_type: Callable[[str], Any], choices: Sequence[str] | None,
             kind = "a whole number" if value_type is int else "a number"
             raise argparse.ArgumentTypeError(problem + kind) from error
         if choices and value not in choices:
-            close = get_close_matches(text, choices, 1)
-            meant = f". Did you mean {close[0]}?" if close else ""
+            by_name = {choice.lower(): choice for choice in choices}
+            close = [] if is_other_list else get_close_matches(text.lower(), by_name, 1)
+            meant = f". Did you mean {by_name[close[0]]}?" if close else ""
             raise argparse.ArgumentTypeError(f"{problem}one of {', '.join(choices)}{meant}")
         return value
 

@@ -186,8 +186,9 @@ class Config:
     rating_scale: tuple[float, ...] = flag(
         (), "lowest and highest possible rating (default: the scale of the dataset, or the lowest "
         "and highest rating in your file)",
-        (lambda x: len(x) in (0, 2) and all(map(FINITE[0], x)) and list(x) == sorted(set(x)),
-         "two finite numbers, the lower one first"), ("LOW", "HIGH"))
+        (lambda x: len(x) in (0, 2) and all(abs(each) < MOST for each in x)
+         and list(x) == sorted(set(x)),
+         f"two numbers between -{MOST:g} and {MOST:g}, the lower one first"), ("LOW", "HIGH"))
     test_file: str | None = flag(
         None, "file with the test ratings; all ratings of --dataset are then training ratings "
         "(default: none, test ratings are chosen by --split)",

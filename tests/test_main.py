@@ -494,12 +494,12 @@ def test_a_file_that_vanishes_during_the_run_is_reported_and_written_again(
 
     record = RunRecords.record
 
-    def record_and_remove(self, metrics):
-        record(self, metrics)
+    def remove_and_record(self, metrics):
         if metrics.epoch == 2:
             (self.path / name).unlink()
+        record(self, metrics)
 
-    monkeypatch.setattr(RunRecords, "record", record_and_remove)
+    monkeypatch.setattr(RunRecords, "record", remove_and_record)
     run_here("--checkpoint_every 1 --train_epoch 9")
     assert the_line(capsys.readouterr().out, "warning", str(tmp_path / "run_1" / name))
     columns = ("epoch", "train_cost", "test_rmse")

@@ -101,6 +101,8 @@ def of(cause):
         pd.errors.ParserError("Error tokenizing data. C error: out of memory"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         ImportError("libtensorflow_cc.so.2: failed to map segment from shared object"),
+        ImportError("libtensorflow_cc.so.2: cannot map zero-fill pages"),
+        SystemError("error return without exception set"),
         RuntimeError("can't start new thread"),
         of(MemoryError()),
     ],

@@ -131,8 +131,8 @@ def learn_prior(embeddings: np.ndarray, counts: np.ndarray, inputs: np.ndarray,
         Sample(*map(np.concatenate, zip(*few, strict=True))), inputs, level, f)
     spread = spread / around if around > 1e-12 else 0.0
     learned = mean + basis @ shift, mean + change, basis @ root, NOISE * noise, centre, spread
-    rounded = (np.asarray(x, np.float32).astype(np.float64) for x in learned)  # as in a saved file
-    return Prior(*rounded)
+    with np.errstate(over="ignore"):  # a training that diverges has huge parameters
+        return Prior(*(np.asarray(x, np.float32).astype(np.float64) for x in learned))  # as saved
 
 
 def linearised(sample: Sample, level: np.ndarray, f: Activation) -> tuple[np.ndarray, np.ndarray]:

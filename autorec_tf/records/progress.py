@@ -19,6 +19,7 @@ from autorec_tf.system.errors import Log
 from autorec_tf.system.terminal import print_line
 
 UNKNOWN = "-:--"  # time
+CLEAR = "\r\033[K"  # clears the line of a terminal
 SHOWN_AFTER = 1  # seconds of a task before it has a live line
 # Both axes have up to nine slices each, and one of them may seem worse by chance.
 SLICE_RATINGS, NOISE = 100, 3  # the least test ratings, and the least loss in standard errors
@@ -114,19 +115,24 @@ class Progress:
         width = shutil.get_terminal_size().columns - 1
         while len(fields) > 1 and len("  ".join(fields)) > width:
             fields = fields[:-1]
-        self.line = "  ".join(fields)[:width]
-        print_line(f"\r\033[K{self.line}", self.stream, "")
+        clear, self.line = self.clear() or CLEAR, "  ".join(fields)[:width]
+        print_line(f"{clear}{self.line}", self.stream, "")
+
+    def clear(self) -> str:
+        """Return the text that clears the live line, if there is one. A notebook, which does not
+        interpret `CLEAR`, would show the end of the line after a shorter text: blanks replace it.
+        """
+        blanks = "" if self.stream.isatty() else f"{' ' * len(self.line)}{CLEAR}"
+        return f"{CLEAR}{blanks}" if self.line else ""
 
     def print_last(self, text: str) -> None:
         """Print a line in place of the live line."""
-        clear = "\r\033[K" if self.line else ""
-        self.line = ""
+        clear, self.line = self.clear(), ""
         print_line(f"{clear}{text}", self.stream)
 
     def print_line(self, text: str) -> None:
         """Print a line above the live line."""
-        clear = "\r\033[K" if self.line else ""
-        print_line(f"{clear}{text}\n{self.line}", self.stream, "")
+        print_line(f"{self.clear()}{text}\n{self.line}", self.stream, "")
 
     def close(self) -> None:
         """End the live line, which stays visible."""

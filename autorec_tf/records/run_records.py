@@ -252,6 +252,7 @@ class RunRecords:
 
     def record(self, metrics: EpochMetrics) -> None:
         """Record an epoch in metrics.csv, Comet and TensorBoard, and on the progress line."""
+        self.restore_missing()  # before a new metrics.csv would begin with this epoch
         self.folder.add(metrics)
         self.log(metrics)
         self.progress.log(metrics)

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from autorec_tf.system.terminal import UNREAD, print_line, printable, write
 
 LONGEST = 1000  # characters of a message
-OUT_OF_MEMORY = ("C error: out of memory", "failed to map segment", "can't start new thread",
-                 "std::bad_alloc")
+OUT_OF_MEMORY = (
+    "C error: out of memory", "descriptor pool: out of memory", "std::bad_alloc",
+    "failed to map segment", "cannot map zero-fill pages", "can't start new thread",
+    # Python, if a module of native code cannot allocate an exception:
+    "error return without exception set", "returned NULL without setting an exception",
+)
 OURS = ("autorec_tf", "AutoRec", "data_preprocessor")  # the packages and modules of this library
 
 

@@ -3,11 +3,11 @@
 import ctypes
 import gc
 import os
+import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -16,6 +16,15 @@ from autorec_tf.system.errors import UserError
 
 M_ARENA_MAX = -8  # malloc.h
 STDERR = [2]  # the descriptor of the real stderr, also while `quiet_stderr` redirects 2
+# A program that writes its input at its end, except the remarks of TensorFlow's log.
+HOLDER = r"""
+import re, sys
+remark = re.compile(rb"([IW]\d{4} |\d{4}-\d\d-\d\d \S+ [IW] |WARNING: All log messages before absl"
+                    rb"|To enable the following instructions)")
+for line in sys.stdin.buffer.readlines():
+    if not remark.match(line):
+        sys.stdout.buffer.write(line)
+"""
 
 
 def import_tensorflow() -> ModuleType:
@@ -120,20 +129,28 @@ def num_threads() -> int:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hold back all output to file descriptor 2, including that of native code. Write it if an
-    exception is raised."""
+    """Hold back all output to file descriptor 2, including that of native code. Write it, except
+    remarks of TensorFlow's log, if an exception is raised or the process ends.
+
+    Another process holds it: where native code aborts, no Python code of this process runs.
+    """
     sys.stderr.flush()
+    holder = None
+    with suppress(OSError):  # too little memory for a process: nothing is held back
+        holder = subprocess.Popen([sys.executable, "-ISc", HOLDER], stdin=subprocess.PIPE, stdout=2,
+                                  stderr=subprocess.DEVNULL, start_new_session=True)
+    if not (holder and holder.stdin):
+        yield
+        return
     stderr = STDERR[0] = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with holder:
+        os.dup2(holder.stdin.fileno(), 2)
+        holder.stdin.close()
         try:
             yield
-        except Exception:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
+            holder.kill()
         finally:
             sys.stderr.flush()
-            os.dup2(stderr, 2)
+            os.dup2(stderr, 2)  # which ends the input of `holder`
             STDERR[0] = 2
             os.close(stderr)

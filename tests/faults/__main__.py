@@ -1,6 +1,6 @@
 """Inject faults into the real program and print the table in docs/reliability.md.
 
-    python -m tests.faults                                # about half an hour on two cores
+    python -m tests.faults                                # about an hour on two cores
     python -m tests.faults --json benchmarks/results/faults/faults.json
     python -m tests.faults --only inputs
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.files import write_text
-from tests.faults import comet, deaths, inputs, models
+from tests.faults import comet, deaths, inputs, kills, models
 from tests.faults.fault import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +46,7 @@ def audit() -> Iterator[Fault]:
 
 SOURCES: dict[str, Callable[[], Iterator[Fault]]] = {
     "deaths": deaths.rows,
+    "kills": kills.rows,
     "inputs": inputs.rows,
     "models": models.rows,
     "comet": comet.rows,

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from autorec_tf.serving.checked_npz import DIGESTS, with_digests
+from autorec_tf.serving.checked_npz import DIGESTS, OPTIONAL, with_digests
 from autorec_tf.serving.npz import (
     content_of,
     model_content,
@@ -413,10 +413,13 @@ def archives_damaged(judge: Judge, content: Content) -> Iterator[Outcome]:
 
 def meaning_damaged(judge: Judge, content: Content, first_only: bool = False) -> Iterator[Outcome]:
     """Yield the outcome of each kind of damage to each array that it fits, or to the first one.
-    Content without `sha256` is damaged only in ways that the rules show."""
+    Content without `sha256` is damaged only in ways that the rules show: files of earlier versions
+    may lack an optional array."""
     kinds = RULES | (CHANGED if DIGESTS in content else {})
+    optional = () if DIGESTS in content or judge.kind == "model" else OPTIONAL
     for name, (arrays, damage) in kinds.items():
-        fitting = [array for array in arrays if array in content]
+        fitting = [array for array in arrays if array in content
+                   and (name != "missing" or array not in optional)]
         if DIGESTS not in content and judge.kind == "model" and name in OF_FOLDED_IN_IDS:
             continue
         for array in fitting[: 1 if first_only else None]:

@@ -32,6 +32,23 @@ def test_a_count_is_a_live_line_and_nothing_where_there_is_no_terminal(
     assert_names(line, "top.csv", "users 1,500/4,000", "0:30 elapsed", "0:50 left")
 
 
+def test_a_notebook_which_only_overwrites_shows_no_end_of_a_longer_line():
+    stream = io.StringIO()
+    progress = Progress(stream=stream)
+    progress.live = True
+    progress.update(["a line", "with two fields"])
+    progress.print_line("above")
+    progress.update(["short"])
+    progress.print_last("end")
+    shown = []
+    for line in stream.getvalue().replace("\033[K", "").split("\n"):
+        screen = ""
+        for text in line.split("\r"):
+            screen = text + screen[len(text):]
+        shown.append(screen.rstrip())
+    assert shown == ["above", "end", ""]
+
+
 def slice_row(label, number, rmse, biases, error):
     return {"training_ratings": label, "test_ratings": number, "rmse": rmse,
             "biases_rmse": biases, "difference_standard_error": error}

@@ -22,6 +22,25 @@ def python(code, *arguments, **changes):
     return out.strip(), error
 
 
+HELD = r"""
+import os, sys
+from autorec_tf.system.runtime import quiet_stderr
+with quiet_stderr():
+    os.write(2, b"I0000 0:00:1.2 port.cc:1] a remark\n2026-01-01 0:00:00.1: W a remark\n")
+    os.write(2, b"F0000 why\n")
+    exec(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("end, code", [("os.abort()", -6), ("os._exit(1)", 1), ("1 / 0", 1)])
+def test_the_reason_is_shown_where_native_code_ends_the_process(end, code, tmp_path):
+    done = subprocess.run([sys.executable, "-c", HELD, end], capture_output=True, text=True,
+                          cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    first, *rest = done.stderr.splitlines()
+    assert (done.returncode, first, "remark" in done.stderr) == (code, "F0000 why", False)
+    assert bool(rest) == ("/" in end)  # the traceback
+
+
 @pytest.mark.slow
 def test_a_fresh_process_gets_the_threads_that_we_may_use_and_nothing_is_said():
     shown = "import tensorflow as tf; print(tf.config.threading.get_intra_op_parallelism_threads())"
