@@ -19,6 +19,7 @@ from autorec_tf.config import Config, flag_fields
 from autorec_tf.evaluation.metrics import RECONSTRUCTION
 from autorec_tf.evaluation.similar_items import PopularItem
 from autorec_tf.evaluation.slices import Bin
+from autorec_tf.presets import CONVERGENCE
 from autorec_tf.records.plots import draw_calibration, svg
 from autorec_tf.resolution import over_members, over_preset
 from autorec_tf.system.errors import printable
@@ -26,7 +27,7 @@ from autorec_tf.system.terminal import file_argument, shell
 
 CURVES_INCHES, CALIBRATION_INCHES = (5.8, 4.0), (5.0, 4.2)  # so that text is readable on a phone
 # Settings that the data or the machine determine if they are not given.
-ADAPTED = ("tune", "hidden_neuron", "lambda_value")  # settings of the member `single`
+ADAPTED = ("tune", "hidden_neuron", "lambda_value", *CONVERGENCE)  # settings of the member `single`
 RESOLVED = {"dataset", "rating_scale", "cold_rating", "lambda_factor", "engine"}
 NOT_IN_COMMAND = {"preset", "num_splits", "run_name", "comet"}  # num_splits: each split has a run
 
