@@ -3,8 +3,8 @@
 The search begins with the lambda that is probably best, and doubles or halves it until the
 validation RMSE rises. Each training starts from the best parameters so far, and ends by the same
 rule as every training, with a higher --tolerance, or as soon as the RMSE rises above that of its
-start. Where the biases of users and items are about as good, which is so if there are few ratings,
-the last lambda is so large that only biases remain.
+start. Where the biases of users and items are better, which is so if there are few ratings, the
+chosen lambda is so large that only biases remain.
 
 The final training does not start there: from these parameters it would end at a worse point.
 """
@@ -16,7 +16,7 @@ from dataclasses import replace
 import tensorflow as tf
 
 from autorec_tf.config import Config
-from autorec_tf.data.ratings import Ratings
+from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.evaluation.metrics import score
 from autorec_tf.model.lbfgs import assign
@@ -25,17 +25,17 @@ from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
 from autorec_tf.training.records import Records
-from autorec_tf.training.trainer import build
+from autorec_tf.training.trainer import BIAS_DAMPING, build
 from data_preprocessor import validation_split
 
 CHECK_EVERY = 5  # epochs
 COARSER = 3.0  # the tolerance of the search, relative to that of the final training
 STEP = 2.0
-FAR = 8.0  # the step upwards while the RMSE is less than `FEW_BELOW` below that of the biases
-FEW_BELOW = 0.02
+FAR = 8.0  # the step upwards while the RMSE is not lower than that of the biases by `MUCH`
+MUCH = 0.01
 LEAST_GAIN = 1e-4  # the smallest relative decrease of the RMSE that justifies another step
-CLOSE = 0.003  # the relative difference to the RMSE of the biases at which these are tried
 MOST_POINTS = 20
+NO_DAMPING = 1e-9  # of columns, of which some have no ratings
 
 
 def search_lambda(config: Config, ratings: Ratings, records: Records) -> float:
@@ -70,7 +70,7 @@ def path(first: float, biases: float, rmses: list[float]) -> tuple[list[float], 
         tried = rmses[: len(values)]
         following = next_lambda(first, biases, values, tried)
         last = not following or len(values) == MOST_POINTS
-        if last and BIASES_ONLY not in values and min(tried) > (1 - CLOSE) * biases:
+        if last and BIASES_ONLY not in values and min(tried) > biases:
             following, last = BIASES_ONLY, False
         if last or len(values) == len(rmses):
             return values, None if last else following
@@ -90,9 +90,20 @@ def next_lambda(first: float, biases: float, values: list[float],
     if others and others[0] - lowest < LEAST_GAIN * lowest:
         return None
     if best == max(values):
-        larger = best * (STEP if lowest < (1 - FEW_BELOW) * biases else FAR)
+        larger = best * (STEP if lowest < (1 - MUCH) * biases else FAR)
         return larger if larger < BIASES_ONLY else None
     return best / STEP if best == min(values) else None
+
+
+def rmse_of_biases(split: Split, decoder: str) -> float:
+    """Return the RMSE on the test ratings of `split` of a model whose lambda leaves only biases:
+    those of rows and columns, or the means of columns without row biases."""
+    dampings = [BIAS_DAMPING, BIAS_DAMPING]
+    if decoder == "own":
+        dampings = [math.inf, NO_DAMPING]
+    of_items, of_users = dampings if split.orientation == "item" else reversed(dampings)
+    biases = fit_baseline(split, dampings=(of_items, of_users))
+    return score(biases.predict(split.test.rows, split.test.indices), split.test.values).rmse
 
 
 class LambdaSearch:
@@ -102,8 +113,7 @@ class LambdaSearch:
         self.config, self.records, self.scale = config, records, ratings.unit.model_scale
         self.split = validation_split(config, ratings)
         self.first = first_lambda(len(self.split.train))
-        test, biases = self.split.test, fit_baseline(self.split)
-        self.biases = score(biases.predict(test.rows, test.indices), test.values).rmse
+        self.biases = rmse_of_biases(self.split, config.decoder)
 
     def path(self, rmses: list[float]) -> tuple[list[float], float | None]:
         return path(self.first, self.biases, rmses)
@@ -113,8 +123,9 @@ class LambdaSearch:
         rmses: list[float] = []
         best: list[tf.Tensor] = []  # the parameters of the lowest RMSE
         while (value := self.path(rmses)[1]) is not None:
-            start = [] if value == BIASES_ONLY else best
-            rmse, found = self.train_with(value, start, min(rmses, default=self.biases))
+            rmse, found = self.biases, best
+            if value != BIASES_ONLY:
+                rmse, found = self.train_with(value, best, min(rmses, default=self.biases))
             if len(rmses) == len(self.records.tuned()):
                 self.records.log_point({"lambda_value": value}, rmse)
             rmses.append(self.records.tuned()[len(rmses)])

@@ -10,7 +10,7 @@ from autorec_tf.data.ratings import Split, index_ratings
 from autorec_tf.data.synthetic import ML_1M_ITEMS, ML_1M_USERS
 from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.experiments import train_model
-from autorec_tf.lambda_search import FAR, first_lambda, path, search_lambda
+from autorec_tf.lambda_search import FAR, first_lambda, path, rmse_of_biases, search_lambda
 from autorec_tf.presets import BIASES_ONLY, CONVERGENCE
 from autorec_tf.resolution import member_configs, over_preset
 from autorec_tf.training.trainer import build, initialise_biases, untrained
@@ -94,6 +94,19 @@ def test_with_biases_only_the_prediction_is_a_mean_and_two_damped_biases():
         b = (total + 5 * b.mean()) / (train.column_counts + 5)
     found = model.predict(model.rows(train), test.rows, test.indices)
     np.testing.assert_allclose(found, b[test.indices] + c[test.rows], atol=0.01)
+
+
+@pytest.mark.parametrize("orientation", ["item", "user"])
+@pytest.mark.parametrize("decoder", ["own", "biased"])
+def test_the_rmse_of_biases_is_that_of_a_model_with_a_huge_lambda(decoder, orientation):
+    config = replace(CONFIG, decoder=decoder, lambda_value=BIASES_ONLY, tolerance=0.0, tune=(),
+                     train_epoch=12, lbfgs_memory=6, orientation=orientation, display_step=12)
+    split = split_of(config, RATINGS)
+    model, _ = train_model(config, split, (1.0, 5.0), Records(), lambda: None)
+    test = split.test
+    found = np.clip(model.predict(model.rows(split.train), test.rows, test.indices), 1, 5)
+    expected = np.sqrt(np.mean((found - test.values) ** 2))
+    assert rmse_of_biases(split, decoder) == pytest.approx(expected, abs=0.01)
 
 
 def test_the_start_of_single_predicts_the_biases():

@@ -22,6 +22,7 @@ from autorec_tf.system.distribution import Workers
 from autorec_tf.system.random_streams import random_stream
 
 WINDOW = 10  # epochs by which convergence is judged
+BIAS_DAMPING = BIAS_LAMBDA / 2  # of b and c in least squares: equation 2 has lambda / 2
 Gradients = tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]
 
 
@@ -51,8 +52,7 @@ def build(config: Config, train: RatingMatrix, scale: tuple[float, float],
 def initialise_biases(model: AutoRec, train: RatingMatrix) -> None:
     """Fit b and c to the ratings `train`, and subtract from b what W adds to it on average: W h,
     with the mean of h over the rows."""
-    damping = BIAS_LAMBDA / 2  # equation 2 has lambda / 2
-    baseline = fit_baseline(Split(train, train), dampings=(damping, damping))
+    baseline = fit_baseline(Split(train, train), dampings=(BIAS_DAMPING, BIAS_DAMPING))
     h = model.encode(model.rows(train), tf.range(train.num_rows, dtype=tf.int64))
     fitted = tf.constant(baseline.mean + baseline.column_bias, tf.float32)
     model.b.assign(fitted - tf.linalg.matvec(model.Wt, tf.reduce_mean(h, 0)))
