@@ -2,9 +2,9 @@
 
 The search begins with the lambda that is probably best, and doubles or halves it until the
 validation RMSE rises. Each training starts from the best parameters so far, and ends by the same
-rule as every training, with a higher --tolerance, or as soon as the RMSE rises above that of its
-start. Where the biases of users and items are better, which is so if there are few ratings, the
-chosen lambda is so large that only biases remain.
+rule as every training (--tolerance), or as soon as the RMSE rises above that of its start. Where
+the biases of users and items are better, which is so if there are few ratings, the chosen lambda is
+so large that only biases remain.
 
 The final training does not start there: from these parameters it would end at a worse point.
 """
@@ -29,7 +29,6 @@ from autorec_tf.training.trainer import BIAS_DAMPING, build
 from data_preprocessor import validation_split
 
 CHECK_EVERY = 5  # epochs
-COARSER = 3.0  # the tolerance of the search, relative to that of the final training
 STEP = 2.0
 FAR = 8.0  # the step upwards while the RMSE is not lower than that of the biases by `MUCH`
 MUCH = 0.01
@@ -137,8 +136,7 @@ class LambdaSearch:
         """Train with lambda `value`, from the parameters `start` or from initial ones; return the
         validation RMSE and the parameters. A training ends when its RMSE is above `lowest`, that of
         `start`, and rises."""
-        config = replace(self.config, lambda_value=value, display_step=CHECK_EVERY,
-                         tolerance=COARSER * self.config.tolerance)
+        config = replace(self.config, lambda_value=value, display_step=CHECK_EVERY)
         model, rmse = build(config, self.split.train, self.scale), math.inf
         if start:
             assign(model.parameters, start)
