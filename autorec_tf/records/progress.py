@@ -100,7 +100,9 @@ class Progress:
         self.begin_task(what, now)
         left, elapsed = self.timer.left(done, total, now), now - self.timer.started
         if self.live and elapsed > SHOWN_AFTER:
-            fields = [counted(what, done, total), f"{left} left", *self.places,
+            is_training = what.endswith(", epoch")  # of a search: it may end early
+            until_end = self.until_end(left) if is_training else f"{left} left"
+            fields = [counted(what, done, total), until_end, *self.places,
                       f"{clock(elapsed)} elapsed"]
             self.update([field for field in fields if field])
 
