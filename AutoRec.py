@@ -43,7 +43,7 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.model.activations import ACTIVATIONS, output
-from autorec_tf.model.batch import SparseRows, pairs, sparse_rows
+from autorec_tf.model.batch import SparseRows, full_batches, pairs, sparse_rows
 from autorec_tf.model.column_shards import SUFFIX, ColumnShards, Stored
 from autorec_tf.model.decoder import DECODERS, Outputs
 from autorec_tf.model.encoder import Dropout, Encoder, Inputs
@@ -133,7 +133,10 @@ class AutoRec:
 
     def rows(self, matrix: RatingMatrix) -> SparseRows:
         """Copy `matrix` to the device, in the form that training and prediction use."""
-        return sparse_rows(matrix, with_whole=self.decoder.uses_all_rows)
+        rows = sparse_rows(matrix)
+        if self.decoder.uses_all_rows:
+            rows = rows._replace(full_batches=full_batches(matrix, self.engine))
+        return rows
 
     def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return the predictions of the (row, column) pairs from `ratings`: float32 [pairs].

@@ -243,7 +243,7 @@ class Config:
     leave_one_out_slope: str = flag(
         "own", "slope of the activation g by which --leave_one_out corrects a prediction: own: "
         "that of the row; mean: the mean over the rows of the batch, times a number for each row, "
-        "which takes three of ten products less", choices=("own", "mean"))
+        "which saves three of ten matrix products", choices=("own", "mean"))
     decoder: str = flag(
         "own", "own: each column has its output weights, as in the paper; biased: each row also "
         "has a bias, which helps where ratings are few; svdpp: also, the vectors of the rows that "

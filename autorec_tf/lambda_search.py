@@ -30,8 +30,8 @@ from data_preprocessor import validation_split
 
 CHECK_EVERY = 5  # epochs
 STEP = 2.0
-FAR = 8.0  # the step upwards while the RMSE is not lower than that of the biases by `MUCH`
-MUCH = 0.01
+LARGE_STEP = 8.0  # upwards, until the RMSE is below that of the biases by `CLEAR_GAIN`
+CLEAR_GAIN = 0.01  # relative
 LEAST_GAIN = 1e-4  # the smallest relative decrease of the RMSE that justifies another step
 MOST_POINTS = 20
 NO_DAMPING = 1e-9  # of columns, of which some have no ratings
@@ -68,12 +68,13 @@ def path(first: float, biases: float, rmses: list[float]) -> tuple[list[float], 
     while True:
         tried = rmses[: len(values)]
         following = next_lambda(first, biases, values, tried)
-        last = not following or len(values) == MOST_POINTS
-        if last and BIASES_ONLY not in values and min(tried) > biases:
-            following, last = BIASES_ONLY, False
-        if last or len(values) == len(rmses):
-            return values, None if last else following
-        values.append(following or first)
+        if len(values) == MOST_POINTS:
+            following = None
+        if not following and BIASES_ONLY not in values and min(tried) > biases:
+            following = BIASES_ONLY
+        if not following or len(values) == len(rmses):
+            return values, following
+        values.append(following)
 
 
 def next_lambda(first: float, biases: float, values: list[float],
@@ -89,7 +90,7 @@ def next_lambda(first: float, biases: float, values: list[float],
     if others and others[0] - lowest < LEAST_GAIN * lowest:
         return None
     if best == max(values):
-        larger = best * (STEP if lowest < (1 - MUCH) * biases else FAR)
+        larger = best * (STEP if lowest < (1 - CLEAR_GAIN) * biases else LARGE_STEP)
         return larger if larger < BIASES_ONLY else None
     return best / STEP if best == min(values) else None
 
@@ -147,7 +148,7 @@ class LambdaSearch:
             with closing(train_epochs(TrainState(model, self.split), self.split)) as epochs:
                 for metrics in epochs:
                     self.records.log_step(f"lambda {value:g}, epoch", metrics.epoch,
-                                          config.train_epoch)
+                                          config.train_epoch, ends_early=True)
                     self.records.stop_if_asked()
                     if metrics.test_rmse:
                         before, rmse = rmse, metrics.test_rmse

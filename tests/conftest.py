@@ -38,8 +38,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest test first, so that no worker is left alone with it at the end. Then tests of the
-    real ratings, so that most workers need not read them."""
+    """Run the longest test first: other tests then run at the same time. Then run the tests of the
+    real ratings, so that few workers read them."""
     items.sort(key=lambda item: ("test_workers.py" not in item.nodeid,
                                  "ml_1m_ratings" not in item.fixturenames))
 

@@ -121,7 +121,7 @@ class Records:
     def log_pretraining(self, done, total):
         self.stop_if_asked()
 
-    def do_nothing(self, *_):
+    def do_nothing(self, *_, **__):
         pass
 
     log_chosen = log_step = do_nothing

@@ -10,7 +10,7 @@ from autorec_tf.data.ratings import Split, index_ratings
 from autorec_tf.data.synthetic import ML_1M_ITEMS, ML_1M_USERS
 from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.experiments import train_model
-from autorec_tf.lambda_search import FAR, first_lambda, path, rmse_of_biases, search_lambda
+from autorec_tf.lambda_search import LARGE_STEP, first_lambda, path, rmse_of_biases, search_lambda
 from autorec_tf.presets import BIASES_ONLY, CONVERGENCE
 from autorec_tf.resolution import member_configs, over_preset
 from autorec_tf.training.trainer import build, initialise_biases, untrained
@@ -57,7 +57,7 @@ def test_the_search_ends_where_the_rmse_hardly_changes():
     """Where the biases are about as good, larger steps are taken, and the last one leaves only
     them."""
     values = searched(lambda value: 1 + 10 / value)
-    assert values[:3] == [100.0, 100.0 * FAR, 100.0 * FAR**2]
+    assert values[:3] == [100.0, 100.0 * LARGE_STEP, 100.0 * LARGE_STEP**2]
     assert values[-1] == BIASES_ONLY and len(values) < 7
     assert searched(lambda value: 0.9) == [100.0, 200.0]
     assert max(searched(lambda value: 1 + 1 / np.log2(value))) == BIASES_ONLY  # always falls

@@ -1,8 +1,7 @@
 """A mini-batch of rows as tensors, the input of both engines."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from autorec_tf.config import Config
@@ -13,15 +12,15 @@ class SparseRows(NamedTuple):
     """A `RatingMatrix` as tensors.
 
     indptr: int64 [rows + 1]; indices: int32; values: float32; full_matrix: for a column shard, the
-    indptr of the full matrix and `before`, as in `Part`; whole: for the SVD++ decoder, the batch of
-    all rows, and the batch of all columns of the transposed matrix.
+    indptr of the full matrix and `before`, as in `Part`; full_batches: for the SVD++ decoder, the
+    result of the function `full_batches`.
     """
 
     indptr: tf.Tensor
     indices: tf.Tensor
     values: tf.Tensor
     full_matrix: tuple[tf.Tensor, ...] = ()
-    whole: "tuple[Batch, ...]" = ()
+    full_batches: "tuple[Batch, ...]" = ()
 
 
 class Batch(NamedTuple):
@@ -50,34 +49,22 @@ class Pairs(NamedTuple):
     column: tf.Tensor
 
 
-def sparse_rows(matrix: RatingMatrix, with_whole: bool = False) -> SparseRows:
-    """Copy `matrix` to the device, with `SparseRows.whole` if `with_whole`."""
+def sparse_rows(matrix: RatingMatrix) -> SparseRows:
+    """Copy `matrix` to the device."""
     part = matrix.part
     full_matrix = (tf.constant(part.indptr), tf.constant(part.before)) if part else ()
     indptr, indices, values = map(tf.constant, (matrix.indptr, matrix.indices, matrix.values))
-    whole = whole_batches(matrix) if with_whole else ()
-    return SparseRows(indptr, indices, values, full_matrix, whole)
+    return SparseRows(indptr, indices, values, full_matrix)
 
 
-def whole_batches(matrix: RatingMatrix) -> tuple[Batch, Batch]:
-    """Return the batch of all rows, and the batch of all columns of the transposed matrix. Each has
-    the other's order, so that no step has to sort ratings."""
-    position = np.argsort(matrix.indices, kind="stable").astype(np.int32)  # by column, then by row
-    inverse = np.empty_like(position)
-    inverse[position] = np.arange(len(position), dtype=np.int32)
-    column_starts = np.append(0, np.cumsum(matrix.column_counts))
-    starts, row, column, values = map(
-        tf.constant, (matrix.indptr, matrix.rows, matrix.indices, matrix.values))
-    of_column, of_row, value_by_column = map(
-        tf.constant, (matrix.indices[position], matrix.rows[position], matrix.values[position]))
-    by_row, by_column = map(tf.constant, (inverse, position))
-    row_count, column_count = (tf.constant(x, tf.float32)
-                               for x in (matrix.row_counts, matrix.column_counts))
-    first = tf.constant(column_starts)
-    return (
-        Batch(starts, row, column, values, column_count, (first, of_row, by_column)),
-        Batch(first, of_column, of_row, value_by_column, row_count, (starts, column, by_row)),
+def full_batches(matrix: RatingMatrix, engine: Any) -> tuple[Batch, Batch]:
+    """Return the batch of all rows of `matrix`, and that of all rows of the transposed matrix, so
+    that no step has to sort the ratings by column."""
+    by_row, by_column = (
+        engine.batch(*map(tf.constant, (x.indptr, x.rows, x.indices, x.values)), x.num_columns)
+        for x in (matrix, matrix.transposed())
     )
+    return by_row, by_column
 
 
 def positions_in_full_matrix(ratings: SparseRows, rows: tf.Tensor,

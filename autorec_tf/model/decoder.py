@@ -125,7 +125,7 @@ class SvdppDecoder(BiasedDecoder):
         self.Y = parameters["Y"]
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
-        columns = ratings.whole[1]
+        columns = ratings.full_batches[1]
         factors = tf.gather(normalisation(ratings), columns.row)
         return self.Wt + self.engine.input_product(columns, factors, self.Y)[0]
 
@@ -161,7 +161,7 @@ class SvdppDecoder(BiasedDecoder):
 
 def normalisation(ratings: SparseRows) -> tf.Tensor:
     """Return s / sqrt(|N(u)|) of each column u: float32 [n]."""
-    return SVDPP_SCALE / tf.sqrt(tf.maximum(ratings.whole[0].count, 1))
+    return SVDPP_SCALE / tf.sqrt(tf.maximum(ratings.full_batches[0].count, 1))
 
 
 def with_unit(h: np.ndarray, values: np.ndarray | float) -> np.ndarray:

@@ -7,6 +7,8 @@ RProp and LBFGS (`full_batch` is true) evaluate the full-batch objective, once o
 step: `step(evaluate, learning_rate)`, called from Python. The paper and its authors' code compare
 these two.
 
+All are made from the parameters, the settings and the engine, whose kernels L-BFGS uses.
+
 All state is in variables, so a checkpoint of them restores an optimiser exactly.
 """
 

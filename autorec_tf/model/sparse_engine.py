@@ -400,7 +400,7 @@ class SparseEngine:
 
     def _differences(self, x, x_last, g, g_last):
         # Not `result`: s and y are kept, and TensorFlow's copies take the place of older pairs.
-        s, y = kept(x.shape), kept(x.shape)
+        s, y = unaligned(x.shape), unaligned(x.shape)
         products = [np.empty((len(x), 1), np.float32) for _ in range(3)]
         self.parallel_for(difference_rows, np.arange(len(x) + 1), x, x_last, g, g_last, s, y,
                           *products)
@@ -520,8 +520,8 @@ def aligned(memory: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return memory[start : start + len(memory) - ALIGNMENT].view(np.float32).reshape(shape)
 
 
-def kept(shape: tuple[int, int]) -> np.ndarray:
-    """Return a new float32 array of `shape` that TensorFlow copies: it is not aligned."""
+def unaligned(shape: tuple[int, int]) -> np.ndarray:
+    """Return a new float32 array of `shape` that TensorFlow copies, since it is not aligned."""
     memory = np.empty(shape[0] * shape[1] + ALIGNMENT, np.float32)
     start = (-memory.ctypes.data % ALIGNMENT) // memory.itemsize + 1
     return memory[start : start + shape[0] * shape[1]].reshape(shape)

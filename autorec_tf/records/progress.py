@@ -77,7 +77,8 @@ class Progress:
         """Return the fields of an epoch, the most important one first."""
         config = self.config
         test = "   -  " if self.test_rmse is None else f"{self.test_rmse:.4f}"
-        fields = [counted("epoch", metrics.epoch, config.train_epoch), self.until_end(left),
+        ends_early = bool(config.tolerance or config.patience)
+        fields = [counted("epoch", metrics.epoch, config.train_epoch), until_end(left, ends_early),
                   *self.places, f"{self.held_out} RMSE {test}"]
         if metrics.validation_rmse is not None:
             fields.append(f"validation RMSE {metrics.validation_rmse:.4f}")
@@ -89,20 +90,14 @@ class Progress:
             fields.append(f"lr {metrics.learning_rate:.3g}")
         return [field for field in fields if field]
 
-    def until_end(self, left: str) -> str:
-        ends_early = self.config.tolerance or self.config.patience
-        return f"up to {left} left" if ends_early and left != UNKNOWN else f"{left} left"
-
-    def count(self, what: str, done: int, total: int) -> None:
+    def count(self, what: str, done: int, total: int, ends_early: bool = False) -> None:
         """Update the live line, if there is one, with `done` of `total` steps of `what`, once they
-        have taken `SHOWN_AFTER` seconds."""
+        have taken `SHOWN_AFTER` seconds. With `ends_early`, it may end before the last step."""
         now = time.perf_counter()
         self.begin_task(what, now)
         left, elapsed = self.timer.left(done, total, now), now - self.timer.started
         if self.live and elapsed > SHOWN_AFTER:
-            is_training = what.endswith(", epoch")  # of a search: it may end early
-            until_end = self.until_end(left) if is_training else f"{left} left"
-            fields = [counted(what, done, total), until_end, *self.places,
+            fields = [counted(what, done, total), until_end(left, ends_early), *self.places,
                       f"{clock(elapsed)} elapsed"]
             self.update([field for field in fields if field])
 
@@ -164,6 +159,11 @@ class Timer:
 def counted(what: str, done: int, total: int) -> str:
     """Return the number of steps done, in a fixed width."""
     return f"{what} {done:{len(f'{total:,}')},}/{total:,}"
+
+
+def until_end(left: str, ends_early: bool) -> str:
+    """Return the time left, as an upper bound if `ends_early`."""
+    return f"up to {left} left" if ends_early and left != UNKNOWN else f"{left} left"
 
 
 def clock(seconds: float) -> str:

@@ -286,8 +286,8 @@ class RunRecords:
     def log_chosen(self, point: dict[str, Any]) -> None:
         self.progress.log_chosen(point)
 
-    def log_step(self, what: str, done: int, total: int) -> None:
-        self.progress.count(what, done, total)
+    def log_step(self, what: str, done: int, total: int, ends_early: bool = False) -> None:
+        self.progress.count(what, done, total, ends_early)
 
     log_ranked = partialmethod(log_step, "users ranked")
 

@@ -40,8 +40,9 @@ class Records(TrainingRecords, Protocol):
     def log_chosen(self, point: dict[str, Any]) -> None:
         """Show the grid point with the lowest validation RMSE."""
 
-    def log_step(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` steps of a task named `what` are done."""
+    def log_step(self, what: str, done: int, total: int, ends_early: bool = False) -> None:
+        """Show that `done` of `total` steps of a task named `what` are done. With `ends_early`, it
+        may end before the last step."""
 
     def log_pretraining(self, done: int, total: int) -> None:
         """Show the number of epochs of pre-training. Raise Interrupted as `stop_if_asked`."""

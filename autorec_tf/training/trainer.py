@@ -11,7 +11,7 @@ from AutoRec import AutoRec
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.evaluation.baseline import fit_baseline
-from autorec_tf.model.batch import Batch, SparseRows, positions_in_full_matrix
+from autorec_tf.model.batch import Batch, SparseRows, positions_in_full_matrix, sparse_rows
 from autorec_tf.model.column_shards import ColumnShards, Stored
 from autorec_tf.model.decoder import BIAS_LAMBDA
 from autorec_tf.model.encoder import Dropout
@@ -53,7 +53,7 @@ def initialise_biases(model: AutoRec, train: RatingMatrix) -> None:
     """Fit b and c to the ratings `train`, and subtract from b what W adds to it on average: W h,
     with the mean of h over the rows."""
     baseline = fit_baseline(Split(train, train), dampings=(BIAS_DAMPING, BIAS_DAMPING))
-    h = model.encode(model.rows(train), tf.range(train.num_rows, dtype=tf.int64))
+    h = model.encode(sparse_rows(train), tf.range(train.num_rows, dtype=tf.int64))
     fitted = tf.constant(baseline.mean + baseline.column_bias, tf.float32)
     model.b.assign(fitted - tf.linalg.matvec(model.Wt, tf.reduce_mean(h, 0)))
     named = dict(zip([p.name for p in model.declared], model.parameters, strict=True))
@@ -118,7 +118,7 @@ class Objective:
             return tf.nest.map_structure(tf.add, sums, block(start))
 
         if ratings.indptr.shape[0] - 1 <= batch_size:
-            sums, total = block(tf.constant(0, tf.int64), *ratings.whole[:1])
+            sums, total = block(tf.constant(0, tf.int64), *ratings.full_batches[:1])
         else:
             zeros = [tf.zeros_like(x) for x in sources], tf.zeros(2, tf.float64)
             sums, total = serial_loop(add, zeros, num_rows, batch_size)
