@@ -67,8 +67,8 @@ def test_a_restored_optimiser_continues_bit_for_bit(method, tmp_path):
             kept[number] = tf.train.Checkpoint(optimizer=optimizer).write(
                 str(tmp_path / f"state_{number}"))
         problem.points.clear()
-        told = optimizer.step(problem.evaluate, RATE)
-        steps.append(([float(x) for x in told], problem.x, [*problem.points]))
+        costs = optimizer.step(problem.evaluate, RATE)
+        steps.append(([float(x) for x in costs], problem.x, [*problem.points]))
 
     for number, prefix in kept.items():
         other = quadratic(1e3, dtype=np.float32)
@@ -76,9 +76,9 @@ def test_a_restored_optimiser_continues_bit_for_bit(method, tmp_path):
             x.assign(tf.zeros_like(x))
         restored = method(other.parameters, config)
         tf.train.Checkpoint(optimizer=restored).read(prefix).assert_consumed()
-        for told, x, points in steps[number : number + 3]:
+        for costs, x, points in steps[number : number + 3]:
             other.points.clear()
-            assert [float(x) for x in restored.step(other.evaluate, RATE)] == told
+            assert [float(x) for x in restored.step(other.evaluate, RATE)] == costs
             np.testing.assert_array_equal(other.x, x)
             np.testing.assert_array_equal(other.points, points)
 
