@@ -375,7 +375,7 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
         with workers.report_lost_workers("Start all workers again: python main.py --resume <run "
                                          "folder of worker 0> --distribute workers"):
             yield WorkerRecords(config, ratings, consensus)
-            workers.all_gather(0)
+            workers.wait_until_done()
         return
     with ExitStack() as stack:
         stack.callback(folder.close)
@@ -397,7 +397,7 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
                 except Diverged:
                     records.end_early("diverged")
                     raise
-                workers.all_gather(0)  # the other workers wait until the records are written
+                workers.wait_until_done()  # the others wait until the records are written
         except Exception as error:
             if memory_ran_out(error):
                 raise OutOfMemory(resume_hint(folder, shell(flags))) from error

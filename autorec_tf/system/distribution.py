@@ -15,7 +15,7 @@ import os
 import signal
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,19 @@ class Workers:
         # Each worker adds a vector with its own number at its index and 0 elsewhere.
         own = tf.one_hot(self.cluster.index, self.cluster.size, number, 0, dtype=tf.int64)
         return self.strategy.reduce("SUM", own, axis=None).numpy().tolist()
+
+    def wait_until_done(self) -> None:
+        """Return when all workers have called this. A worker may exit then.
+
+        A worker that exits right after an exchange may not have sent the others its part yet, so
+        there are two. If the second one fails, another worker has exited, so all have completed the
+        first.
+        """
+        import tensorflow as tf
+
+        self.all_gather(0)
+        with suppress(tf.errors.OpError):
+            self.all_gather(0)
 
     def sum(self, values: Any) -> Any:
         """Return the sum of all workers' `values` (NumPy). All workers must call this at the same

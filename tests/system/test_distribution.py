@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import threading
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -392,6 +393,24 @@ def test_workers_that_were_started_differently_are_told_so():
     team.all_gather = lambda number: [number, number, number + 1]
     with refused("worker 2", "worker 0", "settings", "mend it"):
         team.assert_same_on_all_workers("settings", {"a": 1}, "mend it")
+
+
+@pytest.mark.parametrize("lost_at", [1, 2])
+def test_only_a_worker_lost_before_all_are_done_is_an_error(lost_at):
+    import tensorflow as tf
+
+    team, calls = Workers(None, Cluster(("a:1", "b:2"), 0)), []
+
+    def all_gather(number):
+        calls.append(number)
+        if len(calls) == lost_at:
+            raise tf.errors.UnavailableError(None, None, "gone")
+        return [number, number]
+
+    team.all_gather = all_gather
+    with pytest.raises(tf.errors.UnavailableError) if lost_at == 1 else nullcontext():
+        team.wait_until_done()
+    assert len(calls) == lost_at
 
 
 def test_mirrored_needs_several_devices():
