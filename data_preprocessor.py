@@ -25,7 +25,7 @@ from autorec_tf.data.merge import read_ratings
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split, index_ratings
 from autorec_tf.data.sources import has_a_name, plain_name
 from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS, synthetic_ratings
-from autorec_tf.presets import CONVERGENCE, WITHOUT_VALUES
+from autorec_tf.presets import CONVERGENCE, PRESETS, WITHOUT_VALUES
 from autorec_tf.resolution import adapt_single, model_configs, preset_lambdas
 from autorec_tf.system.errors import Log, UserError
 from autorec_tf.system.random_streams import random_stream
@@ -194,7 +194,7 @@ def resolve(config: Config, ratings: Ratings) -> Config:
                      rating_scale=ratings.scale, cold_rating=cold_rating,
                      lambda_factor=config.lambda_factor or lambda_factor(ratings, config))
     if not (config.resume or config.start_from):  # these keep the recorded ones
-        config = replace(config, **preset_lambdas(config))
+        config = replace(config, **preset_lambdas(config), **epochs_of_fast(ratings, config))
         config = adapt_single(config, full_batch_settings(ratings, config))
     one_hot = any(each.input_encoding == "one_hot" for each in model_configs(config))
     if one_hot and (count := count_values(ratings)) > MOST_VALUES:
@@ -216,6 +216,19 @@ def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
     most, units = Config().hidden_neuron[0], UNITS_PER_RATING * counts[0] / sum(counts[1:])
     hidden_neuron = (min(max(round(units), 1), most),)
     return {"tune": ("lambda_value",), "hidden_neuron": hidden_neuron, **CONVERGENCE}
+
+
+def epochs_of_fast(ratings: Ratings, config: Config) -> dict[str, Any]:
+    """Return the epochs of the preset `fast`: as many steps as on MovieLens-1M, if the ratings have
+    fewer rows."""
+    if config.preset != "fast" or {"train_epoch", "warmup_epoch"} & set(config.given or ()):
+        return {}
+    num_rows, known = ratings.num_users, ML_1M_USERS
+    if config.orientation == "item":
+        num_rows, known = ratings.num_items, ML_1M_ITEMS
+    steps, steps_known = (-(-rows // config.batch_size) for rows in (num_rows, known))
+    factor = max(1.0, steps_known / steps)
+    return {name: round(factor * PRESETS["fast"][name]) for name in ("train_epoch", "warmup_epoch")}
 
 
 def num_training_ratings(ratings: Ratings, config: Config) -> float:

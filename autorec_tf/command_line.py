@@ -33,13 +33,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "test_file", "in_both"),
     "model": (
         "hidden_activation", "output_activation", "input_encoding", "leave_one_out",
-        "leave_one_out_slope", "decoder", "initial_bias"),
+        "leave_one_out_slope", "decoder", "initial_bias", "init_stddev"),
     "objective and regularisation": (
         "regularization", "lambda_encoder", "lambda_decoder", "lambda_one_hot", "lambda_factor",
         "dropout", "input_dropout"),
     "optimisation": (
         "start_from", "optimizer_method", "batch_size", "base_lr", "decay_epoch_step", "decay_rate",
-        "grad_clip", "pretrain_epoch", "random_seed"),
+        "lr_schedule", "warmup_epoch", "adam_beta_1", "adam_beta_2", "grad_clip", "pretrain_epoch",
+        "random_seed"),
     "evaluation and validation": (
         "validation_ratio", "patience", "tolerance", "tune", "cold_rating", "relevant_rating",
         "ranked_users", "display_step", "score_reconstruction"),
@@ -189,7 +190,13 @@ def resume_settings(given: dict[str, Any]) -> Config:
         if name not in ("resume", *changeable) and value != before:
             raise UserError(f"--{name} {as_typed(value)}: the run in {given['resume']} has "
                             f"{as_typed(before)}, which cannot change. Leave out --{name}.")
-    if given.get("train_epoch", config.train_epoch) < config.train_epoch:
+    longer = given.get("train_epoch", config.train_epoch) - config.train_epoch
+    if longer and config.lr_schedule == "cosine":
+        raise UserError(f"--train_epoch {given['train_epoch']}: the learning rate of the run in "
+                        f"{given['resume']} reaches 0 after {config.train_epoch} epochs "
+                        "(--lr_schedule cosine). Leave it out, or train the result further with "
+                        "--start_from.")
+    if longer < 0:
         raise UserError(f"--train_epoch {given['train_epoch']}: the run in {given['resume']} has "
                         f"{config.train_epoch} epochs, and can only be made longer")
     return replace(config, **{name: given[name] for name in changeable if name in given})

@@ -1,5 +1,6 @@
 """Every setting of a run: its default, its valid range and its help text."""
 
+import math
 import os
 import re
 import reprlib
@@ -126,8 +127,8 @@ class Config:
         "default", "settings to start from; other flags override them. default: I-AutoRec with the "
         "weighted rule (--regularization); paper: the paper's I-AutoRec, with lambda and learning "
         "rate chosen by validation; seed: the protocol of the earlier TensorFlow 1 program; "
-        "deep: three hidden layers, pre-trained; single: the most accurate single model; best: a "
-        "blend of three models, more accurate than single",
+        "fast: the paper's I-AutoRec in 20 epochs; deep: three hidden layers, pre-trained; single: "
+        "the most accurate single model; best: a blend of three models, more accurate than single",
         choices=tuple(PRESETS))
     num_splits: int = flag(
         1, "repeat the run on N random splits with consecutive seeds, and report the mean and its "
@@ -254,12 +255,14 @@ class Config:
         "training rating; biases: b and the row biases c are fitted to the training ratings, if "
         "the decoder has c and f is the identity (otherwise as mean)",
         choices=("zero", "mean", "biases"))
+    init_stddev: float = flag(
+        0.03, "standard deviation of the truncated normal that V and W are drawn from", POSITIVE)
     lambda_value: float = flag(
         1.0, "regularisation strength: the lambda of equation 2", NOT_NEGATIVE)
     lambda_factor: float | None = flag(
-        None, "factor for the lambdas of --tune, --members and --preset deep under the plain rule, "
-        "which were chosen on MovieLens-1M (default: the mean number of ratings of a column in a "
-        "mini-batch, relative to MovieLens-1M)", POSITIVE)
+        None, "factor for the lambdas of --tune, --members and --preset deep and fast under the "
+        "plain rule, which were chosen on MovieLens-1M (default: the mean number of ratings of a "
+        "column in a mini-batch, relative to MovieLens-1M)", POSITIVE)
     lambda_encoder: float | None = flag(
         None, "lambda of V (default: --lambda_value)", NOT_NEGATIVE)
     lambda_decoder: float | None = flag(
@@ -298,6 +301,16 @@ class Config:
     decay_epoch_step: int = flag(
         50, "multiply the learning rate by --decay_rate every N epochs", AT_LEAST_1)
     decay_rate: float = flag(0.5, "factor of the learning-rate schedule", RATE)
+    lr_schedule: str = flag(
+        "step", "step: multiply the learning rate by --decay_rate every --decay_epoch_step epochs; "
+        "cosine: let it fall from --base_lr to 0 like a cosine, over all epochs",
+        choices=("step", "cosine"))
+    warmup_epoch: int = flag(
+        0, "epochs in which the learning rate first rises to --base_lr, for --lr_schedule cosine",
+        NOT_NEGATIVE)
+    adam_beta_1: float = flag(0.9, "decay rate of Adam's mean of gradients", FRACTION_OR_0)
+    adam_beta_2: float = flag(
+        0.999, "decay rate of Adam's mean of squared gradients", FRACTION_OR_0)
     patience: int = flag(
         0, "stop after N epochs without a new lowest validation RMSE; needs --validation_ratio; 0: "
         "never stop early", NOT_NEGATIVE)
@@ -333,10 +346,7 @@ class Config:
 
     start_fingerprint: str | None = other(None)  # of the parameters of `start_from`
     start_removed: int = other(0, NOT_NEGATIVE)  # training ratings of its and earlier starts
-    init_stddev: float = fixed(0.03)  # of the truncated normal that V and W start from
     grad_clip_limit: float = fixed(5.0)
-    adam_beta_1: float = fixed(0.9)
-    adam_beta_2: float = fixed(0.999)
     adam_epsilon: float = fixed(1e-8)
     rmsprop_decay: float = fixed(0.9)
     rmsprop_epsilon: float = fixed(1e-7)
@@ -392,6 +402,7 @@ class Config:
         if self.decoder == "svdpp" and self.optimizer_method not in FULL_BATCH:
             raise UserError("--decoder svdpp needs --optimizer_method LBFGS or RProp: it computes "
                             "sums over all rows")
+        self.check_schedule()
         if self.patience and not self.validation_ratio:
             raise UserError(f"--patience {self.patience} needs --validation_ratio")
         if self.tolerance and self.optimizer_method not in FULL_BATCH:
@@ -400,6 +411,22 @@ class Config:
         self.check_splits()
         if self.distribute:
             self.check_distributed()
+
+    def check_schedule(self) -> None:
+        """Raise UserError for a setting without effect under the schedule of learning rates."""
+        if self.lr_schedule == "step":
+            if self.warmup_epoch:
+                raise UserError(f"--warmup_epoch {self.warmup_epoch} needs --lr_schedule cosine")
+            return
+        if self.optimizer_method in FULL_BATCH:
+            raise UserError("--lr_schedule cosine cannot be combined with --optimizer_method "
+                            f"{self.optimizer_method}, which has no schedule. Use --lr_schedule "
+                            "step.")
+        given = (self.given or (), self.tune)
+        for name in ("decay_epoch_step", "decay_rate"):
+            if any(name in names for names in given):
+                raise UserError(f"--{name} has no effect with --lr_schedule cosine. Leave it out, "
+                                "or use --lr_schedule step.")
 
     def ways_to_split(self) -> list[str]:
         """Return the flags that choose the test ratings, without ratios and seeds."""
@@ -505,7 +532,13 @@ class Config:
         return cls(**settings)
 
     def learning_rate(self, epoch: int) -> float:
-        """Return the learning rate of `epoch` (counted from 1) by step decay."""
+        """Return the learning rate of `epoch`, counted from 1. The cosine: Loshchilov and Hutter,
+        "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, equation 5."""
+        if self.lr_schedule == "cosine":
+            if epoch <= self.warmup_epoch:
+                return self.base_lr * epoch / (self.warmup_epoch + 1)
+            done = (epoch - 1 - self.warmup_epoch) / (self.train_epoch - self.warmup_epoch)
+            return self.base_lr * (1 + math.cos(math.pi * done)) / 2
         return self.base_lr * self.decay_rate ** ((epoch - 1) // self.decay_epoch_step)
 
     def ratings_folder(self) -> str:

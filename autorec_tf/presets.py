@@ -17,6 +17,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "orientation": "user", "train_ratio": 0.75, "regularization": "plain", "decay_rate": 0.96,
         "score_reconstruction": True,
     },
+    "fast": {
+        "regularization": "plain", "lambda_value": 12.0, "batch_size": 256, "base_lr": 0.007,
+        "lr_schedule": "cosine", "warmup_epoch": 2, "adam_beta_1": 0.7, "adam_beta_2": 0.98,
+        "init_stddev": 0.015, "train_epoch": 20, "display_step": 5,
+    },
     "deep": {
         "regularization": "plain", "lambda_value": 0.2, "lambda_encoder": 25.0,
         "lambda_decoder": 25.0, "hidden_neuron": (500, 250, 500), "pretrain_epoch": 60,

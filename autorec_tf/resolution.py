@@ -111,14 +111,19 @@ def uses_lbfgs(config: Config) -> bool:
     return any(each.optimizer_method == "LBFGS" for each in model_configs(config))
 
 
+WITH_FIXED_LAMBDAS = ("deep", "fast")  # presets; their lambdas were chosen on MovieLens-1M
+
+
 def preset_lambdas(config: Config) -> dict[str, Any]:
-    """Return the lambdas of the preset `deep` scaled to the data, as those of the member `deep`."""
-    if config.preset != "deep":
+    """Return the lambdas of the preset `deep` or `fast` that change when they are scaled to the
+    data, as those of members are."""
+    if config.preset not in WITH_FIXED_LAMBDAS:
         return {}
+    settings = PRESETS[config.preset]
     rule = {name: getattr(config, name) for name in ("regularization", "optimizer_method")}
-    scaled = scale_lambdas(PRESETS["deep"] | rule, config.lambda_factor or 1.0)
-    names = {"lambda_encoder", "lambda_decoder"} - set(config.given or ())
-    return {name: scaled[name] for name in names}
+    scaled = scale_lambdas(settings | rule, config.lambda_factor or 1.0)
+    return {name: scaled[name] for name, value in settings.items()
+            if scaled[name] != value and name not in (*rule, *(config.given or ()))}
 
 
 def scale_lambdas(member: dict[str, Any], factor: float) -> dict[str, Any]:
@@ -199,7 +204,7 @@ def shortened_schedule(before: Config, trained: int, train_epoch: int | None) ->
     epochs = train_epoch or -(-trained // FRACTION)
     settings: dict[str, Any] = {"train_epoch": epochs, "tolerance": 0.0}
     if before.optimizer_method not in FULL_BATCH:
-        settings["base_lr"] = before.learning_rate(first + 1)
+        settings |= {"base_lr": before.learning_rate(first + 1), "warmup_epoch": 0}
         step = before.decay_epoch_step * epochs / (trained - first)
         settings["decay_epoch_step"] = max(1, round(step))
     return settings

@@ -5,6 +5,7 @@ import re
 import shlex
 from dataclasses import FrozenInstanceError, fields, replace
 
+import numpy as np
 import pytest
 
 from autorec_tf.command_line import GROUPS, MOST_USED, parse_arguments
@@ -188,6 +189,7 @@ PROMISED = {
     "paper": dict(
         regularization="plain", tune=("lambda_value", "base_lr", "decay_epoch_step"),
     ),
+    "fast": dict(regularization="plain", tune=(), lr_schedule="cosine", train_epoch=20),
     # The earlier program's protocol.
     "seed": dict(
         orientation="user", train_ratio=0.75, regularization="plain", decay_rate=0.96,
@@ -403,6 +405,11 @@ PRETRAINING = "--pretrain_epoch 3", "--hidden_neuron"
         ("--leave_one_out --hidden_neuron 8 4 8", ("--leave_one_out", "hidden layers")),
         ("--patience 3", PATIENCE),
         ("--tolerance 0.01", ("--tolerance 0.01", "--optimizer_method LBFGS")),
+        ("--warmup_epoch 3", ("--warmup_epoch 3", "--lr_schedule cosine")),
+        ("--preset fast --decay_rate 0.5", ("--decay_rate", "--lr_schedule cosine")),
+        ("--preset paper --lr_schedule cosine", ("--decay_epoch_step", "--lr_schedule cosine")),
+        ("--preset single --lr_schedule cosine",
+         ("--lr_schedule cosine", "--optimizer_method LBFGS")),
         ("--patience 3 --validation_ratio 0", PATIENCE),
         ("--pretrain_epoch 3", PRETRAINING),
         ("--pretrain_epoch 3 --hidden_neuron 8 4", PRETRAINING),
@@ -576,6 +583,14 @@ def test_a_decay_rate_of_1_keeps_the_learning_rate():
     assert Config(base_lr=0.002, decay_rate=1.0).learning_rate(500) == 0.002
 
 
+def test_the_cosine_rises_in_the_warm_up_and_falls_to_zero_after_the_last_epoch():
+    config = Config(base_lr=0.3, lr_schedule="cosine", warmup_epoch=2, train_epoch=8)
+    rates = [config.learning_rate(epoch) for epoch in range(1, 10)]
+    cosine = 0.15 + 0.15 * np.cos(np.linspace(0, np.pi, 7))
+    assert rates == pytest.approx([0.1, 0.2, *cosine], abs=1e-15)
+    assert replace(config, train_epoch=1).learning_rate(1) == pytest.approx(0.1)
+
+
 # The data folder
 
 
@@ -739,6 +754,13 @@ def test_plain_lambdas_of_the_preset_deep_are_those_of_its_member():
     assert preset_lambdas(given) == {"lambda_decoder": member.lambda_decoder}
     weighted = over_preset({"preset": "deep", "regularization": "weighted", "lambda_factor": 0.5})
     assert replace(weighted, **preset_lambdas(weighted)) == weighted
+
+
+def test_the_lambda_of_fast_is_scaled_to_the_data_unless_it_is_given():
+    fast = over_preset({"preset": "fast", "lambda_factor": 0.5})
+    assert preset_lambdas(fast) == {"lambda_value": 0.5 * PRESETS["fast"]["lambda_value"]}
+    assert preset_lambdas(over_preset({"preset": "fast", "lambda_factor": 0.5,
+                                       "lambda_value": 7.0})) == {}
 
 
 def test_the_grid_follows_the_data_and_goes_on_beyond_its_edges():

@@ -12,7 +12,7 @@ import pytest
 import data_preprocessor
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings, index_ratings
-from autorec_tf.resolution import member_configs
+from autorec_tf.resolution import member_configs, over_preset
 from autorec_tf.system.random_streams import STREAMS, random_stream
 from data_preprocessor import load_ratings, read_ml_1m, resolve, split_ratings
 from tests.conftest import files_below, rating_lines, triples_of
@@ -755,3 +755,21 @@ def test_synthetic_ignores_the_disk_and_the_network(
     assert server.num_requests == 0
     assert files_below(tmp_path) == ["ratings.dat"]
     assert said == []
+
+
+@pytest.mark.parametrize(
+    "orientation, rows, given, epochs",
+    [
+        ("item", (300, 3706), {}, (20, 2)),
+        ("item", (300, 9000), {}, (20, 2)),
+        ("item", (300, 100), {}, (300, 30)),  # 15 steps of MovieLens-1M in one
+        ("item", (300, 600), {}, (100, 10)),
+        ("user", (300, 9000), {}, (240, 24)),  # 24 steps in two
+        ("item", (300, 100), {"train_epoch": 9}, (9, 2)),
+    ],
+)
+def test_fast_takes_as_many_steps_as_on_movielens_1m(orientation, rows, given, epochs):
+    users, items = np.arange(9000) % rows[0], np.arange(9000) % rows[1]
+    ratings = index_ratings("file.csv", users, items, 1.0 + users % 5, (1.0, 5.0))
+    config = resolve(over_preset({"preset": "fast", "orientation": orientation} | given), ratings)
+    assert (config.train_epoch, config.warmup_epoch) == epochs

@@ -327,6 +327,16 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(flags, facts, here, finishe
     assert records(finished) == before
 
 
+def test_a_run_whose_learning_rate_has_ended_is_not_made_longer(here, tmp_path, capsys):
+    assert here("--comet off --hidden_neuron 8 --lr_schedule cosine --train_epoch 2", "cut") == 0
+    before = records(tmp_path / "cut")
+    for longer in ("", " --train_epoch 9"):
+        capsys.readouterr()
+        assert here(f"--resume {tmp_path / 'cut'}{longer}") == 2
+        assert_names(refusal(capsys), tmp_path / "cut", f"{longer or ' 2 epochs'}", "--start_from")
+    assert records(tmp_path / "cut") == before
+
+
 def test_a_run_goes_on_with_its_own_ratings_or_not_at_all(here, small_data, finished, capsys):
     path = small_data / "ratings.dat"
     path.write_bytes(path.read_bytes().replace(b"::5::", b"::4::", 1))

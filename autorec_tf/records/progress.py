@@ -15,6 +15,7 @@ from autorec_tf.config import FULL_BATCH, Config, point_text
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
 from autorec_tf.records.run_warnings import advice, first_warnings, last_warnings
+from autorec_tf.resolution import WITH_FIXED_LAMBDAS
 from autorec_tf.system.errors import Log
 from autorec_tf.system.terminal import print_line
 
@@ -199,6 +200,8 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         model += {"own": "", "biased": ", row biases", "svdpp": ", SVD++ decoder"}[config.decoder]
         rates = f"lr {config.base_lr:g} x {config.decay_rate:g} every"
         rates += f" {config.decay_epoch_step} epochs"
+        if config.lr_schedule == "cosine":
+            rates = f"lr {config.base_lr:g}, cosine" + bool(config.warmup_epoch) * " after warm-up"
         if config.optimizer_method in FULL_BATCH:  # where the rates have little or no effect
             rates = "full batch"
         lines.append(f"Model: AutoRec, {config.orientation} rows, {model}")
@@ -208,7 +211,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     if config.tune and not config.members:
         lines.append(f"Tuned on validation ratings: {', '.join(config.tune)}")
     by_grid = config.tune and config.optimizer_method not in FULL_BATCH
-    is_scaled = config.members or by_grid or config.preset == "deep"
+    is_scaled = config.members or by_grid or config.preset in WITH_FIXED_LAMBDAS
     if is_scaled and config.lambda_factor not in (None, 1.0):
         lines.append(f"Lambdas of the plain rule: x {config.lambda_factor:.3g}, adapted to the "
                      "ratings per column")

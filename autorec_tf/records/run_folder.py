@@ -74,8 +74,10 @@ class RunFolder:
             raise UserError(f"{self.path} is a run on different ratings. Name the folder of its "
                             "ratings with --data_dir, or their file with --dataset.")
         if self.is_finished() and record["train_epoch"] >= config.train_epoch:
-            raise UserError(f"{self.path} is finished, with {config.train_epoch} epochs. To "
-                            "continue it, give a larger --train_epoch.")
+            remedy = "To continue it, give a larger --train_epoch."
+            if config.lr_schedule == "cosine":  # which ends with the last epoch
+                remedy = "To train its parameters further, give its folder to --start_from."
+            raise UserError(f"{self.path} is finished, with {config.train_epoch} epochs. {remedy}")
 
     def record(self) -> dict[str, Any]:
         """Return the content of config.json, {} in a new folder."""

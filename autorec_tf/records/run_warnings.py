@@ -82,8 +82,9 @@ def of_scale(ratings: Ratings) -> str:
 
 def of_mini_batches(config: Config, split: Split) -> str:
     """Return a warning if an epoch has a single step by default: too few to learn much."""
-    rows, is_chosen = split.train.num_rows, "batch_size" in (config.given or ())
+    rows, given = split.train.num_rows, config.given or ()
     has_batches = not config.members and config.optimizer_method not in FULL_BATCH
+    is_chosen = "batch_size" in given or config.preset == "fast" and "train_epoch" not in given
     if not has_batches or rows > config.batch_size or is_chosen or config.resume:
         return ""
     return (f"All {rows:,} {config.orientation}s are in one mini-batch, so an epoch has only one "
