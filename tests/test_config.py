@@ -189,7 +189,7 @@ PROMISED = {
     "paper": dict(
         regularization="plain", tune=("lambda_value", "base_lr", "decay_epoch_step"),
     ),
-    "fast": dict(regularization="plain", tune=(), lr_schedule="cosine", train_epoch=20),
+    "fast": dict(regularization="plain", tune=(), lr_schedule="cosine", train_epoch=22),
     # The earlier program's protocol.
     "seed": dict(
         orientation="user", train_ratio=0.75, regularization="plain", decay_rate=0.96,

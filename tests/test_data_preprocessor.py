@@ -760,11 +760,11 @@ def test_synthetic_ignores_the_disk_and_the_network(
 @pytest.mark.parametrize(
     "orientation, rows, given, epochs",
     [
-        ("item", (300, 3706), {}, (20, 2)),
-        ("item", (300, 9000), {}, (20, 2)),
-        ("item", (300, 100), {}, (300, 30)),  # 15 steps of MovieLens-1M in one
-        ("item", (300, 600), {}, (100, 10)),
-        ("user", (300, 9000), {}, (240, 24)),  # 24 steps in two
+        ("item", (300, 3706), {}, (22, 2)),
+        ("item", (300, 9000), {}, (22, 2)),
+        ("item", (300, 100), {}, (330, 30)),  # 15 steps of MovieLens-1M in one
+        ("item", (300, 600), {}, (110, 10)),
+        ("user", (300, 9000), {}, (264, 24)),  # 24 steps in two
         ("item", (300, 100), {"train_epoch": 9}, (9, 2)),
     ],
 )
