@@ -11,14 +11,19 @@ folder; 130 or 143 stopped by Ctrl-C or SIGTERM, with the records written.
 """
 
 import gc
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+# NumPy's products are small here: its threads would mostly wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from autorec_tf.command_line import parse_arguments
 from autorec_tf.config import Config
@@ -130,11 +135,13 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
                     records.log_epoch(metrics, state)
             state.trainer.release()
         del local  # free memory for the evaluation
-        evaluation = evaluate_trained(config, trained, split, records.log_ranked)
-        predictions = run_content(config, ratings, split, trained, evaluation.factors,
-                                  not interruption.requested) if folder else {}
-        titles = read_titles(ratings.name, config.ratings_folder())
-        records.finish(trained, evaluation, titles, predictions, measure and measure())
+        factors = trained.factors(split.train)
+        with ThreadPoolExecutor(1) as thread:  # beside the evaluation, the figures and the report
+            content = thread.submit(run_content, config, ratings, split, trained, factors,
+                                    not interruption.requested) if folder else Future()
+            evaluation = evaluate_trained(config, trained, split, records.log_ranked, factors)
+            titles = read_titles(ratings.name, config.ratings_folder())
+            records.finish(trained, evaluation, titles, content.result, measure and measure())
     return records.summary
 
 

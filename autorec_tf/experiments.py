@@ -262,7 +262,9 @@ def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
 
 
 def evaluate_trained(config: Config, trained: Trained, split: Split,
-                     progress: Callable[[int, int], object]) -> Evaluation:
-    """Return the evaluation of `trained` on the test ratings, with the settings of `config`."""
+                     progress: Callable[[int, int], object],
+                     factors: Sequence[Factors] = ()) -> Evaluation:
+    """Return the evaluation of `trained` on the test ratings, with the settings of `config`.
+    `factors`: those of `trained`, if they are known already."""
     return evaluate(trained, split, config.cold_rating, config.relevant_rating,
-                    config.ranked_users, config.random_seed, progress)
+                    config.ranked_users, config.random_seed, progress, factors)

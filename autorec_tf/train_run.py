@@ -77,7 +77,7 @@ def train_run(config: Config, known: Ratings, console: Console,
         console.progress.close()
     evaluation = evaluate_trained(config, model, split, console.log_ranked)
     titles = read_titles(known.name, config.ratings_folder())
-    console.finish(model, evaluation, titles, {}, measure and measure())
+    console.finish(model, evaluation, titles, dict, measure and measure())
     weighted = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
     models = [(w, [x.numpy() for x in m.parameters], m.config, m.values) for w, m in weighted]
     run = finished_run(models, config, known, split.by_item().train)

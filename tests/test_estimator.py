@@ -369,7 +369,7 @@ def test_a_row_far_down_is_named_by_its_position_and_label(monkeypatch, ratings)
         ({"tensorboard": True}, ["tensorboard", "main.py"]),
         ({"num_splits": 5}, ["num_splits", "main.py"]),
         ({"dataset": "ml-1m"}, ["dataset", "DataFrame"]),
-        ({"init_stddev": 1}, ["init_stddev", "main.py --help"]),
+        ({"grad_clip_limit": 1}, ["grad_clip_limit", "main.py --help"]),
         ({"train_ratio": 0.9999}, ["train_ratio 0.9999", "400 ratings"]),
         ({"patience": 3}, ["patience 3", "validation_ratio"]),
     ],

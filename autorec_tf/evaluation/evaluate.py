@@ -59,7 +59,8 @@ class Evaluation:
 
 def evaluate(model: Trained, split: Split, cold_rating: str | None = "paper",
              relevant: float | None = None, most_users: int = RANKED_USERS, seed: int = 0,
-             progress: Callable[[int, int], object] = lambda done, total: None) -> Evaluation:
+             progress: Callable[[int, int], object] = lambda done, total: None,
+             factors: Sequence[Factors] = ()) -> Evaluation:
     """Evaluate `model`, trained on `split.train`, on `split.test`, on the file's scale.
 
     Args:
@@ -69,9 +70,10 @@ def evaluate(model: Trained, split: Split, cold_rating: str | None = "paper",
         relevant: the lowest rating of a relevant item on the file's scale. The default is 4 on the
             scale 1..5, and the same fraction of another scale.
         most_users, seed, progress: as in `rank` of evaluation/ranking.py.
+        factors: those of the model, if they are known already.
     """
     train, test, unit = split.train, split.test, split.unit
-    raw, factors = model.predict_test(split), model.factors(train)
+    raw, factors = model.predict_test(split), factors or model.factors(train)
     predictions = PredictionPostprocessor(split, test, cold_rating)(raw)
     ratings = unit.to_file(test.values)
     counts = [(train.row_counts, test.rows), (train.column_counts, test.indices)]

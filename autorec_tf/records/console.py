@@ -4,12 +4,10 @@ memory."""
 import io
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partialmethod
 from typing import Any
-
-import numpy as np
 
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings, Split
@@ -86,7 +84,8 @@ class Console:
         return member
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
-               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
+               predictions: Callable[[], dict[str, Any]],
+               reconstruction: Scores | None = None) -> None:
         self.summary |= training_summary(self.metrics, evaluation, reconstruction)
         self.summary |= closing_entries(self.split, time.perf_counter() - self.started)
         if self.state and self.state.trainer.has_converged:

@@ -119,7 +119,8 @@ class WorkerRecords:
         self.consensus.save_or_stop(metrics.epoch, state, lambda: state.write(None))
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
-               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
+               predictions: Callable[[], dict[str, Any]],
+               reconstruction: Scores | None = None) -> None:
         """Send the first worker this worker's part of `model`, and print the number of epochs."""
         model.save(None)
         done = int(self.state.epoch.numpy())
@@ -306,7 +307,8 @@ class RunRecords:
         write_csv(self.path / run_folder.MEMBERS, rows)
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
-               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
+               predictions: Callable[[], dict[str, Any]],
+               reconstruction: Scores | None = None) -> None:
         self.progress.close()
         if self.tensorboard:
             self.tensorboard.close()
@@ -314,8 +316,6 @@ class RunRecords:
         path = self.path / run_folder.PREDICTIONS
         path.unlink(missing_ok=True)  # it belongs to other parameters
         model.save(self.path / run_folder.PARAMETERS)
-        with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
-            np.savez(file, allow_pickle=False, **predictions)
         write_paired_scores(self.path / run_folder.TEST_SCORES, paired_scores(
             evaluation, self.split, self.ratings.fingerprint))
         done = self.state is None or self.state.is_done  # an unfinished blend has no result
@@ -331,6 +331,8 @@ class RunRecords:
         for name, figure in figures.items():
             write_png(self.path / name, figure)
             self.comet.log_figure(self.path / name)
+        with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
+            np.savez(file, allow_pickle=False, **predictions())
         self.report.by_value, self.report.calibration = evaluation.by_value, evaluation.calibration
         self.report.neighbours = neighbours_with_titles(
             evaluation.popular_items, self.ratings.item_ids, titles

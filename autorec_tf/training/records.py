@@ -1,10 +1,8 @@
 """The interface of records. Its implementations write a run folder, take part as another worker
 (both in records/run_records.py), or print to the console (records/console.py)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
-
-import numpy as np
 
 from autorec_tf.config import Config
 from autorec_tf.evaluation.evaluate import Evaluation
@@ -60,13 +58,14 @@ class Records(TrainingRecords, Protocol):
         """Record the settings, weights and scores of the members of a blend."""
 
     def finish(self, model: Any, evaluation: Evaluation, titles: Mapping[str, str],
-               predictions: Mapping[str, np.ndarray], reconstruction: Scores | None = None) -> None:
+               predictions: Callable[[], dict[str, Any]],
+               reconstruction: Scores | None = None) -> None:
         """Record the result.
 
         Args:
             model: the trained model or blend.
             evaluation: its scores on the test ratings.
             titles: titles by item id.
-            predictions: the arrays of predictions.npz.
+            predictions: returns the arrays of predictions.npz, when they are computed.
             reconstruction: the scores of the leaking measure.
         """
