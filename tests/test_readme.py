@@ -26,7 +26,7 @@ from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.evaluation.metrics import EpochMetrics, score
 from autorec_tf.records.progress import Progress, announce, closing_lines
 from autorec_tf.system.distribution import Cluster, read_cluster
-from benchmarks import decay_rate, fold_in, fold_in_few, serving, thin, warm_start
+from benchmarks import decay_rate, fast_settings, fold_in, fold_in_few, serving, thin, warm_start
 from benchmarks.scale import SIZES
 from benchmarks.workers import BATCH_SIZE, HIDDEN, LATENCY, on_paper
 from data_preprocessor import load_ratings, split_of
@@ -427,6 +427,15 @@ def test_the_default_decay_rate_is_the_one_that_validation_chose():
     columns = "decay_rate", "validation_rmse", "train_rmse", "best_validation_rmse"
     lines = [decay_rate.line(*(float(row[name]) for name in columns)) for row in rows]
     assert printed(NUMBERS, "benchmarks.decay_rate") == "\n".join([decay_rate.HEAD, *lines])
+
+
+def test_no_variant_of_fast_is_better_on_both_splits_and_its_figures_are_those_measured():
+    ours, *others = read_rows(fast_settings.FOLDER / "summary.csv")
+    assert ours["settings"] == "`fast`"
+    for other in others:
+        assert any(float(other[name]) > float(ours[name]) for name in ours if name != "settings")
+    lines = [fast_settings.line(row) for row in (ours, *others)]
+    assert printed(NUMBERS, "benchmarks.fast_settings") == "\n".join([fast_settings.HEAD, *lines])
 
 
 def test_what_folding_in_costs_is_what_was_measured():
