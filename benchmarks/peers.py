@@ -163,14 +163,21 @@ def write_split(path: Path, split: Split, seed: int) -> None:
 
 def measure_peer(row: str, seed: int, ratings: Ratings, python: Path) -> dict[str, Any]:
     """Return the result of a peer on the split with seed `seed`."""
-    split = split_ratings(ratings, Config().train_ratio, seed)
+    return result(*run_peer(row, seed, split_ratings(ratings, Config().train_ratio, seed), python))
+
+
+def run_peer(
+    row: str, seed: int, split: Split, python: Path, *settings: str
+) -> tuple[float, float, float]:
+    """Return the RMSE, seconds and peak memory (MB) of a peer on `split`, perhaps with other
+    `settings` (a JSON object)."""
     with tempfile.TemporaryDirectory() as folder:
         given, left = Path(folder, "split.npz"), Path(folder, "predictions.npz")
         write_split(given, split, seed)
-        call([python, "-m", "benchmarks.peer_models", row, given, left], row, seed)
+        call([python, "-m", "benchmarks.peer_models", row, given, left, *settings], row, seed)
         with np.load(left) as found:
             rmse = rmse_of(split, found["predictions"])
-            return result(rmse, float(found["seconds"]), float(found["peak_mb"]))
+            return rmse, float(found["seconds"]), float(found["peak_mb"])
 
 
 def rmse_of(split: Split, predictions: np.ndarray) -> float:
