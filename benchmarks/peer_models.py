@@ -151,7 +151,7 @@ MODELS: dict[str, tuple[str, Callable[[Split], np.ndarray]]] = {
     ),
     "libmf": (
         f"{LIBMF}, 200 factors, ratings without mean or biases",
-        partial(predict_libmf, k=200, l2=0.06, rate=0.03, iterations=32),
+        partial(predict_libmf, k=200, l2=0.05, rate=0.03, iterations=32),
     ),
     "cmfrec": (
         f"{CMFREC} `CMF`, 40 factors, biases, implicit features",
@@ -161,10 +161,15 @@ MODELS: dict[str, tuple[str, Callable[[Split], np.ndarray]]] = {
 MODULES = {"myfm": "myfm", "libmf": "libmf.mf", "cmfrec": "cmfrec"}  # first word of a row
 
 
+def module_of(row: str) -> str:
+    """Return the module that a row's program is imported by."""
+    return MODULES.get(row.split("_")[0], "surprise")
+
+
 def main(name: str, split_file: str, predictions_file: str, settings: str = "{}") -> None:
     _, predict = MODELS[name]
     split = dict(np.load(split_file))
-    importlib.import_module(MODULES.get(name.split("_")[0], "surprise"))
+    importlib.import_module(module_of(name))
     started = time.perf_counter()
     predictions = predict(split, **json.loads(settings))
     seconds = time.perf_counter() - started

@@ -24,7 +24,7 @@ from benchmarks import peers
 from data_preprocessor import load_ratings, validation_split
 
 SEED = 1994
-GAIN = 0.0002
+GAIN = 0.0005
 FILE = peers.FOLDER / "settings.csv"
 Point = dict[str, Any]
 VALUES: dict[str, dict[str, Sequence[Any]]] = {
