@@ -150,12 +150,12 @@ MODELS: dict[str, tuple[str, Callable[[Split], np.ndarray]]] = {
         partial(predict_myfm, implicit=True, probit=True),
     ),
     "libmf": (
-        f"{LIBMF}, 200 factors, ratings without mean or biases",
+        f"{LIBMF}, 200 factors, raw ratings: no mean, no biases",
         partial(predict_libmf, k=200, l2=0.05, rate=0.03, iterations=32),
     ),
     "cmfrec": (
         f"{CMFREC} `CMF`, 40 factors, biases, implicit features",
-        partial(predict_cmfrec, k=40, l2=0.07, bias_l2=0.07, w_implicit=1.0, iterations=10),
+        partial(predict_cmfrec, k=40, l2=0.08, bias_l2=0.04, w_implicit=2.0, iterations=10),
     ),
 }
 MODULES = {"myfm": "myfm", "libmf": "libmf.mf", "cmfrec": "cmfrec"}  # first word of a row
