@@ -42,6 +42,7 @@ def draw(points: Sequence[Point], ours: Collection[str]) -> Figure:
         axes.xaxis.set_major_formatter("{x:,g}")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(color="#e4e4e4", linewidth=0.8)
+        axes.set_axisbelow(True)
         places = {name: (seconds, rmse) for name, seconds, rmse, _ in points}
         best = [places[name] for name in front([point[:3] for point in points])]
         (line,) = axes.plot(*zip(*best, strict=True), color="#333333", linewidth=0.9, zorder=1)
