@@ -47,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(START):
         raise UserError(f"unknown row {', '.join(sorted(unknown))}: choose from {', '.join(START)}")
-    peers.CACHE.mkdir(exist_ok=True)
+    peers.make_cache()
     python = peers.make_environment()
     config = Config(dataset="ml-1m", random_seed=SEED)
     split = validation_split(config, load_ratings(config))

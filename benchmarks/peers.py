@@ -46,8 +46,7 @@ CACHE = ROOT / "benchmarks" / ".peers"
 FOLDER = ROOT / "benchmarks" / "results" / "peers"
 PAGE = ROOT / "docs" / "peers.md"
 REQUIREMENTS = ROOT / "requirements-peers.txt"
-# LIBMF's own build uses vector instructions, its Python package does not. They make it 3 times as
-# fast.
+# LIBMF's makefile turns vector instructions on, its Python package does not: 3 times as slow.
 CXXFLAGS = "-O3 -DUSEAVX -mavx" if platform.machine() in ("x86_64", "AMD64") else "-O3"
 BEGIN, END = "<!-- what benchmarks.peers wrote -->\n", "<!-- end -->"
 LEFT = "../benchmarks/results/peers"  # relative to the page
@@ -92,8 +91,7 @@ def unfinished(folder: Path, rows: Container[str], splits: Sequence[int]) -> lis
 
 def run(pairs: Sequence[tuple[str, int]]) -> None:
     """Measure and record each (row, split)."""
-    CACHE.mkdir(exist_ok=True)
-    write_text(CACHE / ".gitignore", "*\n")
+    make_cache()
     held = lock(CACHE)  # two processes would slow each other down
     try:
         if any(row in MODELS for row, _ in pairs):
@@ -107,6 +105,12 @@ def run(pairs: Sequence[tuple[str, int]]) -> None:
             record(FOLDER, row, seed, line, times)
     finally:
         unlock(held)
+
+
+def make_cache() -> None:
+    """Make the folder of the peers' environment and of unfinished runs, which git ignores."""
+    CACHE.mkdir(exist_ok=True)
+    write_text(CACHE / ".gitignore", "*\n")
 
 
 def record(
