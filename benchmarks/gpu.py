@@ -41,6 +41,7 @@ from autorec_tf.system.environment import peak_memory_mb
 from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.files import read_csv, read_json, write_json
 from autorec_tf.system.runtime import import_tensorflow, start_tensorflow
+from benchmarks.figures_file import check_writable
 from benchmarks.speed import BareProducts, Ours, timed
 from data_preprocessor import load_ratings, split_ratings
 
@@ -67,6 +68,7 @@ def main() -> None:
     if options.child:
         step = options.steps[0]
         return write_json(options.child / f"{step}.json", figures_of(step, options))
+    check_writable(options.json)
     end, figures = time.monotonic() + 60 * options.minutes, machine(options.device)
     with tempfile.TemporaryDirectory() as folder:
         for step in options.steps:
@@ -74,7 +76,6 @@ def main() -> None:
             print(json.dumps(step_figures, indent=2), flush=True)
             figures |= step_figures
             if options.json:
-                options.json.parent.mkdir(parents=True, exist_ok=True)
                 write_json(options.json, figures)
 
 

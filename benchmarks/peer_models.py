@@ -1,23 +1,28 @@
 """Predictions of other libraries for a split's test ratings, in a separate environment.
 
     python -m benchmarks.peer_models svd split.npz predictions.npz
+    python -m benchmarks.peer_models libmf split.npz predictions.npz '{"k": 100}'
 
 The first file is a split written by `write_split` in peers.py. It contains no test ratings, as they
 are not needed here. The second file gets the raw predictions, the seconds from arrays to
-predictions (without imports and reading) and the peak memory. From this project, only modules
-without dependencies are imported.
+predictions (without imports and reading) and the peak memory. A JSON object replaces settings of
+the row. The package `autorec_tf` is not imported, because it requires TensorFlow.
 """
 
+import importlib
+import json
 import os
+import runpy
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
-from autorec_tf.system.environment import peak_memory_mb
+ENVIRONMENT = Path(__file__).parents[1] / "autorec_tf" / "system" / "environment.py"
 
 Split = Mapping[str, np.ndarray]  # users, items, ratings; test_users, test_items; shape, seed
 RANK, SWEEPS = 32, 250
@@ -47,12 +52,16 @@ def one_hot_and_implicit(
     return sp.hstack([sp.eye_array(shape[0]), sp.csr_array((weights, (own, others)), shape)], "csr")
 
 
-def predict_myfm(split: Split, implicit: bool, sweeps: int = SWEEPS) -> np.ndarray:
+def predict_myfm(
+    split: Split, implicit: bool, probit: bool = False, sweeps: int = SWEEPS
+) -> np.ndarray:
     """Return a Bayesian factorisation machine's predictions for the test pairs: float64 [pairs].
 
     Its features are users and items, and with `implicit` the items that each user has rated and the
     users that have rated each item. All rows of a user have the same features, so these are passed
     once, as a relation block. Users, items and each side's implicit features have separate priors.
+    With `probit`, ratings are ordered classes, and the prediction is the mean of their
+    probabilities.
     """
     import myfm
 
@@ -70,14 +79,57 @@ def predict_myfm(split: Split, implicit: bool, sweeps: int = SWEEPS) -> np.ndarr
         return [myfm.RelationBlock(index.tolist(), sp.csr_matrix(side))
                 for index, side in zip(pairs, sides, strict=True)]
 
+    ratings, train = split["ratings"], blocks(users, items)
+    test = blocks(split["test_users"], split["test_items"])
+    if probit:
+        values, classes = np.unique(ratings, return_inverse=True)
+        model = myfm.MyFMOrderedProbit(rank=RANK, random_seed=int(split["seed"]))
+        model.fit(None, classes, train, n_iter=sweeps, group_shapes=groups)
+        return model.predict_proba(None, test, os.cpu_count()) @ values.astype(np.float64)
     model = myfm.MyFMRegressor(rank=RANK, random_seed=int(split["seed"]))
-    ratings = split["ratings"].astype(np.float64)
-    model.fit(None, ratings, blocks(users, items), n_iter=sweeps, group_shapes=groups)
-    return model.predict(None, blocks(split["test_users"], split["test_items"]), os.cpu_count())
+    model.fit(None, ratings.astype(np.float64), train, n_iter=sweeps, group_shapes=groups)
+    return model.predict(None, test, os.cpu_count())
+
+
+def predict_libmf(
+    split: Split, k: int, l2: float, rate: float, iterations: int, minus_mean: bool = False
+) -> np.ndarray:
+    """Return LIBMF's predictions for the test pairs: float32 [pairs].
+
+    LIBMF has no mean and no biases. It is given the ratings, or with `minus_mean` the ratings minus
+    their mean. Its own default is an L1 penalty, which is off here.
+    """
+    from libmf import mf
+
+    mean = split["ratings"].mean() if minus_mean else np.float32(0)
+    model = mf.MF(k=k, nr_threads=1, nr_iters=iterations, eta=rate, quiet=True,
+                  lambda_p1=0, lambda_q1=0, lambda_p2=l2, lambda_q2=l2)
+    model.fit(np.column_stack([split["users"], split["items"], split["ratings"] - mean]))
+    pairs = np.column_stack([split["test_users"], split["test_items"]])
+    return model.predict(np.asfortranarray(pairs)) + mean  # it reads all users, then all items
+
+
+def predict_cmfrec(
+    split: Split, k: int, l2: float, bias_l2: float, w_implicit: float, iterations: int
+) -> np.ndarray:
+    """Return the predictions of cmfrec's `CMF` with implicit features for the test pairs: float32
+    [pairs]. Each penalty is multiplied by the number of ratings of its user or item."""
+    import cmfrec
+
+    users, items = split["users"], split["items"]
+    ratings = sp.coo_array((split["ratings"], (users, items)), tuple(split["shape"]))
+    model = cmfrec.CMF(
+        k=k, lambda_=[bias_l2, bias_l2, l2, l2, l2, l2], scale_lam=True, niter=iterations,
+        add_implicit_features=True, w_implicit=w_implicit, use_float=True, nthreads=1,
+        precompute_for_predictions=False, verbose=False, random_state=int(split["seed"]),
+    )
+    return model.fit(ratings).predict(split["test_users"], split["test_items"])
 
 
 # The name of a row, its text in the table, and its prediction function.
 SURPRISE, MYFM = "[Surprise](https://surpriselib.com)", "[myFM](https://myfm.readthedocs.io)"
+LIBMF, CMFREC = (f"[{name}](https://github.com/{repository})" for name, repository in
+                 (("LIBMF", "cjlin1/libmf"), ("cmfrec", "david-cortes/cmfrec")))
 MODELS: dict[str, tuple[str, Callable[[Split], np.ndarray]]] = {
     "baseline_only": (f"{SURPRISE} `BaselineOnly`", partial(predict_surprise, name="BaselineOnly")),
     "knn_baseline": (
@@ -93,18 +145,36 @@ MODELS: dict[str, tuple[str, Callable[[Split], np.ndarray]]] = {
     "svdpp": (f"{SURPRISE} `SVDpp`", partial(predict_surprise, name="SVDpp")),
     "myfm_mf": (f"{MYFM}, users and items", partial(predict_myfm, implicit=False)),
     "myfm_svdpp": (f"{MYFM}, SVD++ of both sides", partial(predict_myfm, implicit=True)),
+    "myfm_probit": (
+        f"{MYFM}, ordered probit, SVD++ of both sides, without dates",
+        partial(predict_myfm, implicit=True, probit=True),
+    ),
+    "libmf": (
+        f"{LIBMF}, 200 factors, raw ratings: no mean, no biases",
+        partial(predict_libmf, k=200, l2=0.05, rate=0.03, iterations=32),
+    ),
+    "cmfrec": (
+        f"{CMFREC} `CMF`, 40 factors, biases, implicit features",
+        partial(predict_cmfrec, k=40, l2=0.08, bias_l2=0.04, w_implicit=2.0, iterations=10),
+    ),
 }
+MODULES = {"myfm": "myfm", "libmf": "libmf.mf", "cmfrec": "cmfrec"}  # first word of a row
 
 
-def main(name: str, split_file: str, predictions_file: str) -> None:
+def module_of(row: str) -> str:
+    """Return the module that a row's program is imported by."""
+    return MODULES.get(row.split("_")[0], "surprise")
+
+
+def main(name: str, split_file: str, predictions_file: str, settings: str = "{}") -> None:
     _, predict = MODELS[name]
     split = dict(np.load(split_file))
-    module = "myfm" if name.startswith("myfm") else "surprise"
-    __import__(module)
+    importlib.import_module(module_of(name))
     started = time.perf_counter()
-    predictions = predict(split)
+    predictions = predict(split, **json.loads(settings))
     seconds = time.perf_counter() - started
-    np.savez(predictions_file, predictions=predictions, seconds=seconds, peak_mb=peak_memory_mb())
+    peak_mb = runpy.run_path(str(ENVIRONMENT))["peak_memory_mb"]()
+    np.savez(predictions_file, predictions=predictions, seconds=seconds, peak_mb=peak_mb)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ import numpy as np
 
 from autorec_tf.records import tables
 from autorec_tf.system.errors import UserError, run_program
+from autorec_tf.system.files import write_json
+from benchmarks.figures_file import check_writable
 
 ROOT = Path(__file__).parents[1]
 RATE, SECONDS = 20, 10.0  # of the table
@@ -95,6 +97,7 @@ def main() -> None:
                         help="a saved model of MovieLens-1M (default: one epoch is trained)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     given = parser.parse_args()
+    check_writable(given.json)
     with tempfile.TemporaryDirectory() as folder:
         model = given.model or Path(folder) / "model.npz"
         if not given.model:
@@ -102,8 +105,7 @@ def main() -> None:
         figures = latencies(model) | many_pairs(model, Path(folder))
     print(printed(figures))
     if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(given.json, figures)
 
 
 def run_python(code: str, *arguments: object) -> str:

@@ -1,7 +1,7 @@
 """Speed of training, as ratios measured in one run.
 
     python -m benchmarks.speed                    # everything, about a quarter of an hour
-    python -m benchmarks.speed --quick            # MovieLens-1M alone, under a minute
+    python -m benchmarks.speed --quick            # MovieLens-1M alone, a few minutes
     python -m benchmarks.speed --parts second_core    # one of its tables
     python -m benchmarks.speed --json benchmarks/results/speed/speed.json
 
@@ -29,10 +29,11 @@ from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.evaluation.baseline import PredictionPostprocessor
 from autorec_tf.evaluation.metrics import score
 from autorec_tf.records import tables
-from autorec_tf.system.errors import run_program
-from autorec_tf.system.files import read_csv
+from autorec_tf.system.errors import UserError, run_program
+from autorec_tf.system.files import read_csv, write_json
 from autorec_tf.system.random_streams import random_stream
 from autorec_tf.system.runtime import num_threads, start_tensorflow
+from benchmarks.figures_file import check_writable, read_earlier
 from data_preprocessor import load_ratings, split_ratings
 
 ROOT = Path(__file__).parents[1]
@@ -50,14 +51,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE",
                         help="update the figures in FILE")
     arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        raise UserError(f"--rounds {arguments.rounds}: at least one round is needed.")
+    check_writable(arguments.json)
+    figures = read_earlier(arguments.json)
     start_tensorflow()
-    figures: dict[str, float] = {}
-    if arguments.json and arguments.json.exists():
-        figures = json.loads(arguments.json.read_text(encoding="utf-8"))
     for part in QUICK if arguments.quick else arguments.parts:
         figures |= PARTS[part](arguments.rounds)
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, figures)
 
 
 def movielens_1m(rounds: int) -> dict[str, float]:
@@ -259,6 +261,9 @@ def whole_program(_: int) -> dict[str, float]:
 
 def second_core(_: int) -> dict[str, float]:
     """Measure the speed-up by a second core; processes with one and with two alternate."""
+    if len(os.sched_getaffinity(0)) < 2:
+        print("\nThe second core was not measured: this process may use one core.", flush=True)
+        return {}
     turns = [[epoch_seconds(cores) for cores in (1, 2)] for _ in range(TURNS)]
     one, two = (median(column) for column in zip(*turns, strict=True))
     worth = median(one / two for one, two in turns)
@@ -335,7 +340,7 @@ PARTS: dict[str, Callable[[int], dict[str, float]]] = {
     "movielens_1m": movielens_1m, "whole_program": whole_program, "second_core": second_core,
     "agreement": agreement, "large": large,
 }
-QUICK = ("movielens_1m", "whole_program")
+QUICK = ("movielens_1m", "whole_program", "second_core")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from typing import Any
 from autorec_tf.records import tables
 from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.files import write_json
+from benchmarks.figures_file import check_writable
 from benchmarks.scale import SIZES, write_ratings
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
@@ -241,6 +242,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", choices=tuple(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     arguments = parser.parse_args()
+    check_writable(arguments.json)
     if len(os.sched_getaffinity(0)) < 2:
         raise UserError("two workers need two processors, but this process may use only one")
     print(tables.head("ratings", "trained by", "epoch (s)", "test RMSE", "peak GB",

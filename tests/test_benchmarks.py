@@ -15,7 +15,7 @@ import pytest
 
 from autorec_tf.config import Config
 from autorec_tf.system.files import write_csv
-from benchmarks import decay_rate, fold_in, gpu, paper_tables
+from benchmarks import decay_rate, figures_file, fold_in, gpu, paper_tables, speed
 from benchmarks.scale import SIZES, measure, size_of, write_ratings
 from benchmarks.speed import BareProducts, FeedDict, Ours, dense
 from data_preprocessor import read_ml_1m, split_ratings
@@ -66,6 +66,43 @@ def test_every_way_of_an_epoch_runs(ratings_file):
         way.test()
     R, M = dense(split.train)
     assert M.sum() == len(split.train) and R.sum() == split.train.values.sum()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"a": "b"}', b'{"a": true}', b"\xff"])
+def test_a_file_that_has_no_figures_is_refused_before_anything_is_measured(
+    tmp_path, monkeypatch, content
+):
+    path = tmp_path / "speed.json"
+    path.write_bytes(content)
+    monkeypatch.setattr(sys, "argv", ["speed", "--json", str(path)])
+    monkeypatch.setattr(speed, "start_tensorflow", lambda: pytest.fail("it measures"))
+    with refused("--json", str(path)):
+        speed.main()
+    assert path.read_bytes() == content
+
+
+def test_a_path_where_figures_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "speed.json"):
+        with refused("--json", str(path)):
+            figures_file.check_writable(path)
+    figures_file.check_writable(tmp_path / "new" / "speed.json")
+    assert figures_file.read_earlier(tmp_path / "new" / "speed.json") == {}
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_quick_figures_include_the_second_core_and_are_added_to_the_earlier_ones(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "speed.json"
+    path.write_text('{"rmse_spread": 0.5, "second_core": 3}')
+    monkeypatch.setattr(sys, "argv", ["speed", "--quick", "--json", str(path)])
+    monkeypatch.setattr(speed, "start_tensorflow", lambda: None)
+    monkeypatch.setattr(speed, "PARTS",
+                        {name: lambda _, name=name: {name: 1.0} for name in speed.PARTS})
+    speed.main()
+    assert json.loads(path.read_text()) == {
+        "rmse_spread": 0.5, "second_core": 1.0, "movielens_1m": 1.0, "whole_program": 1.0}
 
 
 def test_without_a_gpu_one_line_says_what_it_needs(monkeypatch):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import read_csv
-from benchmarks import peers
-from benchmarks.peer_models import MODELS, one_hot_and_implicit
+from benchmarks import peer_plot, peer_settings, peers
+from benchmarks.peer_models import MODELS, one_hot_and_implicit, predict_libmf
 from data_preprocessor import read_ml_1m, split_ratings
 from tests.facts import assert_names, refused
 from tests.forks import Fork
@@ -97,6 +98,71 @@ def test_the_design_of_svdpp_is_one_hot_and_what_was_rated_by_the_root_of_its_co
         np.testing.assert_allclose(found.toarray(), expected, rtol=1e-15)
 
 
+def test_libmf_has_the_training_ratings_in_rows_and_the_test_pairs_in_columns(monkeypatch):
+    given = {}
+
+    class MF:  # reads memory as the library does
+        def __init__(self, **settings):
+            given["settings"] = settings
+
+        def fit(self, rows):
+            given["rows"] = rows.astype(np.float32).ravel("K").reshape(-1, 3).tolist()
+
+        def predict(self, pairs):
+            users, items = np.split(pairs.astype(np.float32).ravel("K"), 2)
+            return 10 * users + items
+
+    package, module = ModuleType("libmf"), ModuleType("libmf.mf")
+    package.mf, module.MF = module, MF
+    monkeypatch.setitem(sys.modules, "libmf", package)
+    monkeypatch.setitem(sys.modules, "libmf.mf", module)
+    split = {name: np.array(values, np.int32) for name, values in (
+        ("users", [0, 2]), ("items", [1, 0]), ("test_users", [1, 2, 0]), ("test_items", [0, 1, 1]))}
+    split["ratings"] = np.array([5, 2], np.float32)
+    settings = dict(k=3, l2=0.5, rate=0.1, iterations=4)
+    assert predict_libmf(split, **settings).tolist() == [10, 21, 1]
+    assert given["rows"] == [[0, 1, 5], [2, 0, 2]]
+    assert predict_libmf(split, **settings, minus_mean=True).tolist() == [13.5, 24.5, 4.5]
+    assert given["rows"] == [[0, 1, 1.5], [2, 0, -1.5]]
+    penalties = {name: given["settings"][f"lambda_{name}"] for name in ("p1", "q1", "p2", "q2")}
+    assert penalties == {"p1": 0, "q1": 0, "p2": 0.5, "q2": 0.5}
+
+
+def test_a_peer_runs_where_tensorflow_is_not_installed():
+    code = "import sys; sys.modules.update(autorec_tf=None, tensorflow=None); " \
+           "import benchmarks.peer_models as m; print(m.runpy.run_path(str(m.ENVIRONMENT))" \
+           "['peak_memory_mb']() > 1)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=peers.ROOT, capture_output=True,
+                          text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_the_search_ends_where_no_change_of_one_setting_gains_enough():
+    values = {"a": (1, 2, 3, 4), "b": (0.0, 0.5, 1.0)}
+    tried = []
+
+    def rmse_of(point):
+        tried.append((point["a"], point["b"]))
+        return 0.8 + 0.01 * abs(point["a"] - 3) + 0.0001 * abs(point["b"] - 1)
+
+    found = peer_settings.search({"a": 1, "b": 0.5}, values, rmse_of)
+    assert found == ({"a": 3, "b": 0.5}, pytest.approx(0.80005))  # b would gain 0.00005
+    assert {(2, 0.5), (1, 0.0), (1, 1.0), (4, 0.5), (3, 1.0)} <= set(tried)
+    assert (4, 1.0) not in tried
+
+
+def test_settings_of_the_rows_are_those_that_the_search_found():
+    lines = read_csv(peer_settings.FILE)
+    for row, values in peer_settings.VALUES.items():
+        assert all(start in values[name] for name, start in peer_settings.START[row].items())
+        rmse = {line["settings"]: float(line["validation_rmse"])
+                for line in lines if line["row"] == row}
+        chosen, lowest = peer_settings.search(
+            peer_settings.START[row], values, lambda point, rmse=rmse: rmse[json.dumps(point)])
+        assert MODELS[row][1].keywords | {"minus_mean": False} == chosen | {"minus_mean": False}
+        assert lowest < peer_settings.GAIN + min(rmse.values())
+
+
 def test_what_is_finished_is_not_measured_again_and_a_split_is_measured_in_one_go(tmp_path):
     rows = ["default", "svd"]
     everything = [("svd", 1994), ("default", 1994), ("svd", 1995), ("default", 1995)]
@@ -171,6 +237,10 @@ def test_the_table_is_of_means_over_the_splits(tmp_path):
     # Student's t of two values: 12.706 standard errors, of 0.005.
     assert "| `default` | 0.8350 ± 0.0635 | 1,500 | 1.00 | 2 |" in table
     assert "| `svd` | 0.8500 | 100 | 0.50 | 1 |" in table
+    best = [line for line in table.splitlines()[:7] if "`" in line]  # on the split of both
+    assert [line.split(" | ")[1:] for line in best] == [
+        ["`default`", "0.8300", "1,000", "1.00 |"], ["`svd`", "0.8500", "100", "0.50 |"]]
+    assert "1994" in table.splitlines()[0] and "1995" not in table.splitlines()[0]
     (times,) = [line for line in table.splitlines() if "| 40 |" in line]
     assert times.endswith(" | – |") and "1 of 2" in times.split("|")[-3]
     machines = {line["processor"] for line in read_csv(tmp_path / peers.MACHINES)}
@@ -179,6 +249,42 @@ def test_the_table_is_of_means_over_the_splits(tmp_path):
     text = page.read_text("utf-8")
     assert text.startswith(f"# Peers\n\n{peers.BEGIN}{table}") and text.endswith("\n\nAfter.\n")
     assert text.count(peers.END) == text.count("peers.png)") == 1
+
+
+def test_each_program_has_the_row_with_its_lowest_rmse():
+    def lines(rmse, *splits):
+        return [dict(split=str(split), rmse=str(rmse), seconds="9", peak_gb="1")
+                for split in splits]
+
+    rows = {"svd": lines(0.87, 1, 2), "svdpp": lines(0.86, 1, 2), "myfm_mf": lines(0.83, 2),
+            "default": lines(0.84, 2, 3), "paper": lines(0.82, 2, 3)}
+    compared, text = peers.on_common_splits(rows)
+    assert all([line["split"] for line in each] == ["2"] for each in compared.values())
+    assert_names(text, "2")
+    assert re.findall(r"`(\w+)` \| 0", peers.best_table(rows)) == ["paper", "myfm_mf", "svdpp"]
+    assert peers.on_common_splits({"svd": lines(0.87, 1), "paper": lines(0.8, 2)})[0]["svd"]
+
+
+def test_the_front_has_the_rows_that_none_beats_in_both():
+    points = [("a", 1, 0.9), ("b", 2, 0.95), ("c", 3, 0.8), ("d", 3, 0.85), ("e", 9, 0.8)]
+    assert peer_plot.front(points) == ["a", "c"]
+    assert peer_plot.front(points[::-1]) == ["a", "c"]
+
+
+def test_no_label_of_the_figure_covers_another_one_or_a_dot():
+    rng = np.random.default_rng(5)
+    seconds, rmse = rng.uniform(40, 90, 12), rng.uniform(0.83, 0.85, 12)  # crowded
+    points = [(f"a_row_{n}", float(x), float(y), [float(y)] * 2)
+              for n, (x, y) in enumerate(zip(seconds, rmse, strict=True))]
+    figure = peer_plot.draw([*points, ("other", 800.0, 0.9, [0.9])], {"a_row_1"})
+    (axes,) = figure.axes
+    boxes = [peer_plot.box_of(text) for text in axes.texts]
+    assert sorted(text.get_text() for text in axes.texts) == sorted(
+        [name for name, *_ in points] + ["other"])
+    dots = [peer_plot.box_around(axes, x, [y]) for _, x, y, _ in points]
+    for number, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:number] + dots)
+        assert axes.get_window_extent().count_contains([box.min, box.max]) == 2
 
 
 def test_the_page_has_what_was_measured_and_names_every_peer():
