@@ -95,7 +95,7 @@ def of_mini_batches(config: Config, split: Split) -> str:
 def advice(config: Config, ratings: Ratings, split: Split) -> str:
     """Return a line that names a better preset for data much thinner than MovieLens-1M, or "",
     also where a warning about the mini-batches names it."""
-    if config.preset not in ("default", "paper") or config.resume or config.members:
+    if config.preset not in ("default", "paper", "fast") or config.resume or config.members:
         return ""
     if of_mini_batches(config, split):
         return ""
