@@ -306,8 +306,7 @@ class Config:
         "cosine: let it fall from --base_lr to 0 like a cosine, over all epochs",
         choices=("step", "cosine"))
     warmup_epoch: int = flag(
-        0, "epochs in which the learning rate first rises to --base_lr, for --lr_schedule cosine",
-        NOT_NEGATIVE)
+        0, "epochs at the beginning in which the learning rate rises to --base_lr", NOT_NEGATIVE)
     adam_beta_1: float = flag(0.9, "decay rate of Adam's mean of gradients", FRACTION_OR_0)
     adam_beta_2: float = flag(
         0.999, "decay rate of Adam's mean of squared gradients", FRACTION_OR_0)
@@ -415,16 +414,13 @@ class Config:
     def check_schedule(self) -> None:
         """Raise UserError for a setting without effect under the schedule of learning rates."""
         if self.lr_schedule == "step":
-            if self.warmup_epoch:
-                raise UserError(f"--warmup_epoch {self.warmup_epoch} needs --lr_schedule cosine")
             return
         if self.optimizer_method in FULL_BATCH:
             raise UserError("--lr_schedule cosine cannot be combined with --optimizer_method "
                             f"{self.optimizer_method}, which has no schedule. Use --lr_schedule "
                             "step.")
-        given = (self.given or (), self.tune)
         for name in ("decay_epoch_step", "decay_rate"):
-            if any(name in names for names in given):
+            if name in (*(self.given or ()), *self.tune):
                 raise UserError(f"--{name} has no effect with --lr_schedule cosine. Leave it out, "
                                 "or use --lr_schedule step.")
 
@@ -534,9 +530,9 @@ class Config:
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of `epoch`, counted from 1. The cosine: Loshchilov and Hutter,
         "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, equation 5."""
+        if epoch <= self.warmup_epoch:
+            return self.base_lr * epoch / (self.warmup_epoch + 1)
         if self.lr_schedule == "cosine":
-            if epoch <= self.warmup_epoch:
-                return self.base_lr * epoch / (self.warmup_epoch + 1)
             done = (epoch - 1 - self.warmup_epoch) / (self.train_epoch - self.warmup_epoch)
             return self.base_lr * (1 + math.cos(math.pi * done)) / 2
         return self.base_lr * self.decay_rate ** ((epoch - 1) // self.decay_epoch_step)

@@ -405,7 +405,6 @@ PRETRAINING = "--pretrain_epoch 3", "--hidden_neuron"
         ("--leave_one_out --hidden_neuron 8 4 8", ("--leave_one_out", "hidden layers")),
         ("--patience 3", PATIENCE),
         ("--tolerance 0.01", ("--tolerance 0.01", "--optimizer_method LBFGS")),
-        ("--warmup_epoch 3", ("--warmup_epoch 3", "--lr_schedule cosine")),
         ("--preset fast --decay_rate 0.5", ("--decay_rate", "--lr_schedule cosine")),
         ("--preset paper --lr_schedule cosine", ("--decay_epoch_step", "--lr_schedule cosine")),
         ("--preset single --lr_schedule cosine",
@@ -589,6 +588,15 @@ def test_the_cosine_rises_in_the_warm_up_and_falls_to_zero_after_the_last_epoch(
     cosine = 0.15 + 0.15 * np.cos(np.linspace(0, np.pi, 7))
     assert rates == pytest.approx([0.1, 0.2, *cosine], abs=1e-15)
     assert replace(config, train_epoch=1).learning_rate(1) == pytest.approx(0.1)
+    steps = replace(config, lr_schedule="step", decay_epoch_step=4)
+    assert [steps.learning_rate(epoch) for epoch in (1, 2, 3, 4, 5)] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.3, 0.15])
+
+
+@pytest.mark.parametrize("other", ["--decay_rate 0.4", "--optimizer_method RProp"])
+def test_the_advice_to_leave_the_cosine_can_be_followed(other):
+    arguments = f"--preset fast --lr_schedule step {other}".split()
+    assert parse_arguments(arguments).lr_schedule == "step"
 
 
 # The data folder

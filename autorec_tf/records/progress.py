@@ -201,7 +201,8 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         rates = f"lr {config.base_lr:g} x {config.decay_rate:g} every"
         rates += f" {config.decay_epoch_step} epochs"
         if config.lr_schedule == "cosine":
-            rates = f"lr {config.base_lr:g}, cosine" + bool(config.warmup_epoch) * " after warm-up"
+            rates = f"lr {config.base_lr:g}, cosine"
+        rates += " after warm-up" * bool(config.warmup_epoch)
         if config.optimizer_method in FULL_BATCH:  # where the rates have little or no effect
             rates = "full batch"
         lines.append(f"Model: AutoRec, {config.orientation} rows, {model}")
