@@ -53,9 +53,10 @@ class Rules:
         return given | (MISSING if given & MISSING else set())
 
     def left_out(self, values: np.ndarray) -> np.ndarray:
-        """Return which ratings are numbers that mean "no rating" (nan is not): bool [ratings]."""
-        numbers = filter(NUMBER.fullmatch, self.no_rating)
-        return np.isin(values, [float(number.replace(",", ".")) for number in numbers])
+        """Return which ratings are left out (nan: are missing): bool [ratings]."""
+        numbers = [float(number.replace(",", ".")) for number in self.no_rating
+                   if NUMBER.fullmatch(number)]
+        return np.isin(values, numbers) | (np.isnan(values) & bool(self.words))
 
     def check(self, values: np.ndarray) -> None:
         """Raise ValueError if a rating is off the scale."""
@@ -65,31 +66,6 @@ class Rules:
 
 
 ALL = Rules()
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The ratings of one file, in file order.
-
-    Args:
-        users, items: int32 [ratings], the codes of the ids.
-        values: float32 or float64 [ratings].
-        times: float64 or int64 [ratings], or None.
-        scale: the lowest and the highest rating.
-        left_out: int64, the rows of the file that are left out, ascending.
-    """
-
-    users: np.ndarray
-    items: np.ndarray
-    values: np.ndarray
-    times: np.ndarray | None
-    scale: Scale
-    left_out: np.ndarray
-
-    def row(self, index: int) -> int:
-        """Return the row in the file of the rating at `index`."""
-        before = self.left_out - np.arange(len(self.left_out))
-        return index + int(np.searchsorted(before, index, side="right"))
 
 
 def open_binary(path: Path) -> Any:

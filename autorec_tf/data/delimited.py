@@ -10,6 +10,7 @@ The line of a rating, and malformed lines, are found by bisection of the text.
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -43,7 +44,7 @@ class RatingsFile:
 
     def __init__(self, layout: Layout, *paths: Path) -> None:
         self.layout, self.paths, self.path, self.rules = layout, paths, paths[0], Rules()
-        self.num_comments = 0  # in the text read so far
+        self.counts = Counter[str]()  # of the rows parsed so far, and of what is left out
 
     def __str__(self) -> str:
         return f"{self.path.name}: {self.layout}"
@@ -100,7 +101,7 @@ class RatingsFile:
         if not comment:
             return text
         found = [match.start() for match in comment.finditer(text) if not match[1]]
-        self.num_comments += sum(not start or text[start - 1] == "\n" for start in found)
+        self.counts["comment"] += sum(not start or text[start - 1] == "\n" for start in found)
         return comment.sub(r"\1", text)
 
     def records(self, text: str) -> list[str]:
@@ -155,9 +156,9 @@ class RatingsFile:
 
     def block(self, table: Sequence[Column], state: dict[str, Any]) -> Block:
         """Return the ratings in a table's columns. Raise ValueError for an invalid value."""
-        layout, digits_only = self.layout, bool(self.layout.published)
+        layout, rules, digits_only = self.layout, self.rules, bool(self.layout.published)
         block: Block = []
-        no_ids, has_ids = self.rules.no_ids, np.ones(len(table[0][0]), bool)
+        no_ids, has_ids = rules.no_ids, np.ones(len(table[0][0]), bool)
         for codes, ids in table[:2]:
             if no_ids or isinstance(ids[0], str):
                 ids = [parse_id(str(text), digits_only, no_ids) for text in ids]
@@ -165,16 +166,22 @@ class RatingsFile:
                 has_ids &= np.array([one is not None for one in ids])[codes]
             block.append((codes, ids))
         codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])
-        missing = MISSING | self.rules.words
+        missing = MISSING | rules.words
         values = np.array([self.parse_rating(text, missing) for text in texts])
-        self.rules.check(values)
-        block.append(np.where(has_ids, values[codes], -np.inf) if no_ids else values[codes])
+        rules.check(values)
+        block.append(values[codes])
+        left = has_ids & ~rules.left_out(values)[codes]
         if len(table) > 3:
             codes, texts = table[3]
             if layout.time and not all(map(layout.time.fullmatch, texts)):
                 raise ValueError("the date has another format")
-            block.append(parse_times(texts, state, self.rules.timestamp_format)[codes])
-        return block[: 4 if self.rules.with_times else 3]
+            block.append(parse_times(texts, state, rules.timestamp_format)[codes])
+        num_rated, num_left = int(has_ids.sum()), int(left.sum())
+        self.counts.update(row=len(left), id=len(left) - num_rated, rating=num_rated - num_left)
+        if not left.all():
+            (users, user_ids), (items, item_ids), *others = block
+            block = [(users[left], user_ids), (items[left], item_ids), *(x[left] for x in others)]
+        return block[: 4 if rules.with_times else 3]
 
     def parse_rating(self, text: str, missing: set[str]) -> float:
         """Return a rating, or nan if it is missing. Raise ValueError if it is invalid."""
@@ -209,7 +216,6 @@ class RatingsFile:
         such as the kind of the timestamps so far."""
         for path in self.paths:
             self.path, number, state = path, self.layout.skipped + 1, dict[str, Any]()
-            self.num_comments = 0
             for chunk in self.read():
                 yield number, chunk, state
                 number += self.count(chunk)
@@ -235,18 +241,22 @@ class RatingsFile:
                 state.update({} if isinstance(outcome, ValueError) else trial)
                 number += self.count(part)
 
-    def locate(self, row: int) -> str:
-        """Return the file and line of a rating. Slow: the file is parsed again."""
+    def locate(self, index: int) -> str:
+        """Return the file and line of a rating that is read. Slow: the file is parsed again."""
 
         def holds(block: Block) -> bool:
-            nonlocal row
-            rows = len(block[2]) if block else 0
-            if row < rows:
+            nonlocal index
+            num_ratings = len(block[2]) if block else 0
+            if index < num_ratings:
                 return True
-            row -= rows
+            index -= num_ratings
             return False
 
-        return next(line[0] for line in self.search(holds) if line)
+        return self.find(holds)
+
+    def find(self, wanted: Callable[[Any], bool]) -> str:
+        """Return the file and line of the first line whose outcome is `wanted`."""
+        return next(line[0] for line in self.search(wanted) if line)
 
     def malformed(self, error: Exception) -> UserError:
         """Return the error that names the first malformed line and their number. Slow."""

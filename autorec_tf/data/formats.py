@@ -1,18 +1,18 @@
 """Detect the format of a file, and read its ratings."""
 
 import codecs
-import csv
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autorec_tf.data import blocks
-from autorec_tf.data.blocks import ALL, DAMAGED, Columns, Rules
+from autorec_tf.data.blocks import ALL, DAMAGED, Rules, Scale
 from autorec_tf.data.delimited import Block, RatingsFile, check_text
 from autorec_tf.data.foreign import refuse_foreign
 from autorec_tf.data.frame import ParquetFile
@@ -99,15 +99,14 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             layout = sniff(path, text, columns, settings, roles, remarks)
             if layout.separator == "\t" and layout.quotechar and "quoting" not in settings:
                 file.seek(0)
-                marks = quoted("\t")
                 parts = (part for part in blocks.text_blocks(file) if '"' in part)
-                if any('"' in marks.sub("", part) for part in parts):
-                    settings["quoting"] = csv.QUOTE_NONE
-                    layout = sniff(path, text, columns, settings, roles, remarks)
+                if any('"' in quoted("\t").sub("", part) for part in parts):
+                    return open_file(path, columns, [*read_csv, "quoting=3"], roles)
         return RatingsFile(replace(layout, encoding=encoding, newline=newline), path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the text is not {error.encoding} ({error.reason}). Name its "
-                        "encoding, as in --read_csv encoding=utf-16.") from error
+    except UnicodeError as error:  # without attributes if UTF-16 has no byte-order mark
+        encoding = getattr(error, "encoding", settings.get("encoding"))
+        raise UserError(f"{path}: the text is not {encoding} ({getattr(error, 'reason', error)}). "
+                        "Name its encoding, as in --read_csv encoding=utf-16.") from error
     except (OSError, *DAMAGED) as error:
         raise unreadable(path, error) from error
 
@@ -135,6 +134,36 @@ def find_encoding(start: bytes) -> str:
     return "cp1252" if start.decode(errors="ignore").isascii() else "utf-8-sig"
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The ratings of one file, in file order.
+
+    Args:
+        file: the file.
+        users, items: int32 [ratings], the codes of the ids.
+        values: float32 or float64 [ratings].
+        times: float64 or int64 [ratings], or None.
+        scale: the lowest and the highest rating.
+    """
+
+    file: RatingsFile
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+    times: np.ndarray | None
+    scale: Scale
+
+    def pairs(self, ids: tuple[Ids, Ids]) -> np.ndarray:
+        """Return a number for the user and item of each rating, whose codes are in `ids`: int64."""
+        return self.users.astype(np.int64) * len(ids[1].codes) + self.items
+
+    def at(self, rows: np.ndarray) -> "Columns":
+        """Return the ratings at the positions `rows`."""
+        times = self.times[rows] if self.times is not None else None
+        return replace(self, users=self.users[rows], items=self.items[rows],
+                       values=self.values[rows], times=times)
+
+
 def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
          log: Log = lambda _: None) -> Columns:
     """Return all ratings of `file` that `rules` allow, and add their ids to `users` and `items`.
@@ -142,54 +171,48 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
     if rules.with_times and len(file.layout.positions) < 4:
         raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
                         "fourth of --columns, or use --split random.")
-    file_ids, num_rows, file.rules = (Ids(), Ids()), 0, rules
+    file_ids, file.rules, file.counts = (Ids(), Ids()), rules, Counter()
     columns: list[Any] = [[] for _ in range(4 if rules.with_times else 3)]
-    missing, left_out = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    num_without, state = 0, dict[str, Any]()
+    state = dict[str, Any]()
     try:
         for _, chunk, state in file.chunks():
             if not (block := file.parse(chunk, state)):
                 continue
-            absent, without_id = np.isnan(block[2]), np.isneginf(block[2])
-            missing.append(num_rows + np.flatnonzero(absent))
-            absent |= rules.left_out(block[2]) | without_id
-            left_out.append(num_rows + np.flatnonzero(absent))
-            num_rows, num_without = num_rows + len(absent), num_without + int(without_id.sum())
             for number, ids in enumerate(file_ids):
                 codes, distinct = block[number]
                 block[number] = ids.encode(distinct)[codes]
+            short = block[2].astype(np.float32)  # if that rounds nothing
+            block[2] = short if np.array_equal(short, block[2]) else block[2]
             for parts, part in zip(columns, block, strict=True):
-                parts.append(part[~absent] if len(left_out[-1]) else part)
-            short = columns[2][-1].astype(np.float32)  # if that rounds nothing
-            columns[2][-1] = short if np.array_equal(short, columns[2][-1]) else columns[2][-1]
+                parts.append(part)
     except (OSError, *DAMAGED) as error:
         raise unreadable(file.path, error) from error
     except ValueError as error:
         raise file.malformed(error) from error
-    rows, num_left_out = np.concatenate(missing), sum(map(len, left_out))
-    if len(rows) and not rules.words:
-        raise UserError(f"{file.locate(rows[0])}: the rating is missing ({len(rows):,} of "
-                        f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
-    if num_rows == num_left_out:
+    counts, num_rows = file.counts, file.counts["row"]
+    if num_rows == counts["rating"] + counts["id"]:
         raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
-    if format := decided_format(file, state):
-        return read(file, users, items, replace(rules, timestamp_format=format), log)
     for number, parts in enumerate(columns):
         columns[number] = np.concatenate(parts)  # one by one, which frees memory
     user_codes, item_codes, values, *times = columns
-    user_codes = users.merge(file_ids[0], user_codes, num_without > 0)
-    item_codes = items.merge(file_ids[1], item_codes, num_without > 0)
-    if file.num_comments:
-        log(printable(f"Data file {file.path.name}: comment lines left out: {file.num_comments:,}"))
-    for flag, count in (("rating", num_left_out - num_without), ("id", num_without)):
-        if count:
-            log(printable(f"Data file {file.path.name}: {count:,} of {num_rows:,} ratings are left "
-                          f"out by --no_{flag}"))
+    if len(missing := np.flatnonzero(np.isnan(values))):
+        raise UserError(f"{file.locate(missing[0])}: the rating is missing ({len(missing):,} of "
+                        f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
+    if format := decided_format(file, state):
+        return read(file, users, items, replace(rules, timestamp_format=format), log)
+    user_codes = users.merge(file_ids[0], user_codes, counts["id"] > 0)
+    item_codes = items.merge(file_ids[1], item_codes, counts["id"] > 0)
+    if counts["comment"]:
+        log(printable(f"Data file {file.path.name}: comment lines left out: {counts['comment']:,}"))
+    for flag in ("rating", "id"):
+        if counts[flag]:
+            log(printable(f"Data file {file.path.name}: {counts[flag]:,} of {num_rows:,} ratings "
+                          f"are left out by --no_{flag}"))
     if lost := file_ids[0].lost + file_ids[1].lost:
         log(AutoRecWarning(f"{file.path.name}: ids that may have lost digits, such as {lost[0]}: "
                            f"{len(lost):,}. Write ids as text or as whole numbers."))
-    rows, scale = np.concatenate(left_out), (float(values.min()), float(values.max()))
-    return Columns(user_codes, item_codes, values, times[0] if times else None, scale, rows)
+    scale = float(values.min()), float(values.max())
+    return Columns(file, user_codes, item_codes, values, times[0] if times else None, scale)
 
 
 def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
@@ -197,6 +220,6 @@ def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
     formats = state.get("formats", [])
     if len(formats) > 1 and state["doubt"]:
         choices = " or ".join(map(repr, formats))
-        raise UserError(f"{file.locate(0)}: the timestamp {state['first'][1][:30]!r} can be read "
+        raise UserError(f"{file.find(bool)}: the timestamp {state['first'][1][:30]!r} can be read "
                         f"in several ways. Choose one with --timestamp_format {choices}.")
     return formats[0] if formats and formats[0] != state["first"][0] else ""

@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.blocks import ALL, Columns, Rules
+from autorec_tf.data.blocks import ALL, Rules
 from autorec_tf.data.delimited import RatingsFile
-from autorec_tf.data.formats import read
+from autorec_tf.data.formats import Columns, read
 from autorec_tf.data.ids import Ids
 from autorec_tf.data.ratings import Ratings, rounded
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
-
-Place = tuple[RatingsFile, Columns, int]  # of a rating: its index in the columns of the file
 
 
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
@@ -39,12 +37,12 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
     """
     ids = Ids(), Ids()
     parts = [
-        deduplicate(file, read(file, *ids, rules, log), ids, mode, log)
+        deduplicate(read(file, *ids, rules, log), ids, mode, log)
         for file, mode in zip(files, duplicates, strict=True)
     ]
     held_out = None
     if len(parts) > 1:
-        parts = separate(files, parts, ids, in_both, log)
+        parts = separate(parts, ids, in_both, log)
         held_out = np.repeat([False, True], [len(part.values) for part in parts])
         (low, high), (low_test, high_test) = (part.scale for part in parts)
         if not rules.scale and (low_test < low or high_test > high):
@@ -74,10 +72,9 @@ def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Ru
     ids = Ids(), Ids()
     part = read(file, *ids, rules, log)
     if duplicates is not None:
-        part = deduplicate(file, part, ids, duplicates, log)
+        part = deduplicate(part, ids, duplicates, log)
     columns = zip(ids, known, (part.users, part.items), strict=True)
-    users, items = (one.like(before, codes, lambda index: file.locate(part.row(index)))
-                    for one, before, codes in columns)
+    users, items = (one.like(before, codes, file.locate) for one, before, codes in columns)
     return users, items, part.values
 
 
@@ -97,21 +94,16 @@ def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
     return held_out
 
 
-def pairs_of(part: Columns, num_items: int) -> np.ndarray:
-    return part.users.astype(np.int64) * num_items + part.items
-
-
-def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicates: str,
-                log: Log) -> Columns:
+def deduplicate(part: Columns, ids: tuple[Ids, Ids], duplicates: str, log: Log) -> Columns:
     """Return the ratings of a file with one rating per pair, in file order, and log how many are
     left out. Raise UserError for pairs with two ratings, unless `duplicates` chooses one."""
-    name, num_items = file.path.name, len(ids[1].codes)
-    pairs = pairs_of(part, num_items)
+    name = part.file.path.name
+    pairs = part.pairs(ids)
     pairs.sort()
     if not np.any(pairs[1:] == pairs[:-1]):
         return part
     times = np.zeros(len(pairs)) if part.times is None else part.times
-    table = pd.DataFrame({"pair": pairs_of(part, num_items), "value": part.values, "time": times})
+    table = pd.DataFrame({"pair": part.pairs(ids), "value": part.values, "time": times})
     if duplicates:
         equal = table.duplicated()
         table = table[~equal]
@@ -121,11 +113,9 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
                                "once"))
     again = table.duplicated("pair")
     if again.any() and duplicates in ("", "refuse"):
-        second, pair = int(again.idxmax()), table["pair"]
-        first = int((pair == pair[second]).idxmax())
         choice = ", or choose the rating with --duplicates first, last or mean"
-        refuse_again((file, part, first), (file, part, second), ids, pair[again].nunique(),
-                     f"Remove one of the two lines{choice if duplicates else ''}")
+        raise repeated(part, part, int(again.idxmax()), ids, table["pair"][again].nunique(),
+                       f"Remove one of the two lines{choice if duplicates else ''}")
     if again.any():
         log(AutoRecWarning(f"{name}: {again.sum():,} ratings repeat a pair: resolved by "
                            f"--duplicates {duplicates}"))
@@ -133,50 +123,44 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
         means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
         table = table.assign(value=means)
     table = table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
-    return replace(picked(part, table.index.to_numpy()), values=table["value"].to_numpy())
+    return replace(part.at(table.index.to_numpy()), values=table["value"].to_numpy())
 
 
-def refuse_again(first: Place, second: Place, ids: tuple[Ids, Ids], number: int,
-                 remedy: str) -> None:
-    """Raise UserError for a pair with two ratings, one of `number` such pairs."""
-    before, here = (file.locate(part.row(row)) for file, part, row in (first, second))
+def repeated(first: Columns, second: Columns, row: int, ids: tuple[Ids, Ids], number: int,
+             remedy: str) -> UserError:
+    """Return the error for a pair in `first` that is again at `row` of `second`, one of `number`
+    such pairs."""
+    row_before = int((first.pairs(ids) == second.pairs(ids)[row]).argmax())
+    before, here = first.file.locate(row_before), second.file.locate(row)
     path, _, line = before.rpartition(", ")
-    is_same = first[0] is second[0] and here.startswith(f"{path}, ")
+    is_same = first is second and here.startswith(f"{path}, ")
     before = f"on {line}" if is_same else f"in {before}"
-    _, part, row = second
-    user, item = list(ids[0].codes)[part.users[row]], list(ids[1].codes)[part.items[row]]
+    user, item = list(ids[0].codes)[second.users[row]], list(ids[1].codes)[second.items[row]]
     total = f"; {number:,} pairs have two ratings" if number > 1 else ""
-    raise UserError(f"{here}: user {user} rates item {item} again (first {before}{total}). "
-                    f"{remedy}.")
+    return UserError(f"{here}: user {user} rates item {item} again (first {before}{total}). "
+                     f"{remedy}.")
 
 
-def separate(files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[Ids, Ids],
-             in_both: str, log: Log) -> list[Columns]:
+def separate(parts: Sequence[Columns], ids: tuple[Ids, Ids], in_both: str,
+             log: Log) -> list[Columns]:
     """Return the training and the test ratings without the pairs in both, except on the side
     `in_both`. Raise UserError if that is "refuse"."""
-    pairs = [pairs_of(part, len(ids[1].codes)) for part in parts]
+    pairs = [part.pairs(ids) for part in parts]
     shared = [np.isin(pairs[side], pairs[1 - side]) for side in (0, 1)]
     number = int(shared[1].sum())
     if not number:
         return list(parts)
     if in_both == "refuse":
-        second = int(shared[1].argmax())
-        first = int((pairs[0] == pairs[1][second]).argmax())
-        refuse_again((files[0], parts[0], first), (files[1], parts[1], second), ids, number,
-                     "A rating is either for training or for test: remove one of the two, or "
-                     "choose its side with --in_both train or test")
+        train, test = parts
+        raise repeated(train, test, int(shared[1].argmax()), ids, number,
+                       "A rating is either for training or for test: remove one of the two, or "
+                       "choose its side with --in_both train or test")
     other = int(in_both == "train")
+    path = parts[other].file.path
     if shared[other].all():
-        raise UserError(f"{files[other].path}: all ratings are also in {files[1 - other].path}. "
+        raise UserError(f"{path}: all ratings are also in {parts[1 - other].file.path}. "
                         "Name another file, or choose another side with --in_both.")
-    log(printable(f"Data file {files[other].path.name}: {number:,} ratings of pairs in both files "
-                  f"are left out by --in_both {in_both}"))
-    rows = np.flatnonzero(~shared[other])
-    return [picked(part, rows) if side == other else part for side, part in enumerate(parts)]
-
-
-def picked(part: Columns, rows: np.ndarray) -> Columns:
-    """Return the ratings at the positions `rows`."""
-    times = part.times[rows] if part.times is not None else None
-    return replace(part, users=part.users[rows], items=part.items[rows], values=part.values[rows],
-                   times=times)
+    log(printable(f"Data file {path.name}: {number:,} ratings of pairs in both files are left out "
+                  f"by --in_both {in_both}"))
+    left = parts[other].at(np.flatnonzero(~shared[other]))
+    return [left, parts[1]] if other == 0 else [parts[0], left]

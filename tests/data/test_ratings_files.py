@@ -185,6 +185,12 @@ def test_utf_16_that_is_cut_short_is_refused(tmp_path):
     assert_names(refusal(write(tmp_path, long[:-1])), tmp_path / "a.csv", "utf-16", "truncated")
 
 
+def test_settings_that_do_not_fit_a_file_are_refused_with_its_name(tmp_path):
+    path = write(tmp_path, "1,1,3\n2,1,4\n")
+    assert_names(refusal(path, read_csv=("encoding=utf-16",)), path, "utf-16", "--read_csv")
+    assert str(path) in refusal(path, read_csv=("comment=%", "skiprows=9"))
+
+
 def test_ids_in_braces_are_not_taken_for_json(tmp_path):
     assert len(load(write(tmp_path, "{a},1,3\n{b},1,4\n"))[0]) == 2
 
