@@ -56,16 +56,12 @@ KINDS: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-def new_path(path: Path) -> Path:
-    """Return the path of a CSV file beside `path`, which does not exist yet if possible."""
-    names = [path.with_suffix(".csv"), path.with_name(f"{path.stem}-ratings.csv"),
-             path.with_name(f"{path.stem}-converted.csv")]
-    return next((name for name in names if name != path and not name.exists()), names[-1])
-
-
 def python(code: str, path: Path, name: str = "") -> str:
-    """Return the command that runs `code` with text in place of SOURCE, TARGET and NAME."""
-    words = {"SOURCE": path, "TARGET": new_path(path), "NAME": name}
+    """Return the command that runs `code` with text in place of SOURCE, TARGET and NAME. TARGET is
+    a CSV file beside the source, which does not exist yet if possible."""
+    targets = [path.with_name(f"{path.stem}{end}.csv") for end in ("", "-ratings", "-converted")]
+    target = next((each for each in targets if each != path and not each.exists()), targets[-1])
+    words = {"SOURCE": path, "TARGET": target, "NAME": name}
     quoted = {word: json.dumps(str(text), ensure_ascii=False) for word, text in words.items()}
     return shell(["python", "-c", re.sub("|".join(words), lambda word: quoted[word[0]], code)])
 
