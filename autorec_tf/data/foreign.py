@@ -18,6 +18,10 @@ DATABASE = ("import pandas, sqlite3; c = sqlite3.connect(SOURCE); "
             'pandas.read_sql(f"select * from [{t}]", c).to_csv(TARGET, index=False)')
 MATRIX = ('next(v.toarray() if hasattr(v, "toarray") else v '
           'for k, v in scipy.io.loadmat(SOURCE).items() if k[0] != "_")')
+# Write True and False as 1 and 0: with the separator, the lines before the ratings, the column.
+BOOLEANS = ("import pandas; t = pandas.read_csv(SOURCE, sep={0!r}, skiprows={1}, header=None, "
+            "dtype=str, keep_default_na=False); t[{2}] = t[{2}].str.strip().str.lower().replace("
+            '{{"true": "1", "false": "0"}}); t.to_csv(TARGET, index=False, header=False)')
 TEXT = 'open(SOURCE, encoding="utf-8-sig")'
 OBJECTS = r'json.loads("[" + re.sub(r"\}\s*\{", "},{", ' + TEXT + '.read()) + "]")'
 JSON = rb"(?:\xef\xbb\xbf)?\s*"  # what precedes the first value: a byte-order mark, blanks
@@ -64,15 +68,6 @@ def python(code: str, path: Path, name: str = "") -> str:
     words = {"SOURCE": path, "TARGET": target, "NAME": name}
     quoted = {word: json.dumps(str(text), ensure_ascii=False) for word, text in words.items()}
     return shell(["python", "-c", re.sub("|".join(words), lambda word: quoted[word[0]], code)])
-
-
-def booleans_to_numbers(path: Path, separator: str, skipped: int, position: int) -> str:
-    """Return the command that writes True and False in a column of a text file as 1 and 0."""
-    return python(
-        f"import pandas; t = pandas.read_csv(SOURCE, sep={separator!r}, skiprows={skipped}, "
-        f"header=None, dtype=str, keep_default_na=False); t[{position}] = t[{position}].str.strip()"
-        '.str.lower().replace({"true": "1", "false": "0"}); '
-        "t.to_csv(TARGET, index=False, header=False)", path)
 
 
 def refuse_foreign(path: Path, packed: bytes, start: bytes) -> None:

@@ -1,24 +1,20 @@
-"""Detect the format of a file, and read its ratings."""
+"""Detect the format of a file of ratings."""
 
 import codecs
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from autorec_tf.data import blocks
-from autorec_tf.data.blocks import ALL, DAMAGED, Rules, Scale
-from autorec_tf.data.delimited import Block, RatingsFile, check_text
+from autorec_tf.data import delimited
+from autorec_tf.data.delimited import DAMAGED, Block, RatingsFile, check_text, unreadable
 from autorec_tf.data.foreign import refuse_foreign
 from autorec_tf.data.frame import ParquetFile
-from autorec_tf.data.ids import WHOLE_ID, Ids
+from autorec_tf.data.ids import WHOLE_ID
 from autorec_tf.data.layouts import SNIFFED_BYTES, Layout, quoted, read_csv_settings, sniff
-from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
+from autorec_tf.system.errors import UserError
 
 MOVIE_LINE = re.compile(r"(\d{1,18}):(\r?\n|$)", re.ASCII)
 NETFLIX = Layout(
@@ -76,7 +72,7 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             return ParquetFile(path, columns, roles)
         if packed.startswith(b"PK"):  # Excel and SciPy files are zip archives
             refuse_foreign(path, packed, packed)
-        with blocks.open_binary(path) as file:
+        with delimited.open_binary(path) as file:
             start = file.read(SNIFFED_BYTES)
         refuse_foreign(path, packed, start)
         if MOVIE_LINE.match(start.removeprefix(codecs.BOM_UTF8).decode("latin-1")):
@@ -89,7 +85,7 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             "latin-1" if is_latin_1 else encoding: encoding != "utf-8-sig",
             "compressed": packed != start[:4],
             "CR line ends": not newline and b"\r" in start}.items() if applies]
-        with blocks.open_text(path, encoding, newline) as file:
+        with delimited.open_text(path, encoding, newline) as file:
             text = file.read(SNIFFED_BYTES)
             text = text[: text.rfind("\n") + 1] or text
             first = text.partition("\n")[0].rstrip("\r")
@@ -99,7 +95,7 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             layout = sniff(path, text, columns, settings, roles, remarks)
             if layout.separator == "\t" and layout.quotechar and "quoting" not in settings:
                 file.seek(0)
-                parts = (part for part in blocks.text_blocks(file) if '"' in part)
+                parts = (part for part in delimited.text_blocks(file) if '"' in part)
                 if any('"' in quoted("\t").sub("", part) for part in parts):
                     return open_file(path, columns, [*read_csv, "quoting=3"], roles)
         return RatingsFile(replace(layout, encoding=encoding, newline=newline), path)
@@ -109,13 +105,6 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
                         "Name its encoding, as in --read_csv encoding=utf-16.") from error
     except (OSError, *DAMAGED) as error:
         raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> UserError:
-    """Return the UserError for an `error` in reading or decompressing `path`."""
-    if isinstance(error, OSError):
-        return UserError(f"cannot read {path} ({error.strerror or error})")
-    return UserError(f"{path}: the file is damaged ({error}). Compress it again.")
 
 
 def find_encoding(start: bytes) -> str:
@@ -132,94 +121,3 @@ def find_encoding(start: bytes) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(start, len(start) < SNIFFED_BYTES)
         return "utf-8-sig"
     return "cp1252" if start.decode(errors="ignore").isascii() else "utf-8-sig"
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The ratings of one file, in file order.
-
-    Args:
-        file: the file.
-        users, items: int32 [ratings], the codes of the ids.
-        values: float32 or float64 [ratings].
-        times: float64 or int64 [ratings], or None.
-        scale: the lowest and the highest rating.
-    """
-
-    file: RatingsFile
-    users: np.ndarray
-    items: np.ndarray
-    values: np.ndarray
-    times: np.ndarray | None
-    scale: Scale
-
-    def pairs(self, ids: tuple[Ids, Ids]) -> np.ndarray:
-        """Return a number for the user and item of each rating, whose codes are in `ids`: int64."""
-        return self.users.astype(np.int64) * len(ids[1].codes) + self.items
-
-    def at(self, rows: np.ndarray) -> "Columns":
-        """Return the ratings at the positions `rows`."""
-        times = self.times[rows] if self.times is not None else None
-        return replace(self, users=self.users[rows], items=self.items[rows],
-                       values=self.values[rows], times=times)
-
-
-def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
-         log: Log = lambda _: None) -> Columns:
-    """Return all ratings of `file` that `rules` allow, and add their ids to `users` and `items`.
-    Log what is left out. Raise UserError, with file and line, if it is malformed or empty."""
-    if rules.with_times and len(file.layout.positions) < 4:
-        raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
-                        "fourth of --columns, or use --split random.")
-    file_ids, file.rules, file.counts = (Ids(), Ids()), rules, Counter()
-    columns: list[Any] = [[] for _ in range(4 if rules.with_times else 3)]
-    state = dict[str, Any]()
-    try:
-        for _, chunk, state in file.chunks():
-            if not (block := file.parse(chunk, state)):
-                continue
-            for number, ids in enumerate(file_ids):
-                codes, distinct = block[number]
-                block[number] = ids.encode(distinct)[codes]
-            short = block[2].astype(np.float32)  # if that rounds nothing
-            block[2] = short if np.array_equal(short, block[2]) else block[2]
-            for parts, part in zip(columns, block, strict=True):
-                parts.append(part)
-    except (OSError, *DAMAGED) as error:
-        raise unreadable(file.path, error) from error
-    except ValueError as error:
-        raise file.malformed(error) from error
-    counts, num_rows = file.counts, file.counts["row"]
-    if num_rows == counts["rating"] + counts["id"]:
-        raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
-    for number, parts in enumerate(columns):
-        columns[number] = np.concatenate(parts)  # one by one, which frees memory
-    user_codes, item_codes, values, *times = columns
-    if len(missing := np.flatnonzero(np.isnan(values))):
-        raise UserError(f"{file.locate(missing[0])}: the rating is missing ({len(missing):,} of "
-                        f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
-    if format := decided_format(file, state):
-        return read(file, users, items, replace(rules, timestamp_format=format), log)
-    user_codes = users.merge(file_ids[0], user_codes, counts["id"] > 0)
-    item_codes = items.merge(file_ids[1], item_codes, counts["id"] > 0)
-    if counts["comment"]:
-        log(printable(f"Data file {file.path.name}: comment lines left out: {counts['comment']:,}"))
-    for flag in ("rating", "id"):
-        if counts[flag]:
-            log(printable(f"Data file {file.path.name}: {counts[flag]:,} of {num_rows:,} ratings "
-                          f"are left out by --no_{flag}"))
-    if lost := file_ids[0].lost + file_ids[1].lost:
-        log(AutoRecWarning(f"{file.path.name}: ids that may have lost digits, such as {lost[0]}: "
-                           f"{len(lost):,}. Write ids as text or as whole numbers."))
-    scale = float(values.min()), float(values.max())
-    return Columns(file, user_codes, item_codes, values, times[0] if times else None, scale)
-
-
-def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
-    """Return the format that only later dates decided, or "". Raise UserError if several fit."""
-    formats = state.get("formats", [])
-    if len(formats) > 1 and state["doubt"]:
-        choices = " or ".join(map(repr, formats))
-        raise UserError(f"{file.find(bool)}: the timestamp {state['first'][1][:30]!r} can be read "
-                        f"in several ways. Choose one with --timestamp_format {choices}.")
-    return formats[0] if formats and formats[0] != state["first"][0] else ""

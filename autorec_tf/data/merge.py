@@ -1,22 +1,113 @@
-"""Combine rating files into one table, in which each pair of user and item has one rating.
+"""Read rating files into one table, in which each pair of user and item has one rating.
 
     ratings = read_ratings("mine", [open_file(Path("ratings.csv"))])
     ratings.users, ratings.items, ratings.values
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.blocks import ALL, Rules
-from autorec_tf.data.delimited import RatingsFile
-from autorec_tf.data.formats import Columns, read
+from autorec_tf.data.delimited import ALL, DAMAGED, RatingsFile, Rules, Scale, unreadable
 from autorec_tf.data.ids import Ids
 from autorec_tf.data.ratings import Ratings, rounded
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The ratings of one file, in file order.
+
+    Args:
+        file: the file.
+        users, items: int32 [ratings], the codes of the ids.
+        values: float32 or float64 [ratings].
+        times: float64 or int64 [ratings], or None.
+        scale: the lowest and the highest rating.
+    """
+
+    file: RatingsFile
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+    times: np.ndarray | None
+    scale: Scale
+
+    def pairs(self, ids: tuple[Ids, Ids]) -> np.ndarray:
+        """Return a number for the user and item of each rating, whose codes are in `ids`: int64."""
+        return self.users.astype(np.int64) * len(ids[1].codes) + self.items
+
+    def at(self, rows: np.ndarray) -> "Columns":
+        """Return the ratings at the positions `rows`."""
+        times = self.times[rows] if self.times is not None else None
+        return replace(self, users=self.users[rows], items=self.items[rows],
+                       values=self.values[rows], times=times)
+
+
+def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
+         log: Log = lambda _: None) -> Columns:
+    """Return all ratings of `file` that `rules` allow, and add their ids to `users` and `items`.
+    Log what is left out. Raise UserError, with file and line, if it is malformed or empty."""
+    if rules.with_times and len(file.layout.positions) < 4:
+        raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
+                        "fourth of --columns, or use --split random.")
+    file_ids, file.rules, file.counts = (Ids(), Ids()), rules, Counter()
+    columns: list[Any] = [[] for _ in range(4 if rules.with_times else 3)]
+    state = dict[str, Any]()
+    try:
+        for _, chunk, state in file.chunks():
+            if not (block := file.parse(chunk, state)):
+                continue
+            for number, ids in enumerate(file_ids):
+                codes, distinct = block[number]
+                block[number] = ids.encode(distinct)[codes]
+            short = block[2].astype(np.float32)  # if that rounds nothing
+            block[2] = short if np.array_equal(short, block[2]) else block[2]
+            for parts, part in zip(columns, block, strict=True):
+                parts.append(part)
+    except (OSError, *DAMAGED) as error:
+        raise unreadable(file.path, error) from error
+    except ValueError as error:
+        raise file.malformed(error) from error
+    counts, num_rows = file.counts, file.counts["row"]
+    if num_rows == counts["rating"] + counts["id"]:
+        raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
+    for number, parts in enumerate(columns):
+        columns[number] = np.concatenate(parts)  # one by one, which frees memory
+    user_codes, item_codes, values, *times = columns
+    if len(missing := np.flatnonzero(np.isnan(values))):
+        raise UserError(f"{file.locate(missing[0])}: the rating is missing ({len(missing):,} of "
+                        f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
+    if format := decided_format(file, state):
+        return read(file, users, items, replace(rules, timestamp_format=format), log)
+    user_codes = users.merge(file_ids[0], user_codes, counts["id"] > 0)
+    item_codes = items.merge(file_ids[1], item_codes, counts["id"] > 0)
+    if counts["comment"]:
+        log(printable(f"Data file {file.path.name}: comment lines left out: {counts['comment']:,}"))
+    for flag in ("rating", "id"):
+        if counts[flag]:
+            log(printable(f"Data file {file.path.name}: {counts[flag]:,} of {num_rows:,} ratings "
+                          f"are left out by --no_{flag}"))
+    if lost := file_ids[0].lost + file_ids[1].lost:
+        log(AutoRecWarning(f"{file.path.name}: ids that may have lost digits, such as {lost[0]}: "
+                           f"{len(lost):,}. Write ids as text or as whole numbers."))
+    scale = float(values.min()), float(values.max())
+    return Columns(file, user_codes, item_codes, values, times[0] if times else None, scale)
+
+
+def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
+    """Return the format that only later dates decided, or "". Raise UserError if several fit."""
+    formats = state.get("formats", [])
+    if len(formats) > 1 and state["doubt"]:
+        choices = " or ".join(map(repr, formats))
+        raise UserError(f"{file.find(bool)}: the timestamp {state['first'][1][:30]!r} can be read "
+                        f"in several ways. Choose one with --timestamp_format {choices}.")
+    return formats[0] if formats and formats[0] != state["first"][0] else ""
 
 
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,

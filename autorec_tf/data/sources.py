@@ -105,9 +105,12 @@ def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
         path = Path(data_dir) / name
     if not path.is_file():
         refuse_folder_or_url(name, path)
-        others = "" if flag == "test_file" else f", or one of {', '.join(DATASETS)}, synthetic"
-        raise UserError(f"--{flag} {name} is not a file. Name a file (its folder can be given with "
-                        f"--data_dir){others}.")
+        if flag == "test_file":
+            raise UserError(f"--test_file {name} is not a file. Name a file; its folder can be "
+                            "given with --data_dir.")
+        raise UserError(f"{name} is neither a file nor a known dataset. Name a file (its folder "
+                        f"can be given with --data_dir), or one of {', '.join(DATASETS)}, "
+                        "synthetic.")
     file = open_file(path, columns, read_csv)
     log(printable(f"Data file {file}"))
     return file

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autorec_tf.data.blocks import Rules
+from autorec_tf.data.delimited import Rules
 from autorec_tf.data.formats import open_file
 from autorec_tf.data.frame import FrameFile, pair_columns
 from autorec_tf.data.merge import read_ratings
