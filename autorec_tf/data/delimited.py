@@ -223,15 +223,16 @@ class RatingsFile:
         values = np.array([self.parse_rating(text, missing) for text in texts])
         rules.check(values)
         block.append(values[codes])
-        left = has_ids & ~rules.left_out(values)[codes]
+        no_rating = rules.left_out(values)[codes]
         if len(table) > 3:
             codes, texts = table[3]
             if layout.time and not all(map(layout.time.fullmatch, texts)):
                 raise ValueError("the date has another format")
             block.append(parse_times(texts, state, rules.timestamp_format)[codes])
-        num_rated, num_left = int(has_ids.sum()), int(left.sum())
-        self.counts.update(row=len(left), id=len(left) - num_rated, rating=num_rated - num_left)
-        if not left.all():
+        self.counts["row"] += len(has_ids)
+        if no_ids or no_rating.any():
+            left = has_ids & ~no_rating
+            self.counts.update(id=(~has_ids).sum(), rating=(has_ids & no_rating).sum())
             (users, user_ids), (items, item_ids), *others = block
             block = [(users[left], user_ids), (items[left], item_ids), *(x[left] for x in others)]
         return block[: 4 if rules.with_times else 3]
