@@ -181,11 +181,7 @@ def unpack(dataset: Dataset, archive: Path, folder: Path) -> None:
     Raise OSError if they cannot be written, UserError if they are missing or damaged."""
     try:
         with zipfile.ZipFile(archive) as members:
-            for file in dataset.files:
-                member = f"{dataset.inside}/{file}"
-                if member not in members.namelist():
-                    raise ValueError(f"it does not contain {member}")
-                members.extract(member, folder)
+            members.extractall(folder, [f"{dataset.inside}/{file}" for file in dataset.files])
     except Exception as error:  # zipfile raises any type for a damaged archive
         # EINVAL: an offset outside the archive.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):

@@ -169,8 +169,8 @@ class RatingsFile:
         return records[1:]
 
     def count(self, text: str) -> int:
-        """Return the number of lines in a text, as messages count them."""
-        return text.count("\n")
+        """Return the number of lines in a text, or of rows, whose ids may span several lines."""
+        return len(self.records(text)) if self.noun == "row" else text.count("\n")
 
     def line_name(self, number: int) -> str:
         """Return the name of a line in messages; the first is 1."""

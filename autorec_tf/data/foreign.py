@@ -1,6 +1,5 @@
 """Files in formats that are not read: what they are, and the command that converts them to CSV."""
 
-import glob
 import json
 import os
 import re
@@ -98,11 +97,11 @@ def refuse_folder_or_url(name: str, path: Path) -> None:
     if re.match(r"[a-z][a-z0-9+]+://", name, re.IGNORECASE):
         raise UserError(f"{name} is an address, which is never opened. Download the file, as with "
                         f"{shell(['curl', '-LO', name])}, and name the file.")
-    parts = sorted(glob.glob(f"{glob.escape(str(path))}/part-*"))
+    parts = sorted(path.glob("part-*"))
     if not parts:
         return
     code = FRAME.format("parquet(SOURCE)")
-    if not any(".parquet" in Path(part).name for part in parts):
+    if not any(".parquet" in part.name for part in parts):
         code = ("import glob, pandas; pandas.concat(pandas.read_csv(x, dtype=str) for x in sorted("
                 'glob.glob(SOURCE + "/part-*"))).to_csv(TARGET, index=False)')
     raise UserError(f"{path}: a folder that Spark wrote, with {len(parts)} files. Convert it with "

@@ -56,10 +56,6 @@ class FrameFile(RatingsFile):
             part = self.frame.iloc[first : first + ROWS]
             yield part.to_csv(index=False, header=False, lineterminator="\n")
 
-    def count(self, text: str) -> int:
-        """Return the number of rows in a text: an id may span several lines."""
-        return len(self.records(text))
-
     def line_name(self, number: int) -> str:
         """Return the name of a row in messages: its position from 0, and its label if different."""
         row = number - 1

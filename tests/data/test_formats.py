@@ -382,8 +382,9 @@ def test_a_parquet_file_is_read(write_parquet):
         ({"user": [[1], [2]], "item": [1, 2], "rating": [1, 2]}, ["Unsupported Type:list"]),
         ({"user": [1, 2], "item": [1, 2], "rating": ["1", "x"]}, ["row 2: '2,2,\"x\"'", "rating"]),
         ({"user": [1, 2], "item": [" a", "b"], "rating": [1, 2]}, ["row 1", "id ' a'"]),
-        ({"who": [1, 2], "item": [1, 2], "rating": [1, 2]}, ["header", "who", "--columns"]),
-        ({"user": [1, 2], "item": [1, 2], "rating": [1, None]}, ["row 2", "1 of 2", "--no_rating"]),
+        ({"who": [1, 2], "what": [1, 2], "rating": [1, 2]}, ["header", "who", "--columns"]),
+        ({"user": ["a\nb", "c"], "item": [1, 2], "rating": [1, None]},
+         ["row 2", "1 of 2", "--no_rating"]),
         ({"user": [1, 1], "item": [2, 2], "rating": [1, 2]}, [
             "row 2", "user 1", "item 2", "row 1"]),
     ],
