@@ -36,8 +36,7 @@ def whole_number(text: str) -> int | None:
 
 
 def whole_float(text: str) -> int | None:
-    """Return an id written as 1, 1.0 or 1.5e+18 as a number that fits int64, or None if it is text.
-    """
+    """Return an id written as 1, 1.0 or 1.5e+18 as a number that fits int64, or None if text."""
     if match := WHOLE_FLOAT.fullmatch(text):
         return whole_number(match[1])
     number = Fraction(text) if EXPONENT.fullmatch(text) else Fraction(1, 2)
@@ -144,7 +143,7 @@ def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
         is_number = [number is not None for number in numbers]
         positions = np.where(is_number, known.get_indexer(wanted), -1)
     else:
-        plain = [t if n is None else str(n) for t, n in zip(texts, numbers, strict=True)]
+        plain = [str(n) if n is not None else t for t, n in zip(texts, numbers, strict=True)]
         as_given, positions = (known.get_indexer(np.array(x, object)) for x in (texts, plain))
         positions = np.where(as_given < 0, positions, as_given)
     return np.append(positions, -1)[codes]  # the code of a missing id is -1
@@ -160,7 +159,8 @@ def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
     """Return the value of `flag` as it is in `known`, or unchanged if it is unknown. Raise
     UserError if it is text and ids are whole numbers."""
     text = as_utf8(text)
-    if known.dtype.kind in "iu" and whole_float(text) is None:
+    is_whole = whole_float(text) is not None
+    if known.dtype.kind in "iu" and not is_whole:
         raise UserError(f"{flag} {text[:80]!r}: the ids in these ratings are whole numbers, from "
                         f"{known.min()} to {known.max()}. Write the id as one of them.")
     return known_ids(pd.Index(known), [text])[0]
