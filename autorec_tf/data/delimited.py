@@ -222,8 +222,8 @@ class RatingsFile:
         missing = MISSING | rules.words
         values = np.array([self.parse_rating(text, missing) for text in texts])
         rules.check(values)
-        block.append(values[codes])
         no_rating = rules.left_out(values)[codes]
+        block.append(values[codes])
         if len(table) > 3:
             codes, texts = table[3]
             if layout.time and not all(map(layout.time.fullmatch, texts)):

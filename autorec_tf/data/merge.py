@@ -66,10 +66,10 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
             for number, ids in enumerate(file_ids):
                 codes, distinct = block[number]
                 block[number] = ids.encode(distinct)[codes]
-            short = block[2].astype(np.float32)  # if that rounds nothing
-            block[2] = short if np.array_equal(short, block[2]) else block[2]
             for parts, part in zip(columns, block, strict=True):
                 parts.append(part)
+            short = block[2].astype(np.float32)  # if that rounds nothing
+            columns[2][-1] = short if np.array_equal(short, block[2]) else block[2]
     except (OSError, *DAMAGED) as error:
         raise unreadable(file.path, error) from error
     except ValueError as error:
