@@ -18,9 +18,8 @@ import pandas as pd
 
 from autorec_tf.config import MOST_VALUES, Config
 from autorec_tf.data import sources
-from autorec_tf.data.blocks import Rules
 from autorec_tf.data.datasets import DATASETS
-from autorec_tf.data.delimited import RatingsFile
+from autorec_tf.data.delimited import RatingsFile, Rules
 from autorec_tf.data.merge import read_ratings
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split, index_ratings
 from autorec_tf.data.sources import has_a_name, plain_name

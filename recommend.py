@@ -30,7 +30,7 @@ import pandas as pd
 
 from autorec_tf.command_line import Parser, add_data_flags
 from autorec_tf.config import Config
-from autorec_tf.data.blocks import Rules
+from autorec_tf.data.delimited import Rules
 from autorec_tf.data.formats import open_file
 from autorec_tf.data.ids import as_id
 from autorec_tf.data.merge import read_more

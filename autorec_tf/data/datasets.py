@@ -64,51 +64,38 @@ class Dataset:
 
 
 WHOLE, HALF = (1.0, 5.0), (0.5, 5.0)
-STARS, HALF_STARS = re.compile(r"\d", re.ASCII), re.compile(r"\d(\.[05])?", re.ASCII)
+# The pattern of the ratings on a scale, and what the fields are.
+FIELDS = {WHOLE: (re.compile(r"\d", re.ASCII), "whole numbers, ratings from 1 to 5"),
+          HALF: (re.compile(r"\d(\.[05])?", re.ASCII), "ratings from 0.5 to 5")}
+DAT, CSV = ("movies.dat", "ratings.dat"), ("movies.csv", "ratings.csv")
 
 
-def layout(separator: str, rating: re.Pattern[str], *header: str) -> Layout:
-    """Return the layout of a published file of four columns."""
+def movielens(name: str, separator: str, scale: tuple[float, float], files: tuple[str, ...],
+              bytes: int, digest: str, inside: str = "") -> Dataset:
+    """Return a dataset whose ratings have four columns, in CSV files below a header."""
+    header = ("userId", "movieId", "rating", "timestamp") if files == CSV else ()
+    rating, fields = FIELDS[scale]
     names = separator.join(header or ("UserID", "MovieID", "Rating", "Timestamp"))
-    numbers = "whole numbers, ratings from 1 to 5" if rating is STARS else "ratings from 0.5 to 5"
-    expected = f"Expected {names}: {numbers}".replace("\t", r"\t")
-    return Layout(
-        separator, 4, (0, 1, 2, 3), header, expected, rating, skipped=int(bool(header)),
-        quotechar="",
-    )
+    expected = f"Expected {names}: {fields}".replace("\t", r"\t")
+    layout = Layout(separator, 4, (0, 1, 2, 3), header, expected, rating,
+                    skipped=int(bool(header)), quotechar="")
+    return Dataset(name, scale, files, layout, bytes, digest, inside or name)
 
 
-CSV = layout(",", HALF_STARS, "userId", "movieId", "rating", "timestamp")
-DATASETS = {
-    dataset.name: dataset
-    for dataset in (
-        Dataset(
-            "ml-100k", WHOLE, ("u.item", *FOLDS, "u.data"), layout("\t", STARS), 4_924_029,
-            "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229", "ml-100k",
-        ),
-        Dataset(
-            "ml-1m", WHOLE, ("movies.dat", "ratings.dat"), layout("::", STARS), 5_917_549,
-            "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20", "ml-1m",
-        ),
-        Dataset(
-            "ml-10m", HALF, ("movies.dat", "ratings.dat"), layout("::", HALF_STARS), 65_566_137,
-            "ce571fd55effeba0271552578f2648bd", "ml-10M100K",
-        ),
-        Dataset(
-            "ml-20m", HALF, ("movies.csv", "ratings.csv"), CSV, 198_702_078,
-            "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3", "ml-20m",
-        ),
-        Dataset(
-            "ml-25m", HALF, ("movies.csv", "ratings.csv"), CSV, 261_978_986,
-            "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa", "ml-25m",
-        ),
-        Dataset(
-            "ml-32m", HALF, ("movies.csv", "ratings.csv"), CSV, 238_950_008,
-            "d472be332d4daa821edc399621853b57", "ml-32m",
-        ),
-        Dataset("netflix", WHOLE, ("combined_data_1.txt",)),
-    )
-}
+DATASETS = {dataset.name: dataset for dataset in (
+    movielens("ml-100k", "\t", WHOLE, ("u.item", *FOLDS, "u.data"), 4_924_029,
+              "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"),
+    movielens("ml-1m", "::", WHOLE, DAT, 5_917_549,
+              "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"),
+    movielens("ml-10m", "::", HALF, DAT, 65_566_137,
+              "ce571fd55effeba0271552578f2648bd", "ml-10M100K"),
+    movielens("ml-20m", ",", HALF, CSV, 198_702_078,
+              "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3"),
+    movielens("ml-25m", ",", HALF, CSV, 261_978_986,
+              "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa"),
+    movielens("ml-32m", ",", HALF, CSV, 238_950_008, "d472be332d4daa821edc399621853b57"),
+    Dataset("netflix", WHOLE, ("combined_data_1.txt",)),
+)}
 
 
 def fetch(dataset: Dataset, folder: Path) -> None:
@@ -194,11 +181,7 @@ def unpack(dataset: Dataset, archive: Path, folder: Path) -> None:
     Raise OSError if they cannot be written, UserError if they are missing or damaged."""
     try:
         with zipfile.ZipFile(archive) as members:
-            for file in dataset.files:
-                member = f"{dataset.inside}/{file}"
-                if member not in members.namelist():
-                    raise ValueError(f"it does not contain {member}")
-                members.extract(member, folder)
+            members.extractall(folder, [f"{dataset.inside}/{file}" for file in dataset.files])
     except Exception as error:  # zipfile raises any type for a damaged archive
         # EINVAL: an offset outside the archive.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):

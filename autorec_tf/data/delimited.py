@@ -7,33 +7,87 @@
 The line of a rating, and malformed lines, are found by bisection of the text.
 """
 
+import bz2
 import csv
+import gzip
 import io
+import lzma
 import re
+import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.blocks import DAMAGED, MISSING, Rules, open_text, text_blocks
-from autorec_tf.data.foreign import booleans_to_numbers
+from autorec_tf.data.foreign import BOOLEANS, python
 from autorec_tf.data.headers import NUMBER
 from autorec_tf.data.ids import parse_id
 from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted, split, unified
 from autorec_tf.data.times import parse_times
 from autorec_tf.system.errors import UserError
 
+READ_BYTES = 1 << 21  # characters parsed at a time
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+HIDDEN = re.compile(r"/$|(^|/)(__MACOSX/|\.|Thumbs\.db$|desktop\.ini$)")  # in a zip archive
+MISSING = {"", "nan", "null", "none", "na", "n/a", "<na>", "nil", r"\n", "empty", "nat"}
 LARGEST_RATING = float(np.finfo(np.float32).max)
 UNIT = "\x1f"  # replaces a separator of several characters, which pandas' C engine lacks
 NONE = "\x1e"  # a decimal point that no number has, so that an id of 1.0 is not read as 1
 UNUSED = "S1"  # the type of a column that is not needed: only its first byte
 TRIES = 4000  # at most, to find malformed lines
+Scale = tuple[float, float]
 Column = tuple[np.ndarray, Any]  # a code for each rating, and the id or text of each code
 Block = list[Any]  # user and item columns; ratings (float64, nan if missing); perhaps times
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which values of a file are ratings, and whether timestamps are read.
+
+    Args:
+        scale: the lowest and the highest valid rating, or None for any.
+        with_times: whether timestamps are read, too.
+        no_rating: numbers and words that mean "no rating". Any word leaves out all missing ratings.
+        no_id: texts that mean "no id". A word for missing values leaves out empty ids, too.
+        timestamp_format: the format of dates, as for `strptime`, or None to detect it.
+    """
+
+    scale: Scale | None = None
+    with_times: bool = False
+    no_rating: tuple[str, ...] = ()
+    no_id: tuple[str, ...] = ()
+    timestamp_format: str | None = None
+
+    @property
+    def words(self) -> set[str]:
+        return {value.lower() for value in self.no_rating if not NUMBER.fullmatch(value)}
+
+    @property
+    def no_ids(self) -> set[str]:
+        given = {value.strip().lower() for value in self.no_id}
+        return given | (MISSING if given & MISSING else set())
+
+    def left_out(self, values: np.ndarray) -> np.ndarray:
+        """Return which ratings are left out (nan: are missing): bool [ratings]."""
+        numbers = [float(number.replace(",", ".")) for number in self.no_rating
+                   if NUMBER.fullmatch(number)]
+        return np.isin(values, numbers) | (np.isnan(values) & bool(self.words))
+
+    def check(self, values: np.ndarray) -> None:
+        """Raise ValueError if a rating is off the scale."""
+        low, high = self.scale or (-np.inf, np.inf)
+        for wrong in values[((values < low) | (values > high)) & ~self.left_out(values)]:
+            raise ValueError(f"the rating {wrong:g} is outside the scale {low:g} to {high:g}")
+
+
+ALL = Rules()
 
 
 class RatingsFile:
@@ -43,7 +97,7 @@ class RatingsFile:
 
     def __init__(self, layout: Layout, *paths: Path) -> None:
         self.layout, self.paths, self.path, self.rules = layout, paths, paths[0], Rules()
-        self.num_comments = 0  # in the text read so far
+        self.counts = Counter[str]()  # of the rows parsed so far, and of what is left out
 
     def __str__(self) -> str:
         return f"{self.path.name}: {self.layout}"
@@ -100,7 +154,7 @@ class RatingsFile:
         if not comment:
             return text
         found = [match.start() for match in comment.finditer(text) if not match[1]]
-        self.num_comments += sum(not start or text[start - 1] == "\n" for start in found)
+        self.counts["comment"] += sum(not start or text[start - 1] == "\n" for start in found)
         return comment.sub(r"\1", text)
 
     def records(self, text: str) -> list[str]:
@@ -115,8 +169,8 @@ class RatingsFile:
         return records[1:]
 
     def count(self, text: str) -> int:
-        """Return the number of lines in a text, as messages count them."""
-        return text.count("\n")
+        """Return the number of lines in a text, or of rows, whose ids may span several lines."""
+        return len(self.records(text)) if self.noun == "row" else text.count("\n")
 
     def line_name(self, number: int) -> str:
         """Return the name of a line in messages; the first is 1."""
@@ -155,9 +209,9 @@ class RatingsFile:
 
     def block(self, table: Sequence[Column], state: dict[str, Any]) -> Block:
         """Return the ratings in a table's columns. Raise ValueError for an invalid value."""
-        layout, digits_only = self.layout, bool(self.layout.published)
+        layout, rules, digits_only = self.layout, self.rules, bool(self.layout.published)
         block: Block = []
-        no_ids, has_ids = self.rules.no_ids, np.ones(len(table[0][0]), bool)
+        no_ids, has_ids = rules.no_ids, np.ones(len(table[0][0]), bool)
         for codes, ids in table[:2]:
             if no_ids or isinstance(ids[0], str):
                 ids = [parse_id(str(text), digits_only, no_ids) for text in ids]
@@ -165,16 +219,23 @@ class RatingsFile:
                 has_ids &= np.array([one is not None for one in ids])[codes]
             block.append((codes, ids))
         codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])
-        missing = MISSING | self.rules.words
+        missing = MISSING | rules.words
         values = np.array([self.parse_rating(text, missing) for text in texts])
-        self.rules.check(values)
-        block.append(np.where(has_ids, values[codes], -np.inf) if no_ids else values[codes])
+        rules.check(values)
+        no_rating = rules.left_out(values)[codes]
+        block.append(values[codes])
         if len(table) > 3:
             codes, texts = table[3]
             if layout.time and not all(map(layout.time.fullmatch, texts)):
                 raise ValueError("the date has another format")
-            block.append(parse_times(texts, state, self.rules.timestamp_format)[codes])
-        return block[: 4 if self.rules.with_times else 3]
+            block.append(parse_times(texts, state, rules.timestamp_format)[codes])
+        self.counts["row"] += len(has_ids)
+        if no_ids or no_rating.any():
+            left = has_ids & ~no_rating
+            self.counts.update(id=(~has_ids).sum(), rating=(has_ids & no_rating).sum())
+            (users, user_ids), (items, item_ids), *others = block
+            block = [(users[left], user_ids), (items[left], item_ids), *(x[left] for x in others)]
+        return block[: 4 if rules.with_times else 3]
 
     def parse_rating(self, text: str, missing: set[str]) -> float:
         """Return a rating, or nan if it is missing. Raise ValueError if it is invalid."""
@@ -194,9 +255,9 @@ class RatingsFile:
         """Return how to read the rating `text`, or ""."""
         layout, (*others, last) = self.layout, re.findall("[.,]", text) or [""]
         if text.strip().lower() in ("true", "false"):
-            command = "astype(int)" if self.noun != "line" else booleans_to_numbers(
-                self.path, layout.separator, layout.skipped - bool(layout.header),
-                layout.positions[2])
+            code = BOOLEANS.format(layout.separator, layout.skipped - bool(layout.header),
+                                   layout.positions[2])
+            command = python(code, self.path) if self.noun == "line" else "astype(int)"
             return f". Convert True and False with {command}"
         if not last or self.noun != "line" or not re.fullmatch(r"[-+]?[\d.,]+", text.strip()):
             return ""
@@ -209,7 +270,6 @@ class RatingsFile:
         such as the kind of the timestamps so far."""
         for path in self.paths:
             self.path, number, state = path, self.layout.skipped + 1, dict[str, Any]()
-            self.num_comments = 0
             for chunk in self.read():
                 yield number, chunk, state
                 number += self.count(chunk)
@@ -235,18 +295,22 @@ class RatingsFile:
                 state.update({} if isinstance(outcome, ValueError) else trial)
                 number += self.count(part)
 
-    def locate(self, row: int) -> str:
-        """Return the file and line of a rating. Slow: the file is parsed again."""
+    def locate(self, index: int) -> str:
+        """Return the file and line of a rating that is read. Slow: the file is parsed again."""
 
         def holds(block: Block) -> bool:
-            nonlocal row
-            rows = len(block[2]) if block else 0
-            if row < rows:
+            nonlocal index
+            num_ratings = len(block[2]) if block else 0
+            if index < num_ratings:
                 return True
-            row -= rows
+            index -= num_ratings
             return False
 
-        return next(line[0] for line in self.search(holds) if line)
+        return self.find(holds)
+
+    def find(self, wanted: Callable[[Any], bool]) -> str:
+        """Return the file and line of the first line whose outcome is `wanted`."""
+        return next(line[0] for line in self.search(wanted) if line)
 
     def malformed(self, error: Exception) -> UserError:
         """Return the error that names the first malformed line and their number. Slow."""
@@ -292,3 +356,49 @@ def check_text(text: str) -> str:
     if "\0" in text or "\r" in text:
         raise ValueError("the line has a control character")
     return text
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Return the UserError for an `error` in reading or decompressing `path`."""
+    if isinstance(error, OSError):
+        return UserError(f"cannot read {path} ({error.strerror or error})")
+    return UserError(f"{path}: the file is damaged ({error}). Compress it again.")
+
+
+def open_binary(path: Path) -> Any:
+    """Open `path`, decompressed. Raise UserError for an archive that contains several files."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    for mark, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open)):
+        if start.startswith(mark):
+            return opener(path)
+    if not start.startswith(b"PK\3\4"):
+        return open(path, "rb")
+    archive = zipfile.ZipFile(path)
+    names = [name for name in archive.namelist() if not HIDDEN.search(name)]
+    if len(names) != 1:
+        raise UserError(f"{path}: the archive contains {len(names)} files. Unpack it, and name one "
+                        "of them.")
+    try:
+        return archive.open(names[0])
+    except (RuntimeError, NotImplementedError) as error:  # a password, or another compression
+        raise UserError(f"{path}: cannot be unpacked ({error}). Unpack it yourself.") from error
+
+
+def open_text(path: Path, encoding: str = "utf-8-sig", newline: str | None = "\n") -> TextIO:
+    """Open `path` as text, decompressed and without a byte-order mark. Bytes that are not valid in
+    `encoding` become surrogates, which cannot be encoded again."""
+    return io.TextIOWrapper(open_binary(path), encoding, "surrogateescape", newline=newline)
+
+
+def text_blocks(file: TextIO, quote: str = "") -> Iterator[str]:
+    """Yield the rest of `file` in blocks of whole lines, some megabytes each. No block ends inside
+    quotes. A line that is too long is cut, and nothing after it is read."""
+    text = "\n"
+    while text.endswith("\n") and (text := file.read(READ_BYTES)):
+        end = len(text) + MAX_LINE
+        while len(text) < end and (not text.endswith("\n") or quote and text.count(quote) % 2):
+            if not (line := file.readline(MAX_LINE)):
+                break
+            text += line
+        yield text

@@ -1,6 +1,5 @@
 """Files in formats that are not read: what they are, and the command that converts them to CSV."""
 
-import glob
 import json
 import os
 import re
@@ -18,6 +17,10 @@ DATABASE = ("import pandas, sqlite3; c = sqlite3.connect(SOURCE); "
             'pandas.read_sql(f"select * from [{t}]", c).to_csv(TARGET, index=False)')
 MATRIX = ('next(v.toarray() if hasattr(v, "toarray") else v '
           'for k, v in scipy.io.loadmat(SOURCE).items() if k[0] != "_")')
+# Write True and False as 1 and 0: with the separator, the lines before the ratings, the column.
+BOOLEANS = ("import pandas; t = pandas.read_csv(SOURCE, sep={0!r}, skiprows={1}, header=None, "
+            "dtype=str, keep_default_na=False); t[{2}] = t[{2}].str.strip().str.lower().replace("
+            '{{"true": "1", "false": "0"}}); t.to_csv(TARGET, index=False, header=False)')
 TEXT = 'open(SOURCE, encoding="utf-8-sig")'
 OBJECTS = r'json.loads("[" + re.sub(r"\}\s*\{", "},{", ' + TEXT + '.read()) + "]")'
 JSON = rb"(?:\xef\xbb\xbf)?\s*"  # what precedes the first value: a byte-order mark, blanks
@@ -56,27 +59,14 @@ KINDS: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-def new_path(path: Path) -> Path:
-    """Return the path of a CSV file beside `path`, which does not exist yet if possible."""
-    names = [path.with_suffix(".csv"), path.with_name(f"{path.stem}-ratings.csv"),
-             path.with_name(f"{path.stem}-converted.csv")]
-    return next((name for name in names if name != path and not name.exists()), names[-1])
-
-
 def python(code: str, path: Path, name: str = "") -> str:
-    """Return the command that runs `code` with text in place of SOURCE, TARGET and NAME."""
-    words = {"SOURCE": path, "TARGET": new_path(path), "NAME": name}
+    """Return the command that runs `code` with text in place of SOURCE, TARGET and NAME. TARGET is
+    a CSV file beside the source, which does not exist yet if possible."""
+    targets = [path.with_name(f"{path.stem}{end}.csv") for end in ("", "-ratings", "-converted")]
+    target = next((each for each in targets if each != path and not each.exists()), targets[-1])
+    words = {"SOURCE": path, "TARGET": target, "NAME": name}
     quoted = {word: json.dumps(str(text), ensure_ascii=False) for word, text in words.items()}
     return shell(["python", "-c", re.sub("|".join(words), lambda word: quoted[word[0]], code)])
-
-
-def booleans_to_numbers(path: Path, separator: str, skipped: int, position: int) -> str:
-    """Return the command that writes True and False in a column of a text file as 1 and 0."""
-    return python(
-        f"import pandas; t = pandas.read_csv(SOURCE, sep={separator!r}, skiprows={skipped}, "
-        f"header=None, dtype=str, keep_default_na=False); t[{position}] = t[{position}].str.strip()"
-        '.str.lower().replace({"true": "1", "false": "0"}); '
-        "t.to_csv(TARGET, index=False, header=False)", path)
 
 
 def refuse_foreign(path: Path, packed: bytes, start: bytes) -> None:
@@ -107,11 +97,11 @@ def refuse_folder_or_url(name: str, path: Path) -> None:
     if re.match(r"[a-z][a-z0-9+]+://", name, re.IGNORECASE):
         raise UserError(f"{name} is an address, which is never opened. Download the file, as with "
                         f"{shell(['curl', '-LO', name])}, and name the file.")
-    parts = sorted(glob.glob(f"{glob.escape(str(path))}/part-*"))
+    parts = sorted(path.glob("part-*"))
     if not parts:
         return
     code = FRAME.format("parquet(SOURCE)")
-    if not any(".parquet" in Path(part).name for part in parts):
+    if not any(".parquet" in part.name for part in parts):
         code = ("import glob, pandas; pandas.concat(pandas.read_csv(x, dtype=str) for x in sorted("
                 'glob.glob(SOURCE + "/part-*"))).to_csv(TARGET, index=False)')
     raise UserError(f"{path}: a folder that Spark wrote, with {len(parts)} files. Convert it with "

@@ -1,24 +1,20 @@
-"""Detect the format of a file, and read its ratings."""
+"""Detect the format of a file of ratings."""
 
 import codecs
-import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from autorec_tf.data import blocks
-from autorec_tf.data.blocks import ALL, DAMAGED, Columns, Rules
-from autorec_tf.data.delimited import Block, RatingsFile, check_text
+from autorec_tf.data import delimited
+from autorec_tf.data.delimited import DAMAGED, Block, RatingsFile, check_text, unreadable
 from autorec_tf.data.foreign import refuse_foreign
 from autorec_tf.data.frame import ParquetFile
-from autorec_tf.data.ids import WHOLE_ID, Ids
+from autorec_tf.data.ids import WHOLE_ID
 from autorec_tf.data.layouts import SNIFFED_BYTES, Layout, quoted, read_csv_settings, sniff
-from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
+from autorec_tf.system.errors import UserError
 
 MOVIE_LINE = re.compile(r"(\d{1,18}):(\r?\n|$)", re.ASCII)
 NETFLIX = Layout(
@@ -76,7 +72,7 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             return ParquetFile(path, columns, roles)
         if packed.startswith(b"PK"):  # Excel and SciPy files are zip archives
             refuse_foreign(path, packed, packed)
-        with blocks.open_binary(path) as file:
+        with delimited.open_binary(path) as file:
             start = file.read(SNIFFED_BYTES)
         refuse_foreign(path, packed, start)
         if MOVIE_LINE.match(start.removeprefix(codecs.BOM_UTF8).decode("latin-1")):
@@ -89,7 +85,7 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             "latin-1" if is_latin_1 else encoding: encoding != "utf-8-sig",
             "compressed": packed != start[:4],
             "CR line ends": not newline and b"\r" in start}.items() if applies]
-        with blocks.open_text(path, encoding, newline) as file:
+        with delimited.open_text(path, encoding, newline) as file:
             text = file.read(SNIFFED_BYTES)
             text = text[: text.rfind("\n") + 1] or text
             first = text.partition("\n")[0].rstrip("\r")
@@ -99,24 +95,16 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             layout = sniff(path, text, columns, settings, roles, remarks)
             if layout.separator == "\t" and layout.quotechar and "quoting" not in settings:
                 file.seek(0)
-                marks = quoted("\t")
-                parts = (part for part in blocks.text_blocks(file) if '"' in part)
-                if any('"' in marks.sub("", part) for part in parts):
-                    settings["quoting"] = csv.QUOTE_NONE
-                    layout = sniff(path, text, columns, settings, roles, remarks)
+                parts = (part for part in delimited.text_blocks(file) if '"' in part)
+                if any('"' in quoted("\t").sub("", part) for part in parts):
+                    return open_file(path, columns, [*read_csv, "quoting=3"], roles)
         return RatingsFile(replace(layout, encoding=encoding, newline=newline), path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the text is not {error.encoding} ({error.reason}). Name its "
-                        "encoding, as in --read_csv encoding=utf-16.") from error
+    except UnicodeError as error:  # without attributes if UTF-16 has no byte-order mark
+        encoding = getattr(error, "encoding", settings.get("encoding"))
+        raise UserError(f"{path}: the text is not {encoding} ({getattr(error, 'reason', error)}). "
+                        "Name its encoding, as in --read_csv encoding=utf-16.") from error
     except (OSError, *DAMAGED) as error:
         raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> UserError:
-    """Return the UserError for an `error` in reading or decompressing `path`."""
-    if isinstance(error, OSError):
-        return UserError(f"cannot read {path} ({error.strerror or error})")
-    return UserError(f"{path}: the file is damaged ({error}). Compress it again.")
 
 
 def find_encoding(start: bytes) -> str:
@@ -133,70 +121,3 @@ def find_encoding(start: bytes) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(start, len(start) < SNIFFED_BYTES)
         return "utf-8-sig"
     return "cp1252" if start.decode(errors="ignore").isascii() else "utf-8-sig"
-
-
-def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
-         log: Log = lambda _: None) -> Columns:
-    """Return all ratings of `file` that `rules` allow, and add their ids to `users` and `items`.
-    Log what is left out. Raise UserError, with file and line, if it is malformed or empty."""
-    if rules.with_times and len(file.layout.positions) < 4:
-        raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
-                        "fourth of --columns, or use --split random.")
-    file_ids, num_rows, file.rules = (Ids(), Ids()), 0, rules
-    columns: list[Any] = [[] for _ in range(4 if rules.with_times else 3)]
-    missing, left_out = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    num_without, state = 0, dict[str, Any]()
-    try:
-        for _, chunk, state in file.chunks():
-            if not (block := file.parse(chunk, state)):
-                continue
-            absent, without_id = np.isnan(block[2]), np.isneginf(block[2])
-            missing.append(num_rows + np.flatnonzero(absent))
-            absent |= rules.left_out(block[2]) | without_id
-            left_out.append(num_rows + np.flatnonzero(absent))
-            num_rows, num_without = num_rows + len(absent), num_without + int(without_id.sum())
-            for number, ids in enumerate(file_ids):
-                codes, distinct = block[number]
-                block[number] = ids.encode(distinct)[codes]
-            for parts, part in zip(columns, block, strict=True):
-                parts.append(part[~absent] if len(left_out[-1]) else part)
-            short = columns[2][-1].astype(np.float32)  # if that rounds nothing
-            columns[2][-1] = short if np.array_equal(short, columns[2][-1]) else columns[2][-1]
-    except (OSError, *DAMAGED) as error:
-        raise unreadable(file.path, error) from error
-    except ValueError as error:
-        raise file.malformed(error) from error
-    rows, num_left_out = np.concatenate(missing), sum(map(len, left_out))
-    if len(rows) and not rules.words:
-        raise UserError(f"{file.locate(rows[0])}: the rating is missing ({len(rows):,} of "
-                        f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
-    if num_rows == num_left_out:
-        raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
-    if format := decided_format(file, state):
-        return read(file, users, items, replace(rules, timestamp_format=format), log)
-    for number, parts in enumerate(columns):
-        columns[number] = np.concatenate(parts)  # one by one, which frees memory
-    user_codes, item_codes, values, *times = columns
-    user_codes = users.merge(file_ids[0], user_codes, num_without > 0)
-    item_codes = items.merge(file_ids[1], item_codes, num_without > 0)
-    if file.num_comments:
-        log(printable(f"Data file {file.path.name}: comment lines left out: {file.num_comments:,}"))
-    for flag, count in (("rating", num_left_out - num_without), ("id", num_without)):
-        if count:
-            log(printable(f"Data file {file.path.name}: {count:,} of {num_rows:,} ratings are left "
-                          f"out by --no_{flag}"))
-    if lost := file_ids[0].lost + file_ids[1].lost:
-        log(AutoRecWarning(f"{file.path.name}: ids that may have lost digits, such as {lost[0]}: "
-                           f"{len(lost):,}. Write ids as text or as whole numbers."))
-    rows, scale = np.concatenate(left_out), (float(values.min()), float(values.max()))
-    return Columns(user_codes, item_codes, values, times[0] if times else None, scale, rows)
-
-
-def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
-    """Return the format that only later dates decided, or "". Raise UserError if several fit."""
-    formats = state.get("formats", [])
-    if len(formats) > 1 and state["doubt"]:
-        choices = " or ".join(map(repr, formats))
-        raise UserError(f"{file.locate(0)}: the timestamp {state['first'][1][:30]!r} can be read "
-                        f"in several ways. Choose one with --timestamp_format {choices}.")
-    return formats[0] if formats and formats[0] != state["first"][0] else ""

@@ -29,21 +29,20 @@ class FrameFile(RatingsFile):
         frame: the DataFrame, or a table with `to_pandas()`, one rating per row.
         columns: the column names, separated by commas, or None for the usual ones.
         before: the names of earlier ratings, used without `columns` if `frame` has them.
-        roles: 3, or 2 for a DataFrame of users and items without ratings.
         name: the DataFrame's name in messages.
     """
 
     noun = "row"
 
     def __init__(self, frame: Any, columns: str | None = None, before: str | None = None,
-                 roles: int = 3, name: str = "DataFrame") -> None:
+                 name: str = "DataFrame") -> None:
         path, frame = Path(name), as_pandas(frame)
         if not isinstance(frame, pd.DataFrame):
             what = "its reset_index()" if isinstance(frame, pd.Series) else "a DataFrame"
             raise UserError(f"{type(frame).__name__} is not a pandas DataFrame. Pass {what}.")
         if not len(frame):
             raise UserError(f"{path}: there are no rows. Pass a DataFrame that contains ratings.")
-        positions = frame_columns(path, frame, columns, before, roles)
+        positions = frame_columns(path, frame, columns, before, 3)
         width = len(positions)
         super().__init__(Layout(",", width, tuple(range(width))), path)
         self.frame = frame.iloc[:, list(positions)].copy(deep=False)
@@ -56,10 +55,6 @@ class FrameFile(RatingsFile):
         for first in range(0, len(self.frame), ROWS):
             part = self.frame.iloc[first : first + ROWS]
             yield part.to_csv(index=False, header=False, lineterminator="\n")
-
-    def count(self, text: str) -> int:
-        """Return the number of rows in a text: an id may span several lines."""
-        return len(self.records(text))
 
     def line_name(self, number: int) -> str:
         """Return the name of a row in messages: its position from 0, and its label if different."""
@@ -155,10 +150,8 @@ def id_list(ids: Any, name: str) -> Any:
     ids = as_pandas(ids)
     if isinstance(ids, pd.DataFrame) and ids.shape[1] == 1:
         ids = ids.iloc[:, 0]
-    if isinstance(ids, np.ndarray) and not ids.ndim:
-        ids = ids.item()
     if not pd.api.types.is_list_like(ids):
-        return [ids]
+        return [ids.item() if isinstance(ids, np.ndarray) else ids]
     kind, shape = type(ids).__name__, getattr(ids, "shape", ())
     if isinstance(ids, set | frozenset | Mapping) or len(shape) > 1:
         of_shape = f" of shape {shape}" if shape else ""
@@ -193,8 +186,7 @@ def user_frame(ratings: Any, columns: str | None, before: str | None) -> FrameFi
     if isinstance(ratings, Mapping):
         ratings = pd.DataFrame({"user": 0, "item": list(ratings), "rating": [*ratings.values()]})
         return FrameFile(ratings, "user,item,rating")
-    names = [each.split(",")[0] for each in (columns, before) if each]
-    for name in (*names, "user"):
+    for name in ((columns or before or "user").split(",")[0], "user"):
         if isinstance(ratings, pd.DataFrame) and name not in ratings.columns:
             with suppress(UserError):
                 return FrameFile(ratings.assign(**{name: 0}), columns, before)

@@ -24,7 +24,7 @@ from autorec_tf.system.files import as_utf8
 
 CACHED = 1 << 24  # smaller ids are looked up in an array
 WHOLE_ID = re.compile(r"-?[1-9]\d{0,18}|0", re.ASCII)  # an id that is a number; "007" is not
-WHOLE_FLOAT = re.compile(rf"({WHOLE_ID.pattern})\.0*", re.ASCII)
+WHOLE_FLOAT = re.compile(rf"({WHOLE_ID.pattern})(\.0*)?", re.ASCII)
 EXPONENT = re.compile(r"-?\d(\.\d*)?[eE][+-]\d{1,2}", re.ASCII)  # of numpy, pandas and Excel
 
 
@@ -36,7 +36,7 @@ def whole_number(text: str) -> int | None:
 
 
 def whole_float(text: str) -> int | None:
-    """Return an id written as 1.0 or 1.5e+18 as a number that fits int64, or None if it is not."""
+    """Return an id written as 1, 1.0 or 1.5e+18 as a number that fits int64, or None if text."""
     if match := WHOLE_FLOAT.fullmatch(text):
         return whole_number(match[1])
     number = Fraction(text) if EXPONENT.fullmatch(text) else Fraction(1, 2)
@@ -137,14 +137,13 @@ def positions_of(known: pd.Index, ids: Any) -> np.ndarray:
     """Return the position of each of `ids` in `known`, or -1 if it is unknown: int64."""
     codes, distinct = pd.factorize(pd.Series(ids))
     texts = [id_text(one) for one in distinct]
-    numbers = map(whole_float, texts)
-    plain = [str(n) if n is not None else t for t, n in zip(texts, numbers, strict=True)]
+    numbers = [whole_float(text) for text in texts]
     if known.dtype.kind in "iu":
-        whole = [whole_number(text) for text in plain]
-        is_number = [number is not None for number in whole]
-        wanted = np.array([number or 0 for number in whole], np.int64)
+        wanted = np.array([number or 0 for number in numbers], np.int64)
+        is_number = [number is not None for number in numbers]
         positions = np.where(is_number, known.get_indexer(wanted), -1)
     else:
+        plain = [str(n) if n is not None else t for t, n in zip(texts, numbers, strict=True)]
         as_given, positions = (known.get_indexer(np.array(x, object)) for x in (texts, plain))
         positions = np.where(as_given < 0, positions, as_given)
     return np.append(positions, -1)[codes]  # the code of a missing id is -1
@@ -160,7 +159,7 @@ def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
     """Return the value of `flag` as it is in `known`, or unchanged if it is unknown. Raise
     UserError if it is text and ids are whole numbers."""
     text = as_utf8(text)
-    is_whole = any(rule(text) is not None for rule in (whole_number, whole_float))
+    is_whole = whole_float(text) is not None
     if known.dtype.kind in "iu" and not is_whole:
         raise UserError(f"{flag} {text[:80]!r}: the ids in these ratings are whole numbers, from "
                         f"{known.min()} to {known.max()}. Write the id as one of them.")

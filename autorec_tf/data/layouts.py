@@ -141,7 +141,7 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
     quote = "" if settings.get("quoting") == csv.QUOTE_NONE else settings.get("quotechar", '"')
     mark, comment, doubtful = find_comments(lines[skipped:], settings.get("comment"), quote)
     given = lines
-    if comment:
+    if comment and lines[skipped:]:
         text = "\n".join(with_header(lines[skipped:], mark, columns, roles))
         lines = lines[:skipped] + comment.sub(r"\1", text).split("\n")
         remarks.append(f"comments after {mark}")

@@ -1,24 +1,113 @@
-"""Combine rating files into one table, in which each pair of user and item has one rating.
+"""Read rating files into one table, in which each pair of user and item has one rating.
 
     ratings = read_ratings("mine", [open_file(Path("ratings.csv"))])
     ratings.users, ratings.items, ratings.values
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.blocks import ALL, Columns, Rules
-from autorec_tf.data.delimited import RatingsFile
-from autorec_tf.data.formats import read
+from autorec_tf.data.delimited import ALL, DAMAGED, RatingsFile, Rules, Scale, unreadable
 from autorec_tf.data.ids import Ids
 from autorec_tf.data.ratings import Ratings, rounded
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
-Place = tuple[RatingsFile, Columns, int]  # of a rating: its index in the columns of the file
+
+@dataclass(frozen=True)
+class Columns:
+    """The ratings of one file, in file order.
+
+    Args:
+        file: the file.
+        users, items: int32 [ratings], the codes of the ids.
+        values: float32 or float64 [ratings].
+        times: float64 or int64 [ratings], or None.
+        scale: the lowest and the highest rating.
+    """
+
+    file: RatingsFile
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+    times: np.ndarray | None
+    scale: Scale
+
+    def pairs(self, ids: tuple[Ids, Ids]) -> np.ndarray:
+        """Return a number for the user and item of each rating, whose codes are in `ids`: int64."""
+        return self.users.astype(np.int64) * len(ids[1].codes) + self.items
+
+    def at(self, rows: np.ndarray) -> "Columns":
+        """Return the ratings at the positions `rows`."""
+        times = self.times[rows] if self.times is not None else None
+        return replace(self, users=self.users[rows], items=self.items[rows],
+                       values=self.values[rows], times=times)
+
+
+def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
+         log: Log = lambda _: None) -> Columns:
+    """Return all ratings of `file` that `rules` allow, and add their ids to `users` and `items`.
+    Log what is left out. Raise UserError, with file and line, if it is malformed or empty."""
+    if rules.with_times and len(file.layout.positions) < 4:
+        raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
+                        "fourth of --columns, or use --split random.")
+    file_ids, file.rules, file.counts = (Ids(), Ids()), rules, Counter()
+    columns: list[Any] = [[] for _ in range(4 if rules.with_times else 3)]
+    state = dict[str, Any]()
+    try:
+        for _, chunk, state in file.chunks():
+            if not (block := file.parse(chunk, state)):
+                continue
+            for number, ids in enumerate(file_ids):
+                codes, distinct = block[number]
+                block[number] = ids.encode(distinct)[codes]
+            for parts, part in zip(columns, block, strict=True):
+                parts.append(part)
+            short = block[2].astype(np.float32)  # if that rounds nothing
+            columns[2][-1] = short if np.array_equal(short, block[2]) else block[2]
+    except (OSError, *DAMAGED) as error:
+        raise unreadable(file.path, error) from error
+    except ValueError as error:
+        raise file.malformed(error) from error
+    counts, num_rows = file.counts, file.counts["row"]
+    if num_rows == counts["rating"] + counts["id"]:
+        raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
+    for number, parts in enumerate(columns):
+        columns[number] = np.concatenate(parts)  # one by one, which frees memory
+    user_codes, item_codes, values, *times = columns
+    if len(missing := np.flatnonzero(np.isnan(values))):
+        raise UserError(f"{file.locate(missing[0])}: the rating is missing ({len(missing):,} of "
+                        f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
+    if format := decided_format(file, state):
+        return read(file, users, items, replace(rules, timestamp_format=format), log)
+    user_codes = users.merge(file_ids[0], user_codes, counts["id"] > 0)
+    item_codes = items.merge(file_ids[1], item_codes, counts["id"] > 0)
+    if counts["comment"]:
+        log(printable(f"Data file {file.path.name}: comment lines left out: {counts['comment']:,}"))
+    for flag in ("rating", "id"):
+        if counts[flag]:
+            log(printable(f"Data file {file.path.name}: {counts[flag]:,} of {num_rows:,} ratings "
+                          f"are left out by --no_{flag}"))
+    if lost := file_ids[0].lost + file_ids[1].lost:
+        log(AutoRecWarning(f"{file.path.name}: ids that may have lost digits, such as {lost[0]}: "
+                           f"{len(lost):,}. Write ids as text or as whole numbers."))
+    scale = float(values.min()), float(values.max())
+    return Columns(file, user_codes, item_codes, values, times[0] if times else None, scale)
+
+
+def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
+    """Return the format that only later dates decided, or "". Raise UserError if several fit."""
+    formats = state.get("formats", [])
+    if len(formats) > 1 and state["doubt"]:
+        choices = " or ".join(map(repr, formats))
+        raise UserError(f"{file.find(bool)}: the timestamp {state['first'][1][:30]!r} can be read "
+                        f"in several ways. Choose one with --timestamp_format {choices}.")
+    return formats[0] if formats and formats[0] != state["first"][0] else ""
 
 
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
@@ -39,12 +128,12 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
     """
     ids = Ids(), Ids()
     parts = [
-        deduplicate(file, read(file, *ids, rules, log), ids, mode, log)
+        deduplicate(read(file, *ids, rules, log), ids, mode, log)
         for file, mode in zip(files, duplicates, strict=True)
     ]
     held_out = None
     if len(parts) > 1:
-        parts = separate(files, parts, ids, in_both, log)
+        parts = separate(parts, ids, in_both, log)
         held_out = np.repeat([False, True], [len(part.values) for part in parts])
         (low, high), (low_test, high_test) = (part.scale for part in parts)
         if not rules.scale and (low_test < low or high_test > high):
@@ -74,10 +163,9 @@ def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Ru
     ids = Ids(), Ids()
     part = read(file, *ids, rules, log)
     if duplicates is not None:
-        part = deduplicate(file, part, ids, duplicates, log)
+        part = deduplicate(part, ids, duplicates, log)
     columns = zip(ids, known, (part.users, part.items), strict=True)
-    users, items = (one.like(before, codes, lambda index: file.locate(part.row(index)))
-                    for one, before, codes in columns)
+    users, items = (one.like(before, codes, file.locate) for one, before, codes in columns)
     return users, items, part.values
 
 
@@ -97,21 +185,16 @@ def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
     return held_out
 
 
-def pairs_of(part: Columns, num_items: int) -> np.ndarray:
-    return part.users.astype(np.int64) * num_items + part.items
-
-
-def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicates: str,
-                log: Log) -> Columns:
+def deduplicate(part: Columns, ids: tuple[Ids, Ids], duplicates: str, log: Log) -> Columns:
     """Return the ratings of a file with one rating per pair, in file order, and log how many are
     left out. Raise UserError for pairs with two ratings, unless `duplicates` chooses one."""
-    name, num_items = file.path.name, len(ids[1].codes)
-    pairs = pairs_of(part, num_items)
+    name = part.file.path.name
+    pairs = part.pairs(ids)
     pairs.sort()
     if not np.any(pairs[1:] == pairs[:-1]):
         return part
     times = np.zeros(len(pairs)) if part.times is None else part.times
-    table = pd.DataFrame({"pair": pairs_of(part, num_items), "value": part.values, "time": times})
+    table = pd.DataFrame({"pair": part.pairs(ids), "value": part.values, "time": times})
     if duplicates:
         equal = table.duplicated()
         table = table[~equal]
@@ -121,11 +204,9 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
                                "once"))
     again = table.duplicated("pair")
     if again.any() and duplicates in ("", "refuse"):
-        second, pair = int(again.idxmax()), table["pair"]
-        first = int((pair == pair[second]).idxmax())
         choice = ", or choose the rating with --duplicates first, last or mean"
-        refuse_again((file, part, first), (file, part, second), ids, pair[again].nunique(),
-                     f"Remove one of the two lines{choice if duplicates else ''}")
+        raise repeated(part, part, int(again.idxmax()), ids, table["pair"][again].nunique(),
+                       f"Remove one of the two lines{choice if duplicates else ''}")
     if again.any():
         log(AutoRecWarning(f"{name}: {again.sum():,} ratings repeat a pair: resolved by "
                            f"--duplicates {duplicates}"))
@@ -133,50 +214,44 @@ def deduplicate(file: RatingsFile, part: Columns, ids: tuple[Ids, Ids], duplicat
         means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
         table = table.assign(value=means)
     table = table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
-    return replace(picked(part, table.index.to_numpy()), values=table["value"].to_numpy())
+    return replace(part.at(table.index.to_numpy()), values=table["value"].to_numpy())
 
 
-def refuse_again(first: Place, second: Place, ids: tuple[Ids, Ids], number: int,
-                 remedy: str) -> None:
-    """Raise UserError for a pair with two ratings, one of `number` such pairs."""
-    before, here = (file.locate(part.row(row)) for file, part, row in (first, second))
+def repeated(first: Columns, second: Columns, row: int, ids: tuple[Ids, Ids], number: int,
+             remedy: str) -> UserError:
+    """Return the error for a pair in `first` that is again at `row` of `second`, one of `number`
+    such pairs."""
+    row_before = int((first.pairs(ids) == second.pairs(ids)[row]).argmax())
+    before, here = first.file.locate(row_before), second.file.locate(row)
     path, _, line = before.rpartition(", ")
-    is_same = first[0] is second[0] and here.startswith(f"{path}, ")
+    is_same = first is second and here.startswith(f"{path}, ")
     before = f"on {line}" if is_same else f"in {before}"
-    _, part, row = second
-    user, item = list(ids[0].codes)[part.users[row]], list(ids[1].codes)[part.items[row]]
+    user, item = list(ids[0].codes)[second.users[row]], list(ids[1].codes)[second.items[row]]
     total = f"; {number:,} pairs have two ratings" if number > 1 else ""
-    raise UserError(f"{here}: user {user} rates item {item} again (first {before}{total}). "
-                    f"{remedy}.")
+    return UserError(f"{here}: user {user} rates item {item} again (first {before}{total}). "
+                     f"{remedy}.")
 
 
-def separate(files: Sequence[RatingsFile], parts: Sequence[Columns], ids: tuple[Ids, Ids],
-             in_both: str, log: Log) -> list[Columns]:
+def separate(parts: Sequence[Columns], ids: tuple[Ids, Ids], in_both: str,
+             log: Log) -> list[Columns]:
     """Return the training and the test ratings without the pairs in both, except on the side
     `in_both`. Raise UserError if that is "refuse"."""
-    pairs = [pairs_of(part, len(ids[1].codes)) for part in parts]
+    pairs = [part.pairs(ids) for part in parts]
     shared = [np.isin(pairs[side], pairs[1 - side]) for side in (0, 1)]
     number = int(shared[1].sum())
     if not number:
         return list(parts)
     if in_both == "refuse":
-        second = int(shared[1].argmax())
-        first = int((pairs[0] == pairs[1][second]).argmax())
-        refuse_again((files[0], parts[0], first), (files[1], parts[1], second), ids, number,
-                     "A rating is either for training or for test: remove one of the two, or "
-                     "choose its side with --in_both train or test")
+        train, test = parts
+        raise repeated(train, test, int(shared[1].argmax()), ids, number,
+                       "A rating is either for training or for test: remove one of the two, or "
+                       "choose its side with --in_both train or test")
     other = int(in_both == "train")
+    path = parts[other].file.path
     if shared[other].all():
-        raise UserError(f"{files[other].path}: all ratings are also in {files[1 - other].path}. "
+        raise UserError(f"{path}: all ratings are also in {parts[1 - other].file.path}. "
                         "Name another file, or choose another side with --in_both.")
-    log(printable(f"Data file {files[other].path.name}: {number:,} ratings of pairs in both files "
-                  f"are left out by --in_both {in_both}"))
-    rows = np.flatnonzero(~shared[other])
-    return [picked(part, rows) if side == other else part for side, part in enumerate(parts)]
-
-
-def picked(part: Columns, rows: np.ndarray) -> Columns:
-    """Return the ratings at the positions `rows`."""
-    times = part.times[rows] if part.times is not None else None
-    return replace(part, users=part.users[rows], items=part.items[rows], values=part.values[rows],
-                   times=times)
+    log(printable(f"Data file {path.name}: {number:,} ratings of pairs in both files are left out "
+                  f"by --in_both {in_both}"))
+    left = parts[other].at(np.flatnonzero(~shared[other]))
+    return [left, parts[1]] if other == 0 else [parts[0], left]

@@ -77,10 +77,8 @@ def fold_files(name: str, folder: Path, folds: Sequence[str],
                         "there, or name the folder of the folds' files with --data_dir.")
     if layout:
         return [RatingsFile(layout, path) for path in paths[:2]]
-    files = [open_file(p, c, read_csv) for p, c in zip(paths[:2], columns, strict=True)]
-    for file in files:
-        log(printable(f"Data file {file}"))
-    return files
+    return [given_file("folds", str(path), None, each, read_csv, log)
+            for path, each in zip(paths[:2], columns, strict=True)]
 
 
 def fold_paths(folder: Path, name: str) -> tuple[Path, Path]:

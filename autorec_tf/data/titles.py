@@ -21,12 +21,9 @@ def read_titles(dataset: str, folder: str | Path) -> dict[str, str]:
     if not dataset.startswith(PUBLISHED):
         return {}
     for name in FILES:
-        try:
-            content = (Path(folder) / name).read_bytes()
-        except OSError:
-            continue
-        with suppress(csv.Error):  # a quote that is never closed
-            return {item: title for item, title in parse(name, decode(content)) if title}
+        with suppress(OSError, csv.Error):  # a quote that is never closed
+            text = decode((Path(folder) / name).read_bytes())
+            return {item: title for item, title in parse(name, text) if title}
     return {}
 
 

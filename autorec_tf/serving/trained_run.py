@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autorec_tf.config import Config
-from autorec_tf.data.blocks import Rules
-from autorec_tf.data.delimited import RatingsFile
+from autorec_tf.data.delimited import RatingsFile, Rules
 from autorec_tf.data.merge import read_more
 from autorec_tf.data.ratings import RatingMatrix, Ratings
 from autorec_tf.evaluation.baseline import Baseline

@@ -16,7 +16,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from autorec_tf.data import blocks
+from autorec_tf.data import delimited
 from autorec_tf.data.frame import FrameFile
 from autorec_tf.data.ids import as_id, positions_of
 from autorec_tf.data.merge import read_ratings
@@ -497,7 +497,7 @@ HOURS = [12, 1, 11, 0, 10, 23]
 )
 @pytest.mark.parametrize("block", [60, 1 << 21])
 def test_dates_are_decided_by_all_dates_or_a_format(tmp_path, monkeypatch, format, shown, block):
-    monkeypatch.setattr(blocks, "READ_BYTES", block)
+    monkeypatch.setattr(delimited, "READ_BYTES", block)
     days = pd.to_datetime(["2015-03-04", "2015-04-03", "2015-02-11", "2015-11-02", "2015-05-01",
                            "2014-12-31"]) + pd.to_timedelta(HOURS, "h")
     times = pd.to_datetime(days.strftime(format), format=format, utc=True)

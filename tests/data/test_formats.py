@@ -11,7 +11,7 @@ import pytest
 
 import main
 from autorec_tf.config import Config
-from autorec_tf.data import blocks, datasets, delimited
+from autorec_tf.data import datasets, delimited
 from autorec_tf.data.sources import plain_name
 from autorec_tf.resolution import split_configs
 from data_preprocessor import load_ratings, split_ratings
@@ -124,7 +124,7 @@ NETFLIX_TRIPLES = [(1488844, 8, 3), (822109, 8, 5), (1488844, 12, 1), (822109, 4
 @pytest.fixture(params=[1, 9, 1 << 22])
 def blocks_of(request, monkeypatch):
     """Files are parsed so many bytes at a time."""
-    monkeypatch.setattr(blocks, "READ_BYTES", request.param)
+    monkeypatch.setattr(delimited, "READ_BYTES", request.param)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -382,8 +382,9 @@ def test_a_parquet_file_is_read(write_parquet):
         ({"user": [[1], [2]], "item": [1, 2], "rating": [1, 2]}, ["Unsupported Type:list"]),
         ({"user": [1, 2], "item": [1, 2], "rating": ["1", "x"]}, ["row 2: '2,2,\"x\"'", "rating"]),
         ({"user": [1, 2], "item": [" a", "b"], "rating": [1, 2]}, ["row 1", "id ' a'"]),
-        ({"who": [1, 2], "item": [1, 2], "rating": [1, 2]}, ["header", "who", "--columns"]),
-        ({"user": [1, 2], "item": [1, 2], "rating": [1, None]}, ["row 2", "1 of 2", "--no_rating"]),
+        ({"who": [1, 2], "what": [1, 2], "rating": [1, 2]}, ["header", "who", "--columns"]),
+        ({"user": ["a\nb", "c"], "item": [1, 2], "rating": [1, None]},
+         ["row 2", "1 of 2", "--no_rating"]),
         ({"user": [1, 1], "item": [2, 2], "rating": [1, 2]}, [
             "row 2", "user 1", "item 2", "row 1"]),
     ],
@@ -656,7 +657,7 @@ def test_blocks_of_any_size_give_the_same_ratings(write, monkeypatch):
     text = "".join(f"{p // 30},{p % 30},{rng.integers(1, 9) / 2:g},{p}\n" for p in pairs)
     path, prints = write("a.csv", text), set()
     for size, quoted in itertools.product((1, 100, 1 << 22), (False, True)):
-        monkeypatch.setattr(blocks, "READ_BYTES", size)
+        monkeypatch.setattr(delimited, "READ_BYTES", size)
         path.write_text(re.sub(r"(?m)^(\d+)", r'"\1"', text) if quoted else text)
         prints.add(load(path).fingerprint)
     assert len(prints) == 1

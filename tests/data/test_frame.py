@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autorec_tf.data.blocks import Rules
-from autorec_tf.data.formats import open_file, read
-from autorec_tf.data.frame import FrameFile
-from autorec_tf.data.ids import Ids
+from autorec_tf.data.delimited import Rules
+from autorec_tf.data.formats import open_file
+from autorec_tf.data.frame import FrameFile, pair_columns
 from autorec_tf.data.merge import read_ratings
 from tests.conftest import triples_of
 from tests.facts import assert_names, refused
@@ -92,7 +91,4 @@ def test_the_first_malformed_row_is_named_also_after_ids_of_several_lines(row, m
 
 def test_a_frame_of_pairs_needs_no_ratings():
     frame = pd.DataFrame({"movieId": [1, 2], "userId": ["a", "b"]})
-    users, items = Ids(), Ids()
-    columns = read(FrameFile(frame, roles=2), users, items)
-    assert [list(users.codes)[code] for code in columns.users] == ["a", "b"]
-    assert [list(items.codes)[code] for code in columns.items] == [1, 2]
+    assert [column.tolist() for column in pair_columns(frame, None)] == [["a", "b"], [1, 2]]

@@ -17,10 +17,11 @@ import pytest
 
 import main
 from autorec_tf.config import Config
-from autorec_tf.data import blocks, delimited
-from autorec_tf.data.formats import open_file, read
+from autorec_tf.data import delimited
+from autorec_tf.data.formats import open_file
 from autorec_tf.data.ids import Ids
 from autorec_tf.data.layouts import SETTINGS
+from autorec_tf.data.merge import read
 from data_preprocessor import load_ratings
 from tests.conftest import triples_of
 from tests.facts import assert_names, refused
@@ -185,6 +186,12 @@ def test_utf_16_that_is_cut_short_is_refused(tmp_path):
     assert_names(refusal(write(tmp_path, long[:-1])), tmp_path / "a.csv", "utf-16", "truncated")
 
 
+def test_settings_that_do_not_fit_a_file_are_refused_with_its_name(tmp_path):
+    path = write(tmp_path, "1,1,3\n2,1,4\n")
+    assert_names(refusal(path, read_csv=("encoding=utf-16",)), path, "utf-16", "--read_csv")
+    assert str(path) in refusal(path, read_csv=("comment=%", "skiprows=9"))
+
+
 def test_ids_in_braces_are_not_taken_for_json(tmp_path):
     assert len(load(write(tmp_path, "{a},1,3\n{b},1,4\n"))[0]) == 2
 
@@ -338,7 +345,7 @@ def lines_of(count):
     ],
 )
 def test_malformed_lines_are_counted(tmp_path, monkeypatch, block, wrong, settings, facts):
-    monkeypatch.setattr(blocks, "READ_BYTES", block)
+    monkeypatch.setattr(delimited, "READ_BYTES", block)
     lines = lines_of(200)
     for number in (7, 8, 9, 50, 51, 120, 199):
         lines[number] = wrong.format(number // 20, number % 20) + "\n"
@@ -366,7 +373,7 @@ def test_the_count_of_malformed_lines_is_bounded(tmp_path, monkeypatch):
 
 
 def test_a_damaged_archive_does_not_hide_the_line_before_the_damage(tmp_path, monkeypatch):
-    monkeypatch.setattr(blocks, "READ_BYTES", 1000)
+    monkeypatch.setattr(delimited, "READ_BYTES", 1000)
     packed = gzip.compress("".join([*lines_of(400)[:5], "x\n", *lines_of(4000)[5:]]).encode())
     path = write(tmp_path, packed[:-500], "a.csv.gz")
     assert_names(refusal(path), f"{path}, line 6: 'x'", "4 fields")
