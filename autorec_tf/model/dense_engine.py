@@ -115,7 +115,7 @@ def weighted_norm(X: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
     @tf.custom_gradient
     def norm(X: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return (2 * upstream * count)[:, None] * X
+            return tf.expand_dims(2 * upstream * count, 1) * X
 
         return tf.reduce_sum(count * tf.reduce_sum(tf.square(X), 1)), gradient
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from autorec_tf.config import Config
 
-RATE = 0.1
+RATE, MEMORY = 0.1, 3  # the learning rate, and the pairs of L-BFGS: few, so soon replaced
 
 
 class Problem:
@@ -88,12 +88,11 @@ def run(method, problem, num_steps):
     return optimizer, costs, points
 
 
-def optimizer_of(method, problem, lbfgs_memory=5, **settings):
+def optimizer_of(method, problem, **settings):
     """An optimiser as new, with the graphs that one of such parameters and settings has traced. Its
     parameters become those of `problem`, so it serves one problem at a time."""
     shapes = tuple((tuple(x.shape), x.dtype) for x in problem.parameters)
-    settings |= {"lbfgs_memory": lbfgs_memory}
-    optimizer, values = traced(method, shapes, tuple(sorted(settings.items())))
+    optimizer, values = traced(method, shapes, Config(lbfgs_memory=MEMORY, **settings))
     starts = [x.numpy() for x in problem.parameters]
     problem.parameters = optimizer.parameters
     for x, value in [*values, *zip(problem.parameters, starts, strict=True)]:
@@ -102,8 +101,7 @@ def optimizer_of(method, problem, lbfgs_memory=5, **settings):
 
 
 @cache
-def traced(method, shapes, settings):
+def traced(method, shapes, config):
     """An optimiser, and the values that its variables start with."""
-    parameters = [tf.Variable(tf.zeros(*each)) for each in shapes]
-    optimizer = method(parameters, Config(**dict(settings)))
+    optimizer = method([tf.Variable(tf.zeros(*each)) for each in shapes], config)
     return optimizer, [(x, x.numpy()) for x in optimizer.variables]

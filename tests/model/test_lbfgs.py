@@ -9,6 +9,7 @@ from autorec_tf.model.dense_engine import DenseEngine
 from autorec_tf.model.lbfgs import LBFGS, dot
 from autorec_tf.model.sparse_engine import SparseEngine
 from tests.model.problems import (
+    MEMORY,
     RATE,
     Problem,
     optimizer_of,
@@ -38,7 +39,7 @@ def test_lbfgs_reaches_scipys_minimum_in_about_as_many_evaluations(make, least):
         evaluations.append(theirs.value(x))
         return evaluations[-1]
 
-    start, options = problem.x, dict(maxcor=5, ftol=0, gtol=1e-12, maxiter=1000)
+    start, options = problem.x, dict(maxcor=MEMORY, ftol=0, gtol=1e-12, maxiter=1000)
     result = minimize(value, start, jac=theirs.gradient, method="L-BFGS-B", options=options)
     optimizer = optimizer_of(LBFGS, problem)
     for _ in range(300):
@@ -106,7 +107,7 @@ def test_a_direction_that_leads_upwards_is_given_up_for_the_gradient():
 @pytest.mark.parametrize("by_row", [True, False])
 def test_the_two_loops_are_the_dense_bfgs_matrix_of_the_last_pairs(by_row):
     problem = quadratic(1e4)
-    optimizer = optimizer_of(LBFGS, problem, lbfgs_by_row=by_row, lbfgs_memory=3)
+    optimizer = optimizer_of(LBFGS, problem, lbfgs_by_row=by_row)
     points = [problem.x]
     for num_steps in range(1, 8):  # the 3 pairs that are kept are replaced more than once
         optimizer.step(problem.evaluate, RATE)
@@ -185,7 +186,7 @@ def test_rows_of_different_curvature_converge_in_few_steps():
 
 
 def test_lbfgs_in_float32_falls_at_every_step_and_then_stays():
-    problem = quadratic(dtype=np.float32)
+    problem = quadratic(8.0, dtype=np.float32)
     _, costs, _ = run(LBFGS, problem, 25)
     assert (np.diff(costs) <= 0).all()
     assert (np.diff(costs[:12]) < 0).all()

@@ -7,7 +7,16 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.model.lbfgs import LBFGS
 from autorec_tf.model.optimizer import OPTIMIZERS, Adam, RMSProp, RProp
-from tests.model.problems import RATE, kink, optimizer_of, quadratic, rosenbrock, run, slope
+from tests.model.problems import (
+    MEMORY,
+    RATE,
+    kink,
+    optimizer_of,
+    quadratic,
+    rosenbrock,
+    run,
+    slope,
+)
 from tests.reference import ReferenceRProp
 
 PROBLEMS = {f.__name__: f for f in (quadratic, rosenbrock, slope, kink)}
@@ -60,8 +69,8 @@ def test_a_cost_of_nan_is_reported_and_not_swallowed(method):
 
 @both
 def test_a_restored_optimiser_continues_bit_for_bit(method, tmp_path):
-    problem, steps, config = quadratic(1e3, dtype=np.float32), [], Config(lbfgs_memory=3)
-    optimizer, kept = method(problem.parameters, config), {}
+    problem, steps, kept = quadratic(1e3, dtype=np.float32), [], {}
+    optimizer = optimizer_of(method, problem)
     for number in range(8):
         if number in (0, 1, 5):  # 5: the ring of 3 pairs has wrapped
             kept[number] = tf.train.Checkpoint(optimizer=optimizer).write(
@@ -71,7 +80,7 @@ def test_a_restored_optimiser_continues_bit_for_bit(method, tmp_path):
         steps.append(([float(x) for x in costs], problem.x, [*problem.points]))
 
     other = quadratic(1e3, dtype=np.float32)
-    restored = method(other.parameters, config)
+    restored = method(other.parameters, Config(lbfgs_memory=MEMORY))
     for number in (5, 0, 1):  # one that is new, and one that has state
         prefix = kept[number]
         for x in other.parameters:
