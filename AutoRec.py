@@ -43,7 +43,7 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.model.activations import ACTIVATIONS, output
-from autorec_tf.model.batch import SparseRows, full_batches, pairs, sparse_rows
+from autorec_tf.model.batch import SparseRows, full_batches, pairs, positions, sparse_rows
 from autorec_tf.model.column_shards import SUFFIX, ColumnShards, Stored
 from autorec_tf.model.decoder import DECODERS, Outputs
 from autorec_tf.model.encoder import Dropout, Encoder, Inputs
@@ -161,7 +161,7 @@ class AutoRec:
 
         def block(start, blocks):
             stop = tf.minimum(start + PREDICTION_ROWS, num_rows)
-            first, last = tf.unstack(tf.searchsorted(rows, tf.stack([start, stop])))
+            first, last = tf.unstack(positions(rows, tf.stack([start, stop])))
             wanted = pairs(rows[first:last] - start, columns[first:last], stop - start)
             hidden = self.shards.run(self.encode, ratings, tf.range(start, stop))
             outputs = self.decoder.outputs(wanted, tf.range(start, stop), ratings, weights)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin
 
-from autorec_tf.config import Config, as_typed, flag_fields
+from autorec_tf.config import Config, as_typed, flag_fields, setting_types
 from autorec_tf.records.run_folder import config_of, read_record, read_summary, resumed_config
 from autorec_tf.resolution import over_preset, over_start, uses_lbfgs
 from autorec_tf.system.errors import UserError, printable
@@ -165,7 +165,7 @@ def config_parser() -> Parser:
         prog="main.py", usage=USAGE, allow_abbrev=False, add_help=False,
         description="Train AutoRec (Sedhain et al., WWW 2015) and record the run.",
         argument_default=argparse.SUPPRESS, formatter_class=argparse.RawDescriptionHelpFormatter)
-    types, fields = get_type_hints(Config), {f.name: f for f in flag_fields()}
+    types, fields = setting_types(), {f.name: f for f in flag_fields()}
     for title, names in {"settings that most people need": MOST_USED, **GROUPS}.items():
         group = parser.add_argument_group(title)
         for name in names:

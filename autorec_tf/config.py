@@ -6,6 +6,7 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from autorec_tf.presets import GRID, MEMBERS, PRESETS
@@ -59,13 +60,14 @@ def flag(default: Any, text: str, check: Check | None = None, metavar: Any = Non
 
 def check_value(setting: Field[Any], value: Any) -> None:
     """Raise UserError if `value` is not allowed for `setting`."""
-    text = as_typed(value) if isinstance(value, tuple) else reprlib.repr(value)
-    shown, allowed = f"--{setting.name} {text}", setting.metadata
-    if allowed["check"] and not allowed["check"][0](value):
-        raise UserError(f"{shown}: must be {allowed['check'][1]}")
-    values = value if isinstance(value, tuple) else (value,)
-    if allowed["choices"] and not set(values) <= set(allowed["choices"]):
-        raise UserError(f"{shown}: must be one of {', '.join(allowed['choices'])}")
+    check, choices, wanted = setting.metadata["check"], setting.metadata["choices"], ""
+    if check and not check[0](value):
+        wanted = check[1]
+    elif choices and not set(value if isinstance(value, tuple) else (value,)) <= set(choices):
+        wanted = f"one of {', '.join(choices)}"
+    if wanted:
+        text = as_typed(value) if isinstance(value, tuple) else reprlib.repr(value)
+        raise UserError(f"--{setting.name} {text}: must be {wanted}")
 
 
 def as_typed(value: Any) -> str:
@@ -512,7 +514,7 @@ class Config:
                 that of this version.
         """
         content = BEFORE | content
-        hints, settings = get_type_hints(cls), dict(others)
+        hints, settings = setting_types(), dict(others)
         for f in fields(cls):
             if f.name in settings or f.name not in content:
                 continue
@@ -545,6 +547,12 @@ class Config:
         return self.data_dir or from_environment or name
 
 
+@cache  # a tenth of a second for the settings of a blend's members
+def setting_types() -> dict[str, Any]:
+    """Return the type of each setting by name."""
+    return get_type_hints(Config)
+
+
 def as_tuples(value: Any) -> Any:
     """Return a value from JSON with tuples in place of lists, as in `Config`."""
     if isinstance(value, dict):
@@ -555,7 +563,8 @@ def as_tuples(value: Any) -> Any:
 def is_of(value: Any, hint: Any) -> bool:
     """Return whether `value` has the type `hint`, which must be one that `Config` uses."""
     if get_origin(hint) is dict:  # settings by name
-        hints = {f.name: get_type_hints(Config)[f.name] for f in flag_fields()}
+        types = setting_types()
+        hints = {f.name: types[f.name] for f in flag_fields()}
         return isinstance(value, dict) and all(
             name in hints and is_of(each, hints[name]) for name, each in value.items()
         )

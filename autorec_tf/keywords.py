@@ -4,11 +4,11 @@ import difflib
 import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import numpy as np
 
-from autorec_tf.config import Config, flag_fields, is_of
+from autorec_tf.config import flag_fields, is_of, setting_types
 from autorec_tf.system.errors import UserError, without_dashes
 
 
@@ -23,7 +23,7 @@ def as_setting(name: str, value: Any) -> Any:
         close = "".join(f", but {each} is" for each in difflib.get_close_matches(name, names, 1))
         raise UserError(f"{name} is not a setting{close}. See python main.py --help for all "
                         "settings.")
-    hint = get_type_hints(Config)[name]
+    hint = setting_types()[name]
     try:
         plain = as_plain(value, hint, joined=name in ("columns", "test_columns"))
     except (TypeError, ValueError):

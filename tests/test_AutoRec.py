@@ -53,7 +53,8 @@ def random_matrix(rows=ROWS, columns=COLUMNS, seed=0):
 
 def build(engine="dense", columns=COLUMNS, rows=ROWS, spread=0.3, **settings):
     """A model whose parameters are large enough for every term to matter."""
-    settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5} | settings
+    settings = {"hidden_neuron": HIDDEN, "lambda_value": 0.7, "batch_size": 5,
+                "lbfgs_memory": 2} | settings
     config = Config(engine=engine, **settings)
     values = np.arange(1, 6, dtype=np.float32) if config.input_encoding == "one_hot" else None
     model = AutoRec(columns, config, SCALE, values=values, num_rows=rows)

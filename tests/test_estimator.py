@@ -38,7 +38,7 @@ pytestmark = pytest.mark.eager
 
 ROOT = Path(__file__).resolve().parent.parent
 BLEND = dict(members=("item", "user"), train_epoch=2, input_encoding="one_hot")
-QUICK = dict(hidden_neuron=6, train_epoch=2, batch_size=16, base_lr=0.02, progress=False)
+QUICK = dict(hidden_neuron=6, train_epoch=2, batch_size=32, base_lr=0.02, progress=False)
 
 
 def made_up(seed=3, num_users=30, num_items=20, count=400):
@@ -159,7 +159,7 @@ def same_answers(one, other, users=(1, 8, 15, 99), n=30):
 @pytest.mark.parametrize(
     "settings",
     [
-        dict(regularization="plain", lambda_value=3.0, engine="sparse"),
+        dict(regularization="plain", lambda_value=3.0, engine="sparse", batch_size=16),
         slow(hidden_neuron=(6, 3, 6), pretrain_epoch=2, input_dropout=0.2, orientation="user"),
         slow(**BLEND),
         slow(preset="paper", train_epoch=1),
@@ -635,7 +635,7 @@ def test_new_ratings_are_read_by_the_rules_of_training(ratings):
              output_activation="sigmoid"),
         # By `auto`, its inputs are one-hot; and each rating is predicted from the others.
         dict(preset="single", input_encoding="auto", orientation="user", train_epoch=1,
-             batch_size=32),
+             engine="sparse"),
         dict(rating_scale=(0, 10), engine="dense", cold_rating="paper", split="time"),
     ],
 )
@@ -729,7 +729,7 @@ def test_a_file_of_another_kind_or_content_is_refused(changes, names, model, tmp
 
 
 @pytest.mark.parametrize("settings", [{}, slow(**BLEND), dict(
-    preset="single", input_encoding="auto", orientation="user", train_epoch=1, batch_size=32)])
+    preset="single", input_encoding="auto", orientation="user", train_epoch=1, engine="sparse")])
 def test_an_export_takes_in_new_users_and_items_and_is_saved_with_them(
     settings, trained, tmp_path
 ):

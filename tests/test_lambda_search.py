@@ -83,7 +83,7 @@ def test_with_biases_only_the_prediction_is_a_mean_and_two_damped_biases():
     model/decoder.py (lambda 10, halved), and those of the users have a mean of their own."""
     split = split_of(CONFIG, RATINGS)
     config = replace(CONFIG, lambda_value=BIASES_ONLY, tolerance=0.0, train_epoch=11, tune=(),
-                     lbfgs_memory=6, display_step=11)
+                     lbfgs_memory=6, display_step=11, engine="sparse")
     model, _ = train_model(config, split, (1.0, 5.0), Records(), lambda: None)
     train, test = split.train, split.test
     b, c = np.zeros(train.num_columns), np.zeros(train.num_rows)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from autorec_tf.model.batch import Batch, Pairs, SparseRows
+from autorec_tf.model.batch import Batch, Pairs, SparseRows, positions
 
 
 class DenseEngine:
@@ -25,7 +25,7 @@ class DenseEngine:
         starts, entry = tf.raw_ops.RaggedRange(
             starts=first, limits=end, deltas=tf.ones([], tf.int64))
         # Less time and memory than tf.repeat, which fills rows up to the longest one.
-        row = tf.searchsorted(starts[1:], tf.range(tf.size(entry, tf.int64)), "right")
+        row = positions(starts[1:], tf.range(tf.size(entry, tf.int64)), right=True)
         column, values = (tf.gather(x, entry) for x in (ratings.indices, ratings.values))
         return self.batch(starts, row, column, values, num_columns)
 
@@ -115,7 +115,7 @@ def weighted_norm(X: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
     @tf.custom_gradient
     def norm(X: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return (2 * upstream * count)[:, None] * X
+            return tf.expand_dims(2 * upstream * count, 1) * X
 
         return tf.reduce_sum(count * tf.reduce_sum(tf.square(X), 1)), gradient
 

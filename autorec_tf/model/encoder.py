@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from autorec_tf.config import Config
 from autorec_tf.model.activations import SLOPES
-from autorec_tf.model.batch import Batch, penalty_weights
+from autorec_tf.model.batch import Batch, penalty_weights, positions
 
 
 class Dropout(NamedTuple):
@@ -55,7 +55,7 @@ class Encoder:
         values = self.values
         if values is None:
             return None
-        index = tf.searchsorted((values[1:] + values[:-1]) / 2, batch.ratings)
+        index = positions((values[1:] + values[:-1]) / 2, batch.ratings)
         column, size = batch.column * len(values) + index, self.V.shape[0] * len(values)
         return self.engine.batch(batch.starts, batch.row, column, batch.ratings, size)
 

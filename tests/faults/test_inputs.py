@@ -49,7 +49,7 @@ def test_damaged_archives_leave_nothing(tmp_path, monkeypatch):
 
 
 def test_damaged_records_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "RECORDS", 70)
+    monkeypatch.setattr(inputs, "RECORDS", 35)
     assert len(survived(inputs.records(tmp_path))) == 7
 
 

@@ -1,11 +1,13 @@
 """Functions to minimise, for the tests of the full-batch optimisers."""
 
+from functools import cache
+
 import numpy as np
 import tensorflow as tf
 
 from autorec_tf.config import Config
 
-RATE = 0.1
+RATE, MEMORY = 0.1, 3  # the learning rate, and the pairs of L-BFGS: few, so soon replaced
 
 
 class Problem:
@@ -78,9 +80,28 @@ def kink():
 
 def run(method, problem, num_steps):
     """The optimiser after `num_steps`, and the cost and x where each step began."""
-    optimizer = method(problem.parameters, Config(lbfgs_memory=5))
+    optimizer = optimizer_of(method, problem)
     costs, points = [], []
     for _ in range(num_steps):
         points.append(problem.x)
         costs.append(float(optimizer.step(problem.evaluate, RATE)[0]))
     return optimizer, costs, points
+
+
+def optimizer_of(method, problem, **settings):
+    """An optimiser as new, with the graphs that one of such parameters and settings has traced. Its
+    parameters become those of `problem`, so it serves one problem at a time."""
+    shapes = tuple((tuple(x.shape), x.dtype) for x in problem.parameters)
+    optimizer, values = traced(method, shapes, Config(lbfgs_memory=MEMORY, **settings))
+    starts = [x.numpy() for x in problem.parameters]
+    problem.parameters = optimizer.parameters
+    for x, value in [*values, *zip(problem.parameters, starts, strict=True)]:
+        x.assign(value)
+    return optimizer
+
+
+@cache
+def traced(method, shapes, config):
+    """An optimiser, and the values that its variables start with."""
+    optimizer = method([tf.Variable(tf.zeros(*each)) for each in shapes], config)
+    return optimizer, [(x, x.numpy()) for x in optimizer.variables]

@@ -7,7 +7,16 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.model.lbfgs import LBFGS
 from autorec_tf.model.optimizer import OPTIMIZERS, Adam, RMSProp, RProp
-from tests.model.problems import RATE, kink, quadratic, rosenbrock, run, slope
+from tests.model.problems import (
+    MEMORY,
+    RATE,
+    kink,
+    optimizer_of,
+    quadratic,
+    rosenbrock,
+    run,
+    slope,
+)
 from tests.reference import ReferenceRProp
 
 PROBLEMS = {f.__name__: f for f in (quadratic, rosenbrock, slope, kink)}
@@ -29,7 +38,7 @@ def test_optimisers_tell_which_want_the_whole_objective():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_step_returns_cost_and_squared_error_of_where_it_began(method, dtype):
     problem = quadratic(dtype=dtype)
-    optimizer = method(problem.parameters, Config())
+    optimizer = optimizer_of(method, problem)
     for _ in range(4):
         before = problem.x
         cost, squared_error = optimizer.step(problem.evaluate, RATE)
@@ -60,8 +69,8 @@ def test_a_cost_of_nan_is_reported_and_not_swallowed(method):
 
 @both
 def test_a_restored_optimiser_continues_bit_for_bit(method, tmp_path):
-    problem, steps, config = quadratic(1e3, dtype=np.float32), [], Config(lbfgs_memory=3)
-    optimizer, kept = method(problem.parameters, config), {}
+    problem, steps, kept = quadratic(1e3, dtype=np.float32), [], {}
+    optimizer = optimizer_of(method, problem)
     for number in range(8):
         if number in (0, 1, 5):  # 5: the ring of 3 pairs has wrapped
             kept[number] = tf.train.Checkpoint(optimizer=optimizer).write(
@@ -70,11 +79,12 @@ def test_a_restored_optimiser_continues_bit_for_bit(method, tmp_path):
         costs = optimizer.step(problem.evaluate, RATE)
         steps.append(([float(x) for x in costs], problem.x, [*problem.points]))
 
-    for number, prefix in kept.items():
-        other = quadratic(1e3, dtype=np.float32)
+    other = quadratic(1e3, dtype=np.float32)
+    restored = method(other.parameters, Config(lbfgs_memory=MEMORY))
+    for number in (5, 0, 1):  # one that is new, and one that has state
+        prefix = kept[number]
         for x in other.parameters:
             x.assign(tf.zeros_like(x))
-        restored = method(other.parameters, config)
         tf.train.Checkpoint(optimizer=restored).read(prefix).assert_consumed()
         for costs, x, points in steps[number : number + 3]:
             other.points.clear()
@@ -89,7 +99,7 @@ def test_a_restored_optimiser_continues_bit_for_bit(method, tmp_path):
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_rprop_follows_the_reference_step_by_step(name):
     problem = PROBLEMS[name]()
-    optimizer, reference = RProp(problem.parameters, Config()), ReferenceRProp()
+    optimizer, reference = optimizer_of(RProp, problem), ReferenceRProp()
     expected = [x.numpy() for x in problem.parameters]
     for _ in range({"kink": 70, "slope": 45}.get(name, 25)):
         optimizer.step(problem.evaluate, RATE)
@@ -106,7 +116,7 @@ def test_rprop_follows_the_reference_step_by_step(name):
 
 def test_rprop_in_float32_follows_the_float64_reference():
     problem, reference = quadratic(dtype=np.float32), ReferenceRProp()
-    optimizer, expected = RProp(problem.parameters, Config()), problem.split(problem.x)
+    optimizer, expected = optimizer_of(RProp, problem), problem.split(problem.x)
     for _ in range(20):
         optimizer.step(problem.evaluate, RATE)
         flat = np.concatenate([x.ravel() for x in expected])
@@ -127,7 +137,7 @@ def test_rprop_takes_its_first_step_length_from_the_first_learning_rate_alone():
     ends = []
     for rates in ([0.1, 0.1, 0.1], [0.1, 5.0, 1e-3], [0.2, 0.1, 0.1]):
         problem = quadratic()
-        optimizer = RProp(problem.parameters, Config())
+        optimizer = optimizer_of(RProp, problem)
         for rate in rates:
             optimizer.step(problem.evaluate, rate)
         ends.append(problem.x)
