@@ -16,9 +16,9 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     announce(config, ratings, split, print_line)
     start_tensorflow(lean=handshake.cluster.size > 1)
-    from autorec_tf.experiments import blend, evaluate_trained, reconstruction, tune
+    from autorec_tf.experiments import blend, conclude, reconstruction, tune
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.records.run_records import open_records
     from autorec_tf.serving.finished_run import start_parameters
@@ -135,13 +135,10 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
                     records.log_epoch(metrics, state)
             state.trainer.release()
         del local  # free memory for the evaluation
-        factors = trained.factors(split.train)
-        with ThreadPoolExecutor(1) as thread:  # beside the evaluation, the figures and the report
-            content = thread.submit(run_content, config, ratings, split, trained, factors,
-                                    not interruption.requested) if folder else Future()
-            evaluation = evaluate_trained(config, trained, split, records.log_ranked, factors)
-            titles = read_titles(ratings.name, config.ratings_folder())
-            records.finish(trained, evaluation, titles, content.result, measure and measure())
+        content = partial(run_content, config, ratings, split, trained, not interruption.requested)
+        titles = read_titles(ratings.name, config.ratings_folder())
+        conclude(config, split, trained, records, titles, measure and measure(),
+                 content if folder else None)
     return records.summary
 
 

@@ -1,14 +1,16 @@
 """Experiments with several trainings: tuning, blends, and the leaking measure of the earlier
-TensorFlow 1 program.
+TensorFlow 1 program; and the end of each run, where its result is evaluated and recorded.
 
-Only `reconstruction` uses the test ratings as input, to show the effect of that leak; all other
-functions train on training ratings and choose by validation ratings. The `records` argument
+Only `reconstruction` uses the test ratings as input, to show the effect of that leak. `conclude`
+scores predictions of them; all other functions train on training ratings and choose by validation
+ratings. The `records` argument
 (training/records.py) records the results.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -20,7 +22,7 @@ import numpy as np
 from AutoRec import AutoRec
 from autorec_tf.config import FULL_BATCH, Config, point_text
 from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
-from autorec_tf.evaluation.evaluate import Evaluation, Trained, evaluate, score_test
+from autorec_tf.evaluation.evaluate import Trained, evaluate, score_test
 from autorec_tf.evaluation.metrics import Scores
 from autorec_tf.lambda_search import search_lambda
 from autorec_tf.model.factors import Factors
@@ -261,10 +263,24 @@ def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
     return lambda: evaluate(inputs)
 
 
-def evaluate_trained(config: Config, trained: Trained, split: Split,
-                     progress: Callable[[int, int], object],
-                     factors: Sequence[Factors] = ()) -> Evaluation:
-    """Return the evaluation of `trained` on the test ratings, with the settings of `config`.
-    `factors`: those of `trained`, if they are known already."""
-    return evaluate(trained, split, config.cold_rating, config.relevant_rating,
-                    config.ranked_users, config.random_seed, progress, factors)
+def conclude(config: Config, split: Split, trained: Trained, records: Records,
+             titles: Mapping[str, str], reconstruction: Scores | None = None,
+             content: Callable[[Sequence[Factors]], dict[str, Any]] | None = None) -> None:
+    """Evaluate `trained` on the test ratings of `split`, and record the result.
+
+    Args:
+        config: the settings.
+        split: the split that was trained on.
+        trained: the model or blend.
+        records: record the result.
+        titles: titles by item id.
+        reconstruction: the scores of the leaking measure.
+        content: returns the arrays of predictions.npz, if that is written. A thread calls it during
+            the evaluation.
+    """
+    factors = trained.factors(split.train)
+    with ThreadPoolExecutor(1) as thread:
+        arrays = thread.submit(content, factors) if content else Future[dict[str, Any]]()
+        evaluation = evaluate(trained, split, config.cold_rating, config.relevant_rating,
+                              config.ranked_users, config.random_seed, records.log_ranked, factors)
+        records.finish(trained, evaluation, titles, arrays.result, reconstruction)

@@ -19,7 +19,7 @@ from autorec_tf.data.frame import FrameFile
 from autorec_tf.data.ids import used_ids, with_new
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.data.titles import read_titles
-from autorec_tf.experiments import blend, evaluate_trained, train_model, tune
+from autorec_tf.experiments import blend, conclude, train_model, tune
 from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.model.engines import choose_engine
 from autorec_tf.records.console import Console
@@ -75,9 +75,8 @@ def train_run(config: Config, known: Ratings, console: Console,
                                          console.log_pretraining, first)
     finally:
         console.progress.close()
-    evaluation = evaluate_trained(config, model, split, console.log_ranked)
     titles = read_titles(known.name, config.ratings_folder())
-    console.finish(model, evaluation, titles, dict, measure and measure())
+    conclude(config, split, model, console, titles, measure and measure())
     weighted = [(x.weight, x.model) for x in model.members] if config.members else [(1.0, model)]
     models = [(w, [x.numpy() for x in m.parameters], m.config, m.values) for w, m in weighted]
     run = finished_run(models, config, known, split.by_item().train)

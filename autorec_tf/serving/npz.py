@@ -138,8 +138,8 @@ def read_prior(content: Mapping[str, np.ndarray], name: str) -> Prior:
     return Prior(*(content[f"{name}_{field}"].astype(np.float64) for field in Prior._fields))
 
 
-def run_content(config: Config, ratings: Ratings, split: Split, trained: Any,
-                factors: Sequence[Factors], with_priors: bool = True) -> dict[str, np.ndarray]:
+def run_content(config: Config, ratings: Ratings, split: Split, trained: Any, with_priors: bool,
+                factors: Sequence[Factors]) -> dict[str, np.ndarray]:
     """Return the content of predictions.npz.
 
     Args:
@@ -147,8 +147,8 @@ def run_content(config: Config, ratings: Ratings, split: Split, trained: Any,
         ratings: all ratings.
         split: the split that the models were trained on.
         trained: the `AutoRec`, or the blend.
-        factors: the models, ready to predict.
         with_priors: whether to learn the priors for folding in, which takes some seconds.
+        factors: the models, ready to predict.
     """
     models = [member.model for member in trained.members] if config.members else [trained]
     members = tuple(map(WeightedModel, (f.weight for f in factors), models))

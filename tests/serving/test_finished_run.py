@@ -64,7 +64,7 @@ def test_other_ratings_are_refused(tmp_path):
     [
         ({"hidden_neuron": "six"}, ["config.json", "hidden_neuron", "'six'"]),
         ({"train_ratio": 7}, ["--train_ratio 7"]),
-        ({"init_stddev": 1.0}, ["config.json", "init_stddev", "1.0"]),
+        ({"grad_clip_limit": 1.0}, ["config.json", "grad_clip_limit", "1.0"]),
         ({"split_seed": None}, ["config.json", "split_seed"]),
         ({"fingerprint": None}, ["fingerprints", "--data_dir"]),
         ({"hidden_neuron": [7]}, ["parameters.*", "config.json", "V is float32"]),
