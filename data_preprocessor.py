@@ -218,8 +218,8 @@ def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
 
 
 def epochs_of_fast(ratings: Ratings, config: Config) -> dict[str, Any]:
-    """Return the epochs of the preset `fast`: as many steps as on MovieLens-1M, if the ratings have
-    fewer rows."""
+    """Return the numbers of epochs of the preset `fast`. If the ratings have fewer rows than
+    MovieLens-1M, they are larger, which makes the number of steps about equal."""
     if config.preset != "fast" or {"train_epoch", "warmup_epoch"} & set(config.given or ()):
         return {}
     num_rows, known = ratings.num_users, ML_1M_USERS

@@ -12,7 +12,7 @@ nothing. `RunRecords` and `WorkerRecords` implement the interface in training/re
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partialmethod
@@ -402,26 +402,27 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
                 workers.wait_until_done()  # the others wait until the records are written
         except Exception as error:
             if memory_ran_out(error):
-                raise OutOfMemory(resume_hint(folder, shell(flags))) from error
+                raise OutOfMemory(resume_hint(folder, resume)) from error
             if isinstance(error, OSError):
-                raise UserError(unwritable(folder, error, flags)) from error
+                raise UserError(unwritable(folder, error, resume)) from error
             raise
     print_line(closing_lines(records.summary, folder.path, resume))
 
 
-def resume_hint(folder: RunFolder, flags: str) -> str:
-    """Return the way to continue when memory ran out, if there is a checkpoint."""
+def resume_hint(folder: RunFolder, resume: str) -> str:
+    """Return the way to continue when memory ran out, if there is a checkpoint. `resume`: the
+    command."""
     if not (folder.path / f"{run_folder.CHECKPOINT}.json").exists():
         return ""
-    return f" The recorded epochs are kept. With more memory, continue with {flags}"
+    return f" The recorded epochs are kept. With more memory, continue with {resume}"
 
 
-def unwritable(folder: RunFolder, error: OSError, flags: Sequence[str]) -> str:
-    """Return the message about a record that cannot be written, and what to do. `flags` continue
-    the run, if it has started."""
+def unwritable(folder: RunFolder, error: OSError, resume: str) -> str:
+    """Return the message about a record that cannot be written, and what to do. The command
+    `resume` continues the run, if it has started."""
     if not folder.path.exists():
         return f"{folder.path} was removed during the run"
     problem = f"cannot write {error.filename or folder.path} ({error.strerror or error})"
     if folder.discard():
         return f"{problem}, so nothing was started. Fix this, or choose another --results_dir."
-    return f"{problem}. Fix this, and continue with {shell(flags)}"
+    return f"{problem}. Fix this, and continue with {resume}"
