@@ -220,14 +220,16 @@ def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
 def epochs_of_fast(ratings: Ratings, config: Config) -> dict[str, Any]:
     """Return the numbers of epochs of the preset `fast`. If the ratings have fewer rows than
     MovieLens-1M, they are larger, which makes the number of steps about equal."""
-    if config.preset != "fast" or {"train_epoch", "warmup_epoch"} & set(config.given or ()):
+    given = config.given or ()
+    if config.preset != "fast" or "train_epoch" in given:
         return {}
     num_rows, known = ratings.num_users, ML_1M_USERS
     if config.orientation == "item":
         num_rows, known = ratings.num_items, ML_1M_ITEMS
     steps, steps_known = (-(-rows // config.batch_size) for rows in (num_rows, known))
     factor = max(1.0, steps_known / steps)
-    return {name: round(factor * PRESETS["fast"][name]) for name in ("train_epoch", "warmup_epoch")}
+    return {name: round(factor * PRESETS["fast"][name])
+            for name in ("train_epoch", "warmup_epoch", "display_step") if name not in given}
 
 
 def num_training_ratings(ratings: Ratings, config: Config) -> float:

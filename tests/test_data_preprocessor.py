@@ -766,6 +766,7 @@ def test_synthetic_ignores_the_disk_and_the_network(
         ("item", (300, 600), {}, (110, 10)),
         ("user", (300, 9000), {}, (264, 24)),  # 24 steps in two
         ("item", (300, 100), {"train_epoch": 9}, (9, 2)),
+        ("item", (300, 600), {"warmup_epoch": 3, "display_step": 1}, (110, 3)),
     ],
 )
 def test_fast_takes_as_many_steps_as_on_movielens_1m(orientation, rows, given, epochs):
