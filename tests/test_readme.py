@@ -116,7 +116,7 @@ def test_readme_is_short_and_begins_with_the_papers_own_protocol():
     assert re.findall(r"\b0\.\d+", README)[:2] == [row[1].split()[0], row[2]]
     table = README.split("| settings |")[1].split("\n\n")[0]
     presets = [re.search(r"--preset (\w+)", line) for line in table.splitlines()[2:]]
-    assert [each and each[1] for each in presets] == ["paper", "single", "best", None]
+    assert [each and each[1] for each in presets] == ["paper", "fast", "single", "best", None]
 
 
 def test_readme_leads_to_every_page_of_docs():
@@ -368,8 +368,8 @@ def test_the_seconds_memory_and_peers_in_readme_are_those_of_the_peers_table():
     means = {name: [statistics.fmean(each) for each in zip(*rows, strict=True)]
              for name, rows in found.items() if len(rows) == len(splits)}
     table = README.split("| settings |")[1].split("\n\n")[0]
-    for name, word in (("paper", "paper`"), ("single", "single`"), ("best", "best`"),
-                       ("default", "default:")):
+    for name, word in (("paper", "paper`"), ("fast", "fast`"), ("single", "single`"),
+                       ("best", "best`"), ("default", "default:")):
         (line,) = [line for line in table.splitlines() if word in line]
         _, seconds, gigabytes = means[name]
         assert line.endswith(f" | {seconds:.0f} | {gigabytes:.2f} |"), name
