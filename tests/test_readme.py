@@ -337,7 +337,7 @@ def test_the_output_in_readme_is_what_the_program_prints_of_the_committed_run(ml
     assert len(announced) == 1  # and no warning or advice
     lines = "\n".join([*announced, stream.getvalue(),
                        closing_lines(summary, Path(RUN), "")]).splitlines()
-    assert len(shown.splitlines()) == 5 and set(shown.splitlines()) <= set(lines), "\n".join(lines)
+    assert len(shown.splitlines()) == 4 and set(shown.splitlines()) <= set(lines), "\n".join(lines)
 
 
 def test_the_output_in_readme_has_the_figures_of_the_committed_run():
