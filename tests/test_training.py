@@ -9,6 +9,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from AutoRec import AutoRec
 from autorec_tf.config import Config
@@ -424,3 +425,18 @@ def test_codes_become_a_matrix_of_which_all_is_observed():
     full = as_ratings(codes)
     assert (full.num_rows, full.num_columns, full.density) == (ROWS, 12, 1)
     np.testing.assert_array_equal(full.values.reshape(ROWS, 12), codes)
+
+
+def test_the_gradient_of_w_is_a_sum_of_at_most_two():
+    """TensorFlow's AddN adds three tensors in any order, so that runs would differ."""
+    config = Config(hidden_neuron=(4,), engine="sparse", leave_one_out=True,
+                    input_encoding="one_hot")
+    users, items = np.divmod(np.arange(0, 60, 7, np.int32), 6)
+    values = np.arange(9, dtype=np.float32) % 5 + 1
+    matrix = RatingMatrix.from_triples(users, items, values, (10, 6))
+    trainer = Trainer(build(config, matrix, (1.0, 5.0)))
+    rows = trainer.model.rows(matrix)
+    step = tf.function(lambda: trainer.objective.gradients(rows, tf.range(10, dtype=tf.int64)))
+    sums = [each for each in step.get_concrete_function().graph.get_operations()
+            if each.type == "AddN" and each.outputs[0].shape == trainer.model.Wt.shape]
+    assert {len(each.inputs) for each in sums} == {2}

@@ -89,6 +89,8 @@ class Encoder:
         float32 [e], from the single hidden layer h (B, k) and the decoder's weights (n, k)."""
         batch, one_hot_batch, mask = inputs
         slope = SLOPES[self.config.hidden_activation](h)
+        # One use of `weights`: AddN adds two gradients in one way, but three in any order.
+        weights = tf.identity(weights)
         contribution = batch.ratings * self.slope_product(batch, slope, self.V * weights)
         if one_hot_batch is not None:
             X = tf.reshape(self.D * weights[:, None], [-1, self.V.shape[1]])
