@@ -35,6 +35,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "best": {"members": ("single", "deep", "user_one_hot")},
 }
 
+# Presets whose lambdas, chosen on MovieLens-1M, are scaled to other data.
+SCALED_PRESETS = ("deep", "fast")
+
 # The values that --tune tries, within bounds found by exploration. Each split makes its own choice.
 GRID: dict[str, Sequence[Any]] = {
     "lambda_value": (30.0, 40.0),

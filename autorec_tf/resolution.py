@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from autorec_tf.config import FULL_BATCH, Config, flag_fields
-from autorec_tf.presets import MEMBERS, PRESETS
+from autorec_tf.presets import MEMBERS, PRESETS, SCALED_PRESETS
 from autorec_tf.system.errors import UserError
 
 
@@ -111,13 +111,10 @@ def uses_lbfgs(config: Config) -> bool:
     return any(each.optimizer_method == "LBFGS" for each in model_configs(config))
 
 
-WITH_FIXED_LAMBDAS = ("deep", "fast")  # presets; their lambdas were chosen on MovieLens-1M
-
-
 def preset_lambdas(config: Config) -> dict[str, Any]:
     """Return the lambdas of the preset `deep` or `fast` that change when they are scaled to the
     data, as those of members are."""
-    if config.preset not in WITH_FIXED_LAMBDAS:
+    if config.preset not in SCALED_PRESETS:
         return {}
     settings = PRESETS[config.preset]
     rule = {name: getattr(config, name) for name in ("regularization", "optimizer_method")}

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from autorec_tf.records import tables
+from autorec_tf.records.console import Console
 from autorec_tf.resolution import over_preset
 from autorec_tf.system.errors import run_program
 from autorec_tf.system.files import write_csv
 from autorec_tf.system.runtime import start_tensorflow
-from data_preprocessor import load_ratings, validation_split
+from data_preprocessor import load_ratings
 
 SEEDS = (2001, 2002)
 FOLDER = Path(__file__).parent / "results" / "fast_settings"
@@ -64,15 +65,10 @@ def line(row: dict[str, Any]) -> str:
 
 def validate(settings: dict[str, Any], seed: int) -> float:
     """Return the RMSE of the held-out ratings after the last epoch."""
-    from autorec_tf.training.epochs import TrainState, train_epochs
-    from autorec_tf.training.trainer import build
+    from autorec_tf.experiments import validation_rmse
 
-    config = over_preset(settings | {"dataset": "ml-1m", "random_seed": seed, "display_step": 100})
-    ratings = load_ratings(config)
-    split = validation_split(config, ratings)
-    *_, last = train_epochs(TrainState(build(config, split.train, ratings.scale), split), split)
-    assert last.test_rmse
-    return round(last.test_rmse, 5)
+    config = over_preset(settings | {"dataset": "ml-1m", "random_seed": seed})
+    return round(validation_rmse(config, {}, load_ratings(config), Console(shown=False)), 5)
 
 
 if __name__ == "__main__":

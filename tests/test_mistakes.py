@@ -138,6 +138,7 @@ SUMMARY = dict(dataset="made up", preset="default", final_test_rmse=0.9, biases_
     ({}, ("0.9000", "--preset single", "--lambda_value", "longer")),
     (dict(final_test_rmse=float("nan")), ("nan",)),
     (dict(preset="single", converged=True), ("--lambda_value",)),
+    (dict(preset="fast"), ("--preset single", "--lambda_value")),
     (dict(cold_test_ratings=6), ("cold",)),
     (dict(dataset="synthetic", final_test_rmse=0.8), ("synthetic",)),
     (dict(final_test_rmse=0.8), None),

@@ -14,8 +14,8 @@ import numpy as np
 from autorec_tf.config import FULL_BATCH, Config, point_text
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.metrics import RECONSTRUCTION, EpochMetrics
+from autorec_tf.presets import SCALED_PRESETS
 from autorec_tf.records.run_warnings import advice, first_warnings, last_warnings
-from autorec_tf.resolution import WITH_FIXED_LAMBDAS
 from autorec_tf.system.errors import Log
 from autorec_tf.system.terminal import print_line
 
@@ -212,7 +212,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     if config.tune and not config.members:
         lines.append(f"Tuned on validation ratings: {', '.join(config.tune)}")
     by_grid = config.tune and config.optimizer_method not in FULL_BATCH
-    is_scaled = config.members or by_grid or config.preset in WITH_FIXED_LAMBDAS
+    is_scaled = config.members or by_grid or config.preset in SCALED_PRESETS
     if is_scaled and config.lambda_factor not in (None, 1.0):
         lines.append(f"Lambdas of the plain rule: x {config.lambda_factor:.3g}, adapted to the "
                      "ratings per column")

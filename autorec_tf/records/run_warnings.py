@@ -51,7 +51,8 @@ def remedy(summary: Mapping[str, Any]) -> str:
         return ("The data may have too few ratings for a model. If you chose --lambda_value, try "
                 "another one.")
     other = "--preset single, or another --lambda_value"
-    return f"Try {other}." if summary.get("converged") else f"Train longer, or try {other}."
+    is_complete = summary.get("converged") or summary["preset"] == "fast"  # whose rate ends at 0
+    return f"Try {other}." if is_complete else f"Train longer, or try {other}."
 
 
 def of_cold_ratings(split: Split, has_files: bool) -> str:
