@@ -70,12 +70,14 @@ class AutoRec:
         values: the rating values with one-hot input vectors D (float32, ascending).
         num_rows: m.
         variables: the parameters of another model, to be used instead of new ones.
+        lambda_value: a variable in place of the `lambda_value` of `config`.
     """
 
     def __init__(self, num_columns: int, config: Config, scale: tuple[float, float] = (1.0, 5.0),
                  density: float = 0.0, shards: ColumnShards | None = None,
                  values: np.ndarray | None = None, num_rows: int = 0,
-                 variables: list[tf.Variable] | None = None) -> None:
+                 variables: list[tf.Variable] | None = None,
+                 lambda_value: tf.Variable | None = None) -> None:
         self.config, self.scale, self.density, self.values = config, scale, density, values
         self.shards = shards or ColumnShards(num_columns)
         self.num_rows, self.strategy = num_rows, tf.distribute.get_strategy()
@@ -86,8 +88,9 @@ class AutoRec:
         numbers = range(len(config.hidden_neuron) - 1)
         self.inner = [(named[f"inner/{i}/0"], named[f"inner/{i}/1"]) for i in numbers]
         self.engine = make_engine(config, density)
-        self.encoder = Encoder(config, self.engine, self.V, named.get("D"), values)
-        self.decoder = DECODERS[config.decoder](config, self.engine, named)
+        self.lambdas = config.lambdas(lambda_value)
+        self.encoder = Encoder(config, self.engine, self.lambdas, self.V, named.get("D"), values)
+        self.decoder = DECODERS[config.decoder](config, self.engine, named, self.lambdas.W)
 
     def objective(self, inputs: Inputs, outputs: Outputs, penalty_scale: tf.Tensor | float = 1.0,
                   dropout: Dropout | None = None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -114,7 +117,7 @@ class AutoRec:
             rows, weighted = tf.size(batch.starts) - 1, config.regularization == "weighted"
             factor = tf.cast(rows, tf.float32) if weighted else penalty_scale
             norms = [tf.reduce_sum(tf.square(weights)) for weights, _ in self.inner]
-            penalty += self.shards.once(config.lambda_value * factor * tf.add_n(norms))
+            penalty += self.shards.once(self.lambdas.inner * factor * tf.add_n(norms))
         return squared_error + penalty / 2, squared_error
 
     def hidden(self, z: tf.Tensor, dropout: Dropout | None = None) -> tf.Tensor:

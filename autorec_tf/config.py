@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from autorec_tf.presets import GRID, MEMBERS, PRESETS
 from autorec_tf.system.errors import UserError
@@ -82,6 +82,16 @@ def as_typed(value: Any) -> str:
 def point_text(point: Mapping[str, Any]) -> str:
     """Return the settings of a grid point in words."""
     return ", ".join(f"{name} {value:g}" for name, value in point.items())
+
+
+class Lambdas(NamedTuple):
+    """The lambdas of V, D, W (with Y) and the layers between them in equation 2: numbers, or
+    variables."""
+
+    V: Any
+    D: Any
+    W: Any
+    inner: Any
 
 
 def given_or(value: Any, default: Any) -> Any:
@@ -482,17 +492,12 @@ class Config:
     def seed_of_split(self) -> int:
         return given_or(self.split_seed, self.random_seed)
 
-    @property
-    def encoder_lambda(self) -> float:
-        return given_or(self.lambda_encoder, self.lambda_value)
-
-    @property
-    def one_hot_lambda(self) -> float:
-        return given_or(self.lambda_one_hot, self.encoder_lambda)
-
-    @property
-    def decoder_lambda(self) -> float:
-        return given_or(self.lambda_decoder, self.lambda_value)
+    def lambdas(self, lambda_value: Any = None) -> Lambdas:
+        """Return the lambdas, perhaps with another `lambda_value`: a number or a variable."""
+        value = given_or(lambda_value, self.lambda_value)
+        encoder = given_or(self.lambda_encoder, value)
+        return Lambdas(encoder, given_or(self.lambda_one_hot, encoder),
+                       given_or(self.lambda_decoder, value), value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings except paths and devices, which belong to a machine and not to the

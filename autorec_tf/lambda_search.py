@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 
+from AutoRec import AutoRec
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.baseline import fit_baseline
@@ -107,53 +108,58 @@ def rmse_of_biases(split: Split, decoder: str) -> float:
 
 
 class LambdaSearch:
-    """The trainings of the search for the lambda of `config`."""
+    """The trainings of the search for the lambda of `config`. They share one model, whose lambda is
+    a variable, and its graphs."""
 
     def __init__(self, config: Config, ratings: Ratings, records: Records) -> None:
-        self.config, self.records, self.scale = config, records, ratings.unit.model_scale
+        self.config = replace(config, display_step=CHECK_EVERY)
+        self.records, self.scale = records, ratings.unit.model_scale
         self.split = validation_split(config, ratings)
         self.first = first_lambda(len(self.split.train))
         self.biases = rmse_of_biases(self.split, config.decoder)
+        self.lambda_value = tf.Variable(self.first, dtype=tf.float32, trainable=False)
 
     def path(self, rmses: list[float]) -> tuple[list[float], float | None]:
         return path(self.first, self.biases, rmses)
 
     def train(self) -> None:
         """Train with each lambda, and record the validation RMSEs that are not recorded yet."""
+        model = build(self.config, self.split.train, self.scale, lambda_value=self.lambda_value)
+        pretrain(model, self.split.train, self.records.log_pretraining)
+        state, best = TrainState(model, self.split), copies(model)  # parameters of the lowest RMSE
         rmses: list[float] = []
-        best: list[tf.Tensor] = []  # the parameters of the lowest RMSE
         while (value := self.path(rmses)[1]) is not None:
-            rmse, found = self.biases, best
+            rmse = self.biases
             if value != BIASES_ONLY:
-                rmse, found = self.train_with(value, best, min(rmses, default=self.biases))
+                assign(model.parameters, best)
+                rmse = self.train_with(value, state, min(rmses, default=math.inf))
             if len(rmses) == len(self.records.tuned()):
                 self.records.log_point({"lambda_value": value}, rmse)
             rmses.append(self.records.tuned()[len(rmses)])
-            if rmses[-1] == min(rmses):
-                best = found
+            if rmses[-1] == min(rmses) < math.inf:
+                best = copies(model)
 
-    def train_with(self, value: float, start: list[tf.Tensor],
-                   lowest: float) -> tuple[float, list[tf.Tensor]]:
-        """Train with lambda `value`, from the parameters `start` or from initial ones; return the
-        validation RMSE and the parameters. A training ends when its RMSE is above `lowest`, that of
-        `start`, and rises."""
-        config = replace(self.config, lambda_value=value, display_step=CHECK_EVERY)
-        model, rmse = build(config, self.split.train, self.scale), math.inf
-        if start:
-            assign(model.parameters, start)
-            rmse = lowest
-        else:
-            pretrain(model, self.split.train, self.records.log_pretraining)
+    def train_with(self, value: float, state: TrainState, lowest: float) -> float:
+        """Train with lambda `value` from the current parameters, whose validation RMSE is `lowest`
+        (infinity: unknown). Return the validation RMSE, infinity if training diverges. A training
+        ends when its RMSE rises, and is above `lowest` or, if that is unknown, the biases'."""
+        self.lambda_value.assign(value)
+        state.restart()
+        rmse, limit = lowest, lowest if lowest < math.inf else self.biases
         try:
-            with closing(train_epochs(TrainState(model, self.split), self.split)) as epochs:
+            with closing(train_epochs(state, self.split)) as epochs:
                 for metrics in epochs:
                     self.records.log_step(f"lambda {value:g}, epoch", metrics.epoch,
-                                          config.train_epoch, ends_early=True)
+                                          self.config.train_epoch, ends_early=True)
                     self.records.stop_if_asked()
                     if metrics.test_rmse:
                         before, rmse = rmse, metrics.test_rmse
-                        if rmse > max(before, lowest):
+                        if rmse > max(before, limit):
                             break
         except Diverged:
             rmse = math.inf
-        return rmse, [tf.identity(x) for x in model.parameters]
+        return rmse
+
+
+def copies(model: AutoRec) -> list[tf.Tensor]:
+    return [tf.identity(x) for x in model.parameters]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autorec_tf.command_line import GROUPS, MOST_USED, parse_arguments
-from autorec_tf.config import DATA_DIR_VARIABLE, Config, flag_fields
+from autorec_tf.config import DATA_DIR_VARIABLE, Config, Lambdas, flag_fields
 from autorec_tf.experiments import extend_grid, grid
 from autorec_tf.presets import GRID, MEMBERS, PRESETS
 from autorec_tf.resolution import (
@@ -172,12 +172,13 @@ def test_one_number_of_hidden_units_is_one_hidden_layer():
 
 def test_each_sides_lambda_is_lambda_value_if_it_has_none_of_its_own():
     config = Config(lambda_value=3.0, lambda_encoder=0.0)
-    assert (config.encoder_lambda, config.decoder_lambda) == (0.0, 3.0)
+    assert config.lambdas() == Lambdas(V=0.0, D=0.0, W=3.0, inner=3.0)
+    assert config.lambdas(5.0) == Lambdas(V=0.0, D=0.0, W=5.0, inner=5.0)
     config = Config(lambda_value=3.0, lambda_decoder=2.0)
-    assert (config.encoder_lambda, config.decoder_lambda) == (3.0, 2.0)
+    assert config.lambdas() == Lambdas(V=3.0, D=3.0, W=2.0, inner=3.0)
     config = Config(lambda_value=3.0, lambda_encoder=2.0, input_encoding="one_hot")
-    assert config.one_hot_lambda == 2.0
-    assert replace(config, lambda_one_hot=0.0).one_hot_lambda == 0.0
+    assert config.lambdas().D == 2.0
+    assert replace(config, lambda_one_hot=0.0).lambdas().D == 0.0
 
 
 # Presets

@@ -11,10 +11,12 @@ from autorec_tf.data.synthetic import ML_1M_ITEMS, ML_1M_USERS
 from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.experiments import train_model
 from autorec_tf.lambda_search import LARGE_STEP, first_lambda, path, rmse_of_biases, search_lambda
+from autorec_tf.model.lbfgs import assign
 from autorec_tf.presets import BIASES_ONLY, CONVERGENCE
 from autorec_tf.resolution import member_configs, over_preset
+from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.trainer import build, initialise_biases, untrained
-from data_preprocessor import full_batch_settings, resolve, split_of
+from data_preprocessor import full_batch_settings, resolve, split_of, validation_split
 from tests.test_experiments import Records
 
 pytestmark = pytest.mark.eager
@@ -76,6 +78,26 @@ def test_the_lambda_of_the_lowest_validation_rmse_is_chosen_and_a_resumed_search
     stopped = Records(records.points[:-1])
     assert search_lambda(CONFIG, RATINGS, stopped) == chosen
     assert stopped.points == records.points
+
+
+@pytest.mark.parametrize("optimizer", ["LBFGS", "RProp"])
+def test_each_training_of_the_search_equals_that_of_a_new_model(optimizer):
+    """Also with another lambda for V, which the search does not change."""
+    config = replace(CONFIG, optimizer_method=optimizer, train_epoch=3, lambda_encoder=40.0)
+    records, best, rmses = Records(), None, []
+    search_lambda(config, RATINGS, records)
+    split = validation_split(config, RATINGS)
+    for point, rmse in records.points:
+        if point["lambda_value"] == BIASES_ONLY:
+            break
+        model = build(replace(config, **point), split.train, (1.0, 5.0))
+        if best:
+            assign(model.parameters, best.parameters)
+        *_, last = train_epochs(TrainState(model, split), split)
+        assert rmse == pytest.approx(last.test_rmse, abs=1e-6)
+        rmses.append(rmse)
+        best = model if rmse == min(rmses) else best
+    assert len(rmses) > 1
 
 
 def test_with_biases_only_the_prediction_is_a_mean_and_two_damped_biases():

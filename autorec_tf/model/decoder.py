@@ -47,12 +47,14 @@ class Outputs(NamedTuple):
 
 class Decoder:
     """The product of the last hidden layer with Wt, float32 (n, l), as in the paper. `parameters`:
-    those of the model, by name."""
+    those of the model, by name. `lambda_W`: the lambda of W."""
 
     uses_all_rows = False  # whether the weights are computed from the ratings of all rows
 
-    def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
+    def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable],
+                 lambda_W: float | tf.Variable) -> None:
         self.config, self.engine, self.Wt = config, engine, parameters["Wt"]
+        self.lambda_W = lambda_W
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
         """Return the weights of all columns: float32 (n, l)."""
@@ -72,7 +74,7 @@ class Decoder:
         Without `penalty_scale`, for predictions, the second is 0."""
         weights = penalty_weights(outputs.pairs, self.config, penalty_scale)
         product, omega = self.engine.output_product(outputs.pairs, h, outputs.weights, weights)
-        return product, self.config.decoder_lambda * omega
+        return product, self.lambda_W * omega
 
     def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
         """Return the contribution of each rating to its own prediction, through the weights:
@@ -88,8 +90,9 @@ class Decoder:
 class BiasedDecoder(Decoder):
     """The plain decoder with row biases c, float32 [m], and a lambda of both biases."""
 
-    def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
-        super().__init__(config, engine, parameters)
+    def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable],
+                 lambda_W: float | tf.Variable) -> None:
+        super().__init__(config, engine, parameters, lambda_W)
         self.b, self.c = parameters["b"], parameters["c"]
 
     def product(
@@ -120,8 +123,9 @@ class SvdppDecoder(BiasedDecoder):
 
     uses_all_rows = True
 
-    def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable]) -> None:
-        super().__init__(config, engine, parameters)
+    def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable],
+                 lambda_W: float | tf.Variable) -> None:
+        super().__init__(config, engine, parameters, lambda_W)
         self.Y = parameters["Y"]
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
@@ -141,7 +145,7 @@ class SvdppDecoder(BiasedDecoder):
         product, _ = self.engine.output_product(pairs, h, outputs.weights)
         weights = penalty_weights(pairs, self.config, penalty_scale)
         if weights is not None:
-            return product, self.config.decoder_lambda * self.omega(pairs, rows, weights)
+            return product, self.lambda_W * self.omega(pairs, rows, weights)
         return product, tf.zeros([])
 
     def omega(self, pairs: Batch | Pairs, rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from autorec_tf.config import Config
+from autorec_tf.config import Config, Lambdas
 from autorec_tf.model.activations import SLOPES
 from autorec_tf.model.batch import Batch, penalty_weights, positions
 
@@ -41,9 +41,10 @@ class Encoder:
     """The product of a mini-batch with V, float32 (n, k), plus its vectors of D, float32
     (n, values, k), if there is D. `values`: the rating values of D, float32, ascending."""
 
-    def __init__(self, config: Config, engine: Any, V: tf.Variable, D: tf.Variable | None = None,
-                 values: np.ndarray | None = None) -> None:
-        self.config, self.engine, self.V, self.D, self.values = config, engine, V, D, values
+    def __init__(self, config: Config, engine: Any, lambdas: Lambdas, V: tf.Variable,
+                 D: tf.Variable | None = None, values: np.ndarray | None = None) -> None:
+        self.config, self.engine, self.lambdas = config, engine, lambdas
+        self.V, self.D, self.values = V, D, values
 
     def inputs(self, batch: Batch, dropout: Dropout | None = None) -> Inputs:
         """Return the inputs of a mini-batch, with `dropout` in a training step."""
@@ -76,13 +77,13 @@ class Encoder:
         z, omega_V = self.engine.input_product(
             batch, batch.ratings * mask, self.V, penalty_weights(batch, config, penalty_scale)
         )
-        penalty = config.encoder_lambda * omega_V
+        penalty = self.lambdas.V * omega_V
         if one_hot_batch is None:
             return z, penalty
         D = tf.reshape(self.D, [-1, self.V.shape[1]])
         weights = penalty_weights(one_hot_batch, config, penalty_scale)
         z_D, omega_D = self.engine.input_product(one_hot_batch, mask, D, weights)
-        return z + z_D, penalty + config.one_hot_lambda * omega_D
+        return z + z_D, penalty + self.lambdas.D * omega_D
 
     def self_contribution(self, inputs: Inputs, h: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Return the first-order contribution of each rating to its own prediction as an input,

@@ -88,6 +88,10 @@ class LBFGS(tf.Module):
                 self.save(*evaluation)
         return before
 
+    def restart(self) -> None:
+        """Forget the history: the next step evaluates the objective, which has changed."""
+        self.evaluated.assign(False)
+
     def is_evaluated(self) -> bool:
         """Return whether `gradients`, `cost` and `squared_error` belong to the current
         parameters."""

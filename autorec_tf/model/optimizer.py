@@ -122,6 +122,12 @@ class RProp(tf.Module):
         self._update(list(gradients))
         return tf.cast(cost, tf.float64), tf.cast(squared_error, tf.float64)
 
+    def restart(self) -> None:
+        """Begin again with the next step: the objective has changed."""
+        self.started.assign(False)
+        for last_sign in self.last_sign:
+            last_sign.assign(tf.zeros_like(last_sign))
+
     @tf.function(autograph=False)
     def _update(self, gradients):
         for x, delta, last_sign, gradient in zip(

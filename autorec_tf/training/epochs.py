@@ -52,6 +52,11 @@ class TrainState:
             variables |= self.best.stored("state/best")
         return {f"{name}{SUFFIX}": each for name, each in variables.items()}
 
+    def restart(self) -> None:
+        """Return to epoch 0, without the history of the full-batch optimiser."""
+        self.epoch.assign(0)
+        self.trainer.restart()
+
     @property
     def is_new(self) -> bool:
         """Whether no epoch has been trained yet."""
@@ -145,9 +150,8 @@ def refuse_divergence(model: AutoRec, epoch: int, cost: float, train_rmse: float
 
 def remedy(config: Config, epoch: int) -> str:
     """Return the settings to change after divergence in `epoch`."""
-    lambdas = config.lambda_value, config.encoder_lambda, config.decoder_lambda
-    if max(lambdas) > LARGE_LAMBDA:
-        return f"Try a smaller --lambda_value; a lambda is {max(lambdas):g}."
+    if max(config.lambdas()) > LARGE_LAMBDA:
+        return f"Try a smaller --lambda_value; a lambda is {max(config.lambdas()):g}."
     if config.optimizer_method in FULL_BATCH:
         return "Try a larger --lambda_value."
     rate = config.learning_rate(epoch)

@@ -27,11 +27,12 @@ Gradients = tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]
 
 
 def build(config: Config, train: RatingMatrix, scale: tuple[float, float],
-          workers: Workers | None = None, start: Sequence[np.ndarray] = ()) -> AutoRec:
+          workers: Workers | None = None, start: Sequence[np.ndarray] = (),
+          lambda_value: tf.Variable | None = None) -> AutoRec:
     """Return an untrained model of `config` for the ratings `train`, with the initial bias of
     `config`, or with the parameters `start` of all columns. If `train` is a column shard, `workers`
-    have the others."""
-    model = untrained(config, train, scale, workers)
+    have the others. `lambda_value` is a variable in place of that of `config`."""
+    model = untrained(config, train, scale, workers, lambda_value)
     shards = model.shards
     if start:
         assign(model.parameters, [
@@ -61,11 +62,12 @@ def initialise_biases(model: AutoRec, train: RatingMatrix) -> None:
 
 
 def untrained(config: Config, train: RatingMatrix, scale: tuple[float, float],
-              workers: Workers | None) -> AutoRec:
+              workers: Workers | None, lambda_value: tf.Variable | None = None) -> AutoRec:
     """Return the model of `build` with b = 0."""
     shards = ColumnShards(train.num_columns, train, workers)
     values = train.distinct if config.input_encoding == "one_hot" else None
-    return AutoRec(train.num_columns, config, scale, train.density, shards, values, train.num_rows)
+    return AutoRec(train.num_columns, config, scale, train.density, shards, values, train.num_rows,
+                   lambda_value=lambda_value)
 
 
 class Objective:
@@ -170,6 +172,12 @@ class Trainer:
             self.synchronise()
         sums = self.shards.sum([float(cost), float(squared_error), len(ratings.values)])
         return float(sums[0]), float(np.sqrt(sums[1] / sums[2]))
+
+    def restart(self) -> None:
+        """Forget all steps of a full-batch optimiser: the objective has changed."""
+        self.steps.assign(0)
+        self.costs.assign(tf.fill(self.costs.shape, tf.constant(math.inf, tf.float64)))
+        self.optimizer.restart()
 
     @property
     def has_converged(self) -> bool:
