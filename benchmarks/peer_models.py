@@ -24,7 +24,8 @@ import scipy.sparse as sp
 
 ENVIRONMENT = Path(__file__).parents[1] / "autorec_tf" / "system" / "environment.py"
 
-Split = Mapping[str, np.ndarray]  # users, items, ratings; test_users, test_items; shape, seed
+# users, items, ratings; test_users, test_items; shape, seed; perhaps days, test_days
+Split = Mapping[str, np.ndarray]
 RANK, SWEEPS = 32, 250
 
 
@@ -52,8 +53,15 @@ def one_hot_and_implicit(
     return sp.hstack([sp.eye_array(shape[0]), sp.csr_array((weights, (own, others)), shape)], "csr")
 
 
+def one_hot_days(days: np.ndarray, known: np.ndarray) -> sp.csr_array:
+    """Return the one-hot design of `days`, (ratings, known); a day that is not `known` has none."""
+    rated = np.flatnonzero(np.isin(days, known))
+    column = np.searchsorted(known, days[rated])
+    return sp.csr_array((np.ones(len(rated)), (rated, column)), (len(days), len(known)))
+
+
 def predict_myfm(
-    split: Split, implicit: bool, probit: bool = False, sweeps: int = SWEEPS
+    split: Split, implicit: bool, probit: bool = False, dates: bool = False, sweeps: int = SWEEPS
 ) -> np.ndarray:
     """Return a Bayesian factorisation machine's predictions for the test pairs: float64 [pairs].
 
@@ -61,7 +69,7 @@ def predict_myfm(
     users that have rated each item. All rows of a user have the same features, so these are passed
     once, as a relation block. Users, items and each side's implicit features have separate priors.
     With `probit`, ratings are ordered classes, and the prediction is the mean of their
-    probabilities.
+    probabilities. With `dates`, the day of a rating is a feature, also of the test ratings.
     """
     import myfm
 
@@ -79,16 +87,22 @@ def predict_myfm(
         return [myfm.RelationBlock(index.tolist(), sp.csr_matrix(side))
                 for index, side in zip(pairs, sides, strict=True)]
 
+    train_days = test_days = None
+    if dates:
+        known = np.unique(split["days"])
+        train_days, test_days = (sp.csr_matrix(one_hot_days(split[name], known))
+                                 for name in ("days", "test_days"))
+        groups = [len(known), *groups]
     ratings, train = split["ratings"], blocks(users, items)
     test = blocks(split["test_users"], split["test_items"])
     if probit:
         values, classes = np.unique(ratings, return_inverse=True)
         model = myfm.MyFMOrderedProbit(rank=RANK, random_seed=int(split["seed"]))
-        model.fit(None, classes, train, n_iter=sweeps, group_shapes=groups)
-        return model.predict_proba(None, test, os.cpu_count()) @ values.astype(np.float64)
+        model.fit(train_days, classes, train, n_iter=sweeps, group_shapes=groups)
+        return model.predict_proba(test_days, test, os.cpu_count()) @ values.astype(np.float64)
     model = myfm.MyFMRegressor(rank=RANK, random_seed=int(split["seed"]))
-    model.fit(None, ratings.astype(np.float64), train, n_iter=sweeps, group_shapes=groups)
-    return model.predict(None, test, os.cpu_count())
+    model.fit(train_days, ratings.astype(np.float64), train, n_iter=sweeps, group_shapes=groups)
+    return model.predict(test_days, test, os.cpu_count())
 
 
 def predict_libmf(
@@ -149,6 +163,10 @@ MODELS: dict[str, tuple[str, Callable[[Split], np.ndarray]]] = {
         f"{MYFM}, ordered probit, SVD++ of both sides, without dates",
         partial(predict_myfm, implicit=True, probit=True),
     ),
+    "myfm_dates": (
+        f"{MYFM}, ordered probit, SVD++ of both sides, **with the dates of the test ratings**",
+        partial(predict_myfm, implicit=True, probit=True, dates=True),
+    ),
     "libmf": (
         f"{LIBMF}, 200 factors, raw ratings: no mean, no biases",
         partial(predict_libmf, k=200, l2=0.05, rate=0.03, iterations=32),
@@ -158,6 +176,7 @@ MODELS: dict[str, tuple[str, Callable[[Split], np.ndarray]]] = {
         partial(predict_cmfrec, k=40, l2=0.08, bias_l2=0.04, w_implicit=2.0, iterations=10),
     ),
 }
+DATED = ("myfm_dates",)  # rows whose split has `days` and `test_days`
 MODULES = {"myfm": "myfm", "libmf": "libmf.mf", "cmfrec": "cmfrec"}  # first word of a row
 
 

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings, Split
@@ -37,7 +39,7 @@ from autorec_tf.system.errors import UserError, run_program
 from autorec_tf.system.files import lock, read_csv, read_json, unlock, write_csv, write_text
 from benchmarks import paper_tables
 from benchmarks.paper_tables import MAIN, PLAIN, Row
-from benchmarks.peer_models import MODELS, module_of
+from benchmarks.peer_models import DATED, MODELS, module_of
 from benchmarks.peer_plot import draw
 from data_preprocessor import load_ratings, split_ratings
 
@@ -164,31 +166,43 @@ def make_environment() -> Path:
     return python
 
 
-def write_split(path: Path, split: Split, seed: int) -> None:
+def days_of(ratings: Ratings) -> sp.csr_array:
+    """Return the day of each rating of MovieLens-1M: (users, items), from 1."""
+    path = Path(Config(dataset="ml-1m").ratings_folder()) / "ratings.dat"
+    seconds = pd.read_csv(path, sep=":", header=None, usecols=[6])[6].to_numpy()
+    shape = ratings.num_users, ratings.num_items
+    return sp.csr_array((seconds // 86_400, (ratings.users, ratings.items)), shape)
+
+
+def write_split(path: Path, split: Split, seed: int, days: sp.csr_array | None = None) -> None:
     """Write the training ratings of a split whose rows are items, and the pairs of its test ratings
-    in their order. The training ratings are shuffled, as stochastic gradient descent needs."""
+    in their order; also their `days`, if given. The training ratings are shuffled, as stochastic
+    gradient descent needs."""
     train, test = split.train, split.test
     order = np.random.default_rng(seed).permutation(len(train))
     np.savez(
         path, users=train.indices[order], items=train.rows[order], ratings=train.values[order],
         test_users=test.indices, test_items=test.rows, shape=(train.num_columns, train.num_rows),
-        seed=seed,
+        seed=seed, **({} if days is None else dict(
+            days=days[train.indices[order], train.rows[order]],
+            test_days=days[test.indices, test.rows])),
     )
 
 
 def measure_peer(row: str, seed: int, ratings: Ratings, python: Path) -> dict[str, Any]:
     """Return the result of a peer on the split with seed `seed`."""
-    return result(*run_peer(row, seed, split_ratings(ratings, Config().train_ratio, seed), python))
+    days = days_of(ratings) if row in DATED else None
+    split = split_ratings(ratings, Config().train_ratio, seed)
+    return result(*run_peer(row, seed, split, python, days=days))
 
 
-def run_peer(
-    row: str, seed: int, split: Split, python: Path, *settings: str
-) -> tuple[float, float, float]:
+def run_peer(row: str, seed: int, split: Split, python: Path, *settings: str,
+             days: sp.csr_array | None = None) -> tuple[float, float, float]:
     """Return the RMSE, seconds and peak memory (MB) of a peer on `split`, perhaps with other
-    `settings` (a JSON object)."""
+    `settings` (a JSON object), or given `days`."""
     with tempfile.TemporaryDirectory() as folder:
         given, left = Path(folder, "split.npz"), Path(folder, "predictions.npz")
-        write_split(given, split, seed)
+        write_split(given, split, seed, days)
         call([python, "-m", "benchmarks.peer_models", row, given, left, *settings], row, seed)
         with np.load(left) as found:
             rmse = rmse_of(split, found["predictions"])

@@ -11,12 +11,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from autorec_tf.config import Config
+from autorec_tf.config import DATA_DIR_VARIABLE, Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import read_csv
 from benchmarks import peer_plot, peer_settings, peers
-from benchmarks.peer_models import MODELS, one_hot_and_implicit, predict_libmf
+from benchmarks.peer_models import MODELS, one_hot_and_implicit, one_hot_days, predict_libmf
 from data_preprocessor import read_ml_1m, split_ratings
 from tests.facts import assert_names, refused
 from tests.forks import Fork
@@ -46,6 +46,29 @@ def test_a_peer_learns_from_the_training_ratings_and_never_has_the_test_ratings(
     assert given["shape"].tolist() == [train.num_columns, train.num_rows]
     assert set(given) == {"users", "items", "ratings", "test_users", "test_items", "shape", "seed"}
     assert np.count_nonzero(np.diff(given["items"]) < 0) > len(train) / 4  # in no order
+
+
+def test_the_days_of_a_split_are_those_of_its_pairs(tmp_path, small_data, monkeypatch):
+    file = small_data / "ratings.dat"
+    pairs = [line.split("::")[:3] for line in file.read_text(encoding="latin-1").splitlines()]
+    file.write_text("".join(f"{'::'.join(pair)}::{86_400 * day + 5}\n"
+                            for day, pair in enumerate(pairs, 11_000)), encoding="latin-1")
+    expected = {(int(user), int(item)): day for day, (user, item, _) in enumerate(pairs, 11_000)}
+    ratings = read_ml_1m(file)
+    split = split_ratings(ratings, 0.5, 1994)
+    monkeypatch.setenv(DATA_DIR_VARIABLE, str(small_data))
+    peers.write_split(tmp_path / "split.npz", split, 1994, peers.days_of(ratings))
+    with np.load(tmp_path / "split.npz") as found:
+        for part in ("", "test_"):
+            users = ratings.user_ids[found[f"{part}users"]].tolist()
+            items = ratings.item_ids[found[f"{part}items"]].tolist()
+            days = [expected[pair] for pair in zip(users, items, strict=True)]
+            assert found[f"{part}days"].tolist() == days
+
+
+def test_a_day_without_training_ratings_has_no_feature():
+    found = one_hot_days(np.array([7, 3, 5]), np.array([3, 7]))
+    assert found.toarray().tolist() == [[0, 1], [1, 0], [0, 0]]
 
 
 def test_the_split_is_that_of_main_with_the_same_seed(tmp_path, small_data, monkeypatch):
