@@ -3,6 +3,7 @@
     python -m benchmarks.scale ml-20m
     python -m benchmarks.scale netflix --engine sparse
     python -m benchmarks.scale 10x              # ten times MovieLens-1M's ratings, same density
+    python -m benchmarks.scale ml-20m --preset single --epochs 4
 
 Writes a temporary file in MovieLens-1M's format, one item at a time. Then prints one JSON object
 with the seconds of each step and the peak memory of the process.
@@ -21,6 +22,8 @@ import numpy as np
 
 from autorec_tf.config import Config
 from autorec_tf.data.synthetic import ML_1M_COUNTS, ML_1M_ITEMS, ML_1M_USERS
+from autorec_tf.presets import PRESETS
+from autorec_tf.resolution import over_preset
 from autorec_tf.system.environment import peak_memory_mb
 from autorec_tf.system.errors import run_program
 from autorec_tf.system.runtime import start_tensorflow
@@ -40,14 +43,17 @@ def main() -> None:
     parser.add_argument("size", help=f"one of {', '.join(SIZES)}, or a multiple such as 10x")
     parser.add_argument("--engine", choices=("auto", "dense", "sparse"), default="auto")
     parser.add_argument("--epochs", type=int, default=2, help="the last one is timed (default: 2)")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="default")
     arguments = parser.parse_args()
+    config = over_preset(dict(preset=arguments.preset, engine=arguments.engine,
+                              train_epoch=arguments.epochs))
     start_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ratings.dat"
         started = time.perf_counter()
         write_ratings(path, *size_of(arguments.size))
         generated = time.perf_counter() - started
-        result = measure(path, Config(engine=arguments.engine, train_epoch=arguments.epochs))
+        result = measure(path, config)
     print(json.dumps({"size": arguments.size, "generate_s": generated} | result))
 
 
@@ -83,12 +89,10 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
 
 def measure(path: Path, config: Config) -> dict[str, float]:
     """Return the seconds of parsing, splitting, the last epoch and the test, and peak GB."""
-    from AutoRec import AutoRec
     from autorec_tf.evaluation.evaluate import score_test
-    from autorec_tf.model.batch import sparse_rows
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.system.random_streams import random_stream
-    from autorec_tf.training.trainer import Trainer
+    from autorec_tf.training.trainer import Trainer, build
 
     seconds, started = {}, time.perf_counter()
 
@@ -100,12 +104,13 @@ def measure(path: Path, config: Config) -> dict[str, float]:
     ratings = read_ml_1m(path)
     lap("parse_s")
     split = split_ratings(ratings, config.train_ratio, 0)
+    scale = ratings.unit.model_scale
     del ratings
     lap("split_s")
     config = replace(config, engine=choose_engine(config, split.train.density))
-    model = AutoRec(split.train.num_columns, config)
+    model = build(config, split.train, scale)
     trainer = Trainer(model)
-    train, test = sparse_rows(split.train), split.test
+    train, test = model.rows(split.train), split.test
     lap("build_s")
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(0, "shuffle", epoch).permutation(test.num_rows)

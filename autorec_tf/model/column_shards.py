@@ -143,8 +143,10 @@ class ColumnShards:
 
     def read(self, prefix: str | Path, variables: Mapping[str, Stored]) -> None:
         """Set `variables` to this process's part of the checkpoint `prefix`. Raise ValueError if it
-        has other variables, tf.errors.OpError if it cannot be read."""
-        shapes = tf.train.load_checkpoint(as_utf8(prefix)).get_variable_to_shape_map()
+        has other variables, tf.errors.OpError if it cannot be read. What is bfloat16 now was
+        float32 in earlier versions, and is rounded."""
+        reader = tf.train.load_checkpoint(as_utf8(prefix))
+        shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         wanted = {
             name: (self.total, *x.shape[1:]) if self.workers and is_per_column else tuple(x.shape)
             for name, (x, is_per_column, _) in variables.items()
@@ -153,7 +155,9 @@ class ColumnShards:
             raise ValueError("other variables")
         for name, (x, is_per_column, _) in variables.items():
             start = self.first if is_per_column else 0
-            x.assign(read_slice(Path(prefix), name, wanted[name], start, x))
+            dtype = types[name] if x.dtype == tf.bfloat16 else x.dtype
+            x.assign(tf.cast(read_slice(Path(prefix), name, wanted[name], start, x, dtype),
+                             x.dtype))
 
     def chunks(self, x: tf.Variable | tf.Tensor) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the rows of all workers' `x` (own columns, ...) in chunks, each with the number of

@@ -67,6 +67,10 @@ class DenseEngine:
         """Return x (n) at the column of each pair: float32 [e]."""
         return tf.gather(x, pairs.column)
 
+    def pair_type(self, dtype: tf.DType) -> tf.DType:
+        """Return the type in which L-BFGS keeps its pairs, for parameters of type `dtype`."""
+        return dtype
+
     def pair_products(self, g: tf.Tensor, s: Sequence[tf.Tensor],
                       y: Sequence[tf.Tensor]) -> tf.Tensor:
         """Return the inner products of the rows of each s_i, and of each y_i, with those of y_j for

@@ -19,7 +19,8 @@ class LBFGS(tf.Module):
     """Limited-memory BFGS (Liu and Nocedal, 1989), full-batch:
 
     x <- x - t H g, with H g by the two-loop recursion over the last `lbfgs_memory` pairs of
-    s = x - x_last and y = g - g_last, in two passes over the pairs (see `coefficients`).
+    s = x - x_last and y = g - g_last, in two passes over the pairs (see `coefficients`). The sparse
+    engine rounds pairs to bfloat16. H is that of the rounded pairs, and positive definite.
 
     The recursion begins with H_0 = gamma D, a diagonal matrix. With `lbfgs_by_row`, each row r of a
     parameter has its own scale (a vector is one row), since the objective is more curved along rows
@@ -52,11 +53,13 @@ class LBFGS(tf.Module):
         self.min_cosine, self.by_row = config.lbfgs_min_cosine, config.lbfgs_by_row
         # Pair i since the history was last cleared is in slot i mod memory, as are the squares of
         # the norms of its rows.
-        self.s, self.y = ([zeros_like(parameters) for _ in range(self.memory)] for _ in range(2))
+        self.s, self.y = (
+            [[zeros(x.shape, self.engine.pair_type(x.dtype)) for x in parameters]
+             for _ in range(self.memory)] for _ in range(2))
         self.s_dot_y = variable([0.0] * self.memory)
         self.s_norms, self.y_norms = (
-            [tf.Variable(tf.zeros([self.memory, *squares(x).shape], x.dtype), trainable=False)
-             for x in parameters] for _ in range(2)
+            [zeros([self.memory, *squares(x).shape], x.dtype) for x in parameters]
+            for _ in range(2)
         )
         self.num_pairs = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The point where the last step ended, and the objective there.
@@ -253,8 +256,12 @@ def coefficients(sy: np.ndarray, yy: np.ndarray, used: int) -> tuple[np.ndarray,
 
 
 def zeros_like(parameters: Sequence[tf.Variable]) -> list[tf.Variable]:
-    """Return one variable of zeros per parameter, of its shape."""
-    return [tf.Variable(tf.zeros_like(x), trainable=False) for x in parameters]
+    """Return one variable of zeros per parameter, of its shape and type."""
+    return [zeros(x.shape, x.dtype) for x in parameters]
+
+
+def zeros(shape: Sequence[int], dtype: tf.DType) -> tf.Variable:
+    return tf.Variable(tf.zeros(shape, dtype), trainable=False)
 
 
 def variable(value: float | list[float]) -> tf.Variable:

@@ -219,16 +219,40 @@ def transpose_columns(first, last, starts, column, following, row, position):
 
 
 @compiled
+def widen(row, bits):
+    """bits (k, uint32) = the bits of the float32 numbers of `row`, whose bfloat16 bits are given
+    (k, uint16): bfloat16 is the first half of float32."""
+    for j in range(len(row)):
+        bits[j] = np.uint32(row[j]) << np.uint32(16)
+
+
+@compiled
+def round_row(bits):
+    """Round float32 numbers, given by their bits (k, uint32), to the nearest bfloat16 numbers, in
+    place. NaN stays NaN, since it has bits in the first half."""
+    for j in range(len(bits)):
+        odd = (bits[j] >> np.uint32(16)) & np.uint32(1)
+        bits[j] = (bits[j] + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)
+
+
+@compiled
 def multiply_pairs(first, last, g, S, Y, out):
     """For rows first..last-1, out (rows, 2, m, m + 1) = the inner products of row i of each of m
-    matrices in `S`, and in `Y`, with row i of those in `Y` that are not before it, and with g's."""
+    matrices in `S`, and in `Y`, with row i of those in `Y` that are not before it, and with g's.
+    The matrices are bfloat16, as uint16."""
     m = len(S)
+    bits = np.empty((2 * m + 1, g.shape[1]), np.uint32)
+    rows = bits.view(np.float32)
     for r in range(first, last):
         for i in range(m):
-            for side in range(2):
-                x = S[i][r] if side == 0 else Y[i][r]
+            widen(S[i][r], bits[i])
+            widen(Y[i][r], bits[m + i])
+        rows[2 * m] = g[r]
+        for side in range(2):
+            for i in range(m):
+                x = rows[side * m + i]
                 for j in range(i, m + 1):
-                    other = Y[j][r] if j < m else g[r]
+                    other = rows[m + j]
                     total = np.float32(0)
                     for at in range(len(x)):
                         total += x[at] * other[at]
@@ -238,29 +262,38 @@ def multiply_pairs(first, last, g, S, Y, out):
 @compiled
 def combine_pairs(first, last, g, scale, S, Y, a, b, out):
     """out = scale (g - sum_j a_j Y_j) + sum_j b_j S_j for rows first..last-1, where `scale` has one
-    number for each row."""
+    number for each row. The matrices of `S` and `Y` are bfloat16, as uint16."""
+    bits = np.empty((2, g.shape[1]), np.uint32)
+    s, y = bits.view(np.float32)
     for r in range(first, last):
         row, factor = out[r], scale[r, 0]
         for at in range(len(row)):
             row[at] = factor * g[r, at]
         for j in range(len(a)):
-            y, s, of_y, of_s = Y[j][r], S[j][r], factor * a[j], b[j]
+            of_y, of_s = factor * a[j], b[j]
+            widen(S[j][r], bits[0])
+            widen(Y[j][r], bits[1])
             for at in range(len(row)):
                 row[at] += of_s * s[at] - of_y * y[at]
 
 
 @compiled
 def difference_rows(first, last, x, x_last, g, g_last, s, y, ss, sy, yy):
-    """s = x - x_last and y = g - g_last for rows first..last-1, and the inner products ss, sy and
-    yy (rows, 1) of their rows."""
+    """s = x - x_last and y = g - g_last for rows first..last-1, rounded to bfloat16 (as uint16),
+    and the inner products ss, sy and yy (rows, 1) of their rows."""
+    bits = np.empty((2, x.shape[1]), np.uint32)
+    ds, dy = bits.view(np.float32)
     for r in range(first, last):
+        for j in range(x.shape[1]):
+            ds[j], dy[j] = x[r, j] - x_last[r, j], g[r, j] - g_last[r, j]
+        round_row(bits[0])
+        round_row(bits[1])
         a, b, c = np.float32(0), np.float32(0), np.float32(0)
         for j in range(x.shape[1]):
-            dx, dg = x[r, j] - x_last[r, j], g[r, j] - g_last[r, j]
-            s[r, j], y[r, j] = dx, dg
-            a += dx * dx
-            b += dx * dg
-            c += dg * dg
+            a += ds[j] * ds[j]
+            b += ds[j] * dy[j]
+            c += dy[j] * dy[j]
+            s[r, j], y[r, j] = bits[0, j] >> np.uint32(16), bits[1, j] >> np.uint32(16)
         ss[r, 0], sy[r, 0], yy[r, 0] = a, b, c
 
 
@@ -366,34 +399,41 @@ class SparseEngine:
         out = call(self._multiply_transposed, inputs, tf.float32)
         return tf.ensure_shape(out, X.shape)
 
+    def pair_type(self, dtype: tf.DType) -> tf.DType:
+        """Return the type in which L-BFGS keeps its pairs, for parameters of type `dtype`: half of
+        the memory to keep and to read."""
+        return tf.bfloat16
+
     def pair_products(self, g: tf.Tensor, s: Sequence[tf.Tensor],
                       y: Sequence[tf.Tensor]) -> tf.Tensor:
         """Return the inner products of the rows of each s_i, and of each y_i, with those of y_j for
-        j >= i, and of g: float32 (rows, 2, m, m + 1); other entries are arbitrary."""
+        j >= i, and of g: float32 (rows, 2, m, m + 1); other entries are arbitrary. s, y: bfloat16.
+        """
         shape = [math.prod(g.shape[:-1]), 2, len(s), len(s) + 1]
         return by_rows(self._pair_products, [shape], g, *s, *y)[0]
 
     def pair_sum(self, g: tf.Tensor, scale: tf.Tensor, s: Sequence[tf.Tensor],
                  y: Sequence[tf.Tensor], a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """Return scale (g - sum_j a_j y_j) + sum_j b_j s_j, of g's shape. `scale` has the shape of
-        `g` with a last axis of 1; a, b: [m]."""
+        `g` with a last axis of 1; a, b: [m]; s, y: bfloat16."""
         return by_rows(self._pair_sum, [g.shape], a[None], b[None], g, scale, *s, *y)[0]
 
     def differences(self, x: tf.Tensor, x_last: tf.Tensor, g: tf.Tensor,
                     g_last: tf.Tensor) -> list[tf.Tensor]:
-        """Return s = x - x_last, y = g - g_last, and the inner products of their rows: s with s,
-        s with y, y with y, each of the shape of x with a last axis of 1."""
+        """Return s = x - x_last and y = g - g_last, rounded to bfloat16, and the inner products of
+        their rows: s with s, s with y, y with y, each of the shape of x with a last axis of 1."""
         one = [*x.shape[:-1], 1]
-        return by_rows(self._differences, (x.shape, x.shape, one, one, one), x, x_last, g, g_last)
+        return by_rows(self._differences, (x.shape, x.shape, one, one, one), x, x_last, g, g_last,
+                       types=[tf.bfloat16] * 2 + [tf.float32] * 3)
 
     def _pair_products(self, g, *pairs):
         m = len(pairs) // 2
-        out = np.empty((len(g), 2, m, m + 1), np.float32)
+        out, pairs = np.empty((len(g), 2, m, m + 1), np.float32), bits(pairs)
         self.parallel_for(multiply_pairs, np.arange(len(g) + 1), g, pairs[:m], pairs[m:], out)
         return out
 
     def _pair_sum(self, a, b, g, scale, *pairs):
-        m, out = len(pairs) // 2, self.result(g.shape)
+        m, out, pairs = len(pairs) // 2, self.result(g.shape), bits(pairs)
         self.parallel_for(combine_pairs, np.arange(len(g) + 1), g, scale, pairs[:m], pairs[m:],
                           a[0], b[0], out)
         return out
@@ -402,8 +442,8 @@ class SparseEngine:
         # Not `result`: s and y are kept, and TensorFlow's copies take the place of older pairs.
         s, y = unaligned(x.shape), unaligned(x.shape)
         products = [np.empty((len(x), 1), np.float32) for _ in range(3)]
-        self.parallel_for(difference_rows, np.arange(len(x) + 1), x, x_last, g, g_last, s, y,
-                          *products)
+        self.parallel_for(difference_rows, np.arange(len(x) + 1), x, x_last, g, g_last,
+                          *bits((s, y)), *products)
         return s, y, *products
 
     def _gather(self, indptr, indices, values, rows):
@@ -504,11 +544,12 @@ def call(function: Callable, inputs: list, *types: tf.DType) -> tf.Tensor | list
     return tf.numpy_function(function, inputs, returned, stateful=False)
 
 
-def by_rows(function: Callable, shapes: Sequence, *inputs: tf.Tensor) -> list[tf.Tensor]:
-    """Return the results of `function`, of these `shapes`. It receives its inputs as matrices of
-    their rows."""
+def by_rows(function: Callable, shapes: Sequence, *inputs: tf.Tensor,
+            types: Sequence[tf.DType] = (tf.float32,)) -> list[tf.Tensor]:
+    """Return the results of `function`, of these `shapes` and `types`. It receives its inputs as
+    matrices of their rows."""
     matrices = [tf.reshape(x, [-1, x.shape[-1]]) for x in inputs]
-    results = call(function, matrices, *[tf.float32] * len(shapes))
+    results = call(function, matrices, *types)
     results = results if len(shapes) > 1 else [results]
     return [tf.reshape(x, shape) for x, shape in zip(results, shapes, strict=True)]
 
@@ -520,9 +561,14 @@ def aligned(memory: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return memory[start : start + len(memory) - ALIGNMENT].view(np.float32).reshape(shape)
 
 
+def bits(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return bfloat16 arrays as uint16, the type of their bits in kernels."""
+    return tuple(x.view(np.uint16) for x in arrays)
+
+
 def unaligned(shape: tuple[int, int]) -> np.ndarray:
-    """Return a new float32 array of `shape` that TensorFlow copies, since it is not aligned."""
-    memory = np.empty(shape[0] * shape[1] + ALIGNMENT, np.float32)
+    """Return a new bfloat16 array of `shape` that TensorFlow copies, since it is not aligned."""
+    memory = np.empty(shape[0] * shape[1] + ALIGNMENT, tf.bfloat16.as_numpy_dtype)
     start = (-memory.ctypes.data % ALIGNMENT) // memory.itemsize + 1
     return memory[start : start + shape[0] * shape[1]].reshape(shape)
 

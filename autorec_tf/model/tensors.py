@@ -54,9 +54,11 @@ def write_slices(prefix: Path, slices: Iterable[Slice], file_bytes: float = math
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=files, destination_prefix=as_utf8(prefix))
 
 
-def read_slice(prefix: Path, name: str, shape: tuple[int, ...], start: int, like: Any) -> Any:
-    """Return len(like) rows of a tensor, beginning at `start`. Raise tf.errors.OpError."""
+def read_slice(prefix: Path, name: str, shape: tuple[int, ...], start: int, like: Any,
+               dtype: tf.DType) -> Any:
+    """Return len(like) rows of a tensor of type `dtype`, beginning at `start`. Raise
+    tf.errors.OpError."""
     return tf.raw_ops.RestoreV2(
-        prefix=as_utf8(prefix), tensor_names=[name], dtypes=[like.dtype],
+        prefix=as_utf8(prefix), tensor_names=[name], dtypes=[dtype],
         shape_and_slices=[specification(shape, start, tuple(like.shape))],
     )[0]

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from autorec_tf.config import Config
+from autorec_tf.model.column_shards import SUFFIX, ColumnShards, Stored
 from autorec_tf.model.dense_engine import DenseEngine
 from autorec_tf.model.lbfgs import LBFGS, dot
 from autorec_tf.model.sparse_engine import SparseEngine
@@ -121,34 +122,50 @@ def test_the_two_loops_are_the_dense_bfgs_matrix_of_the_last_pairs(by_row):
         np.testing.assert_allclose(direction, expected, rtol=0, atol=1e-7 * abs(expected).max())
 
 
-def test_both_engines_multiply_and_add_pairs():
+def bfloat16(x):
+    """`x`, rounded to bfloat16 by another library, as float32."""
+    return np.asarray(x, tf.bfloat16.as_numpy_dtype).astype(np.float32)
+
+
+@pytest.mark.parametrize("engine, rounded", [
+    (DenseEngine("float32"), np.asarray), (SparseEngine(threads=2), bfloat16),
+], ids=["dense", "sparse"])
+@pytest.mark.parametrize("shape", [(7, 5), (6,), (3, 2, 4)])
+def test_both_engines_multiply_and_add_pairs(engine, rounded, shape):
     """A matrix, a vector and a three-dimensional parameter, against NumPy."""
     rng = np.random.default_rng(0)
-    for shape in ((7, 5), (6,), (3, 2, 4)):
-        g, *pairs = rng.normal(size=(9, *shape)).astype(np.float32)
-        scale = rng.random((*shape[:-1], 1)).astype(np.float32)
-        a, b = rng.normal(size=(2, 4)).astype(np.float32)
-        s, y = np.array(pairs[:4]), np.array(pairs[4:])
-        expected = np.einsum("xi...k,j...k->...xij", np.array([s, y]), np.array([*y, g]))
-        expected = expected.reshape(-1, 2, 4, 5)
-        total = scale * (g - np.tensordot(a, y, 1)) + np.tensordot(b, s, 1)
-        for engine in (DenseEngine("float32"), SparseEngine(threads=2)):
-            products = engine.pair_products(tf.constant(g), [*s], [*y]).numpy()
-            assert products.shape == expected.shape
-            later = np.triu_indices(4, 0, 5)  # j >= i
-            np.testing.assert_allclose(products[..., later[0], later[1]],
-                                       expected[..., later[0], later[1]], atol=1e-5)
-            found = engine.pair_sum(tf.constant(g), tf.constant(scale), [*s], [*y],
-                                    tf.constant(a), tf.constant(b))
-            np.testing.assert_allclose(found, total, atol=1e-5)
-            x, x_last, g_last = map(tf.constant, (s[0], s[1], y[0]))
-            ds, dy = s[0] - s[1], g - y[0]
-            for result, wanted in zip(
-                engine.differences(x, x_last, tf.constant(g), g_last),
-                (ds, dy, *((u * v).sum(-1, keepdims=True)
-                           for u, v in ((ds, ds), (ds, dy), (dy, dy)))), strict=True,
-            ):
-                np.testing.assert_allclose(result, wanted, atol=1e-5)
+    g, x, x_last, g_last, *pairs = rng.normal(size=(12, *shape)).astype(np.float32)
+    scale = rng.random((*shape[:-1], 1)).astype(np.float32)
+    a, b = rng.normal(size=(2, 4)).astype(np.float32)
+    s, y = rounded(pairs[:4]), rounded(pairs[4:])
+    kept = [[tf.cast(each, engine.pair_type(tf.float32)) for each in side] for side in (s, y)]
+    expected = np.einsum("xi...k,j...k->...xij", np.array([s, y]), np.array([*y, g]))
+    expected = expected.reshape(-1, 2, 4, 5)
+    products = engine.pair_products(tf.constant(g), *kept).numpy()
+    assert products.shape == expected.shape
+    later = np.triu_indices(4, 0, 5)  # j >= i
+    np.testing.assert_allclose(products[..., later[0], later[1]],
+                               expected[..., later[0], later[1]], atol=1e-5)
+    total = scale * (g - np.tensordot(a, y, 1)) + np.tensordot(b, s, 1)
+    found = engine.pair_sum(*map(tf.constant, (g, scale)), *kept, *map(tf.constant, (a, b)))
+    np.testing.assert_allclose(found, total, atol=1e-5)
+    new_s, new_y, *products = engine.differences(*map(tf.constant, (x, x_last, g, g_last)))
+    ds, dy = rounded(x - x_last), rounded(g - g_last)
+    np.testing.assert_array_equal(tf.cast(new_s, tf.float32), ds)
+    np.testing.assert_array_equal(tf.cast(new_y, tf.float32), dy)
+    for product, (u, v) in zip(products, ((ds, ds), (ds, dy), (dy, dy)), strict=True):
+        np.testing.assert_allclose(product, (u * v).sum(-1, keepdims=True), atol=1e-5)
+
+
+def test_pairs_are_rounded_to_the_nearest_number_in_bfloat16():
+    """Halfway to the even one; also infinity, NaN, the largest numbers and subnormal ones."""
+    halfway = 1 + np.arange(1, 8, 2) * 2.0**-8
+    values = [*halfway, 1.003, -0.1, -0.0, 3e38, 3.4e38, 1e-40, np.inf, -np.inf, np.nan]
+    x = np.array(values, np.float32)
+    zero = np.zeros_like(x)
+    s, y, *_ = SparseEngine(threads=1).differences(*map(tf.constant, (x, zero, -x, zero)))
+    np.testing.assert_array_equal(tf.cast(s, tf.float32), bfloat16(x))
+    np.testing.assert_array_equal(tf.cast(y, tf.float32), bfloat16(-x))
 
 
 def rows_of(by_row):
@@ -304,3 +321,11 @@ def test_dot_adds_up_all_parameters():
     a = [tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([5.0])]
     b = [tf.constant([[1.0, 0.5], [2.0, -1.0]]), tf.constant([3.0])]
     assert dot(a, b) == 1 + 1 + 6 - 4 + 15
+
+
+def test_pairs_in_float32_of_an_earlier_version_are_read_and_rounded(tmp_path):
+    shards, values = ColumnShards(3), np.array([[1.003, -2e-9], [0, 5e8]], np.float32)
+    shards.write(tmp_path / "checkpoint", {f"s{SUFFIX}": Stored(tf.Variable(values))})
+    pair = tf.Variable(tf.zeros_like(values, tf.bfloat16))
+    shards.read(tmp_path / "checkpoint", {f"s{SUFFIX}": Stored(pair)})
+    np.testing.assert_array_equal(tf.cast(pair, tf.float32), bfloat16(values))
