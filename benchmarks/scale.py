@@ -27,7 +27,7 @@ from autorec_tf.resolution import over_preset
 from autorec_tf.system.environment import peak_memory_mb
 from autorec_tf.system.errors import run_program
 from autorec_tf.system.runtime import start_tensorflow
-from data_preprocessor import read_ml_1m, split_ratings
+from data_preprocessor import pairs_of_lbfgs, read_ml_1m, split_ratings
 
 SIZES = {  # users, items, ratings
     "ml-1m": (ML_1M_USERS, ML_1M_ITEMS, sum(ML_1M_COUNTS)),
@@ -104,10 +104,11 @@ def measure(path: Path, config: Config) -> dict[str, float]:
     ratings = read_ml_1m(path)
     lap("parse_s")
     split = split_ratings(ratings, config.train_ratio, 0)
-    scale = ratings.unit.model_scale
+    scale, pairs = ratings.unit.model_scale, pairs_of_lbfgs(ratings, config)
     del ratings
     lap("split_s")
-    config = replace(config, engine=choose_engine(config, split.train.density))
+    config = replace(config, engine=choose_engine(config, split.train.density),
+                     lbfgs_memory=pairs)
     model = build(config, split.train, scale)
     trainer = Trainer(model)
     train, test = model.rows(split.train), split.test

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from autorec_tf.config import Config
+from autorec_tf.resolution import over_preset
 from autorec_tf.system.files import write_csv
 from benchmarks import decay_rate, figures_file, fold_in, gpu, paper_tables, speed
 from benchmarks.scale import SIZES, measure, size_of, write_ratings
@@ -48,8 +49,10 @@ def test_a_multiple_of_movielens_1m_keeps_its_density():
 
 
 @pytest.mark.eager
-def test_a_large_size_is_parsed_trained_and_tested(ratings_file):
-    result = measure(ratings_file, Config(engine="sparse", hidden_neuron=8, train_epoch=1))
+@pytest.mark.parametrize("preset", ["default", "single"])
+def test_a_large_size_is_parsed_trained_and_tested(ratings_file, preset):
+    settings = dict(preset=preset, engine="sparse", hidden_neuron=(8,), train_epoch=1)
+    result = measure(ratings_file, over_preset(settings))
     names = {"parse_s", "split_s", "epoch_s", "test_s", "peak_gb"}
     assert names <= set(json.loads(json.dumps(result)))
     assert 0 < result["rmse"] < 4

@@ -13,10 +13,10 @@ from autorec_tf.experiments import train_model
 from autorec_tf.lambda_search import LARGE_STEP, first_lambda, path, rmse_of_biases, search_lambda
 from autorec_tf.model.lbfgs import assign
 from autorec_tf.presets import BIASES_ONLY, CONVERGENCE
-from autorec_tf.resolution import member_configs, over_preset
+from autorec_tf.resolution import member_configs, model_configs, over_preset
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.trainer import build, initialise_biases, untrained
-from data_preprocessor import full_batch_settings, resolve, split_of, validation_split
+from data_preprocessor import FEW_PAIRS, full_batch_settings, resolve, split_of, validation_split
 from tests.test_experiments import Records
 
 pytestmark = pytest.mark.eager
@@ -158,6 +158,18 @@ def test_single_is_adapted_to_all_data_but_movielens_1m():
     flags = dict(preset="single", lambda_value=9.0, hidden_neuron=(4,))
     given = resolve(over_preset(flags), RATINGS)
     assert (given.tune, given.lambda_value, given.hidden_neuron) == ((), 9.0, (4,))
+
+
+@pytest.mark.parametrize("given", [dict(preset="single"), dict(members=("single", "item"))])
+def test_lbfgs_keeps_fewer_pairs_of_a_large_model(given):
+    config = resolve(over_preset(given | dict(hidden_neuron=(500,))), RATINGS)
+    large = resolve(over_preset(given | dict(hidden_neuron=(400_000,))), RATINGS)
+    for each in model_configs(config):
+        assert each.lbfgs_memory == Config().lbfgs_memory
+    for each in model_configs(large):
+        assert each.lbfgs_memory == FEW_PAIRS < Config().lbfgs_memory
+    adam = resolve(over_preset(dict(hidden_neuron=(400_000,))), RATINGS)
+    assert adam.lbfgs_memory == Config().lbfgs_memory
 
 
 def test_best_has_the_adapted_single_and_the_biases_on_other_data():
