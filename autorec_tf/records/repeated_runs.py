@@ -10,11 +10,16 @@ from autorec_tf.config import UNNAMED, Config, as_typed
 from autorec_tf.records import run_folder
 from autorec_tf.records.run_folder import CONFIG, SETTINGS, SPLITS, SUMMARY
 from autorec_tf.records.summary import AVERAGED, INTERVAL, MEAN, is_number, summary_of_splits
-from autorec_tf.records.tables import as_markdown, table, with_interval
+from autorec_tf.records.tables import aligned_table
 from autorec_tf.resolution import earlier_member_settings, split_configs, uses_lbfgs
 from autorec_tf.system.distribution import Workers
 from autorec_tf.system.errors import UserError
 from autorec_tf.system.files import lock, make_folder, read_json, unlock, write_csv, write_json
+
+# Columns of splits.csv in the printed table, and their titles.
+SHOWN = {"split_seed": "split", "fold": "fold", "final_test_rmse": "RMSE", "final_test_mae": "MAE",
+         "ndcg_at_10": "NDCG@10", "recall_at_10": "Recall@10", "biases_test_rmse": "biases RMSE",
+         "seconds": "seconds"}
 
 
 class RepeatedRuns:
@@ -127,11 +132,16 @@ class RepeatedRuns:
         write_json(self.path / SUMMARY, summary_of_splits(self.rows, self.num_splits))
 
     def table(self) -> str:
-        """Return all splits and the means with their 95 % intervals, as Markdown."""
+        """Return the most important columns of all splits, the means and half of their 95 %
+        intervals, as Markdown of at most 80 columns."""
         if not self.is_first:
             return "Worker 0 prints the table of results."
-        names, summary = list(self.rows[0]), summary_of_splits(self.rows, self.num_splits)
-        rows = [[f"{x:.4f}" if isinstance(x, float) else as_markdown(str(x))
-                 for x in row.values()] for row in self.rows]
-        means = (with_interval(summary[n + MEAN], summary[n + INTERVAL]) for n in names[1:])
-        return f"{table(names, [*rows, ['mean ± 95 %', *means]])}\nResults: {self.path}"
+        which, *names = (name for name in SHOWN if name in self.rows[0])
+        summary = summary_of_splits(self.rows, self.num_splits)
+        lines = [(str(row[which]), [row[name] for name in names]) for row in self.rows]
+        for title, ending in (("mean", MEAN), ("± 95 %", INTERVAL)):
+            lines.append((title, [summary.get(name + ending) for name in names]))
+        cells = [{SHOWN[which]: title} | {
+            SHOWN[name]: "" if x is None else f"{x:.0f}" if name == "seconds" else f"{x:.4f}"
+            for name, x in zip(names, values, strict=True)} for title, values in lines]
+        return f"{aligned_table(cells)}\nResults: {self.path}"
