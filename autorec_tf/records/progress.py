@@ -206,7 +206,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         if config.optimizer_method in FULL_BATCH:  # where the rates have little or no effect
             rates = "full batch"
         if config.optimizer_method == "LBFGS":
-            rates += f", {config.lbfgs_memory} pairs"
+            rates += f", history of {config.lbfgs_memory} pairs"
         lines.append(f"Model: AutoRec, {config.orientation} rows, {model}")
         strength = f"{config.lambda_value:g}" if "lambda_value" not in config.tune else "tuned"
         lines.append(f"Training: {config.optimizer_method}, {rates}, lambda {strength} "
