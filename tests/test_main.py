@@ -228,7 +228,7 @@ def test_several_splits_are_run_once_and_the_table_is_printed_again(
     assert "epoch" in first.stdout and "epoch" not in second.stdout
     assert {path: path.stat().st_mtime_ns for path in folder.glob("split_*/*")} == files
     assert (folder / "splits.csv").read_text(encoding="utf-8") == table
-    assert first.stdout.endswith(second.stdout[second.stdout.index("| split_seed") :])
+    assert first.stdout.endswith(second.stdout[second.stdout.index("| split ") :])
 
 
 def number_of_models():
@@ -298,7 +298,7 @@ def test_published_folds_are_trained_by_one_command_and_recommend(tmp_path, main
     second = main_here(*flags)
     assert second.returncode == 0
     assert f"{float(rows[1]['final_test_rmse']):.4f}" in the_line(second.stdout, "fold_u2")
-    assert first.stdout.endswith(second.stdout[second.stdout.index("| fold |") :])
+    assert first.stdout.endswith(second.stdout[second.stdout.index("| fold ") :])
 
     assert recommend.main([str(folder / "fold_u2"), "--user", "7", "--json"]) == 0
     rated = {1 + p % 20 for p in pairs if 1 + p // 20 == 7}
