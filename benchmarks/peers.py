@@ -174,35 +174,36 @@ def days_of(ratings: Ratings) -> sp.csr_array:
     return sp.csr_array((seconds // 86_400, (ratings.users, ratings.items)), shape)
 
 
-def write_split(path: Path, split: Split, seed: int, days: sp.csr_array | None = None) -> None:
+def write_split(path: Path, split: Split, seed: int, **features: sp.csr_array) -> None:
     """Write the training ratings of a split whose rows are items, and the pairs of its test ratings
-    in their order; also their `days`, if given. The training ratings are shuffled, as stochastic
-    gradient descent needs."""
+    in their order; also their `features`, which are matrices (users, items). The training ratings
+    are shuffled, as stochastic gradient descent needs."""
     train, test = split.train, split.test
     order = np.random.default_rng(seed).permutation(len(train))
+    users, items = train.indices[order], train.rows[order]
+    of_train = {name: x[users, items] for name, x in features.items()}
+    of_test = {f"test_{name}": x[test.indices, test.rows] for name, x in features.items()}
     np.savez(
-        path, users=train.indices[order], items=train.rows[order], ratings=train.values[order],
-        test_users=test.indices, test_items=test.rows, shape=(train.num_columns, train.num_rows),
-        seed=seed, **({} if days is None else dict(
-            days=days[train.indices[order], train.rows[order]],
-            test_days=days[test.indices, test.rows])),
+        path, users=users, items=items, ratings=train.values[order], test_users=test.indices,
+        test_items=test.rows, shape=(train.num_columns, train.num_rows), seed=seed,
+        **of_train, **of_test,
     )
 
 
 def measure_peer(row: str, seed: int, ratings: Ratings, python: Path) -> dict[str, Any]:
     """Return the result of a peer on the split with seed `seed`."""
-    days = days_of(ratings) if row in DATED else None
+    features = {"days": days_of(ratings)} if row in DATED else {}
     split = split_ratings(ratings, Config().train_ratio, seed)
-    return result(*run_peer(row, seed, split, python, days=days))
+    return result(*run_peer(row, seed, split, python, **features))
 
 
 def run_peer(row: str, seed: int, split: Split, python: Path, *settings: str,
-             days: sp.csr_array | None = None) -> tuple[float, float, float]:
+             **features: sp.csr_array) -> tuple[float, float, float]:
     """Return the RMSE, seconds and peak memory (MB) of a peer on `split`, perhaps with other
-    `settings` (a JSON object), or given `days`."""
+    `settings` (a JSON object), or given `features`."""
     with tempfile.TemporaryDirectory() as folder:
         given, left = Path(folder, "split.npz"), Path(folder, "predictions.npz")
-        write_split(given, split, seed, days)
+        write_split(given, split, seed, **features)
         call([python, "-m", "benchmarks.peer_models", row, given, left, *settings], row, seed)
         with np.load(left) as found:
             rmse = rmse_of(split, found["predictions"])

@@ -57,7 +57,7 @@ def test_the_days_of_a_split_are_those_of_its_pairs(tmp_path, small_data, monkey
     ratings = read_ml_1m(file)
     split = split_ratings(ratings, 0.5, 1994)
     monkeypatch.setenv(DATA_DIR_VARIABLE, str(small_data))
-    peers.write_split(tmp_path / "split.npz", split, 1994, peers.days_of(ratings))
+    peers.write_split(tmp_path / "split.npz", split, 1994, days=peers.days_of(ratings))
     with np.load(tmp_path / "split.npz") as found:
         for part in ("", "test_"):
             users = ratings.user_ids[found[f"{part}users"]].tolist()

@@ -1,6 +1,7 @@
 """The folder of a run over several splits or folds, and its table of results."""
 
 import json
+import math
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -140,8 +141,8 @@ class RepeatedRuns:
         summary = summary_of_splits(self.rows, self.num_splits)
         lines = [(str(row[which]), [row[name] for name in names]) for row in self.rows]
         for title, ending in (("mean", MEAN), ("± 95 %", INTERVAL)):
-            lines.append((title, [summary.get(name + ending) for name in names]))
+            lines.append((title, [summary.get(name + ending, math.nan) for name in names]))
         cells = [{SHOWN[which]: title} | {
-            SHOWN[name]: "" if x is None else f"{x:.0f}" if name == "seconds" else f"{x:.4f}"
+            SHOWN[name]: f"{x:.{0 if name == 'seconds' else 4}f}"
             for name, x in zip(names, values, strict=True)} for title, values in lines]
         return f"{aligned_table(cells)}\nResults: {self.path}"
