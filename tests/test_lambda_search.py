@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autorec_tf import lambda_search
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import Split, index_ratings
 from autorec_tf.data.synthetic import ML_1M_ITEMS, ML_1M_USERS
@@ -14,6 +15,7 @@ from autorec_tf.lambda_search import LARGE_STEP, first_lambda, path, rmse_of_bia
 from autorec_tf.model.lbfgs import assign
 from autorec_tf.presets import BIASES_ONLY, CONVERGENCE
 from autorec_tf.resolution import member_configs, model_configs, over_preset
+from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.trainer import build, initialise_biases, untrained
 from data_preprocessor import FEW_PAIRS, full_batch_settings, resolve, split_of, validation_split
@@ -98,6 +100,25 @@ def test_each_training_of_the_search_equals_that_of_a_new_model(optimizer):
         rmses.append(rmse)
         best = model if rmse == min(rmses) else best
     assert len(rmses) > 1
+
+
+def test_after_a_training_that_diverges_the_next_one_has_the_same_start(monkeypatch):
+    starts = []
+
+    def diverges_first(state, split):
+        starts.append([x.numpy() for x in state.model.parameters])
+        if len(starts) == 1:
+            for x in state.model.parameters:
+                x.assign(np.nan * x)
+            raise Diverged("a metric is not finite")
+        yield from train_epochs(state, split)
+
+    monkeypatch.setattr(lambda_search, "train_epochs", diverges_first)
+    records = Records()
+    search_lambda(CONFIG, RATINGS, records)
+    assert records.tuned()[0] == np.inf and np.isfinite(records.tuned()[1])
+    for first, second in zip(*starts[:2], strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_with_biases_only_the_prediction_is_a_mean_and_two_damped_biases():
