@@ -27,34 +27,36 @@ def published_file(dataset: Dataset, folder: Path, required: bool,
                    log: Log) -> list[RatingsFile]:
     """Return the rating file of `dataset` in `folder`, downloaded if necessary. If that fails,
     raise UserError if the dataset is `required`, and return no file otherwise."""
-    if dataset.layout is None:
+    if not dataset.layout:
         return [netflix_file(folder)]
     path = folder / dataset.ratings
-    error = "" if path.exists() else download(folder, dataset)
-    if error and required:
-        raise UserError(f"{path}: the file does not exist, and {dataset.url} cannot be downloaded "
-                        f"({error}). Connect to the network, name the folder of {dataset.ratings} "
+    problem = missing_file([path], folder, dataset)
+    if problem and required:
+        raise UserError(f"{problem}. Connect to the network, name the folder of {dataset.ratings} "
                         "with --data_dir, or train on synthetic ratings with --dataset synthetic.")
-    if error:
-        log(AutoRecWarning(f"MovieLens-1M is not in {folder} and cannot be downloaded ({error}). "
-                           "Training on synthetic ratings of its size instead: their RMSE is not "
-                           "MovieLens-1M's."))
-    return [] if error else [RatingsFile(dataset.layout, path)]
+    if problem:
+        log(AutoRecWarning(f"{problem}. Training on synthetic ratings of MovieLens-1M's size "
+                           "instead: their RMSE is not MovieLens-1M's."))
+    return [] if problem else [RatingsFile(dataset.layout, path)]
 
 
-def download(folder: Path, dataset: Dataset) -> str:
-    """Download `dataset` into `folder`. Return the reason if that fails, or "". The default folder,
-    with the name of the dataset, is created when necessary; another one is a UserError."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file. Name the folder of the rating files with --data_dir.")
-    if not folder.exists() and str(folder) != dataset.name:
-        raise UserError(f"{folder} does not exist. Correct --data_dir, or create this folder to "
-                        f"download {dataset.name} into it.")
-    try:
-        fetch(dataset, folder)
-    except OSError as error:
-        return str(error) or type(error).__name__
-    return ""
+def missing_file(paths: Sequence[Path], folder: Path, dataset: Dataset | None) -> str:
+    """Return which of `paths` does not exist and why, or "". Files of `dataset` are downloaded into
+    `folder` if necessary. The default folder, with the name of the dataset, is created for that;
+    another one that does not exist is a UserError."""
+    missing, reason = [path for path in paths if not path.exists()], ""
+    if missing and dataset and missing[0].name in dataset.files:
+        if not folder.is_dir() and (folder.exists() or str(folder) != dataset.name):
+            raise UserError(f"{folder} {'is a file' if folder.exists() else 'does not exist'}. "
+                            "Correct --data_dir, or create this folder to download "
+                            f"{dataset.name} into it.")
+        try:
+            fetch(dataset, folder)
+        except OSError as error:
+            reason = str(error) or type(error).__name__
+            reason = f", and {dataset.url} cannot be downloaded ({reason})"
+        missing = [path for path in paths if not path.exists()]
+    return f"{missing[0]} does not exist{reason}" if missing else ""
 
 
 def fold_files(name: str, folder: Path, folds: Sequence[str],
@@ -62,29 +64,21 @@ def fold_files(name: str, folder: Path, folds: Sequence[str],
                log: Log) -> list[RatingsFile]:
     """Return the training and the test file of the first of `folds`. Files of a published dataset
     `name` are downloaded if necessary. Raise UserError if any file of any fold is missing."""
-    dataset = DATASETS.get(name)
+    dataset, paths = DATASETS.get(name), list[Path]()
     layout = dataset and dataset.layout
     if has_a_name(name) and not layout:
         raise UserError(f"--folds {' '.join(folds)}: {name} has no published folds. Use "
                         "--num_folds.")
-    paths, reason = [path for fold in folds for path in fold_paths(folder, fold)], ""
-    missing = [path for path in paths if not path.is_file()]
-    if missing and dataset and missing[0].name in dataset.files and (
-            error := download(folder, dataset)):
-        reason = f", and {dataset.url} cannot be downloaded ({error})"
-    if missing := [path for path in paths if not path.is_file()]:
-        raise UserError(f"--folds {' '.join(folds)}: {missing[0]} does not exist{reason}. Put it "
-                        "there, or name the folder of the folds' files with --data_dir.")
+    for fold in folds:
+        train = folder / f"{fold}.train"
+        paths += [train if train.exists() else folder / f"{fold}.base", folder / f"{fold}.test"]
+    if problem := missing_file(paths, folder, dataset):
+        raise UserError(f"--folds {' '.join(folds)}: {problem}. Put it there, or name the folder "
+                        "of the folds' files with --data_dir.")
     if layout:
         return [RatingsFile(layout, path) for path in paths[:2]]
     return [given_file("folds", str(path), None, each, read_csv, log)
             for path, each in zip(paths[:2], columns, strict=True)]
-
-
-def fold_paths(folder: Path, name: str) -> tuple[Path, Path]:
-    """Return the paths of the training and the test file of a fold, which may be missing."""
-    other = folder / f"{name}.train"
-    return other if other.is_file() else folder / f"{name}.base", folder / f"{name}.test"
 
 
 def netflix_file(folder: Path) -> NetflixFile:
@@ -105,12 +99,11 @@ def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
         path = Path(data_dir) / name
     if not path.is_file():
         refuse_folder_or_url(name, path)
+        before, other = "", f", or one of {', '.join(DATASETS)}, synthetic"
         if flag == "test_file":
-            raise UserError(f"--test_file {name} is not a file. Name a file; its folder can be "
-                            "given with --data_dir.")
-        raise UserError(f"{name} is neither a file nor a known dataset. Name a file (its folder "
-                        f"can be given with --data_dir), or one of {', '.join(DATASETS)}, "
-                        "synthetic.")
+            before, other = "--test_file ", ""
+        raise UserError(f"{before}{name} is not a file. Name a file (its folder can be given with "
+                        f"--data_dir){other}.")
     file = open_file(path, columns, read_csv)
     log(printable(f"Data file {file}"))
     return file
