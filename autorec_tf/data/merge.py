@@ -43,7 +43,7 @@ class Columns:
         return self.users.astype(np.int64) * len(ids[1].codes) + self.items
 
     def at(self, rows: np.ndarray) -> "Columns":
-        """Return the ratings at the positions `rows`."""
+        """Return the ratings at the positions `rows`, or where `rows` is True."""
         times = self.times[rows] if self.times is not None else None
         return replace(self, users=self.users[rows], items=self.items[rows],
                        values=self.values[rows], times=times)
@@ -105,7 +105,7 @@ def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
     formats = state.get("formats", [])
     if len(formats) > 1 and state["doubt"]:
         choices = " or ".join(map(repr, formats))
-        raise UserError(f"{file.find(bool)}: the timestamp {state['first'][1][:30]!r} can be read "
+        raise UserError(f"{file.locate(0)}: the timestamp {state['first'][1][:30]!r} can be read "
                         f"in several ways. Choose one with --timestamp_format {choices}.")
     return formats[0] if formats and formats[0] != state["first"][0] else ""
 
@@ -221,15 +221,11 @@ def repeated(first: Columns, second: Columns, row: int, ids: tuple[Ids, Ids], nu
              remedy: str) -> UserError:
     """Return the error for a pair in `first` that is again at `row` of `second`, one of `number`
     such pairs."""
-    row_before = int((first.pairs(ids) == second.pairs(ids)[row]).argmax())
-    before, here = first.file.locate(row_before), second.file.locate(row)
-    path, _, line = before.rpartition(", ")
-    is_same = first is second and here.startswith(f"{path}, ")
-    before = f"on {line}" if is_same else f"in {before}"
+    before = int((first.pairs(ids) == second.pairs(ids)[row]).argmax())
     user, item = list(ids[0].codes)[second.users[row]], list(ids[1].codes)[second.items[row]]
     total = f"; {number:,} pairs have two ratings" if number > 1 else ""
-    return UserError(f"{here}: user {user} rates item {item} again (first {before}{total}). "
-                     f"{remedy}.")
+    return UserError(f"{second.file.locate(row)}: user {user} rates item {item} again (first in "
+                     f"{first.file.locate(before)}{total}). {remedy}.")
 
 
 def separate(parts: Sequence[Columns], ids: tuple[Ids, Ids], in_both: str,
@@ -253,5 +249,4 @@ def separate(parts: Sequence[Columns], ids: tuple[Ids, Ids], in_both: str,
                         "Name another file, or choose another side with --in_both.")
     log(printable(f"Data file {path.name}: {number:,} ratings of pairs in both files are left out "
                   f"by --in_both {in_both}"))
-    left = parts[other].at(np.flatnonzero(~shared[other]))
-    return [left, parts[1]] if other == 0 else [parts[0], left]
+    return [part.at(~shared[other]) if part is parts[other] else part for part in parts]
