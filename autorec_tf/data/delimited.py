@@ -26,7 +26,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.foreign import BOOLEANS, python
+from autorec_tf.data.foreign import BOOLEANS, command
 from autorec_tf.data.headers import NUMBER
 from autorec_tf.data.ids import parse_id
 from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted, split, unified
@@ -80,12 +80,6 @@ class Rules:
                    if NUMBER.fullmatch(number)]
         return np.isin(values, numbers) | (np.isnan(values) & bool(self.words))
 
-    def check(self, values: np.ndarray) -> None:
-        """Raise ValueError if a rating is off the scale."""
-        low, high = self.scale or (-np.inf, np.inf)
-        for wrong in values[((values < low) | (values > high)) & ~self.left_out(values)]:
-            raise ValueError(f"the rating {wrong:g} is outside the scale {low:g} to {high:g}")
-
 
 ALL = Rules()
 
@@ -117,15 +111,18 @@ class RatingsFile:
         """Return the ratings in some lines of the file that has this `state`. Raise ValueError if a
         line is malformed."""
         layout, text = self.layout, check_text(text)
-        self.refuse_doubtful(text)
+        for line in layout.doubtful.findall(text) if layout.doubtful else ():
+            (row,) = split([line], layout.separator, layout.quotechar)
+            rating = [row[i] for i in layout.positions[2:3] if len(row) == layout.width]
+            if any(map(NUMBER.fullmatch, rating)):
+                raise ValueError("the line is a comment or a rating (choose with --read_csv "
+                                 f"comment={line[0]} or comment=none)")
         text = bare = self.without_comments(text)
         if layout.quotechar and layout.quotechar in text:
-            if layout.separator == "::":
-                raise ValueError("the line has a quote, which is not allowed in this format")
             bare = quoted(layout.separator, layout.quotechar).sub(r"\1_", text)
-            if layout.quotechar in bare:
-                raise ValueError("a quote is not closed, or is inside a field (if quotes are text, "
-                                 "use --read_csv quoting=3)")
+            if layout.quotechar in bare or layout.separator == "::":
+                raise ValueError("a quote is not closed, is inside a field, or is in a file with "
+                                 ":: (if quotes are text, use --read_csv quoting=3)")
         if not layout.published and not bare.strip():
             return []
         plain = is_plain(bare, layout.separator)
@@ -138,16 +135,6 @@ class RatingsFile:
             raise ValueError("a field is not a whole number")
         return block
 
-    def refuse_doubtful(self, text: str) -> None:
-        """Raise ValueError if a line may be a comment or a rating."""
-        layout = self.layout
-        for line in layout.doubtful.findall(text) if layout.doubtful else ():
-            (row,) = split([line], layout.separator, layout.quotechar)
-            rating = [row[i] for i in layout.positions[2:3] if len(row) == layout.width]
-            if any(map(NUMBER.fullmatch, rating)):
-                raise ValueError("the line is a comment or a rating (choose with --read_csv "
-                                 f"comment={line[0]} or comment=none)")
-
     def without_comments(self, text: str) -> str:
         """Return `text` without comments. Lines that are comments are counted."""
         comment = self.layout.comment
@@ -159,14 +146,11 @@ class RatingsFile:
 
     def records(self, text: str) -> list[str]:
         """Return the lines one by one; lines that a quoted field spans stay together."""
-        records, quote, comment = [""], self.layout.quotechar, self.layout.comment
-        for line in io.StringIO(text, newline="\n"):
-            bare = comment.sub(r"\1", records[-1]) if comment else records[-1]
-            if quote and bare.count(quote) % 2:
-                records[-1] += line
-            else:
-                records.append(line)
-        return records[1:]
+        quote, inside = self.layout.quotechar, "\ud800"  # which is in no text that is read
+        if quote and quote in text:
+            text = quoted(self.layout.separator, quote).sub(
+                lambda field: field[0].replace("\n", inside), text)
+        return [line.replace(inside, "\n") for line in io.StringIO(text, newline="\n")]
 
     def count(self, text: str) -> int:
         """Return the number of lines in a text, or of rows, whose ids may span several lines."""
@@ -221,8 +205,10 @@ class RatingsFile:
         codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])
         missing = MISSING | rules.words
         values = np.array([self.parse_rating(text, missing) for text in texts])
-        rules.check(values)
-        no_rating = rules.left_out(values)[codes]
+        no_rating, (low, high) = rules.left_out(values), rules.scale or (-np.inf, np.inf)
+        for wrong in values[((values < low) | (values > high)) & ~no_rating]:
+            raise ValueError(f"the rating {wrong:g} is outside the scale {low:g} to {high:g}")
+        no_rating = no_rating[codes]
         block.append(values[codes])
         if len(table) > 3:
             codes, texts = table[3]
@@ -253,17 +239,16 @@ class RatingsFile:
 
     def hint(self, text: str) -> str:
         """Return how to read the rating `text`, or ""."""
-        layout, (*others, last) = self.layout, re.findall("[.,]", text) or [""]
-        if text.strip().lower() in ("true", "false"):
+        layout, text = self.layout, text.strip()
+        if text.lower() in ("true", "false"):
             code = BOOLEANS.format(layout.separator, layout.skipped - bool(layout.header),
                                    layout.positions[2])
-            command = python(code, self.path) if self.noun == "line" else "astype(int)"
-            return f". Convert True and False with {command}"
-        if not last or self.noun != "line" or not re.fullmatch(r"[-+]?[\d.,]+", text.strip()):
+            remedy = command(code, self.path) if self.noun == "line" else "astype(int)"
+            return f". Convert True and False with {remedy}"
+        mark = re.fullmatch(r"[-+]?\d*([.,])[\d.,]*", text)
+        if not mark or self.noun != "line":
             return ""
-        decimal = "" if last in others else f"decimal={last} "
-        flags = f"{decimal}thousands={others[0]}" if others else f"{decimal}or thousands={last}"
-        return f" (name the separator with --read_csv {flags})"
+        return f" (name the separator: --read_csv decimal={mark[1]} or thousands={mark[1]})"
 
     def chunks(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield blocks of text: the number of the first line, the text, and the state of the file,
@@ -306,11 +291,7 @@ class RatingsFile:
             index -= num_ratings
             return False
 
-        return self.find(holds)
-
-    def find(self, wanted: Callable[[Any], bool]) -> str:
-        """Return the file and line of the first line whose outcome is `wanted`."""
-        return next(line[0] for line in self.search(wanted) if line)
+        return next(line[0] for line in self.search(holds) if line)
 
     def malformed(self, error: Exception) -> UserError:
         """Return the error that names the first malformed line and their number. Slow."""
@@ -322,8 +303,8 @@ class RatingsFile:
                 wrong += [line] if line else []
         if not wrong:
             return UserError(f"{self.path}: cannot be read as {self.layout}: {error}"[:500])
-        name, text, reason = wrong[0]
-        start = text.rstrip("\r\n")[:80].encode("utf-8", "surrogateescape")
+        name, line, reason = wrong[0]
+        start = line.rstrip("\r\n")[:80].encode("utf-8", "surrogateescape")
         text = start.decode("utf-8", "backslashreplace")
         number = f"{'more than ' if tries == TRIES else ''}{len(wrong):,} {self.noun}s"
         total = f" (one of {number} that cannot be read)" if len(wrong) > 1 else ""

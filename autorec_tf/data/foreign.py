@@ -59,12 +59,14 @@ KINDS: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-def python(code: str, path: Path, name: str = "") -> str:
-    """Return the command that runs `code` with text in place of SOURCE, TARGET and NAME. TARGET is
-    a CSV file beside the source, which does not exist yet if possible."""
+def command(code: str, path: Path, name: str = "") -> str:
+    """Return the command for `code`, of Python or of the shell, with text in place of SOURCE,
+    FOLDER, TARGET and NAME. TARGET is a CSV file beside the source, new if possible."""
     targets = [path.with_name(f"{path.stem}{end}.csv") for end in ("", "-ratings", "-converted")]
     target = next((each for each in targets if each != path and not each.exists()), targets[-1])
-    words = {"SOURCE": path, "TARGET": target, "NAME": name}
+    words = {"SOURCE": path, "FOLDER": path.parent, "TARGET": target, "NAME": name}
+    if "import" not in code:
+        return shell(words.get(word, word) for word in code.split())
     quoted = {word: json.dumps(str(text), ensure_ascii=False) for word, text in words.items()}
     return shell(["python", "-c", re.sub("|".join(words), lambda word: quoted[word[0]], code)])
 
@@ -79,16 +81,11 @@ def refuse_foreign(path: Path, packed: bytes, start: bytes) -> None:
             continue
         if packed[:4] != start[:4] and "tarfile" not in code:
             raise UserError(f"{path}: the archive contains {what}. Unpack it, and name that file.")
-        remedy = "Download the file again."
-        if "import" in code:
-            name = match[1].decode() if match.lastindex else ""
-            remedy = f"Convert it with {python(code, path, name)}"
-            if "pickle" in code:
-                remedy = f"A pickle can run any code: open it only if it is yours. {remedy}"
-        elif code:
-            words = {"SOURCE": path, "FOLDER": path.parent}
-            command = shell(words.get(word, word) for word in code.split())
-            remedy = f"Unpack it with {command} and name a file."
+        name = match[1].decode() if match.lastindex else ""
+        remedy = f"Convert or unpack it with {command(code, path, name)}" if code else (
+            "Download the file again.")
+        if "pickle" in code:
+            remedy = f"A pickle can run any code: open it only if it is yours. {remedy}"
         raise UserError(f"{path}: {what} is not supported. {remedy}")
 
 
@@ -97,12 +94,9 @@ def refuse_folder_or_url(name: str, path: Path) -> None:
     if re.match(r"[a-z][a-z0-9+]+://", name, re.IGNORECASE):
         raise UserError(f"{name} is an address, which is never opened. Download the file, as with "
                         f"{shell(['curl', '-LO', name])}, and name the file.")
-    parts = sorted(path.glob("part-*"))
-    if not parts:
-        return
-    code = FRAME.format("parquet(SOURCE)")
-    if not any(".parquet" in part.name for part in parts):
-        code = ("import glob, pandas; pandas.concat(pandas.read_csv(x, dtype=str) for x in sorted("
-                'glob.glob(SOURCE + "/part-*"))).to_csv(TARGET, index=False)')
-    raise UserError(f"{path}: a folder that Spark wrote, with {len(parts)} files. Convert it with "
-                    f"{python(code, path)}")
+    if parts := sorted(path.glob("part-*")):
+        reader = "parquet(x)" if ".parquet" in parts[0].name else "csv(x, dtype=str)"
+        code = (f"import glob, pandas; pandas.concat(pandas.read_{reader} for x in sorted(glob.glob"
+                '(SOURCE + "/part-*"))).to_csv(TARGET, index=False)')
+        raise UserError(f"{path}: a folder that Spark wrote, with {len(parts)} files. Convert it "
+                        f"with {command(code, path)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autorec_tf.data.foreign import python
+from autorec_tf.data.foreign import command
 from autorec_tf.system.errors import UserError
 
 NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
@@ -173,10 +173,8 @@ def refuse_table(path: Path, arguments: Mapping[str, Any], found: Table,
     commas = "," if any("," in cell for cell in cells) else ""
     blank = sorted({cell.strip() for cell in cells if cell.strip().lower() in BLANK} - {""})
     given = {"decimal": commas, "na_values": blank, **arguments}
-    shown = {name: value for name, value in given.items() if value and f"{name}={value}" != "sep=,"}
-    shown |= {} if has_header else {"header": None}
-    code = "import pandas; pandas.read_csv(SOURCE"
-    code += "".join(f", {name}={value!r}" for name, value in shown.items())
+    code = "import pandas; pandas.read_csv(SOURCE" + ("" if has_header else ", header=None")
+    code += "".join(f", {name}={value!r}" for name, value in given.items() if value)
     code += {"ids": ", converters={0: str}, index_col=0)", "rating": ")",
              "other": ").iloc[:, 1:]"}[first]
     code += '.melt(var_name="item", value_name="rating", ignore_index=False).rename_axis("user")'
@@ -184,4 +182,4 @@ def refuse_table(path: Path, arguments: Mapping[str, Any], found: Table,
     absent = f"{mark:g} is" if mark is not None else "blank cells are"
     return UserError(f"{path}: {len(rows[0])} columns with numbers of one kind: a table of "
                      f"users x items, not one rating per line. Convert it ({absent} taken for no "
-                     f"rating) with {python(f'{code}.dropna().to_csv(TARGET)', path)}")
+                     f"rating) with {command(f'{code}.dropna().to_csv(TARGET)', path)}")

@@ -36,17 +36,14 @@ def read_csv_settings(given: Sequence[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for each in given:
         key, _, value = each.partition("=")
-        if key not in SETTINGS:
-            keys = ", ".join(SETTINGS)
-            raise UserError(f"--read_csv {each}: expected KEY=VALUE, where KEY is one of {keys}")
-        pattern, convert = SETTINGS[key]
         try:
+            pattern, convert = SETTINGS[key]
             if not re.fullmatch(pattern, value, re.ASCII | re.IGNORECASE):
                 raise LookupError
             settings[key] = convert(value)
         except LookupError:
-            raise UserError(f"--read_csv {each}: {value!r} is not a valid value for {key}"
-                            ) from None
+            raise UserError(f"--read_csv {each}: {value!r} is not a valid value for {key!r}. Use "
+                            f"KEY=VALUE, where KEY is one of {', '.join(SETTINGS)}.") from None
     return settings
 
 
@@ -141,9 +138,9 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
     quote = "" if settings.get("quoting") == csv.QUOTE_NONE else settings.get("quotechar", '"')
     mark, comment, doubtful = find_comments(lines[skipped:], settings.get("comment"), quote)
     given = lines
-    if comment and lines[skipped:]:
-        text = "\n".join(with_header(lines[skipped:], mark, columns, roles))
-        lines = lines[:skipped] + comment.sub(r"\1", text).split("\n")
+    if comment:
+        text = comment.sub(r"\1", "\n".join(lines[skipped:]))
+        lines = lines[:skipped] + text.split("\n")
         remarks.append(f"comments after {mark}")
     filled = [(i, line) for i, line in enumerate(lines, 1) if i > skipped and line.strip()]
     if filled and given[skipped].lower().startswith("%%matrixmarket"):
@@ -154,6 +151,11 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
                   and comment else "Name another file")
         raise UserError(f"{path}: the file contains no ratings. {remedy}.")
     separator, rows = find_separator(path, [line for _, line in filled], separator, quote, roles)
+    for above in given[skipped : filled[0][0] - 1][-1:] if mark else ():  # perhaps a header
+        (names,) = split([above.strip().removeprefix(mark).strip()], separator, quote)
+        named = columns and {name.strip() for name in columns.split(",")} <= set(names)
+        if len(names) == len(rows[0]) and (named or headers.known_columns(names, roles)):
+            rows, filled = [names, *rows], [(filled[0][0] - 1, above), *filled]
     text = "\n".join(line for _, line in filled)
     remarks += [] if quote and quote not in text else ["quotes" if quote else "quotes read as text"]
     if not columns and roles > 2 and (table := headers.find_table(rows)):
@@ -192,19 +194,6 @@ def find_comments(
     comment = re.compile(rf"(?m)({q}[^{q}]*{q})|{before}{re.escape(mark)}[^\r\n]*")
     doubtful = None if given else re.compile(rf"(?m)^{re.escape(mark)}(?![\s{mark}])[^\r\n]*")
     return mark, comment, doubtful
-
-
-def with_header(lines: Sequence[str], mark: str, columns: str | None, roles: int) -> list[str]:
-    """Return `lines` without the mark before a header: the last line before the first rating, if it
-    identifies the columns."""
-    number = next((i for i, line in enumerate(lines) if line.strip()[:1] not in ("", mark)), 0)
-    rating, header = lines[number], lines[number - 1].lstrip(f"{mark} \t") if number else ""
-    separator = next((each for each in SEPARATORS if each in rating), None)
-    names = [name.strip() for name in header.split(separator)]
-    wanted = {name.strip() for name in columns.split(",")} if columns else {""}
-    is_header = len(names) == len(rating.split(separator)) and (
-        headers.known_columns(names, roles) or wanted <= set(names))
-    return [*lines[: number - 1], header, *lines[number:]] if is_header else list(lines)
 
 
 def find_decimal(ratings: Sequence[str], thousands: str) -> str:
