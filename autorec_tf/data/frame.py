@@ -5,7 +5,7 @@ and Arrow, or a Parquet file."""
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +69,12 @@ class ParquetFile(RatingsFile):
     noun = "row"
 
     def __init__(self, path: Path, columns: str | None, roles: int = 3) -> None:
-        try:
-            import pyarrow
+        with readable(path):
             from pyarrow import csv, parquet
-        except ImportError as error:
-            raise UserError(f"{path}: Parquet files need pyarrow. Install it with pip install "
-                            "pyarrow.") from error
-        self.csv, self.unreadable = csv, (pyarrow.ArrowException, OSError, UnicodeDecodeError)
-        try:
+
+            self.write_csv = csv.write_csv
+            self.options = csv.WriteOptions(include_header=False)
             self.file = parquet.ParquetFile(path)
-        except self.unreadable as error:
-            raise self.refusal(path, error) from error
         names = tuple(self.file.schema_arrow.names)
         header, positions = find_columns(path, names, columns, {"header": 0}, roles)
         self.names = [header[i] for i in positions]
@@ -88,17 +83,24 @@ class ParquetFile(RatingsFile):
         super().__init__(layout, path)
 
     def read(self) -> Iterator[str]:
-        options = self.csv.WriteOptions(include_header=False)
-        try:
+        with readable(self.path):
             for batch in self.file.iter_batches(ROWS, columns=self.names):
-                self.csv.write_csv(batch.select(self.names), text := io.BytesIO(), options)
+                self.write_csv(batch.select(self.names), text := io.BytesIO(), self.options)
                 yield text.getvalue().decode()
-        except self.unreadable as error:
-            raise self.refusal(self.path, error) from error
 
-    def refusal(self, path: Path, error: Exception) -> UserError:
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raise UserError if pyarrow is missing, or cannot read the Parquet file at `path`."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(f"{path}: Parquet files need pyarrow. Install it with pip install "
+                        "pyarrow.") from error
+    except Exception as error:  # pyarrow raises many types
         reason = " ".join(str(error).split())[:200]
-        return UserError(f"{path}: the Parquet file cannot be read ({reason}). Write it again.")
+        raise UserError(f"{path}: the Parquet file cannot be read ({reason}). Write it again."
+                        ) from error
 
 
 def frame_columns(path: Path, frame: pd.DataFrame, columns: str | None, before: str | None,
@@ -123,11 +125,10 @@ def refuse_tables(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> None
     rows = [("", *names), *(tuple(map(str, row)) for row in frame.head(200).itertuples(name=None))]
     first = int(bool(names and re.fullmatch(IDS, plain(names[0]))))
     if len(names) > 2 and find_table([row[first:] for row in rows]):
-        arguments, then = ((f"{names[0]!r}, ", "") if first
-                           else ("", ".rename_axis('user').reset_index()"))
+        user, before = (names[0], "") if first else ("user", ".rename_axis('user').reset_index()")
         raise UserError(f"{path}: a table of users x items, not one rating per row. Pass its "
-                        f".melt({arguments}var_name='item', value_name='rating', ignore_index="
-                        f"False){then}, without cells that are not ratings.")
+                        f"{before}.melt({user!r}, var_name='item', value_name='rating'), without "
+                        "cells that are not ratings.")
 
 
 def as_pandas(table: Any) -> Any:
@@ -148,8 +149,7 @@ def id_list(ids: Any, name: str) -> Any:
     array or a Series. Raise UserError, with the `name` of the argument, if they have no order or
     more than one dimension."""
     ids = as_pandas(ids)
-    if isinstance(ids, pd.DataFrame) and ids.shape[1] == 1:
-        ids = ids.iloc[:, 0]
+    ids = ids.squeeze("columns") if isinstance(ids, pd.DataFrame) else ids
     if not pd.api.types.is_list_like(ids):
         return [ids.item() if isinstance(ids, np.ndarray) else ids]
     kind, shape = type(ids).__name__, getattr(ids, "shape", ())
