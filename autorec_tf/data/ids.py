@@ -43,12 +43,6 @@ def whole_float(text: str) -> int | None:
     return int(number) if number.denominator == 1 and abs(number) < 2**63 else None
 
 
-def has_lost_digits(text: str, number: int) -> bool:
-    """Return whether `text` may be a rounded id: it has too few digits, or is too large a float."""
-    size, digits = abs(number), re.sub("[eE].*|[^0-9]", "", text)
-    return len(digits) < len(str(size)) or size > 2**53  # above which float64 has gaps
-
-
 def id_text(one: Any) -> str:
     """Return an id as text, a time without its time of day if that is midnight."""
     is_time = isinstance(one, datetime | timedelta)
@@ -103,7 +97,10 @@ class Ids:
         floats = {text: number for text in texts if (number := whole_float(text)) is not None}
         is_mixed = any(type(one) is int for one in ids) and not all(map(EXPONENT.fullmatch, texts))
         if texts and len(floats) == len(texts) and not is_mixed:
-            column.lost = [text for text, number in floats.items() if has_lost_digits(text, number)]
+            # A rounded id has too few digits, or is so large that float64 has gaps.
+            digits = {text: re.sub("[eE].*|[^0-9]", "", text) for text in floats}
+            column.lost = [text for text, number in floats.items() if abs(number) > 2**53
+                           or len(digits[text]) < len(str(abs(number)))]
             ids = [floats.get(str(one), one) for one in ids]
         merged = np.zeros(len(ids), np.int32)
         merged_codes = np.unique(codes) if used_only else np.arange(len(ids))

@@ -6,7 +6,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +19,17 @@ from autorec_tf.data.ratings import Ratings, rounded
 from autorec_tf.system.errors import AutoRecWarning, Log, UserError, printable
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The ratings of one file, in file order.
-
-    Args:
-        file: the file.
-        users, items: int32 [ratings], the codes of the ids.
-        values: float32 or float64 [ratings].
-        times: float64 or int64 [ratings], or None.
-        scale: the lowest and the highest rating.
-    """
-
-    file: RatingsFile
-    users: np.ndarray
-    items: np.ndarray
-    values: np.ndarray
-    times: np.ndarray | None
-    scale: Scale
-
-    def pairs(self, ids: tuple[Ids, Ids]) -> np.ndarray:
-        """Return a number for the user and item of each rating, whose codes are in `ids`: int64."""
-        return self.users.astype(np.int64) * len(ids[1].codes) + self.items
-
-    def at(self, rows: np.ndarray) -> "Columns":
-        """Return the ratings at the positions `rows`, or where `rows` is True."""
-        times = self.times[rows] if self.times is not None else None
-        return replace(self, users=self.users[rows], items=self.items[rows],
-                       values=self.values[rows], times=times)
-
-
 def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
-         log: Log = lambda _: None) -> Columns:
-    """Return all ratings of `file` that `rules` allow, and add their ids to `users` and `items`.
-    Log what is left out. Raise UserError, with file and line, if it is malformed or empty."""
+         log: Log = lambda _: None) -> pd.DataFrame:
+    """Return all ratings of `file` that `rules` allow, in file order: the codes of their ids, which
+    are added to `users` and `items`, the value, and perhaps the time. Log what is left out. Raise
+    UserError, with file and line, if it is malformed or empty."""
     if rules.with_times and len(file.layout.positions) < 4:
         raise UserError(f"{file.path}: --split time needs a column of timestamps. Name it as the "
                         "fourth of --columns, or use --split random.")
     file_ids, file.rules, file.counts = (Ids(), Ids()), rules, Counter()
-    columns: list[Any] = [[] for _ in range(4 if rules.with_times else 3)]
+    names = ("user", "item", "value", "time") if rules.with_times else ("user", "item", "value")
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
     state = dict[str, Any]()
     try:
         for _, chunk, state in file.chunks():
@@ -66,10 +38,10 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
             for number, ids in enumerate(file_ids):
                 codes, distinct = block[number]
                 block[number] = ids.encode(distinct)[codes]
-            for parts, part in zip(columns, block, strict=True):
-                parts.append(part)
+            for name, part in zip(names, block, strict=True):
+                columns[name].append(part)
             short = block[2].astype(np.float32)  # if that rounds nothing
-            columns[2][-1] = short if np.array_equal(short, block[2]) else block[2]
+            columns["value"][-1] = short if np.array_equal(short, block[2]) else block[2]
     except (OSError, *DAMAGED) as error:
         raise unreadable(file.path, error) from error
     except ValueError as error:
@@ -77,16 +49,15 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
     counts, num_rows = file.counts, file.counts["row"]
     if num_rows == counts["rating"] + counts["id"]:
         raise UserError(f"{file.path}: the file contains no ratings. Name another file.")
-    for number, parts in enumerate(columns):
-        columns[number] = np.concatenate(parts)  # one by one, which frees memory
-    user_codes, item_codes, values, *times = columns
-    if len(missing := np.flatnonzero(np.isnan(values))):
+    # One by one, which frees memory.
+    table = pd.DataFrame({name: np.concatenate(columns.pop(name)) for name in names}, copy=False)
+    if len(missing := np.flatnonzero(table["value"].isna())):
         raise UserError(f"{file.locate(missing[0])}: the rating is missing ({len(missing):,} of "
                         f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
     if format := decided_format(file, state):
         return read(file, users, items, replace(rules, timestamp_format=format), log)
-    user_codes = users.merge(file_ids[0], user_codes, counts["id"] > 0)
-    item_codes = items.merge(file_ids[1], item_codes, counts["id"] > 0)
+    for name, known, ids in zip(names, (users, items), file_ids, strict=False):
+        table[name] = known.merge(ids, table[name].to_numpy(), counts["id"] > 0)
     if counts["comment"]:
         log(printable(f"Data file {file.path.name}: comment lines left out: {counts['comment']:,}"))
     for flag in ("rating", "id"):
@@ -96,8 +67,7 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
     if lost := file_ids[0].lost + file_ids[1].lost:
         log(AutoRecWarning(f"{file.path.name}: ids that may have lost digits, such as {lost[0]}: "
                            f"{len(lost):,}. Write ids as text or as whole numbers."))
-    scale = float(values.min()), float(values.max())
-    return Columns(file, user_codes, item_codes, values, times[0] if times else None, scale)
+    return table
 
 
 def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
@@ -126,33 +96,35 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
         log: called with a line about ratings that are left out; repeated ones are a warning.
         in_both: the side of a pair that is in both files, "train" or "test", or "refuse".
     """
-    ids = Ids(), Ids()
-    parts = [
-        deduplicate(read(file, *ids, rules, log), ids, mode, log)
-        for file, mode in zip(files, duplicates, strict=True)
-    ]
+    ids, tables = (Ids(), Ids()), list[pd.DataFrame]()
+    scales: list[Scale] = []
+    for file, mode in zip(files, duplicates, strict=True):
+        table = read(file, *ids, rules, log)
+        scales.append((float(table["value"].min()), float(table["value"].max())))
+        tables.append(deduplicate(file, table, ids, mode, log))
     held_out = None
-    if len(parts) > 1:
-        parts = separate(parts, ids, in_both, log)
-        held_out = np.repeat([False, True], [len(part.values) for part in parts])
-        (low, high), (low_test, high_test) = (part.scale for part in parts)
+    if len(tables) > 1:
+        tables = separate(files, tables, ids, in_both, log)
+        held_out = np.repeat([False, True], [len(table) for table in tables])
+        (low, high), (low_test, high_test) = scales
         if not rules.scale and (low_test < low or high_test > high):
             log(AutoRecWarning(
                 f"{files[1].path.name}: the test ratings are {low_test:g} to {high_test:g}, the "
                 f"training ratings {low:g} to {high:g}. If both are on one scale, set it with "
                 "--rating_scale."))
+    table = pd.concat(tables) if len(tables) > 1 else tables[0]
+    times = table["time"].to_numpy() if train_ratio is not None else None
     if train_ratio is not None:
-        assert parts[0].times is not None
-        held_out = latest(files[0].path, parts[0].times, train_ratio)
-    lowest, highest = (pick(part.scale[i] for part in parts) for i, pick in enumerate((min, max)))
+        held_out = latest(files[0].path, times, train_ratio)
+    lowest, highest = min(low for low, _ in scales), max(high for _, high in scales)
     if rules.scale is None and lowest == highest:
         raise UserError(f"{files[0].path}: every rating is {lowest:g}, so the scale is unknown. "
                         "Give it with --rating_scale LOW HIGH.")
     (user_ids, user_ranks), (item_ids, item_ranks) = (one.ranked() for one in ids)
     scale = rules.scale or (lowest, highest)
-    return Ratings(name, user_ranks[joined(parts, "users")], item_ranks[joined(parts, "items")],
-                   rounded(joined(parts, "values"), scale), user_ids, item_ids, scale, held_out,
-                   times=parts[0].times if train_ratio is not None else None)
+    return Ratings(name, user_ranks[table["user"]], item_ranks[table["item"]],
+                   rounded(table["value"].to_numpy(), scale), user_ids, item_ids, scale, held_out,
+                   times=times)
 
 
 def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Rules,
@@ -161,17 +133,14 @@ def read_more(file: RatingsFile, known: tuple[np.ndarray, np.ndarray], rules: Ru
     """Return the user ids, the item ids and the ratings in another file, see `read_ratings`. Ids
     have the types of the `known` user and item ids. With `duplicates` None, all pairs are kept."""
     ids = Ids(), Ids()
-    part = read(file, *ids, rules, log)
+    table = read(file, *ids, rules, log)
     if duplicates is not None:
-        part = deduplicate(part, ids, duplicates, log)
-    columns = zip(ids, known, (part.users, part.items), strict=True)
-    users, items = (one.like(before, codes, file.locate) for one, before, codes in columns)
-    return users, items, part.values
-
-
-def joined(parts: Sequence[Columns], column: str) -> np.ndarray:
-    arrays = [getattr(part, column) for part in parts]
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        table = deduplicate(file, table, ids, duplicates, log)
+    users, items = (
+        one.like(before, table[column].to_numpy(), file.locate)
+        for one, before, column in zip(ids, known, ("user", "item"), strict=True)
+    )
+    return users, items, table["value"].to_numpy()
 
 
 def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
@@ -185,68 +154,67 @@ def latest(path: Path, times: np.ndarray, train_ratio: float) -> np.ndarray:
     return held_out
 
 
-def deduplicate(part: Columns, ids: tuple[Ids, Ids], duplicates: str, log: Log) -> Columns:
+def pairs_of(table: pd.DataFrame, ids: tuple[Ids, Ids]) -> np.ndarray:
+    """Return a number for the user and item of each rating, whose codes are in `ids`: int64."""
+    return table["user"].to_numpy(np.int64) * len(ids[1].codes) + table["item"].to_numpy()
+
+
+def deduplicate(file: RatingsFile, table: pd.DataFrame, ids: tuple[Ids, Ids], duplicates: str,
+                log: Log) -> pd.DataFrame:
     """Return the ratings of a file with one rating per pair, in file order, and log how many are
     left out. Raise UserError for pairs with two ratings, unless `duplicates` chooses one."""
-    name = part.file.path.name
-    pairs = part.pairs(ids)
+    name, pairs = file.path.name, pairs_of(table, ids)
     pairs.sort()
     if not np.any(pairs[1:] == pairs[:-1]):
-        return part
-    times = np.zeros(len(pairs)) if part.times is None else part.times
-    table = pd.DataFrame({"pair": part.pairs(ids), "value": part.values, "time": times})
-    if duplicates:
-        equal = table.duplicated()
-        table = table[~equal]
-        if equal.any():
-            occur = "rating occurs" if equal.sum() == 1 else "ratings occur"
-            log(AutoRecWarning(f"{name}: {equal.sum():,} {occur} twice with the same values: read "
-                               "once"))
+        return table
+    equal = table.duplicated() & bool(duplicates)
+    table = table[~equal].assign(pair=pairs_of(table[~equal], ids))
+    if equal.any():
+        occur = "rating occurs" if equal.sum() == 1 else "ratings occur"
+        log(AutoRecWarning(f"{name}: {equal.sum():,} {occur} twice with the same values: read "
+                           "once"))
     again = table.duplicated("pair")
     if again.any() and duplicates in ("", "refuse"):
         choice = ", or choose the rating with --duplicates first, last or mean"
-        raise repeated(part, part, int(again.idxmax()), ids, table["pair"][again].nunique(),
+        raise repeated(file, table, file, table[again], ids,
                        f"Remove one of the two lines{choice if duplicates else ''}")
     if again.any():
         log(AutoRecWarning(f"{name}: {again.sum():,} ratings repeat a pair: resolved by "
                            f"--duplicates {duplicates}"))
     if duplicates == "mean":
-        means = table["value"].astype(float).groupby(table["pair"]).transform("mean")
-        table = table.assign(value=means)
-    table = table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
-    return replace(part.at(table.index.to_numpy()), values=table["value"].to_numpy())
+        table["value"] = table["value"].astype(float).groupby(table["pair"]).transform("mean")
+    return table[~table.duplicated("pair", keep="last" if duplicates == "last" else "first")]
 
 
-def repeated(first: Columns, second: Columns, row: int, ids: tuple[Ids, Ids], number: int,
-             remedy: str) -> UserError:
-    """Return the error for a pair in `first` that is again at `row` of `second`, one of `number`
-    such pairs."""
-    before = int((first.pairs(ids) == second.pairs(ids)[row]).argmax())
-    user, item = list(ids[0].codes)[second.users[row]], list(ids[1].codes)[second.items[row]]
+def repeated(file: RatingsFile, table: pd.DataFrame, other: RatingsFile, again: pd.DataFrame,
+             ids: tuple[Ids, Ids], remedy: str) -> UserError:
+    """Return the error for the ratings `again` in the file `other`, whose pairs are in `table`."""
+    pairs = pairs_of(again, ids)
+    before = table.index[(pairs_of(table, ids) == pairs[0]).argmax()]
+    codes = again["user"].iloc[0], again["item"].iloc[0]
+    user, item = (list(one.codes)[code] for one, code in zip(ids, codes, strict=True))
+    number = len(np.unique(pairs))
     total = f"; {number:,} pairs have two ratings" if number > 1 else ""
-    return UserError(f"{second.file.locate(row)}: user {user} rates item {item} again (first in "
-                     f"{first.file.locate(before)}{total}). {remedy}.")
+    return UserError(f"{other.locate(again.index[0])}: user {user} rates item {item} again (first "
+                     f"in {file.locate(before)}{total}). {remedy}.")
 
 
-def separate(parts: Sequence[Columns], ids: tuple[Ids, Ids], in_both: str,
-             log: Log) -> list[Columns]:
+def separate(files: Sequence[RatingsFile], tables: Sequence[pd.DataFrame], ids: tuple[Ids, Ids],
+             in_both: str, log: Log) -> list[pd.DataFrame]:
     """Return the training and the test ratings without the pairs in both, except on the side
     `in_both`. Raise UserError if that is "refuse"."""
-    pairs = [part.pairs(ids) for part in parts]
-    shared = [np.isin(pairs[side], pairs[1 - side]) for side in (0, 1)]
-    number = int(shared[1].sum())
-    if not number:
-        return list(parts)
+    train, test = (pairs_of(table, ids) for table in tables)
+    in_train, in_test = np.isin(train, test), np.isin(test, train)
+    if not in_test.any():
+        return list(tables)
     if in_both == "refuse":
-        train, test = parts
-        raise repeated(train, test, int(shared[1].argmax()), ids, number,
+        raise repeated(files[0], tables[0], files[1], tables[1][in_test], ids,
                        "A rating is either for training or for test: remove one of the two, or "
                        "choose its side with --in_both train or test")
-    other = int(in_both == "train")
-    path = parts[other].file.path
-    if shared[other].all():
-        raise UserError(f"{path}: all ratings are also in {parts[1 - other].file.path}. "
+    other, shared = (1, in_test) if in_both == "train" else (0, in_train)
+    if shared.all():
+        raise UserError(f"{files[other].path}: all ratings are also in {files[1 - other].path}. "
                         "Name another file, or choose another side with --in_both.")
-    log(printable(f"Data file {path.name}: {number:,} ratings of pairs in both files are left out "
-                  f"by --in_both {in_both}"))
-    return [part.at(~shared[other]) if part is parts[other] else part for part in parts]
+    log(printable(f"Data file {files[other].path.name}: {shared.sum():,} ratings of pairs in both "
+                  f"files are left out by --in_both {in_both}"))
+    return [*tables[:other], tables[other][~shared], *tables[other + 1 :]]
