@@ -64,9 +64,6 @@ class Dataset:
 
 
 WHOLE, HALF = (1.0, 5.0), (0.5, 5.0)
-# The pattern of the ratings on a scale, and what the fields are.
-FIELDS = {WHOLE: (re.compile(r"\d", re.ASCII), "whole numbers, ratings from 1 to 5"),
-          HALF: (re.compile(r"\d(\.[05])?", re.ASCII), "ratings from 0.5 to 5")}
 DAT, CSV = ("movies.dat", "ratings.dat"), ("movies.csv", "ratings.csv")
 
 
@@ -74,9 +71,9 @@ def movielens(name: str, separator: str, scale: tuple[float, float], files: tupl
               bytes: int, digest: str, inside: str = "") -> Dataset:
     """Return a dataset whose ratings have four columns, in CSV files below a header."""
     header = ("userId", "movieId", "rating", "timestamp") if files == CSV else ()
-    rating, fields = FIELDS[scale]
     names = separator.join(header or ("UserID", "MovieID", "Rating", "Timestamp"))
-    expected = f"Expected {names}: {fields}".replace("\t", r"\t")
+    expected = f"Expected {names}, ratings from {scale[0]:g} to {scale[1]:g}".replace("\t", r"\t")
+    rating = re.compile(r"\d" if scale == WHOLE else r"\d(\.[05])?", re.ASCII)
     layout = Layout(separator, 4, (0, 1, 2, 3), header, expected, rating,
                     skipped=int(bool(header)), quotechar="")
     return Dataset(name, scale, files, layout, bytes, digest, inside or name)

@@ -79,12 +79,10 @@ def open_file(path: Path, columns: str | None = None, read_csv: Sequence[str] = 
             return NetflixFile(path)
         encoding = settings.get("encoding") or find_encoding(start)
         newline = "\n" if b"\n" in start else None  # also lines that end in CR alone
-        is_latin_1 = encoding == "cp1252" and not re.search(b"[\x80-\x9f]", start)
-        remarks = [remark for remark, applies in {
-            "a byte-order mark": start.startswith(codecs.BOM_UTF8),
-            "latin-1" if is_latin_1 else encoding: encoding != "utf-8-sig",
-            "compressed": packed != start[:4],
-            "CR line ends": not newline and b"\r" in start}.items() if applies]
+        remarks = ["a byte-order mark" if start.startswith(codecs.BOM_UTF8) else "",
+                   {"utf-8-sig": "", "cp1252": "latin-1 or cp1252"}.get(encoding, encoding),
+                   "compressed" if packed != start[:4] else "",
+                   "CR line ends" if not newline and b"\r" in start else ""]
         with delimited.open_text(path, encoding, newline) as file:
             text = file.read(SNIFFED_BYTES)
             text = text[: text.rfind("\n") + 1] or text
