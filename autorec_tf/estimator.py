@@ -5,7 +5,7 @@ It consists of NumPy arrays and does not import TensorFlow, so it also works aft
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.frame import FrameFile, id_list, pair_columns, user_frame
+from autorec_tf.data.frame import FrameFile, as_pandas, pair_columns, user_frame
 from autorec_tf.data.ids import known_ids, positions_of
 from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.serving.fold_in import fold_in
@@ -322,6 +322,28 @@ def one_id(given: Any, name: str) -> list[Any]:
         raise UserError(f"{name} is a {type(given).__name__}, not one id. Pass several as "
                         f"{name}s=.")
     return [given]
+
+
+def id_list(ids: Any, name: str) -> Any:
+    """Return several ids, or one, or those in a table with one column, as a list, a one-dimensional
+    array or a Series. Raise UserError, with the `name` of the argument, if they have no order or
+    more than one dimension."""
+    ids = as_pandas(ids)
+    ids = ids.squeeze("columns") if isinstance(ids, pd.DataFrame) else ids
+    if not pd.api.types.is_list_like(ids):
+        return [ids.item() if isinstance(ids, np.ndarray) else ids]
+    kind, shape = type(ids).__name__, getattr(ids, "shape", ())
+    if isinstance(ids, set | frozenset | Mapping) or len(shape) > 1:
+        of_shape = f" of shape {shape}" if shape else ""
+        raise UserError(f"{name}: a {kind}{of_shape} is not a list of ids. Pass a list, a Series, "
+                        "or an array of one dimension.")
+    ids = ids if hasattr(ids, "dtype") else list(ids)
+    if isinstance(ids, list) or ids.dtype == np.dtype(object):
+        for position, one in enumerate(ids):
+            if pd.api.types.is_list_like(one):
+                raise UserError(f"{name}: entry {position} is a {type(one).__name__}, not an id. "
+                                "Pass a list of numbers or text.")
+    return ids
 
 
 def log_warnings(line: str | AutoRecWarning) -> None:

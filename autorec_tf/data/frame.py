@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from autorec_tf.data.delimited import RatingsFile
@@ -144,28 +143,6 @@ def as_pandas(table: Any) -> Any:
                         "DataFrame.") from error
 
 
-def id_list(ids: Any, name: str) -> Any:
-    """Return several ids, or one, or those in a table with one column, as a list, a one-dimensional
-    array or a Series. Raise UserError, with the `name` of the argument, if they have no order or
-    more than one dimension."""
-    ids = as_pandas(ids)
-    ids = ids.squeeze("columns") if isinstance(ids, pd.DataFrame) else ids
-    if not pd.api.types.is_list_like(ids):
-        return [ids.item() if isinstance(ids, np.ndarray) else ids]
-    kind, shape = type(ids).__name__, getattr(ids, "shape", ())
-    if isinstance(ids, set | frozenset | Mapping) or len(shape) > 1:
-        of_shape = f" of shape {shape}" if shape else ""
-        raise UserError(f"{name}: a {kind}{of_shape} is not a list of ids. Pass a list, a Series, "
-                        "or an array of one dimension.")
-    ids = ids if hasattr(ids, "dtype") else list(ids)
-    if isinstance(ids, list) or ids.dtype == np.dtype(object):
-        for position, one in enumerate(ids):
-            if pd.api.types.is_list_like(one):
-                raise UserError(f"{name}: entry {position} is a {type(one).__name__}, not an id. "
-                                "Pass a list of numbers or text.")
-    return ids
-
-
 def pair_columns(pairs: Any, before: str | None) -> tuple[pd.Series, pd.Series]:
     """Return the users and the items of a table of pairs. Its columns have the names of earlier
     ratings, `before`, or usual names. Raise UserError if they are not found."""
@@ -180,12 +157,10 @@ def pair_columns(pairs: Any, before: str | None) -> tuple[pd.Series, pd.Series]:
 def user_frame(ratings: Any, columns: str | None, before: str | None) -> FrameFile:
     """Return the ratings of one person: a mapping or a Series from items to ratings, or a table as
     for `FrameFile`, perhaps without a column for the user. Raise UserError for anything else."""
-    ratings = as_pandas(ratings)
-    if isinstance(ratings, pd.Series):
-        ratings = dict(zip(ratings.index.tolist(), ratings.tolist(), strict=True))
-    if isinstance(ratings, Mapping):
-        ratings = pd.DataFrame({"user": 0, "item": list(ratings), "rating": [*ratings.values()]})
-        return FrameFile(ratings, "user,item,rating")
+    ratings, names = as_pandas(ratings), ["user", "item", "rating"]
+    if isinstance(ratings, Mapping | pd.Series):
+        rows = [(0, *pair) for pair in ratings.items()]
+        return FrameFile(pd.DataFrame(rows, columns=names), ",".join(names))
     for name in ((columns or before or "user").split(",")[0], "user"):
         if isinstance(ratings, pd.DataFrame) and name not in ratings.columns:
             with suppress(UserError):
