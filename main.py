@@ -105,6 +105,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
     announce(config, ratings, split, print_line)
     start_tensorflow(lean=handshake.cluster.size > 1)
     from autorec_tf.experiments import blend, conclude, reconstruction, tune
+    from autorec_tf.model.column_shards import part_of
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.records.run_records import open_records
     from autorec_tf.serving.finished_run import start_parameters
@@ -115,7 +116,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
-    local = split.part(workers.cluster.index, workers.cluster.size)  # this worker's ratings
+    local = part_of(split, workers.cluster.index, workers.cluster.size)  # this worker's ratings
     with open_records(config, ratings, split, folder, workers, interruption, started,
                       part) as records:
         trained, measure = None, None  # type: Any, Any

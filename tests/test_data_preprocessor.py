@@ -12,6 +12,7 @@ import pytest
 import data_preprocessor
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings, index_ratings
+from autorec_tf.model.column_shards import part_of
 from autorec_tf.resolution import member_configs, over_preset
 from autorec_tf.system.random_streams import STREAMS, random_stream
 from data_preprocessor import load_ratings, read_ml_1m, resolve, split_ratings
@@ -611,7 +612,7 @@ def test_the_values_of_a_part_are_those_of_the_whole_matrix():
     values = split.train.distinct
     assert values.tolist() == sorted(set(split.train.values.tolist())) and len(values) == 20
     for number in range(3):
-        part = split.part(number, 3).train
+        part = part_of(split, number, 3).train
         np.testing.assert_array_equal(part.distinct, values)
     few = split.train.columns(0, 1)
     assert len(np.unique(few.values)) < 20

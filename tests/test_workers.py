@@ -23,6 +23,7 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.evaluation.baseline import cold_baseline
+from autorec_tf.model.column_shards import part_of
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
 from autorec_tf.training.trainer import build
@@ -48,7 +49,7 @@ def everything():
 
 
 split = Split(matrix(300), everything(), matrix(60))
-part = split.part(cluster.index, cluster.size)
+part = part_of(split, cluster.index, cluster.size)
 BASE = Config(hidden_neuron=(6,), train_epoch=4, batch_size=9, base_lr=0.01, cold_rating="mean",
               distribute="workers", engine="sparse")
 DEEP = dict(hidden_neuron=(6, 3, 6), pretrain_epoch=2, dropout=0.3, input_dropout=0.4)

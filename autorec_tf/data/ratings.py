@@ -18,7 +18,6 @@ import pandas as pd
 from autorec_tf.system.errors import printable
 
 WITHIN, MAPPED = (0.5, 5.0), (1.0, 5.0)  # scales that are not mapped; the scale for all others
-COLUMN_COST = 30  # fixed cost of a column in the step of a mini-batch, in ratings
 CHUNK = 1 << 23  # ratings that are sorted at a time
 
 
@@ -265,34 +264,9 @@ class Split:
         other = "user" if self.orientation == "item" else "item"
         return Split(self.train.transposed(), self.test.transposed(), validation, other, self.unit)
 
-    def part(self, number: int, count: int) -> "Split":
-        """Return part `number` (from 0) of `count`: adjacent columns. All parts have about the same
-        number of training ratings, and at least one column. Raise ValueError if there are fewer
-        columns than parts."""
-        if count == 1:
-            return self
-        first, last = cut_columns(self.train.column_counts, count)[number : number + 2]
-        train, test = (matrix.columns(first, last) for matrix in (self.train, self.test))
-        validation = self.validation and self.validation.columns(first, last)
-        return Split(train, test, validation, self.orientation, self.unit)
-
     def by_item(self) -> "Split":
         """Return the same split with items as rows."""
         return self if self.orientation == "item" else self.transposed()
-
-
-def cut_columns(counts: np.ndarray, parts: int) -> list[int]:
-    """Return the first column of each of `parts` parts, and the end of the last: the parts have
-    about the same sum of `counts` [columns], and at least one column."""
-    columns = len(counts)
-    if columns < parts:
-        raise ValueError(f"{columns} columns cannot be divided into {parts} parts")
-    cost = np.cumsum(counts + COLUMN_COST)
-    cuts = np.searchsorted(cost, cost[-1] * np.arange(1, parts) / parts) + 1
-    number = np.arange(1, parts)
-    cuts = np.minimum(np.maximum.accumulate(np.maximum(cuts, number) - number),
-                      columns - parts) + number
-    return [0, *cuts.tolist(), columns]
 
 
 def check_indices(indices: np.ndarray, bound: int, what: str) -> None:

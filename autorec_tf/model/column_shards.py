@@ -12,19 +12,21 @@ Shapes as in AutoRec.py. Without workers this process has all columns, and a sum
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from autorec_tf.data.ratings import RatingMatrix
+from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.model.tensors import SUFFIX, Slice, read_slice, write_slices
 from autorec_tf.system.distribution import Workers
 from autorec_tf.system.files import as_utf8
 
 CHUNK_BYTES = 1 << 25  # sent at a time, outside training steps
 FILE_BYTES = 1 << 26  # of each file of a checkpoint that several workers send
+COLUMN_COST = 30  # fixed cost of a column in the step of a mini-batch, in ratings
 
 
 class Stored(NamedTuple):
@@ -182,3 +184,29 @@ class ColumnShards:
         for start, chunk in self.chunks(x):
             matrix[start : start + len(chunk)] = chunk
         return matrix
+
+
+def part_of(split: Split, number: int, count: int) -> Split:
+    """Return part `number` (from 0) of `count`: adjacent columns. All parts have about the same
+    number of training ratings, and at least one column. Raise ValueError if there are fewer columns
+    than parts."""
+    if count == 1:
+        return split
+    first, last = cut_columns(split.train.column_counts, count)[number : number + 2]
+    train, test = (matrix.columns(first, last) for matrix in (split.train, split.test))
+    validation = split.validation and split.validation.columns(first, last)
+    return replace(split, train=train, test=test, validation=validation)
+
+
+def cut_columns(counts: np.ndarray, parts: int) -> list[int]:
+    """Return the first column of each of `parts` parts, and the end of the last: the parts have
+    about the same sum of `counts` [columns], and at least one column."""
+    columns = len(counts)
+    if columns < parts:
+        raise ValueError(f"{columns} columns cannot be divided into {parts} parts")
+    cost = np.cumsum(counts + COLUMN_COST)
+    cuts = np.searchsorted(cost, cost[-1] * np.arange(1, parts) / parts) + 1
+    number = np.arange(1, parts)
+    cuts = np.minimum(np.maximum.accumulate(np.maximum(cuts, number) - number),
+                      columns - parts) + number
+    return [0, *cuts.tolist(), columns]
