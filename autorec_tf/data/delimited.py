@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from autorec_tf.data.foreign import BOOLEANS, command
-from autorec_tf.data.headers import NUMBER
+from autorec_tf.data.headers import MISSING, NUMBER
 from autorec_tf.data.ids import parse_id
 from autorec_tf.data.layouts import BLANKS, MAX_LINE, Layout, quoted, split, unified
 from autorec_tf.data.times import parse_times
@@ -36,7 +36,6 @@ from autorec_tf.system.errors import UserError
 READ_BYTES = 1 << 21  # characters parsed at a time
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 HIDDEN = re.compile(r"/$|(^|/)(__MACOSX/|\.|Thumbs\.db$|desktop\.ini$)")  # in a zip archive
-MISSING = {"", "nan", "null", "none", "na", "n/a", "<na>", "nil", r"\n", "empty", "nat"}
 LARGEST_RATING = float(np.finfo(np.float32).max)
 UNIT = "\x1f"  # replaces a separator of several characters, which pandas' C engine lacks
 NONE = "\x1e"  # a decimal point that no number has, so that an id of 1.0 is not read as 1
@@ -199,7 +198,6 @@ class RatingsFile:
         for codes, ids in table[:2]:
             if no_ids or isinstance(ids[0], str):
                 ids = [parse_id(str(text), digits_only, no_ids) for text in ids]
-            if no_ids:
                 has_ids &= np.array([one is not None for one in ids])[codes]
             block.append((codes, ids))
         codes, texts = table[2] if len(table) > 2 else (np.zeros(len(table[0][0]), int), ["0"])

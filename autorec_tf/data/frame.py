@@ -4,7 +4,7 @@ and Arrow, or a Parquet file."""
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,6 @@ class FrameFile(RatingsFile):
         if not isinstance(frame, pd.DataFrame):
             what = "its reset_index()" if isinstance(frame, pd.Series) else "a DataFrame"
             raise UserError(f"{type(frame).__name__} is not a pandas DataFrame. Pass {what}.")
-        if not len(frame):
-            raise UserError(f"{path}: there are no rows. Pass a DataFrame that contains ratings.")
         positions = frame_columns(path, frame, columns, before, 3)
         width = len(positions)
         super().__init__(Layout(",", width, tuple(range(width))), path)
@@ -104,30 +102,25 @@ def readable(path: Path) -> Iterator[None]:
 
 def frame_columns(path: Path, frame: pd.DataFrame, columns: str | None, before: str | None,
                   roles: int) -> tuple[int, ...]:
-    """Return the positions of the columns of a DataFrame, with the arguments of `FrameFile`."""
+    """Return the positions of the columns of a DataFrame, with the arguments of `FrameFile`. Raise
+    UserError if they are not found, or it is a table of users x items."""
     names = tuple(str(each) for each in frame.columns)
     if before and not columns:
         with suppress(UserError):
             return find_columns(path, names, before, {"header": 0}, roles)[1]
-    if not columns and roles > 2:
-        refuse_tables(path, frame, names)
+    rows = [("", *names), *(tuple(map(str, row)) for row in frame.head(200).itertuples(name=None))]
+    first = int(bool(names and re.fullmatch(IDS, plain(names[0]))))
+    if not columns and roles > 2 < len(names) and find_table([row[first:] for row in rows]):
+        user, before = (names[0], "") if first else ("user", ".rename_axis('user').reset_index()")
+        raise UserError(f"{path}: a table of users x items, not one rating per row. Pass its "
+                        f"{before}.melt({user!r}, var_name='item', value_name='rating'), without "
+                        "cells that are not ratings.")
     try:
         return find_columns(path, names, columns, {"header": 0}, roles)[1]
     except UserError as error:
         index = ", ".join(str(each) for each in frame.index.names if each is not None)
         hint = f" Its index ({index}) counts after reset_index()." if index else ""
         raise UserError(f"{error}{hint}") from None
-
-
-def refuse_tables(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> None:
-    """Raise UserError if a DataFrame is a table of users x items, with users as index or column."""
-    rows = [("", *names), *(tuple(map(str, row)) for row in frame.head(200).itertuples(name=None))]
-    first = int(bool(names and re.fullmatch(IDS, plain(names[0]))))
-    if len(names) > 2 and find_table([row[first:] for row in rows]):
-        user, before = (names[0], "") if first else ("user", ".rename_axis('user').reset_index()")
-        raise UserError(f"{path}: a table of users x items, not one rating per row. Pass its "
-                        f"{before}.melt({user!r}, var_name='item', value_name='rating'), without "
-                        "cells that are not ratings.")
 
 
 def as_pandas(table: Any) -> Any:

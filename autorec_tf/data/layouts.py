@@ -185,9 +185,8 @@ def find_comments(
 ) -> tuple[str, re.Pattern[str] | None, re.Pattern[str] | None]:
     """Return the mark of comments, the pattern of a comment, with a quoted text as its group, and
     the pattern of a line that may be a comment or a rating; or "" and None without comments."""
-    is_given = given is not None
-    mark = given or ("" if is_given else "".join(lines[:1])[:1])
-    if not mark or not is_given and mark not in "#%":
+    mark = given if given is not None else "".join(lines[:1])[:1]
+    if not mark or given != mark and mark not in "#%":
         return "", None, None
     # A mark that was detected, not given, is first in its line, or follows a blank.
     q, before = re.escape(quote or "\0"), " *" if given else "(?:^| +)"

@@ -28,7 +28,12 @@ def published_file(dataset: Dataset, folder: Path, required: bool,
     """Return the rating file of `dataset` in `folder`, downloaded if necessary. If that fails,
     raise UserError if the dataset is `required`, and return no file otherwise."""
     if not dataset.layout:
-        return [netflix_file(folder)]
+        for pattern in ("combined_data_*.txt", "training_set/mv_*.txt", "mv_*.txt"):
+            if paths := sorted(folder.glob(pattern)):
+                return [NetflixFile(*paths)]
+        raise UserError(f"{folder}: combined_data_1.txt and training_set/mv_*.txt do not exist. "
+                        "The Netflix Prize's data can no longer be downloaded: put your files "
+                        "there, or name their folder with --data_dir.")
     path = folder / dataset.ratings
     problem = missing_file([path], folder, dataset)
     if problem and required:
@@ -79,16 +84,6 @@ def fold_files(name: str, folder: Path, folds: Sequence[str],
         return [RatingsFile(layout, path) for path in paths[:2]]
     return [given_file("folds", str(path), None, each, read_csv, log)
             for path, each in zip(paths[:2], columns, strict=True)]
-
-
-def netflix_file(folder: Path) -> NetflixFile:
-    """Return the user's files of the Netflix Prize in `folder`."""
-    for pattern in ("combined_data_*.txt", "training_set/mv_*.txt", "mv_*.txt"):
-        if paths := sorted(folder.glob(pattern)):
-            return NetflixFile(*paths)
-    raise UserError(f"{folder}: combined_data_1.txt and training_set/mv_*.txt do not exist. The "
-                    "Netflix Prize's data can no longer be downloaded: put your files there, or "
-                    "name their folder with --data_dir.")
 
 
 def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,

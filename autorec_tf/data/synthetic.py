@@ -24,7 +24,10 @@ def synthetic_ratings(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     rng = random_stream(seed, "synthetic")
     num_ratings = sum(ML_1M_COUNTS)
-    activity = user_activity(rng, num_ratings)
+    weight = rng.permutation((np.arange(ML_1M_USERS) + 120.0) ** -1.0)
+    spare = num_ratings - LEAST_ACTIVITY * ML_1M_USERS
+    activity = LEAST_ACTIVITY + np.floor(weight / weight.sum() * spare).astype(np.int64)
+    activity[: num_ratings - activity.sum()] += 1  # the remainder of rounding, one each
     users = np.repeat(np.arange(ML_1M_USERS), activity)
     items = draw_items(rng, activity)
     taste = rng.normal(size=(ML_1M_USERS, FACTORS))
@@ -38,15 +41,6 @@ def synthetic_ratings(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     values = np.empty(num_ratings, np.int64)
     values[np.argsort(score, kind="stable")] = np.repeat(np.arange(1, 6), ML_1M_COUNTS)
     return users + 1, items + 1, values
-
-
-def user_activity(rng: np.random.Generator, num_ratings: int) -> np.ndarray:
-    """Return each user's number of ratings, int64, from a power law; the sum is `num_ratings`."""
-    weight = rng.permutation((np.arange(ML_1M_USERS) + 120.0) ** -1.0)
-    spare = num_ratings - LEAST_ACTIVITY * ML_1M_USERS
-    activity = LEAST_ACTIVITY + np.floor(weight / weight.sum() * spare).astype(np.int64)
-    activity[: num_ratings - activity.sum()] += 1  # the remainder of rounding, one each
-    return activity
 
 
 def draw_items(rng: np.random.Generator, activity: np.ndarray) -> np.ndarray:

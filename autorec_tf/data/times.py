@@ -24,9 +24,8 @@ PARTS = [(re.compile(pattern, re.IGNORECASE | re.ASCII), format) for pattern, fo
         (calendar.day_name, "%A"), (calendar.day_abbr, "%a"), (calendar.month_abbr[1:], "%b"),
         (calendar.month_name[1:], "%B"))),
 )]
-ORDERS = {"Y00": ["Ymd"], "00Y": ["dmY", "mdY"], "000": ["dmy", "mdy", "ymd"]}
-ORDERS_WITH_MONTH = {"0Y": ["dY"], "Y0": ["Yd"], "00": ["dy"]}  # whose month is a word
-NOT_A_DATE = (ValueError, OverflowError, re.error)
+ORDERS = {"Y00": ["Ymd"], "00Y": ["dmY", "mdY"], "000": ["dmy", "mdy", "ymd"],
+          "b0Y": ["dY"], "bY0": ["Yd"], "b00": ["dy"]}  # b: the month is a word
 
 
 def parse_times(texts: Sequence[str], state: dict[str, Any], format: str | None) -> np.ndarray:
@@ -42,7 +41,7 @@ def parse_times(texts: Sequence[str], state: dict[str, Any], format: str | None)
     formats = [format] if format else state.get("formats") or ["ISO8601", *date_formats(texts[0])]
     parsed = dict[str, np.ndarray]()
     for each in formats:
-        with warnings.catch_warnings(action="ignore"), suppress(*NOT_A_DATE):
+        with warnings.catch_warnings(action="ignore"), suppress(ValueError, OverflowError, re.error):
             moments = pd.to_datetime(list(texts), format=each, utc=True).as_unit("us")
             parsed |= {} if moments.hasnans else {each: moments.asi8}
     if not parsed:
@@ -63,10 +62,10 @@ def date_formats(text: str) -> list[str]:
     for pattern, format in PARTS:
         text = pattern.sub(format, text)
     other, *rest = re.split(r"\d+", text)
-    numbers = "".join("Y" if len(number) == 4 else "0" for number in re.findall(r"\d+", text))
-    orders = ORDERS | (ORDERS_WITH_MONTH if re.search("%[bB]", text) else {})
+    numbers = "b" if re.search("%[bB]", text) else ""
+    numbers += "".join("Y" if len(number) == 4 else "0" for number in re.findall(r"\d+", text))
     formats = [other + "".join(f"%{letter}{part}" for letter, part in zip(order, rest, strict=True))
-               for order in orders.get(numbers, [])]
+               for order in ORDERS.get(numbers, [])]
     return formats + [each.replace("%b", "%B") for each in formats if is_may]
 
 

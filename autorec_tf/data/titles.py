@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from autorec_tf.data.formats import find_encoding
+
 # Of MovieLens-1M and -10M, -100K, the later ones, and Netflix in two spellings.
 FILES = ("movies.dat", "u.item", "movies.csv", "movie_titles.csv", "movie_titles.txt")
 PUBLISHED = ("ml-", "netflix")  # prefixes of the names of datasets with such files
@@ -22,17 +24,10 @@ def read_titles(dataset: str, folder: str | Path) -> dict[str, str]:
         return {}
     for name in FILES:
         with suppress(OSError, csv.Error):  # a quote that is never closed
-            text = decode((Path(folder) / name).read_bytes())
+            content = (Path(folder) / name).read_bytes()
+            text = content.decode(find_encoding(content), "replace")
             return {item: title for item, title in parse(name, text) if title}
     return {}
-
-
-def decode(content: bytes) -> str:
-    """Return the text of a file in UTF-8, like the later ones, or otherwise in Latin-1."""
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:  # an accent in Latin-1 is rarely valid UTF-8
-        return content.decode("latin-1")
 
 
 def parse(name: str, text: str) -> Iterator[tuple[str, str]]:
