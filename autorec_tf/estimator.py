@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autorec_tf.data.frame import FrameFile, as_pandas, pair_columns, user_frame
+from autorec_tf.data.frame import FrameFile, as_pandas, frame_columns, user_frame
 from autorec_tf.data.ids import known_ids, positions_of
 from autorec_tf.keywords import as_setting, python_words
 from autorec_tf.serving.fold_in import fold_in
@@ -344,6 +344,17 @@ def id_list(ids: Any, name: str) -> Any:
                 raise UserError(f"{name}: entry {position} is a {type(one).__name__}, not an id. "
                                 "Pass a list of numbers or text.")
     return ids
+
+
+def pair_columns(pairs: Any, before: str | None) -> tuple[pd.Series, pd.Series]:
+    """Return the users and the items of a table of pairs. Its columns have the names of earlier
+    ratings, `before`, or usual names. Raise UserError if they are not found."""
+    frame = as_pandas(pairs)
+    if not isinstance(frame, pd.DataFrame):
+        raise UserError("predict needs users and items, or a DataFrame of both. Pass the items, "
+                        "too.")
+    user, item = frame_columns(Path("DataFrame"), frame, None, before, 2)
+    return frame.iloc[:, user], frame.iloc[:, item]
 
 
 def log_warnings(line: str | AutoRecWarning) -> None:

@@ -345,7 +345,7 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 
 def open_binary(path: Path) -> Any:
-    """Open `path`, decompressed. Raise UserError for an archive that contains several files."""
+    """Open `path`, decompressed. Raise UserError for an archive of several files, or locked."""
     with open(path, "rb") as file:
         start = file.read(6)
     for mark, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open)):
@@ -355,13 +355,11 @@ def open_binary(path: Path) -> Any:
         return open(path, "rb")
     archive = zipfile.ZipFile(path)
     names = [name for name in archive.namelist() if not HIDDEN.search(name)]
-    if len(names) != 1:
-        raise UserError(f"{path}: the archive contains {len(names)} files. Unpack it, and name one "
-                        "of them.")
-    try:
-        return archive.open(names[0])
-    except (RuntimeError, NotImplementedError) as error:  # a password, or another compression
-        raise UserError(f"{path}: cannot be unpacked ({error}). Unpack it yourself.") from error
+    with suppress(RuntimeError):  # a password, or another compression
+        if len(names) == 1:
+            return archive.open(names[0])
+    raise UserError(f"{path}: the archive contains {len(names)} files, or needs a password or "
+                    "another program. Unpack it, and name one of the files.")
 
 
 def open_text(path: Path, encoding: str = "utf-8-sig", newline: str | None = "\n") -> TextIO:

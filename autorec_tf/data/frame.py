@@ -136,17 +136,6 @@ def as_pandas(table: Any) -> Any:
                         "DataFrame.") from error
 
 
-def pair_columns(pairs: Any, before: str | None) -> tuple[pd.Series, pd.Series]:
-    """Return the users and the items of a table of pairs. Its columns have the names of earlier
-    ratings, `before`, or usual names. Raise UserError if they are not found."""
-    frame = as_pandas(pairs)
-    if not isinstance(frame, pd.DataFrame):
-        raise UserError("predict needs users and items, or a DataFrame of both. Pass the items, "
-                        "too.")
-    user, item = frame_columns(Path("DataFrame"), frame, None, before, 2)
-    return frame.iloc[:, user], frame.iloc[:, item]
-
-
 def user_frame(ratings: Any, columns: str | None, before: str | None) -> FrameFile:
     """Return the ratings of one person: a mapping or a Series from items to ratings, or a table as
     for `FrameFile`, perhaps without a column for the user. Raise UserError for anything else."""

@@ -109,16 +109,6 @@ def number_of(cell: str) -> float:
     return np.nan if text in BLANK else float(text) if NUMBER.fullmatch(text) else np.inf
 
 
-def is_one_kind(values: np.ndarray) -> bool:
-    """Return whether all columns may be ratings on the same scale: most reach its upper half."""
-    values = np.where(np.isin(values, MARKS), np.nan, values)
-    values = values[:, ~np.isnan(values).all(0)]
-    if not values.size:
-        return False
-    middle = np.nanquantile(values, [0.05, 0.95]).mean()
-    return bool(np.mean(np.nanmax(values, 0) >= middle) >= 0.75)
-
-
 def find_table(rows: Sequence[Sequence[str]]) -> Table | None:
     """Recognise a table by its first `rows`: all columns but the first have numbers on one scale.
 
@@ -143,8 +133,13 @@ def find_table(rows: Sequence[Sequence[str]]) -> Table | None:
         np.any(np.diff(numbers) <= 0) or numbers.max() <= np.nanmax(values) and width <= MANY)
     body = rows[has_header:]
     values = values if has_header else np.vstack([numbers, values])
+    rated = np.where(np.isin(values, MARKS), np.nan, values)
+    rated = rated[:, ~np.isnan(rated).all(0)]
     if width < (3 if has_header else FEW_COLUMNS) or len(body) < (1 if is_named else 3) or (
-            not is_one_kind(values)):
+            not rated.size):
+        return None
+    middle = np.nanquantile(rated, [0.05, 0.95]).mean()
+    if np.mean(np.nanmax(rated, 0) >= middle) < 0.75:  # on one scale, most reach its upper half
         return None
     pairs = {tuple(row[1:3]) for row in body}  # of user and item, after the row number
     if pandas_index(names) is not None and width <= FEW_COLUMNS and len(pairs) == len(body):

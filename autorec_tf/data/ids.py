@@ -156,8 +156,7 @@ def as_id(text: str, known: np.ndarray, flag: str) -> int | str:
     """Return the value of `flag` as it is in `known`, or unchanged if it is unknown. Raise
     UserError if it is text and ids are whole numbers."""
     text = as_utf8(text)
-    is_whole = whole_float(text) is not None
-    if known.dtype.kind in "iu" and not is_whole:
+    if known.dtype.kind in "iu" and not isinstance(whole_float(text), int):
         raise UserError(f"{flag} {text[:80]!r}: the ids in these ratings are whole numbers, from "
                         f"{known.min()} to {known.max()}. Write the id as one of them.")
     return known_ids(pd.Index(known), [text])[0]

@@ -137,21 +137,20 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
     remarks.append("" if all(map(str.strip, lines[skipped:])) else "empty lines")
     quote = "" if settings.get("quoting") == csv.QUOTE_NONE else settings.get("quotechar", '"')
     mark, comment, doubtful = find_comments(lines[skipped:], settings.get("comment"), quote)
-    given = lines
+    text = "\n".join(lines[skipped:])
     if comment:
-        text = comment.sub(r"\1", "\n".join(lines[skipped:]))
-        lines = lines[:skipped] + text.split("\n")
+        text = comment.sub(r"\1", text)
         remarks.append(f"comments after {mark}")
-    filled = [(i, line) for i, line in enumerate(lines, 1) if i > skipped and line.strip()]
-    if filled and given[skipped].lower().startswith("%%matrixmarket"):
+    filled = [(i, line) for i, line in enumerate(text.split("\n"), skipped + 1) if line.strip()]
+    if filled and lines[skipped].lower().startswith("%%matrixmarket"):
         remarks.append("MatrixMarket")
         skipped = filled.pop(0)[0]  # the line of the size
     if not filled:
-        remedy = ("Read comments as ratings with --read_csv comment=none" if "".join(given).strip()
+        remedy = ("Read comments as ratings with --read_csv comment=none" if "".join(lines).strip()
                   and comment else "Name another file")
         raise UserError(f"{path}: the file contains no ratings. {remedy}.")
     separator, rows = find_separator(path, [line for _, line in filled], separator, quote, roles)
-    for above in given[skipped : filled[0][0] - 1][-1:] if mark else ():  # perhaps a header
+    for above in lines[skipped : filled[0][0] - 1][-1:] if mark else ():  # perhaps a header
         (names,) = split([above.strip().removeprefix(mark).strip()], separator, quote)
         named = columns and {name.strip() for name in columns.split(",")} <= set(names)
         if len(names) == len(rows[0]) and (named or headers.known_columns(names, roles)):

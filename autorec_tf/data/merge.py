@@ -5,7 +5,7 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,19 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
         raise file.malformed(error) from error
     counts, num_rows = file.counts, file.counts["row"]
     if num_rows == counts["rating"] + counts["id"]:
-        raise UserError(f"{file.path}: there are no rows, or no ratings in them. Name other data.")
+        raise UserError(f"{file.path}: the data has no rows, or no ratings in them. Name other data.")
     # One by one, which frees memory.
     table = pd.DataFrame({name: np.concatenate(columns.pop(name)) for name in names}, copy=False)
     if len(missing := np.flatnonzero(table["value"].isna())):
         raise UserError(f"{file.locate(missing[0])}: the rating is missing ({len(missing):,} of "
                         f"{num_rows:,} in total). Leave out missing ratings with --no_rating NaN.")
-    if format := decided_format(file, state):
-        return read(file, users, items, replace(rules, timestamp_format=format), log)
+    formats = state.get("formats", [])
+    if len(formats) > 1 and state["doubt"]:
+        choices = " or ".join(map(repr, formats))
+        raise UserError(f"{file.locate(0)}: the timestamp {state['first'][1][:30]!r} can be read "
+                        f"in several ways. Choose one with --timestamp_format {choices}.")
+    if formats and formats[0] != state["first"][0]:  # which only later dates decided
+        return read(file, users, items, replace(rules, timestamp_format=formats[0]), log)
     for name, known, ids in zip(names, (users, items), file_ids, strict=False):
         table[name] = known.merge(ids, table[name].to_numpy(), counts["id"] > 0)
     if counts["comment"]:
@@ -68,16 +73,6 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
         log(AutoRecWarning(f"{file.path.name}: ids that may have lost digits, such as {lost[0]}: "
                            f"{len(lost):,}. Write ids as text or as whole numbers."))
     return table
-
-
-def decided_format(file: RatingsFile, state: Mapping[str, Any]) -> str:
-    """Return the format that only later dates decided, or "". Raise UserError if several fit."""
-    formats = state.get("formats", [])
-    if len(formats) > 1 and state["doubt"]:
-        choices = " or ".join(map(repr, formats))
-        raise UserError(f"{file.locate(0)}: the timestamp {state['first'][1][:30]!r} can be read "
-                        f"in several ways. Choose one with --timestamp_format {choices}.")
-    return formats[0] if formats and formats[0] != state["first"][0] else ""
 
 
 def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
@@ -96,8 +91,7 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
         log: called with a line about ratings that are left out; repeated ones are a warning.
         in_both: the side of a pair that is in both files, "train" or "test", or "refuse".
     """
-    ids, tables = (Ids(), Ids()), list[pd.DataFrame]()
-    scales: list[Scale] = []
+    ids, tables, scales = (Ids(), Ids()), list[pd.DataFrame](), list[Scale]()
     for file, mode in zip(files, duplicates, strict=True):
         table = read(file, *ids, rules, log)
         scales.append((float(table["value"].min()), float(table["value"].max())))

@@ -58,8 +58,7 @@ def missing_file(paths: Sequence[Path], folder: Path, dataset: Dataset | None) -
         try:
             fetch(dataset, folder)
         except OSError as error:
-            reason = str(error) or type(error).__name__
-            reason = f", and {dataset.url} cannot be downloaded ({reason})"
+            reason = f", and {dataset.url} is not available ({str(error) or type(error).__name__})"
         missing = [path for path in paths if not path.exists()]
     return f"{missing[0]} does not exist{reason}" if missing else ""
 
@@ -94,11 +93,9 @@ def given_file(flag: str, name: str, data_dir: str | None, columns: str | None,
         path = Path(data_dir) / name
     if not path.is_file():
         refuse_folder_or_url(name, path)
-        before, other = "", f", or one of {', '.join(DATASETS)}, synthetic"
-        if flag == "test_file":
-            before, other = "--test_file ", ""
-        raise UserError(f"{before}{name} is not a file. Name a file (its folder can be given with "
-                        f"--data_dir){other}.")
+        other = "" if flag == "test_file" else f", or one of {', '.join(DATASETS)}, synthetic"
+        raise UserError(f"{'' if other else '--test_file '}{name} is not a file. Name a file (its "
+                        f"folder can be given with --data_dir){other}.")
     file = open_file(path, columns, read_csv)
     log(printable(f"Data file {file}"))
     return file

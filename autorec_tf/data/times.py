@@ -2,10 +2,10 @@
 
 import calendar
 import re
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ def parse_times(texts: Sequence[str], state: dict[str, Any], format: str | None)
     formats = [format] if format else state.get("formats") or ["ISO8601", *date_formats(texts[0])]
     parsed = dict[str, np.ndarray]()
     for each in formats:
-        with warnings.catch_warnings(action="ignore"), suppress(ValueError, OverflowError, re.error):
+        with catch_warnings(action="ignore"), suppress(ValueError, OverflowError, re.error):
             moments = pd.to_datetime(list(texts), format=each, utc=True).as_unit("us")
             parsed |= {} if moments.hasnans else {each: moments.asi8}
     if not parsed:

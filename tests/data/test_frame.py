@@ -8,8 +8,9 @@ import pytest
 
 from autorec_tf.data.delimited import Rules
 from autorec_tf.data.formats import open_file
-from autorec_tf.data.frame import FrameFile, pair_columns
+from autorec_tf.data.frame import FrameFile
 from autorec_tf.data.merge import read_ratings
+from autorec_tf.estimator import pair_columns
 from tests.conftest import triples_of
 from tests.facts import assert_names, refused
 
