@@ -48,7 +48,7 @@ def read(file: RatingsFile, users: Ids, items: Ids, rules: Rules = ALL,
         raise file.malformed(error) from error
     counts, num_rows = file.counts, file.counts["row"]
     if num_rows == counts["rating"] + counts["id"]:
-        raise UserError(f"{file.path}: the data has no rows, or no ratings in them. Name other data.")
+        raise UserError(f"{file.path}: the data has no rows, or no ratings in them. Name another.")
     # One by one, which frees memory.
     table = pd.DataFrame({name: np.concatenate(columns.pop(name)) for name in names}, copy=False)
     if len(missing := np.flatnonzero(table["value"].isna())):
