@@ -243,10 +243,11 @@ class RatingsFile:
                                    layout.positions[2])
             remedy = command(code, self.path) if self.noun == "line" else "astype(int)"
             return f". Convert True and False with {remedy}"
-        mark = re.fullmatch(r"[-+]?\d*([.,])[\d.,]*", text)
-        if not mark or self.noun != "line":
+        marks = re.findall("[.,]", text)
+        if not marks or self.noun != "line" or not re.fullmatch(r"[-+]?[\d.,]+", text):
             return ""
-        return f" (name the separator: --read_csv decimal={mark[1]} or thousands={mark[1]})"
+        word = "or " if marks[0] == marks[-1] else ""
+        return f" (name the separator: --read_csv decimal={marks[-1]} {word}thousands={marks[0]})"
 
     def chunks(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield blocks of text: the number of the first line, the text, and the state of the file,

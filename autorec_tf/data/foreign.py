@@ -82,11 +82,10 @@ def refuse_foreign(path: Path, packed: bytes, start: bytes) -> None:
         if packed[:4] != start[:4] and "tarfile" not in code:
             raise UserError(f"{path}: the archive contains {what}. Unpack it, and name that file.")
         name = match[1].decode() if match.lastindex else ""
-        remedy = f"Convert or unpack it with {command(code, path, name)}" if code else (
-            "Download the file again.")
+        remedy = f"Convert or unpack it with {command(code, path, name)}" * bool(code)
         if "pickle" in code:
             remedy = f"A pickle can run any code: open it only if it is yours. {remedy}"
-        raise UserError(f"{path}: {what} is not supported. {remedy}")
+        raise UserError(f"{path}: {what} is not supported. {remedy or 'Download the file again.'}")
 
 
 def refuse_folder_or_url(name: str, path: Path) -> None:
