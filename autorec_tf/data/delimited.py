@@ -302,8 +302,8 @@ class RatingsFile:
                 wrong += [line] if line else []
         if not wrong:
             return UserError(f"{self.path}: cannot be read as {self.layout}: {error}"[:500])
-        name, line, reason = wrong[0]
-        start = line.rstrip("\r\n")[:80].encode("utf-8", "surrogateescape")
+        name, whole, reason = wrong[0]
+        start = whole.rstrip("\r\n")[:80].encode("utf-8", "surrogateescape")
         text = start.decode("utf-8", "backslashreplace")
         number = f"{'more than ' if tries == TRIES else ''}{len(wrong):,} {self.noun}s"
         total = f" (one of {number} that cannot be read)" if len(wrong) > 1 else ""

@@ -64,7 +64,7 @@ def command(code: str, path: Path, name: str = "") -> str:
     FOLDER, TARGET and NAME. TARGET is a CSV file beside the source, new if possible."""
     targets = [path.with_name(f"{path.stem}{end}.csv") for end in ("", "-ratings", "-converted")]
     target = next((each for each in targets if each != path and not each.exists()), targets[-1])
-    words = {"SOURCE": path, "FOLDER": path.parent, "TARGET": target, "NAME": name}
+    words = dict[str, str | Path](SOURCE=path, FOLDER=path.parent, TARGET=target, NAME=name)
     if "import" not in code:
         return shell(words.get(word, word) for word in code.split())
     quoted = {word: json.dumps(str(text), ensure_ascii=False) for word, text in words.items()}

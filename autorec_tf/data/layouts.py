@@ -151,10 +151,10 @@ def sniff(path: Path, start: str, columns: str | None = None, settings: Mapping[
         raise UserError(f"{path}: the file contains no ratings. {remedy}.")
     separator, rows = find_separator(path, [line for _, line in filled], separator, quote, roles)
     for above in lines[skipped : filled[0][0] - 1][-1:] if mark else ():  # perhaps a header
-        (names,) = split([above.strip().removeprefix(mark).strip()], separator, quote)
-        named = columns and {name.strip() for name in columns.split(",")} <= set(names)
-        if len(names) == len(rows[0]) and (named or headers.known_columns(names, roles)):
-            rows, filled = [names, *rows], [(filled[0][0] - 1, above), *filled]
+        (first,) = split([above.strip().removeprefix(mark).strip()], separator, quote)
+        named = columns and {name.strip() for name in columns.split(",")} <= set(first)
+        if len(first) == len(rows[0]) and (named or headers.known_columns(first, roles)):
+            rows, filled = [first, *rows], [(filled[0][0] - 1, above), *filled]
     text = "\n".join(line for _, line in filled)
     remarks += [] if quote and quote not in text else ["quotes" if quote else "quotes read as text"]
     if not columns and roles > 2 and (table := headers.find_table(rows)):

@@ -96,7 +96,7 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
         table = read(file, *ids, rules, log)
         scales.append((float(table["value"].min()), float(table["value"].max())))
         tables.append(deduplicate(file, table, ids, mode, log))
-    held_out = None
+    held_out = times = None
     if len(tables) > 1:
         tables = separate(files, tables, ids, in_both, log)
         held_out = np.repeat([False, True], [len(table) for table in tables])
@@ -107,8 +107,8 @@ def read_ratings(name: str, files: Sequence[RatingsFile], rules: Rules = ALL,
                 f"training ratings {low:g} to {high:g}. If both are on one scale, set it with "
                 "--rating_scale."))
     table = pd.concat(tables) if len(tables) > 1 else tables[0]
-    times = table["time"].to_numpy() if train_ratio is not None else None
     if train_ratio is not None:
+        times = table["time"].to_numpy()
         held_out = latest(files[0].path, times, train_ratio)
     lowest, highest = min(low for low, _ in scales), max(high for _, high in scales)
     if rules.scale is None and lowest == highest:
