@@ -100,7 +100,9 @@ class AutoRec:
 
         Under the plain rule, Omega is ||W||^2 + ||V||^2 of equation 2, times `penalty_scale`. Under
         the weighted rule, the weights of a column count once per rating of the column in the batch
-        (a vector of D: per rating of its value), and those of an inner layer once per row.
+        (a vector of D: per rating of its value), and those of an inner layer once per row. With
+        `lambda_exponent` a under the plain rule, the weights of column u count (c_u / mean c)^a
+        times, where c_u is its number of ratings.
         """
         config, batch = self.config, inputs.batch
         z, penalty = self.encoder.product(inputs, penalty_scale)
@@ -137,6 +139,10 @@ class AutoRec:
     def rows(self, matrix: RatingMatrix) -> SparseRows:
         """Copy `matrix` to the device, in the form that training and prediction use."""
         rows = sparse_rows(matrix)
+        if exponent := self.config.lambda_exponent:
+            counts, total = matrix.column_counts, self.shards.sum([len(matrix)])[0]
+            factors = (np.maximum(counts, 1) * self.shards.total / total) ** exponent
+            rows = rows._replace(lambda_factors=(tf.constant(factors, tf.float32),))
         if self.decoder.uses_all_rows:
             rows = rows._replace(full_batches=full_batches(matrix, self.engine))
         return rows

@@ -35,7 +35,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "hidden_activation", "output_activation", "input_encoding", "leave_one_out",
         "leave_one_out_slope", "decoder", "initial_bias", "init_stddev"),
     "objective and regularisation": (
-        "regularization", "lambda_encoder", "lambda_decoder", "lambda_one_hot", "lambda_factor",
+        "regularization", "lambda_encoder", "lambda_decoder", "lambda_one_hot",
+        "lambda_exponent", "lambda_factor",
         "dropout", "input_dropout"),
     "optimisation": (
         "start_from", "optimizer_method", "batch_size", "base_lr", "decay_epoch_step", "decay_rate",

@@ -271,6 +271,10 @@ class Config:
         0.03, "standard deviation of the truncated normal that V and W are drawn from", POSITIVE)
     lambda_value: float = flag(
         1.0, "regularisation strength: the lambda of equation 2", NOT_NEGATIVE)
+    lambda_exponent: float = flag(
+        0.0, "exponent of the number of ratings in lambda under the plain rule: for V and W of a "
+        "column, lambda is multiplied by (its ratings / the mean of all columns)^this; 0: equation "
+        "2", (lambda x: abs(x) <= 2, "between -2 and 2"))
     lambda_factor: float | None = flag(
         None, "factor for the lambdas of --tune, --members and --preset deep and fast under the "
         "plain rule, which were chosen on MovieLens-1M (default: the mean number of ratings of a "
@@ -402,6 +406,10 @@ class Config:
             raise UserError("--tune base_lr and decay_epoch_step cannot be combined with "
                             f"--optimizer_method {self.optimizer_method}: their grid is for "
                             "mini-batches. Leave one of them out.")
+        if self.lambda_exponent and self.regularization != "plain":
+            raise UserError(f"--lambda_exponent {self.lambda_exponent:g} needs --regularization "
+                            "plain: the weighted rule already follows the number of ratings. Add "
+                            "--regularization plain, or --lambda_exponent 0.")
         if self.lambda_one_hot is not None and self.input_encoding == "rating":
             raise UserError(f"--lambda_one_hot {self.lambda_one_hot:g} needs --input_encoding "
                             "one_hot")

@@ -62,6 +62,8 @@ ROWS = [
     Row("best", "best: a blend of three AutoRecs", "--preset best"),
     Row("single", "single: I-AutoRec with the SVD++ decoder, leave-one-out, full batch",
         "--preset single"),
+    Row("single_exponent", "single, with a larger λ for users with more ratings",
+        "--preset single --lambda_exponent 0.3 --train_epoch 210"),
     Row("u_autorec", "U-AutoRec, weighted rule", "--orientation user --base_lr 0.003 "
         "--decay_epoch_step 25 --train_epoch 120", 0.874),
     Row("u_one_hot", "U-AutoRec, one-hot inputs, weighted rule", "--orientation user "

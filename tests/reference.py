@@ -47,6 +47,7 @@ class Reference:
     one_hot_strength: float = 0.0
     D: np.ndarray | None = None
     values: np.ndarray | None = None
+    factors: np.ndarray | float = 1.0  # of each column's lambda, under the plain rule
 
     @classmethod
     def of(cls, model) -> "Reference":
@@ -114,7 +115,13 @@ class Reference:
 
     def counts(self, M: np.ndarray) -> tuple[np.ndarray, float]:
         """How often Omega counts each column's weights, and an inner layer's."""
-        return (M.sum(0), len(M)) if self.weighted else (np.ones(len(self.b)), 1)
+        return (M.sum(0), len(M)) if self.weighted else (np.ones(len(self.b)) * self.factors, 1)
+
+    def counts_of_values(self, R: np.ndarray, M: np.ndarray) -> np.ndarray:
+        """How often Omega counts each vector of D: (n, values)."""
+        if self.weighted:
+            return self.coded(R).sum(0)
+        return np.repeat(self.counts(M)[0][:, None], len(self.values), 1)
 
     def objective(self, R: np.ndarray, M: np.ndarray) -> float:
         """J(B): equation 2 over one mini-batch, R being 0 where M is."""
@@ -122,7 +129,7 @@ class Reference:
         penalty = self.encoder_strength * float((columns * (self.V**2).sum(1)).sum())
         penalty += self.decoder_strength * float((columns * (self.W**2).sum(0)).sum())
         if self.D is not None:
-            times = self.coded(R).sum(0) if self.weighted else np.ones(self.D.shape[:2])
+            times = self.counts_of_values(R, M)
             penalty += self.one_hot_strength * float((times * (self.D**2).sum(2)).sum())
         penalty += self.strength * rows * sum(float((x**2).sum()) for x in self.inner[::2])
         return self.squared_error(R, M) + penalty / 2
@@ -146,7 +153,7 @@ class Reference:
         dV = R.T @ dz + self.encoder_strength * columns[:, None] * self.V
         if self.D is None:
             return [dV, dW, found[1], d.sum(0), *found[2:]]
-        times = self.coded(R).sum(0) if self.weighted else np.ones(self.D.shape[:2])
+        times = self.counts_of_values(R, M)
         dD = np.einsum("inv,ik->nvk", self.coded(R), dz)
         dD += self.one_hot_strength * times[:, :, None] * self.D
         return [dV, dW, found[1], d.sum(0), dD, *found[2:]]

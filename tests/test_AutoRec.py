@@ -144,6 +144,24 @@ def test_every_variant_equals_the_reference(engine, variant):
 
 @pytest.mark.eager
 @both_engines
+@pytest.mark.parametrize("variant", [{}, ONE_HOT, SVDPP | {"leave_one_out": True}], ids=str)
+def test_lambda_depends_on_the_number_of_ratings_of_the_whole_matrix(engine, variant):
+    columns = 7
+    matrix, R, M = random_matrix(columns=columns)
+    model = build(engine, columns, regularization="plain", lambda_exponent=0.4, hidden_neuron=4,
+                  **variant)
+    reference, counts = (Svdpp if "decoder" in variant else Reference).of(model), M.sum(0)
+    reference.factors = (np.maximum(counts, 1) / counts.mean()) ** 0.4
+    objective = Objective(model)
+    gradients, cost, _ = objective.full_gradients(model.rows(matrix))  # in several blocks
+    assert float(cost) == pytest.approx(reference.objective(R, M), rel=1e-5)
+    for x, (actual, expected) in enumerate(
+            zip(gradients, finite_differences(reference, R, M), strict=True)):
+        assert_close(actual.numpy().T if x == 1 else actual.numpy(), expected)
+
+
+@pytest.mark.eager
+@both_engines
 @pytest.mark.parametrize(
     "variant", [*(v for v in VARIANTS if "hidden_neuron" not in v), *MEAN_SLOPES], ids=str)
 def test_leaving_one_out_equals_the_reference(engine, variant):

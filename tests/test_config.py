@@ -401,6 +401,7 @@ PRETRAINING = "--pretrain_epoch 3", "--hidden_neuron"
          ("--decoder svdpp", "hidden layers")),
         ("--preset single --tune base_lr", ("--tune", "--optimizer_method LBFGS")),
         ("--decoder svdpp", ("--decoder svdpp", "--optimizer_method", "LBFGS", "RProp")),
+        ("--lambda_exponent 0.3", ("--lambda_exponent 0.3", "--regularization plain")),
         ("--preset single --distribute mirrored",
          ("--optimizer_method LBFGS", "--distribute mirrored")),
         ("--leave_one_out --hidden_neuron 8 4 8", ("--leave_one_out", "hidden layers")),

@@ -13,7 +13,8 @@ class SparseRows(NamedTuple):
 
     indptr: int64 [rows + 1]; indices: int32; values: float32; full_matrix: for a column shard, the
     indptr of the full matrix and `before`, as in `Part`; full_batches: for the SVD++ decoder, the
-    result of the function `full_batches`.
+    result of the function `full_batches`; lambda_factors: with `lambda_exponent`, the factor of
+    lambda for each column, float32 [n].
     """
 
     indptr: tf.Tensor
@@ -21,6 +22,7 @@ class SparseRows(NamedTuple):
     values: tf.Tensor
     full_matrix: tuple[tf.Tensor, ...] = ()
     full_batches: "tuple[Batch, ...]" = ()
+    lambda_factors: tuple[tf.Tensor, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -29,7 +31,7 @@ class Batch(NamedTuple):
     starts: int64 [B + 1], the start of each row; row, column: int32 [e], both ascending;
     ratings: float32 [e]; count: float32 [n], the number of ratings of each column; by_column: the
     same ratings in column order, for the sparse engine; full_matrix: for a column shard, the result
-    of `positions_in_full_matrix`.
+    of `positions_in_full_matrix`; lambda_factors: as in `SparseRows`.
     """
 
     starts: tf.Tensor
@@ -39,6 +41,7 @@ class Batch(NamedTuple):
     count: tf.Tensor
     by_column: tuple[tf.Tensor, ...] = ()
     full_matrix: tuple[tf.Tensor, ...] = ()
+    lambda_factors: tuple[tf.Tensor, ...] = ()
 
 
 class Pairs(NamedTuple):
@@ -83,12 +86,14 @@ def positions_in_full_matrix(ratings: SparseRows, rows: tf.Tensor,
 def penalty_weights(batch: "Batch | Pairs", config: Config,
                     scale: tf.Tensor | float | None) -> tf.Tensor | None:
     """Return the factor of each column's weights in Omega, float32 [columns]: its number of ratings
-    under the weighted rule, `scale` under the plain rule; None without `scale`."""
+    under the weighted rule, `scale` under the plain rule, times its factor of lambda; None without
+    `scale`."""
     if scale is None or not isinstance(batch, Batch):
         return None
     if config.regularization == "weighted":
         return batch.count
-    return tf.fill(batch.count.shape, tf.cast(scale, tf.float32))
+    weights = tf.fill(batch.count.shape, tf.cast(scale, tf.float32))
+    return weights * batch.lambda_factors[0] if batch.lambda_factors else weights
 
 
 def positions(x: tf.Tensor, values: tf.Tensor, right: bool = False,

@@ -58,7 +58,9 @@ class Encoder:
             return None
         index = positions((values[1:] + values[:-1]) / 2, batch.ratings)
         column, size = batch.column * len(values) + index, self.V.shape[0] * len(values)
-        return self.engine.batch(batch.starts, batch.row, column, batch.ratings, size)
+        one_hot = self.engine.batch(batch.starts, batch.row, column, batch.ratings, size)
+        factors = tuple(tf.repeat(x, len(values)) for x in batch.lambda_factors)
+        return one_hot._replace(lambda_factors=factors)
 
     def dropout_mask(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
         """Return the factor of each input, float32 [e]. Workers draw the mask of the full matrix,

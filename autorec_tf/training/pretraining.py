@@ -63,7 +63,7 @@ def train_shallow(matrix: RatingMatrix, config: Config, hidden_neuron: int,
     config = replace(config, hidden_neuron=(hidden_neuron,), train_epoch=config.pretrain_epoch,
                      pretrain_epoch=0)
     model = untrained(config, matrix, scale, workers)
-    trainer, rows = Trainer(model), sparse_rows(matrix)
+    trainer, rows = Trainer(model), model.rows(matrix)
     for epoch in range(1, config.train_epoch + 1):
         order = random_stream(config.random_seed, "pretraining", hidden_neuron, epoch)
         trainer.train_epoch(rows, order.permutation(matrix.num_rows), config.learning_rate(epoch))

@@ -92,7 +92,8 @@ class Objective:
         with tf.GradientTape() as tape:
             tape.watch(sources)
             batch = batch or model.engine.gather(ratings, rows, model.V.shape[0])
-            batch = batch._replace(full_matrix=positions_in_full_matrix(ratings, rows, batch))
+            batch = batch._replace(full_matrix=positions_in_full_matrix(ratings, rows, batch),
+                                   lambda_factors=ratings.lambda_factors)
             cost, squared_error = model.objective(
                 model.encoder.inputs(batch, dropout),
                 model.decoder.outputs(batch, rows, ratings, weights), penalty_scale, dropout,
