@@ -176,6 +176,7 @@ def run_splits(config: Config, ratings: Ratings, handshake: Handshake, interrupt
                 part = Part(f"{kind} {number} of {len(configs)}", tuple(arguments))
                 summary = run_split(each, ratings, handshake, interruption, started, part=part)
                 gc.collect()  # its model is part of a cycle, and too few objects to be noticed
+                gc.collect()  # what finalisers of the first have released
             if summary.get("status") != "interrupted":
                 runs.add(each, summary)
             if interruption.requested:

@@ -26,6 +26,7 @@ from autorec_tf.evaluation.evaluate import Trained, evaluate, score_test
 from autorec_tf.evaluation.metrics import Scores
 from autorec_tf.lambda_search import search_lambda
 from autorec_tf.model.factors import Factors
+from autorec_tf.model.gradients import forget
 from autorec_tf.presets import GRID
 from autorec_tf.resolution import member_configs
 from autorec_tf.system.errors import Diverged
@@ -284,3 +285,4 @@ def conclude(config: Config, split: Split, trained: Trained, records: Records,
         evaluation = evaluate(trained, split, config.cold_rating, config.relevant_rating,
                               config.ranked_users, config.random_seed, records.log_ranked, factors)
         records.finish(trained, evaluation, titles, arrays.result, reconstruction)
+    forget()

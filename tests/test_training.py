@@ -2,6 +2,8 @@
 validation ratings to choose the epoch and the end by. Greedy layer-wise pre-training: what is
 trained on what, and what it is worth."""
 
+import gc
+import weakref
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
@@ -210,6 +212,18 @@ def test_a_training_that_is_ended_early_leaves_the_best_epoch_until_then():
         assert len(metrics) == num_epochs
         assert (lowest(metrics) is metrics[-1]) == (num_epochs < 14)
         assert_best_so_far(model, split, metrics, after)
+
+
+@pytest.mark.parametrize("engine", ["dense", "sparse"])
+def test_the_variables_of_a_finished_training_are_freed(engine):
+    split = random_split()
+    state = TrainState(build(replace(CONFIG, engine=engine), split.train, SCALE), split)
+    list(train_epochs(state, split))
+    handle = weakref.ref(state.model.V.handle)  # which a graph refers to, as long as it exists
+    del state
+    gc.collect()
+    gc.collect()
+    assert not handle()
 
 
 def test_without_validation_ratings_the_model_ends_as_it_was_after_the_last_epoch():

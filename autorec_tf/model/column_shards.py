@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from autorec_tf.data.ratings import RatingMatrix, Split
+from autorec_tf.model.gradients import with_gradient
 from autorec_tf.model.tensors import SUFFIX, Slice, read_slice, write_slices
 from autorec_tf.system.distribution import Workers
 from autorec_tf.system.files import as_utf8
@@ -66,7 +67,7 @@ class ColumnShards:
         if not self.workers:
             return x
 
-        @tf.custom_gradient
+        @with_gradient
         def summed(x: tf.Tensor) -> tuple[tf.Tensor, object]:
             return self.all_reduce(x, max_rows), lambda upstream: upstream
 
@@ -78,7 +79,7 @@ class ColumnShards:
         if not self.workers:
             return x
 
-        @tf.custom_gradient
+        @with_gradient
         def used(x: tf.Tensor) -> tuple[tf.Tensor, object]:
             return tf.identity(x), lambda upstream: self.all_reduce(upstream, max_rows)
 

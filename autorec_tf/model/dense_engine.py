@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from autorec_tf.model.batch import Batch, Pairs, SparseRows, positions
+from autorec_tf.model.gradients import with_gradient
 
 
 class DenseEngine:
@@ -116,7 +117,7 @@ def weighted_norm(X: tf.Tensor, count: tf.Tensor | None) -> tf.Tensor:
     if count is None:
         return tf.zeros([])
 
-    @tf.custom_gradient
+    @with_gradient
     def norm(X: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             return tf.expand_dims(2 * upstream * count, 1) * X
@@ -146,7 +147,7 @@ def to_dense(index: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor
     return tf.reshape(dense, shape)
 
 
-@tf.custom_gradient
+@with_gradient
 def take(dense: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, object]:
     """Return `dense` (B, n) at the distinct flat `index` [e]. Its gradient is `to_dense`, faster
     than the gradient of tf.gather."""

@@ -31,6 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from autorec_tf.model.batch import Batch, Pairs, SparseRows
+from autorec_tf.model.gradients import with_gradient
 from autorec_tf.system.runtime import num_threads
 
 BLOCK_BYTES = 1 << 20  # of the rows of a factor that stay in cache: half of a core's L2
@@ -332,7 +333,7 @@ class SparseEngine:
         """Return R V, float32 (B, k), where R has `inputs` (float32 [e]) at the batch's pairs, and
         sum_u count_u ||V_u||^2, with `count` float32 [n], or 0 without `count`."""
 
-        @tf.custom_gradient
+        @with_gradient
         def product(V):
             def gradient(dz, d_omega):
                 return self.transposed(batch, inputs, dz, decay(V, count, d_omega), V)
@@ -350,7 +351,7 @@ class SparseEngine:
         """Return h W at `pairs` only, float32 [e], and sum_u count_u ||W_u||^2, or 0 without
         `count`. Gradients need a `Batch` as `pairs`."""
 
-        @tf.custom_gradient
+        @with_gradient
         def product(h, Wt):
             def gradient(d, d_omega):
                 dh, _ = self.input_product(pairs, d, Wt)
@@ -365,7 +366,7 @@ class SparseEngine:
     def at_rows(self, pairs: Batch | Pairs, x: tf.Tensor) -> tf.Tensor:
         """Return x (B) at the row of each pair: float32 [e]."""
 
-        @tf.custom_gradient
+        @with_gradient
         def gathered(x):
             def gradient(d):
                 empty = tf.zeros([0], tf.int32)
@@ -380,7 +381,7 @@ class SparseEngine:
     def at_columns(self, pairs: Batch | Pairs, x: tf.Tensor) -> tf.Tensor:
         """Return x (n) at the column of each pair: float32 [e]. Gradients need a `Batch`."""
 
-        @tf.custom_gradient
+        @with_gradient
         def gathered(x):
             def gradient(d):
                 starts, _, position = pairs.by_column

@@ -209,6 +209,8 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
             rates += f", history of {config.lbfgs_memory} pairs"
         lines.append(f"Model: AutoRec, {config.orientation} rows, {model}")
         strength = f"{config.lambda_value:g}" if "lambda_value" not in config.tune else "tuned"
+        if config.lambda_exponent:
+            strength += f", exponent {config.lambda_exponent:g}"
         lines.append(f"Training: {config.optimizer_method}, {rates}, lambda {strength} "
                      f"({config.regularization} rule)")
     if config.tune and not config.members:

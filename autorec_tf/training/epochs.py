@@ -14,6 +14,7 @@ from autorec_tf.evaluation.baseline import PredictionPostprocessor
 from autorec_tf.evaluation.metrics import EpochMetrics, Scores, score
 from autorec_tf.model.batch import SparseRows
 from autorec_tf.model.column_shards import SUFFIX, Stored
+from autorec_tf.model.gradients import forget
 from autorec_tf.model.lbfgs import assign
 from autorec_tf.system.errors import Diverged
 from autorec_tf.system.random_streams import random_stream
@@ -131,6 +132,7 @@ def train_epochs(
             )
     finally:
         model.engine.release_buffers()
+        forget()
         if state.best:
             state.best.restore()
 
