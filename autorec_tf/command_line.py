@@ -40,8 +40,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "dropout", "input_dropout"),
     "optimisation": (
         "start_from", "optimizer_method", "batch_size", "base_lr", "decay_epoch_step", "decay_rate",
-        "lr_schedule", "warmup_epoch", "adam_beta_1", "adam_beta_2", "grad_clip", "pretrain_epoch",
-        "random_seed"),
+        "lr_schedule", "warmup_epoch", "adam_beta_1", "adam_beta_2", "average_decay", "grad_clip",
+        "pretrain_epoch", "random_seed"),
     "evaluation and validation": (
         "validation_ratio", "patience", "tolerance", "tune", "cold_rating", "relevant_rating",
         "ranked_users", "display_step", "score_reconstruction"),

@@ -326,6 +326,10 @@ class Config:
     adam_beta_1: float = flag(0.9, "decay rate of Adam's mean of gradients", FRACTION_OR_0)
     adam_beta_2: float = flag(
         0.999, "decay rate of Adam's mean of squared gradients", FRACTION_OR_0)
+    average_decay: float = flag(
+        0.0, "decay rate of a moving average of the parameters over the steps, as in 0.9, which is "
+        "evaluated and saved in place of the parameters; not for RProp and LBFGS; 0: no average",
+        FRACTION_OR_0)
     patience: int = flag(
         0, "stop after N epochs without a new lowest validation RMSE; needs --validation_ratio; 0: "
         "never stop early", NOT_NEGATIVE)
@@ -402,6 +406,10 @@ class Config:
             raise UserError("--grad_clip cannot be combined with --optimizer_method "
                             f"{self.optimizer_method}: RProp uses only the sign of the gradient, "
                             "and L-BFGS needs the exact gradient. Leave one of them out.")
+        if self.average_decay and self.optimizer_method in FULL_BATCH:
+            raise UserError(f"--average_decay {self.average_decay:g} cannot be combined with "
+                            f"--optimizer_method {self.optimizer_method}, whose steps have no "
+                            "noise of mini-batches. Use --average_decay 0.")
         if set(self.tune) - {"lambda_value"} and self.optimizer_method in FULL_BATCH:
             raise UserError("--tune base_lr and decay_epoch_step cannot be combined with "
                             f"--optimizer_method {self.optimizer_method}: their grid is for "

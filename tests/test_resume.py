@@ -202,6 +202,7 @@ def traced(flags):
                "--input_dropout 0.4 --optimizer_method RMSProp"),
         traced("--validation_ratio 0.2 --patience 1 --train_epoch 12"),
         traced("--preset single --train_epoch 6"),
+        traced("--average_decay 0.8 --batch_size 5 --validation_ratio 0.2 --patience 2"),
         "--score_reconstruction --display_step 4",
         f"--regularization plain --tune lambda_value {SHORT}",
         f"--input_encoding one_hot --members item user {SHORT}",

@@ -233,6 +233,80 @@ def test_without_validation_ratings_the_model_ends_as_it_was_after_the_last_epoc
     assert metrics[-1].test_rmse > min(m.test_rmse for m in metrics) + 0.01
 
 
+# Averages of the parameters
+
+AVERAGED = replace(OVERFITTING, batch_size=8, train_epoch=6, average_decay=0.8)
+
+
+def watched_steps(config, split, num_epochs):
+    """The parameters after each step, those of the model after each epoch, and all metrics."""
+    state, steps, after = TrainState(build(config, split.train, SCALE), split), [], []
+    model, apply = state.model, state.trainer.optimizer.apply
+
+    def apply_and_copy(*arguments):
+        apply(*arguments)
+        steps.append([x.numpy() for x in model.parameters])
+
+    state.trainer.optimizer.apply = apply_and_copy
+    with closing(train_epochs(state, split)) as epochs:
+        metrics = []
+        for each in islice(epochs, num_epochs):
+            metrics.append(each)
+            after.append([x.numpy() for x in model.parameters])
+    return model, steps, after, metrics
+
+
+@pytest.mark.eager
+def test_after_an_epoch_the_model_has_the_average_of_every_third_step():
+    split = random_split(0.25)
+    model, steps, after, metrics = watched_steps(AVERAGED, split, 4)
+    num_steps = len(steps) // 4
+    assert num_steps == 5
+    for epoch, parameters in enumerate(after, 1):
+        seen = steps[: num_steps * epoch : 3]
+        weights = 0.8 ** (3.0 * np.arange(len(seen))[::-1])
+        for i, x in enumerate(parameters):
+            values = np.array([each[i] for each in seen], np.float64)
+            expected = np.tensordot(weights, values, 1) / weights.sum()
+            np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-6)
+    assert_best_so_far(model, split, metrics, after)
+
+
+@pytest.mark.eager
+def test_averages_change_no_step():
+    split = random_split(0.25)
+    _, steps, _, metrics = watched_steps(AVERAGED, split, 3)
+    _, others, after, other_metrics = watched_steps(replace(AVERAGED, average_decay=0.0), split, 3)
+    for ours, theirs in zip(steps, others, strict=True):
+        assert_same_parameters(ours, theirs)
+    assert_same_parameters(after[-1], others[-1])
+    for one, other in zip(metrics, other_metrics, strict=True):
+        assert without_test_and_time(one) == without_test_and_time(other)
+        assert one.test_rmse != other.test_rmse
+
+
+def test_averages_are_those_of_uninterrupted_training_after_a_checkpoint(tmp_path):
+    split = random_split(0.25)
+    model, metrics = train(split, AVERAGED)
+    state = TrainState(build(AVERAGED, split.train, SCALE), split)
+    with closing(train_epochs(state, split)) as epochs:
+        *_, third = islice(epochs, 3)
+        state.write(tmp_path / "third")
+    again = TrainState(build(AVERAGED, split.train, SCALE), split)
+    again.read(tmp_path / "third")
+    rest = [*train_epochs(again, split)]
+    assert [third.test_rmse, *(m.test_rmse for m in rest)] == [m.test_rmse for m in metrics[2:]]
+    assert_same_parameters(again.model.parameters, model.parameters)
+
+
+def test_without_averages_a_checkpoint_has_no_variables_of_them():
+    split = random_split()
+    names = {*TrainState(build(CONFIG, split.train, SCALE), split).stored()}
+    averaged = replace(CONFIG, average_decay=0.8)
+    more = {*TrainState(build(averaged, split.train, SCALE), split).stored()}
+    assert names < more and len(more) == len(names) + 4
+
+
 @pytest.mark.parametrize("patience", [1, 5])
 def test_training_stops_after_as_many_epochs_as_its_patience_whatever_the_test_ratings(patience):
     """Test ratings choose neither the epoch nor the end."""

@@ -55,7 +55,8 @@ BASE = Config(hidden_neuron=(6,), train_epoch=4, batch_size=9, base_lr=0.01, col
 DEEP = dict(hidden_neuron=(6, 3, 6), pretrain_epoch=2, dropout=0.3, input_dropout=0.4)
 SETTINGS = {
     "deep": dict(DEEP, input_encoding="one_hot", regularization="plain", lambda_value=0.1,
-                 lambda_encoder=3.0, lambda_one_hot=0.3, lambda_exponent=0.4, grad_clip=True),
+                 lambda_encoder=3.0, lambda_one_hot=0.3, lambda_exponent=0.4, grad_clip=True,
+                 average_decay=0.7),
     "dense": dict(engine="dense", optimizer_method="RMSProp", output_activation="sigmoid",
                   initial_bias="mean", input_encoding="one_hot", leave_one_out=True,
                   input_dropout=0.4),

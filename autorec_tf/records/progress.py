@@ -203,6 +203,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
         if config.lr_schedule == "cosine":
             rates = f"lr {config.base_lr:g}, cosine"
         rates += " after warm-up" * bool(config.warmup_epoch)
+        rates += ", averaged" * bool(config.average_decay)
         if config.optimizer_method in FULL_BATCH:  # where the rates have little or no effect
             rates = "full batch"
         if config.optimizer_method == "LBFGS":

@@ -11,6 +11,7 @@ from AutoRec import AutoRec
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.evaluation.baseline import fit_baseline
+from autorec_tf.model.average import MovingAverage
 from autorec_tf.model.batch import Batch, SparseRows, positions_in_full_matrix, sparse_rows
 from autorec_tf.model.column_shards import ColumnShards, Stored
 from autorec_tf.model.decoder import BIAS_LAMBDA
@@ -143,6 +144,7 @@ class Trainer:
             self.steps = counter(0, tf.int64)
             self.optimizer = OPTIMIZERS[model.config.optimizer_method](
                 model.parameters, model.config, model.engine)
+            self.average = MovingAverage(model.parameters, model.config.average_decay)
         # J before the last `WINDOW` + 1 epochs; epoch i is in slot (i - 1) mod (WINDOW + 1).
         self.costs = tf.Variable([math.inf] * (WINDOW + 1), dtype=tf.float64, trainable=False)
         if self.shards.workers:
@@ -154,7 +156,8 @@ class Trainer:
     def train_epoch(self, ratings: SparseRows, order: np.ndarray,
                     learning_rate: float) -> tuple[float, float]:
         """Train on every row of `ratings` once, in `order` (int64 [rows]), one step per mini-batch;
-        a full-batch optimiser takes one step.
+        a full-batch optimiser takes one step. With `average_decay`, the model has the average of
+        its parameters after this.
 
         Returns:
             The sum of J(B) over the steps, including Omega, and the running training RMSE:
@@ -167,9 +170,12 @@ class Trainer:
             self.costs.scatter_nd_update([[self.steps % (WINDOW + 1)]], [cost])
             self.steps.assign_add(1)
         else:
+            if self.steps > 0:  # before the first step, the model has no average
+                self.average.swap()
             cost, squared_error = self._train_epoch(
                 ratings, tf.constant(order, tf.int64), tf.constant(learning_rate, tf.float32)
             )
+            self.average.swap()
             self.synchronise()
         sums = self.shards.sum([float(cost), float(squared_error), len(ratings.values)])
         return float(sums[0]), float(np.sqrt(sums[1] / sums[2]))
@@ -192,10 +198,11 @@ class Trainer:
 
     def synchronise(self) -> None:
         """Set replicated parameters to those of the first worker: processors round differently."""
-        model = self.model
-        self.shards.broadcast([
-            x for p, x in zip(model.declared, model.parameters, strict=True) if not p.is_per_column
-        ])
+        for variables in filter(None, (self.model.parameters, self.average.swapped)):
+            self.shards.broadcast([
+                x for p, x in zip(self.model.declared, variables, strict=True)
+                if not p.is_per_column
+            ])
 
     def dropout(self) -> Dropout:
         """Return the dropout of the current step, which differs between replicas."""
@@ -241,13 +248,15 @@ class Trainer:
             *gradients, sums = replica.all_reduce("SUM", [*gradients, tf.stack(costs)])
         self.optimizer.apply(self.clip(gradients), learning_rate)
         self.steps.assign_add(1)
+        self.average.update(self.steps)
         return sums
 
     def release(self) -> None:
-        """Free the engine's buffers and, if workers divide the columns, the optimiser's state:
-        evaluation needs the memory."""
+        """Free the engine's buffers and, if workers divide the columns, the optimiser's state and
+        the parameters of the last step: evaluation needs the memory."""
         self.model.engine.release_buffers()
-        for x in self.optimizer.state if self.shards.workers else ():
+        state = [*self.optimizer.state, *self.average.swapped] if self.shards.workers else []
+        for x in state:
             empty = tf.zeros([0])
             tf.raw_ops.AssignVariableOp(resource=x.handle, value=empty, validate_shape=False)
 
@@ -260,12 +269,14 @@ class Trainer:
         yield f"{path}/steps", Stored(self.steps)
         if self.config.tolerance:  # checkpoints of earlier versions do not have it
             yield f"{path}/costs", Stored(self.costs)
+        if self.config.average_decay:
+            yield from self.stored_state(f"{path}/swapped", self.average.swapped)
         for name, value in vars(self.optimizer).items():
             if name != "parameters":
                 yield from self.stored_state(f"{path}/optimizer/{name}", value)
 
     def stored_state(self, path: str, value: Any) -> Iterator[tuple[str, Stored]]:
-        """Yield an attribute of the optimiser: a variable, a list of one variable per parameter, or
+        """Yield variables of a training: a variable, a list of one variable per parameter, or
         a list of such lists."""
         if isinstance(value, tf.Variable):
             yield path, Stored(value)

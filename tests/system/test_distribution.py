@@ -232,7 +232,7 @@ def build(variant):
 found = []
 for variant in (
     dict(regularization="weighted", hidden_neuron=4, optimizer_method="RMSProp"),
-    dict(regularization="weighted", hidden_neuron=(4, 3, 4)),
+    dict(regularization="weighted", hidden_neuron=(4, 3, 4), average_decay=0.5),
     dict(regularization="plain", hidden_neuron=(4, 3, 4), lambda_value=5,
          input_encoding="one_hot", lambda_one_hot=3),
 ):
@@ -248,7 +248,8 @@ for variant in (
         moved=float(np.abs(alone.V - build(variant).V).max()),
         differ=max(float(np.abs(a.numpy() - m.numpy()).max()) for a, m in pairs),
         replicas=max(float(np.abs(x.numpy() - m.values[0].numpy()).max())
-                     for _, m in pairs for x in m.values),
+                     for m in (*mirrored.parameters, *trainers[1].average.swapped)
+                     for x in m.values),
         results=results, steps=[int(each.steps.numpy()) for each in trainers],
     ))
 
