@@ -232,12 +232,17 @@ class AutoRec:
         return variables
 
     def initialise_bias(self, rating: float) -> None:
-        """Set b so that f(b) is `rating`, or close to it at the ends of the scale."""
+        """Set b so that f(b) is `rating`, or close to it at the ends of the scale. With
+        `mean_in_weights`, b has only a fraction of this, and W gives the rest if h is g(0) = 1/2.
+        """
         low, high = self.scale
         fraction = min(max((rating - low) / (high - low), 0.01), 0.99)
         inverse = {"sigmoid": math.log(fraction / (1 - fraction)),
                    "tanh": math.atanh(2 * fraction - 1)}
-        self.b.assign(tf.fill(self.b.shape, inverse.get(self.config.output_activation, rating)))
+        x = inverse.get(self.config.output_activation, rating)
+        in_weights = self.config.mean_in_weights * x
+        self.Wt.assign_add(tf.fill(self.Wt.shape, 2 * in_weights / self.Wt.shape[1]))
+        self.b.assign(tf.fill(self.b.shape, x - in_weights))
 
     @property
     def W(self) -> tf.Tensor:

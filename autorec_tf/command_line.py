@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "test_file", "in_both"),
     "model": (
         "hidden_activation", "output_activation", "input_encoding", "leave_one_out",
-        "leave_one_out_slope", "decoder", "initial_bias", "init_stddev"),
+        "leave_one_out_slope", "decoder", "initial_bias", "mean_in_weights", "init_stddev"),
     "objective and regularisation": (
         "regularization", "lambda_encoder", "lambda_decoder", "lambda_one_hot",
         "lambda_exponent", "lambda_factor",

@@ -25,6 +25,7 @@ MOST = 3e38  # float32 holds no larger number
 NOT_NEGATIVE: Check = (lambda x: 0 <= x < MOST, f"0 or more, and below {MOST:g}")
 FINITE: Check = (lambda x: abs(x) < 1e308, "a finite number")  # 10**400 in a JSON file is not
 POSITIVE: Check = (lambda x: 0 < x < MOST, f"greater than 0, and below {MOST:g}")
+FRACTION_0_TO_1: Check = (lambda x: 0 <= x <= 1, "at least 0 and at most 1")
 FRACTION: Check = (lambda x: 0 < x < 1, "between 0 and 1, both excluded")
 RATE: Check = (lambda x: 0 < x <= 1, "greater than 0 and at most 1")
 COLUMNS: Check = (
@@ -267,6 +268,9 @@ class Config:
         "training rating; biases: b and the row biases c are fitted to the training ratings, if "
         "the decoder has c and f is the identity (otherwise as mean)",
         choices=("zero", "mean", "biases"))
+    mean_in_weights: float = flag(
+        0.0, "fraction of the mean training rating that W gives at the beginning, and b the rest; "
+        "needs --initial_bias mean and --hidden_activation sigmoid", FRACTION_0_TO_1)
     init_stddev: float = flag(
         0.03, "standard deviation of the truncated normal that V and W are drawn from", POSITIVE)
     lambda_value: float = flag(
@@ -424,6 +428,10 @@ class Config:
         if self.leave_one_out and (len(sizes) > 1 or self.dropout):
             other = "--dropout" if self.dropout else "several hidden layers"
             raise UserError(f"--leave_one_out cannot be combined with {other}")
+        has_mean = self.initial_bias == "mean" and self.hidden_activation == "sigmoid"
+        if self.mean_in_weights and not has_mean:
+            raise UserError(f"--mean_in_weights {self.mean_in_weights:g} needs --initial_bias mean "
+                            "and --hidden_activation sigmoid. Use --mean_in_weights 0 with others.")
         if self.decoder == "svdpp" and len(sizes) > 1:
             raise UserError("--decoder svdpp cannot be combined with several hidden layers")
         if self.decoder == "svdpp" and self.optimizer_method not in FULL_BATCH:

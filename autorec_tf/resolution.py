@@ -144,6 +144,7 @@ OF_PARAMETERS = ("preset", "orientation", "hidden_neuron", "hidden_activation",
 NOT_STARTED: dict[str, Any] = {
     "num_splits": 1, "num_folds": None, "fold": None, "folds": (), "members": (), "tune": (),
     "validation_ratio": 0.0, "patience": 0, "pretrain_epoch": 0, "initial_bias": "zero",
+    "mean_in_weights": 0.0,
 }
 FRACTION = 4  # a started training has a quarter of the epochs of its start
 

@@ -373,7 +373,7 @@ BEFORE = {}  # flags -> summary: most are compared with the same run
         ("", "--hidden_activation tanh"), ("", "--output_activation sigmoid"),
         ("", "--lambda_encoder 0"), ("", "--lambda_decoder 0"), ("", "--dropout 0.3"),
         ("", "--input_dropout 0.3"), ("", "--initial_bias mean"), ("", "--optimizer_method RProp"),
-        ("", "--average_decay 0.5"),
+        ("--initial_bias mean", "--mean_in_weights 1"), ("", "--average_decay 0.5"),
         ("", "--optimizer_method LBFGS"), ("", DEEP), (DEEP, "--pretrain_epoch 1"),
         (DEEP + " --pretrain_epoch 1", "--pretrain_epoch 2"),
         ("", "--input_encoding one_hot"),

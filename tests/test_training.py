@@ -307,6 +307,17 @@ def test_without_averages_a_checkpoint_has_no_variables_of_them():
     assert names < more and len(more) == len(names) + 4
 
 
+@pytest.mark.parametrize("settings", [{}, {"output_activation": "sigmoid"}], ids=str)
+def test_b_and_w_share_the_mean_rating(settings):
+    train = random_split().train
+    config = replace(CONFIG, initial_bias="mean", **settings)
+    one, two = (build(replace(config, mean_in_weights=x), train, SCALE) for x in (0.0, 0.75))
+    np.testing.assert_allclose(two.b, 0.25 * one.b, rtol=1e-6)
+    shift = two.Wt - one.Wt
+    np.testing.assert_allclose(shift, tf.fill(shift.shape, shift[0, 0]), rtol=1e-5)
+    np.testing.assert_allclose(tf.reduce_sum(0.5 * shift, 1) + two.b, one.b, rtol=1e-5)
+
+
 @pytest.mark.parametrize("patience", [1, 5])
 def test_training_stops_after_as_many_epochs_as_its_patience_whatever_the_test_ratings(patience):
     """Test ratings choose neither the epoch nor the end."""

@@ -58,8 +58,8 @@ SETTINGS = {
                  lambda_encoder=3.0, lambda_one_hot=0.3, lambda_exponent=0.4, grad_clip=True,
                  average_decay=0.7),
     "dense": dict(engine="dense", optimizer_method="RMSProp", output_activation="sigmoid",
-                  initial_bias="mean", input_encoding="one_hot", leave_one_out=True,
-                  input_dropout=0.4),
+                  initial_bias="mean", mean_in_weights=0.6, input_encoding="one_hot",
+                  leave_one_out=True, input_dropout=0.4),
 }
 
 
