@@ -140,7 +140,7 @@ class Config:
         "default", "settings to start from; other flags override them. default: I-AutoRec with the "
         "weighted rule (--regularization); paper: the paper's I-AutoRec, with lambda and learning "
         "rate chosen by validation; seed: the protocol of the earlier TensorFlow 1 program; "
-        "fast: the paper's I-AutoRec in 22 epochs; deep: three hidden layers, pre-trained; single: "
+        "fast: the paper's I-AutoRec in 18 epochs; deep: three hidden layers, pre-trained; single: "
         "the most accurate single model; best: a blend of three models, more accurate than single",
         choices=tuple(PRESETS))
     num_splits: int = flag(

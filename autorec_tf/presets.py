@@ -18,9 +18,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "score_reconstruction": True,
     },
     "fast": {
-        "regularization": "plain", "lambda_value": 13.0, "batch_size": 256, "base_lr": 0.007,
-        "lr_schedule": "cosine", "warmup_epoch": 2, "adam_beta_1": 0.7, "adam_beta_2": 0.98,
-        "init_stddev": 0.015, "train_epoch": 22, "display_step": 5,
+        "regularization": "plain", "lambda_value": 13.0, "batch_size": 256, "base_lr": 0.005,
+        "lr_schedule": "cosine", "warmup_epoch": 3, "adam_beta_1": 0.7, "adam_beta_2": 0.98,
+        "average_decay": 0.9, "initial_bias": "mean", "mean_in_weights": 0.7, "init_stddev": 0.015,
+        "train_epoch": 18, "display_step": 5,
     },
     "deep": {
         "regularization": "plain", "lambda_value": 0.2, "lambda_encoder": 25.0,

@@ -192,7 +192,7 @@ PROMISED = {
     "paper": dict(
         regularization="plain", tune=("lambda_value", "base_lr", "decay_epoch_step"),
     ),
-    "fast": dict(regularization="plain", tune=(), lr_schedule="cosine", train_epoch=22),
+    "fast": dict(regularization="plain", tune=(), lr_schedule="cosine", train_epoch=18),
     # The earlier program's protocol.
     "seed": dict(
         orientation="user", train_ratio=0.75, regularization="plain", decay_rate=0.96,
@@ -416,6 +416,8 @@ PRETRAINING = "--pretrain_epoch 3", "--hidden_neuron"
         ("--preset single --average_decay 0.9",
          ("--average_decay 0.9", "--optimizer_method LBFGS", "--average_decay 0")),
         ("--mean_in_weights 0.5", ("--mean_in_weights 0.5", "--initial_bias mean")),
+        ("--preset fast --hidden_activation tanh",
+         ("--mean_in_weights 0.7", "--hidden_activation sigmoid", "--mean_in_weights 0")),
         ("--patience 3 --validation_ratio 0", PATIENCE),
         ("--pretrain_epoch 3", PRETRAINING),
         ("--pretrain_epoch 3 --hidden_neuron 8 4", PRETRAINING),
@@ -600,7 +602,8 @@ def test_the_cosine_rises_in_the_warm_up_and_falls_to_zero_after_the_last_epoch(
         [0.1, 0.2, 0.3, 0.3, 0.15])
 
 
-@pytest.mark.parametrize("other", ["--decay_rate 0.4", "--optimizer_method RProp"])
+@pytest.mark.parametrize(
+    "other", ["--decay_rate 0.4", "--optimizer_method RProp --average_decay 0"])
 def test_the_advice_to_leave_the_cosine_can_be_followed(other):
     arguments = f"--preset fast --lr_schedule step {other}".split()
     assert parse_arguments(arguments).lr_schedule == "step"

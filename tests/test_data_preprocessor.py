@@ -761,13 +761,13 @@ def test_synthetic_ignores_the_disk_and_the_network(
 @pytest.mark.parametrize(
     "orientation, rows, given, epochs",
     [
-        ("item", (300, 3706), {}, (22, 2)),
-        ("item", (300, 9000), {}, (22, 2)),
-        ("item", (300, 100), {}, (330, 30)),  # 15 steps of MovieLens-1M in one
-        ("item", (300, 600), {}, (110, 10)),
-        ("user", (300, 9000), {}, (264, 24)),  # 24 steps in two
-        ("item", (300, 100), {"train_epoch": 9}, (9, 2)),
-        ("item", (300, 600), {"warmup_epoch": 3, "display_step": 1}, (110, 3)),
+        ("item", (300, 3706), {}, (18, 3)),
+        ("item", (300, 9000), {}, (18, 3)),
+        ("item", (300, 100), {}, (270, 45)),  # 15 steps of MovieLens-1M in one
+        ("item", (300, 600), {}, (90, 15)),
+        ("user", (300, 9000), {}, (216, 36)),  # 24 steps in two
+        ("item", (300, 100), {"train_epoch": 9}, (9, 3)),
+        ("item", (300, 600), {"warmup_epoch": 2, "display_step": 1}, (90, 2)),
     ],
 )
 def test_fast_takes_as_many_steps_as_on_movielens_1m(orientation, rows, given, epochs):

