@@ -196,7 +196,7 @@ def resolve(config: Config, ratings: Ratings) -> Config:
                      rating_scale=ratings.scale, cold_rating=cold_rating,
                      lambda_factor=config.lambda_factor or lambda_factor(ratings, config))
     if not (config.resume or config.start_from):  # these keep the recorded ones
-        config = replace(config, **preset_lambdas(config), **epochs_of_fast(ratings, config))
+        config = replace(config, **preset_lambdas(config), **settings_of_fast(ratings, config))
         config = adapt_single(config, full_batch_settings(ratings, config))
         config = replace(config, lbfgs_memory=pairs_of_lbfgs(ratings, config))
     one_hot = any(each.input_encoding == "one_hot" for each in model_configs(config))
@@ -212,13 +212,20 @@ def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
     users, items and training ratings are close to those of MovieLens-1M, for which the preset was
     made. Other ratings need another lambda and number of epochs and, if they are fewer, fewer
     hidden units."""
-    counts = num_training_ratings(ratings, config), ratings.num_users, ratings.num_items
-    known = 0.9 * sum(ML_1M_COUNTS), ML_1M_USERS, ML_1M_ITEMS
-    if all(abs(count / other - 1) < SAME_SIZE for count, other in zip(counts, known, strict=True)):
+    if is_like_ml_1m(ratings, config):
         return {}
+    counts = num_training_ratings(ratings, config), ratings.num_users, ratings.num_items
     most, units = Config().hidden_neuron[0], UNITS_PER_RATING * counts[0] / sum(counts[1:])
     hidden_neuron = (min(max(round(units), 1), most),)
     return {"tune": ("lambda_value",), "hidden_neuron": hidden_neuron, **CONVERGENCE}
+
+
+def is_like_ml_1m(ratings: Ratings, config: Config) -> bool:
+    """Return whether the numbers of users, items and training ratings are close to those of
+    MovieLens-1M."""
+    counts = num_training_ratings(ratings, config), ratings.num_users, ratings.num_items
+    known = 0.9 * sum(ML_1M_COUNTS), ML_1M_USERS, ML_1M_ITEMS
+    return all(abs(x / other - 1) < SAME_SIZE for x, other in zip(counts, known, strict=True))
 
 
 def pairs_of_lbfgs(ratings: Ratings, config: Config) -> int:
@@ -230,19 +237,25 @@ def pairs_of_lbfgs(ratings: Ratings, config: Config) -> int:
     return FEW_PAIRS if size > LARGE_MODEL else config.lbfgs_memory
 
 
-def epochs_of_fast(ratings: Ratings, config: Config) -> dict[str, Any]:
-    """Return the numbers of epochs of the preset `fast`. If the ratings have fewer rows than
-    MovieLens-1M, they are larger, which makes the number of steps about equal."""
-    given = config.given or ()
-    if config.preset != "fast" or "train_epoch" in given:
-        return {}
+def settings_of_fast(ratings: Ratings, config: Config) -> dict[str, Any]:
+    """Return the settings that the preset `fast` needs on these ratings. If they have fewer rows
+    than MovieLens-1M, the numbers of epochs are larger, which makes the number of steps about
+    equal. On ratings that differ from MovieLens-1M, b starts at 0."""
+    given, settings = config.given or (), dict[str, Any]()
+    if config.preset != "fast":
+        return settings
+    if not is_like_ml_1m(ratings, config) and not {"initial_bias", "mean_in_weights"} & set(given):
+        settings |= {"initial_bias": "zero", "mean_in_weights": 0.0}
+    if "train_epoch" in given:
+        return settings
     num_rows, known = ratings.num_users, ML_1M_USERS
     if config.orientation == "item":
         num_rows, known = ratings.num_items, ML_1M_ITEMS
     steps, steps_known = (-(-rows // config.batch_size) for rows in (num_rows, known))
     factor = max(1.0, steps_known / steps)
-    return {name: round(factor * PRESETS["fast"][name])
-            for name in ("train_epoch", "warmup_epoch", "display_step") if name not in given}
+    return settings | {name: round(factor * PRESETS["fast"][name])
+                       for name in ("train_epoch", "warmup_epoch", "display_step")
+                       if name not in given}
 
 
 def num_training_ratings(ratings: Ratings, config: Config) -> float:

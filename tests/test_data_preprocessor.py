@@ -13,6 +13,7 @@ import data_preprocessor
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Ratings, index_ratings
 from autorec_tf.model.column_shards import part_of
+from autorec_tf.presets import PRESETS
 from autorec_tf.resolution import member_configs, over_preset
 from autorec_tf.system.random_streams import STREAMS, random_stream
 from data_preprocessor import load_ratings, read_ml_1m, resolve, split_ratings
@@ -775,3 +776,25 @@ def test_fast_takes_as_many_steps_as_on_movielens_1m(orientation, rows, given, e
     ratings = index_ratings("file.csv", users, items, 1.0 + users % 5, (1.0, 5.0))
     config = resolve(over_preset({"preset": "fast", "orientation": orientation} | given), ratings)
     assert (config.train_epoch, config.warmup_epoch) == epochs
+
+
+@pytest.mark.parametrize(
+    "given, start",
+    [({}, ("zero", 0.0)), ({"mean_in_weights": 0.5}, ("mean", 0.5)),
+     ({"initial_bias": "zero", "mean_in_weights": 0.0}, ("zero", 0.0))],
+)
+def test_fast_starts_without_the_mean_rating_on_other_data_than_movielens_1m(given, start):
+    users, items = np.arange(9000) % 300, np.arange(9000) % 600
+    ratings = index_ratings("file.csv", users, items, 1.0 + users % 5, (1.0, 5.0))
+    config = resolve(over_preset({"preset": "fast"} | given), ratings)
+    assert (config.initial_bias, config.mean_in_weights) == start
+    assert config.average_decay == PRESETS["fast"]["average_decay"]
+
+
+def test_fast_starts_with_the_mean_rating_on_data_of_movielens_1m_s_size():
+    pairs = np.random.default_rng(0).choice(6040 * 3706, 1_000_000, replace=False)
+    pairs[:6040] = np.arange(6040) * 3706 + np.arange(6040) % 3706
+    users, items = np.divmod(np.unique(pairs), 3706)
+    ratings = index_ratings("ml-1m", users, items, 1.0 + users % 5, (1.0, 5.0))
+    config = resolve(over_preset({"preset": "fast"}), ratings)
+    assert (config.initial_bias, config.mean_in_weights, config.train_epoch) == ("mean", 0.7, 18)
