@@ -32,6 +32,7 @@ DELTA = 1e-4  # of numerical derivatives of f
 RIDGE = 1e-4  # of the pooled regression, relative to the mean square of its inputs
 BLOCK = 4096  # embeddings in float64 at a time
 SMALL = 64  # ratings in a product of small matrices
+FEW_ROWS = 16  # of a matrix, in a product with a larger one
 Activation = Callable[[np.ndarray], np.ndarray]
 
 
@@ -179,8 +180,8 @@ def orthonormal(vectors: np.ndarray) -> np.ndarray:
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the matrix product, computed by one thread."""
-    return np.einsum("ij,jk->ik", a, b)
+    """Return the matrix product, in parts for which BLAS starts no threads."""
+    return np.concatenate([a[first : first + FEW_ROWS] @ b for first in range(0, len(a), FEW_ROWS)])
 
 
 def pooled_regression(few: Sample, inputs: np.ndarray, level: np.ndarray,
