@@ -103,7 +103,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     announce(config, ratings, split, print_line)
-    start_tensorflow(lean=handshake.cluster.size > 1)
+    start_tensorflow(lean=handshake.cluster.size > 1, is_program=True)
     from autorec_tf.experiments import blend, conclude, reconstruction, tune
     from autorec_tf.model.column_shards import part_of
     from autorec_tf.model.engines import choose_engine
