@@ -241,21 +241,20 @@ def settings_of_fast(ratings: Ratings, config: Config) -> dict[str, Any]:
     """Return the settings that the preset `fast` needs on these ratings. If they have fewer rows
     than MovieLens-1M, the numbers of epochs are larger, which makes the number of steps about
     equal. On ratings that differ from MovieLens-1M, b starts at 0."""
-    given, settings = config.given or (), dict[str, Any]()
     if config.preset != "fast":
-        return settings
-    if not is_like_ml_1m(ratings, config) and not {"initial_bias", "mean_in_weights"} & set(given):
-        settings |= {"initial_bias": "zero", "mean_in_weights": 0.0}
-    if "train_epoch" in given:
-        return settings
-    num_rows, known = ratings.num_users, ML_1M_USERS
-    if config.orientation == "item":
-        num_rows, known = ratings.num_items, ML_1M_ITEMS
-    steps, steps_known = (-(-rows // config.batch_size) for rows in (num_rows, known))
-    factor = max(1.0, steps_known / steps)
-    return settings | {name: round(factor * PRESETS["fast"][name])
-                       for name in ("train_epoch", "warmup_epoch", "display_step")
-                       if name not in given}
+        return {}
+    given, start, epochs = set(config.given or ()), dict[str, Any](), dict[str, int]()
+    if not is_like_ml_1m(ratings, config) and not {"initial_bias", "mean_in_weights"} & given:
+        start = {"initial_bias": "zero", "mean_in_weights": 0.0}
+    if "train_epoch" not in given:
+        num_rows, known = ratings.num_users, ML_1M_USERS
+        if config.orientation == "item":
+            num_rows, known = ratings.num_items, ML_1M_ITEMS
+        steps, steps_known = (-(-rows // config.batch_size) for rows in (num_rows, known))
+        factor = max(1.0, steps_known / steps)
+        epochs = {name: round(factor * PRESETS["fast"][name])
+                  for name in ("train_epoch", "warmup_epoch", "display_step") if name not in given}
+    return start | epochs
 
 
 def num_training_ratings(ratings: Ratings, config: Config) -> float:

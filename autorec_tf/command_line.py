@@ -36,8 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "leave_one_out_slope", "decoder", "initial_bias", "mean_in_weights", "init_stddev"),
     "objective and regularisation": (
         "regularization", "lambda_encoder", "lambda_decoder", "lambda_one_hot",
-        "lambda_exponent", "lambda_factor",
-        "dropout", "input_dropout"),
+        "lambda_exponent", "lambda_factor", "dropout", "input_dropout"),
     "optimisation": (
         "start_from", "optimizer_method", "batch_size", "base_lr", "decay_epoch_step", "decay_rate",
         "lr_schedule", "warmup_epoch", "adam_beta_1", "adam_beta_2", "average_decay", "grad_clip",

@@ -306,6 +306,16 @@ def agreement(_: int) -> dict[str, float]:
     return {"rmse_spread": max(results) - min(results)}
 
 
+def full_batch(_: int) -> dict[str, float]:
+    """Measure an iteration and the memory of `single` at MovieLens-20M's size."""
+    print("", tables.head("synthetic ratings, `--preset single`", "iteration (s)", "peak (GB)"),
+          sep="\n")
+    result = measured("ml-20m", "--preset", "single", "--epochs", "4")
+    seconds, peak = result["epoch_s"], result["peak_gb"]
+    print(tables.line("ml-20m", f"{seconds:.2f}", f"{peak:.2f}"), flush=True)
+    return {"ml20m_single_iteration_s": seconds, "ml20m_single_peak_gb": peak}
+
+
 def large(_: int) -> dict[str, float]:
     """Measure large sizes, one process each, and the growth of epoch time with the ratings."""
     print("", tables.head("size (synthetic ratings)", "engine", "parse (s)", "epoch (s)",
@@ -326,11 +336,15 @@ def large(_: int) -> dict[str, float]:
     }
 
 
-def at_size(size: str, engine: str, epochs: int) -> dict:
-    command = [sys.executable, "-m", "benchmarks.scale", size, "--engine", engine,
-               "--epochs", str(epochs)]
+def measured(size: str, *flags: str) -> dict:
+    """Return what benchmarks.scale printed, which runs as a process for its peak memory."""
+    command = [sys.executable, "-m", "benchmarks.scale", size, *flags]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    result = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def at_size(size: str, engine: str, epochs: int) -> dict:
+    result = measured(size, "--engine", engine, "--epochs", str(epochs))
     print(tables.line(size, engine, f"{result['parse_s']:.1f}", f"{result['epoch_s']:.2f}",
                       f"{result['test_s']:.2f}", f"{result['peak_gb']:.2f}"), flush=True)
     return result
@@ -338,7 +352,7 @@ def at_size(size: str, engine: str, epochs: int) -> dict:
 
 PARTS: dict[str, Callable[[int], dict[str, float]]] = {
     "movielens_1m": movielens_1m, "whole_program": whole_program, "second_core": second_core,
-    "agreement": agreement, "large": large,
+    "agreement": agreement, "full_batch": full_batch, "large": large,
 }
 QUICK = ("movielens_1m", "whole_program", "second_core")
 

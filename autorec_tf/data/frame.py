@@ -110,7 +110,7 @@ def frame_columns(path: Path, frame: pd.DataFrame, columns: str | None, before: 
             return find_columns(path, names, before, {"header": 0}, roles)[1]
     rows = [("", *names), *(tuple(map(str, row)) for row in frame.head(200).itertuples(name=None))]
     first = int(bool(names and re.fullmatch(IDS, plain(names[0]))))
-    if not columns and roles > 2 < len(names) and find_table([row[first:] for row in rows]):
+    if not columns and min(roles, len(names)) > 2 and find_table([row[first:] for row in rows]):
         user, before = (names[0], "") if first else ("user", ".rename_axis('user').reset_index()")
         raise UserError(f"{path}: a table of users x items, not one rating per row. Pass its "
                         f"{before}.melt({user!r}, var_name='item', value_name='rating'), without "

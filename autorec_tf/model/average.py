@@ -27,7 +27,8 @@ class MovingAverage:
         self.swapped = zeros_like(self.parameters)
 
     def update(self, t: tf.Tensor) -> None:
-        """Average the parameters after step `t` of an epoch, counted from 1 in the first epoch."""
+        """Average the parameters after step `t`, an int64 scalar, which counts from 1 over all
+        epochs."""
         if self.decay:
             tf.cond(t % EVERY == 1, lambda: self.add(t // EVERY + 1), lambda: None)
 
