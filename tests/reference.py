@@ -48,6 +48,7 @@ class Reference:
     D: np.ndarray | None = None
     values: np.ndarray | None = None
     factors: np.ndarray | float = 1.0  # of each column's lambda, under the plain rule
+    normalized: bool = False
 
     @classmethod
     def of(cls, model) -> "Reference":
@@ -69,7 +70,7 @@ class Reference:
         return cls(
             V, W, mu, b, inner, config.lambda_value, config.regularization == "weighted",
             encoder, decoder, config.hidden_activation, config.output_activation, model.scale,
-            **coded,
+            **coded, normalized=config.normalize_inputs,
         )
 
     def parameters(self) -> list[np.ndarray]:
@@ -81,9 +82,23 @@ class Reference:
         distance = np.abs(R[:, :, None] - self.values)
         return (R != 0)[:, :, None] * np.eye(len(self.values))[distance.argmin(2)]
 
+    def row_factors(self, R: np.ndarray) -> np.ndarray:
+        """The factor of each row's inputs: (rows, 1)."""
+        counts = (R != 0).sum(1, keepdims=True)
+        return 18 / np.sqrt(np.maximum(counts, 1)) if self.normalized else np.ones_like(counts)
+
     def own_inputs(self, R: np.ndarray) -> np.ndarray | float:
         """What one-hot inputs add to R V."""
-        return 0.0 if self.D is None else np.einsum("inv,nvk->ik", self.coded(R), self.D)
+        if self.D is None:
+            return 0.0
+        return self.row_factors(R) * np.einsum("inv,nvk->ik", self.coded(R), self.D)
+
+    def each_input(self, R: np.ndarray) -> np.ndarray:
+        """What each rating adds to z: (rows, n, k)."""
+        inputs = R[:, :, None] * self.V
+        if self.D is not None:
+            inputs = inputs + np.einsum("inv,nvk->ink", self.coded(R), self.D)
+        return self.row_factors(R)[:, :, None] * inputs
 
     def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Weights and biases of every hidden layer, the first one's included."""
@@ -105,7 +120,7 @@ class Reference:
         return self.output(self.hidden(R) @ self.W + self.b)[0]
 
     def hidden(self, R: np.ndarray) -> np.ndarray:
-        own = self.own_inputs(R)
+        own, R = self.own_inputs(R), R * self.row_factors(R)
         for weights, biases in self.layers():
             R, own = ACTIVATIONS[self.g][0](R @ weights + own + biases), 0.0
         return R
@@ -136,7 +151,7 @@ class Reference:
 
     def gradients(self, R: np.ndarray, M: np.ndarray) -> list[np.ndarray]:
         columns, rows = self.counts(M)
-        inputs, sums, own = [R], [], self.own_inputs(R)
+        inputs, sums, own = [R * self.row_factors(R)], [], self.own_inputs(R)
         for weights, biases in self.layers():
             sums.append(inputs[-1] @ weights + biases + (0.0 if sums else own))
             inputs.append(ACTIVATIONS[self.g][0](sums[-1]))
@@ -150,11 +165,11 @@ class Reference:
             dz = dh * ACTIVATIONS[self.g][1](z)
             found = [x.T @ dz + self.strength * rows * weights, dz.sum(0), *found]
             dh = dz @ weights.T
-        dV = R.T @ dz + self.encoder_strength * columns[:, None] * self.V
+        dV = inputs[0].T @ dz + self.encoder_strength * columns[:, None] * self.V
         if self.D is None:
             return [dV, dW, found[1], d.sum(0), *found[2:]]
         times = self.counts_of_values(R, M)
-        dD = np.einsum("inv,ik->nvk", self.coded(R), dz)
+        dD = np.einsum("inv,ik->nvk", self.coded(R), self.row_factors(R) * dz)
         dD += self.one_hot_strength * times[:, :, None] * self.D
         return [dV, dW, found[1], d.sum(0), dD, *found[2:]]
 
@@ -172,9 +187,7 @@ class LeaveOneOut(Reference):
     mean_slope = False
 
     def squared_error(self, R: np.ndarray, M: np.ndarray) -> float:
-        own = R[:, :, None] * self.V  # (rows, n, k)
-        if self.D is not None:
-            own = own + np.einsum("inv,nvk->ink", self.coded(R), self.D)
+        own = self.each_input(R)
         value, slope = (function(own.sum(1) + self.mu) for function in ACTIVATIONS[self.g])
         slope = projected(slope, M) if self.mean_slope else slope
         product = value @ self.W + self.b - np.einsum("ik,ink,kn->in", slope, own, self.W)
@@ -216,9 +229,7 @@ class Svdpp(Reference):
     def squared_error(self, R: np.ndarray, M: np.ndarray) -> float:
         if not self.leave_one_out:
             return float((M * (R - self.predict(R)) ** 2)[self.counted].sum())
-        own = R[:, :, None] * self.V
-        if self.D is not None:
-            own = own + np.einsum("inv,nvk->ink", self.coded(R), self.D)
+        own = self.each_input(R)
         value, slope = (function(own.sum(1) + self.mu) for function in ACTIVATIONS[self.g])
         slope = projected(slope, M) if self.mean_slope else slope
         share, error, counted = self.share(M), 0.0, np.zeros_like(M)

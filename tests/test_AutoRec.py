@@ -34,6 +34,7 @@ SVDPP = {"decoder": "svdpp", "optimizer_method": "LBFGS"}
 MEAN_SLOPE = {"leave_one_out_slope": "mean"}
 BIASED = {"decoder": "biased", "lambda_decoder": 0.3}
 ONE_HOT = {"input_encoding": "one_hot", "lambda_one_hot": 0.4}
+NORMALIZED = {"normalize_inputs": True, "spread": 0.05}
 both_encodings = pytest.mark.parametrize("encoding", ({}, ONE_HOT), ids=("rating", "one_hot"))
 
 
@@ -106,6 +107,8 @@ VARIANTS = (
     {"input_encoding": "one_hot"},
     {"input_encoding": "one_hot", "lambda_one_hot": 0.3, "lambda_encoder": 2.0},
     {"input_encoding": "one_hot", "lambda_one_hot": 3.0, "hidden_neuron": (4, 3, 5)},
+    NORMALIZED,
+    ONE_HOT | NORMALIZED,
 )
 MEAN_SLOPES = (
     MEAN_SLOPE, MEAN_SLOPE | {"input_encoding": "one_hot", "hidden_activation": "tanh"})
@@ -183,7 +186,7 @@ def test_leaving_one_out_equals_the_reference(engine, variant):
     "regularization, leave_one_out, variant",
     [("plain", True, SVDPP | VARIANTS[1]), ("plain", False, SVDPP | VARIANTS[5]),
      ("weighted", True, SVDPP | ONE_HOT), ("plain", True, BIASED), ("weighted", False, BIASED),
-     ("plain", True, SVDPP | MEAN_SLOPE)],
+     ("plain", True, SVDPP | MEAN_SLOPE), ("plain", True, SVDPP | MEAN_SLOPE | NORMALIZED)],
 )
 def test_decoders_with_row_biases_equal_the_reference(regularization, leave_one_out, variant):
     num_rows, num_columns = 6, 5

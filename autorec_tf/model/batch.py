@@ -43,6 +43,11 @@ class Batch(NamedTuple):
     full_matrix: tuple[tf.Tensor, ...] = ()
     lambda_factors: tuple[tf.Tensor, ...] = ()
 
+    @property
+    def row_counts(self) -> tf.Tensor:
+        """The number of ratings of each row: int64 [B]."""
+        return self.starts[1:] - self.starts[:-1]
+
 
 class Pairs(NamedTuple):
     """The (row, column) pairs to predict: `starts`, `row` and `column` as in a `Batch`."""

@@ -1,5 +1,9 @@
 """The encoder, the input of the first hidden layer: ratings, one-hot inputs, and dropout.
 
+With `--normalize_inputs`, the inputs of row i, which has |O_i| ratings, are those of equation 1
+times s / sqrt(|O_i|), as the sums of SVD++ are. Otherwise z_i grows with the number of ratings, and
+the units of rows with many ratings are saturated. s makes them about as large as without.
+
 Shapes: B rows of a mini-batch, n columns, k units, e ratings of the mini-batch.
 """
 
@@ -11,6 +15,8 @@ import tensorflow as tf
 from autorec_tf.config import Config, Lambdas
 from autorec_tf.model.activations import SLOPES
 from autorec_tf.model.batch import Batch, penalty_weights, positions
+
+INPUT_SCALE = 18.0  # s
 
 
 class Dropout(NamedTuple):
@@ -30,11 +36,11 @@ class Dropout(NamedTuple):
 
 class Inputs(NamedTuple):
     """The inputs of a mini-batch: its ratings, the same ratings over the columns of D reshaped to
-    (n * values, k) if the model has D, and the dropout mask, float32 [e]."""
+    (n * values, k) if the model has D, and the factor of each input, float32 [e]."""
 
     batch: Batch
     one_hot_batch: Batch | None
-    dropout_mask: tf.Tensor
+    factors: tf.Tensor
 
 
 class Encoder:
@@ -48,7 +54,7 @@ class Encoder:
 
     def inputs(self, batch: Batch, dropout: Dropout | None = None) -> Inputs:
         """Return the inputs of a mini-batch, with `dropout` in a training step."""
-        return Inputs(batch, self.one_hot(batch), self.dropout_mask(batch, dropout))
+        return Inputs(batch, self.one_hot(batch), self.factors(batch, dropout))
 
     def one_hot(self, batch: Batch) -> Batch | None:
         """Return `batch` over the columns of D reshaped to (n * values, k): a rating of column u is
@@ -62,8 +68,17 @@ class Encoder:
         factors = tuple(tf.repeat(x, len(values)) for x in batch.lambda_factors)
         return one_hot._replace(lambda_factors=factors)
 
+    def factors(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
+        """Return the factor of each input, float32 [e]: its dropout mask, and with
+        `normalize_inputs` the factor of its row."""
+        mask = self.dropout_mask(batch, dropout)
+        if not self.config.normalize_inputs:
+            return mask
+        counts = tf.cast(tf.maximum(batch.row_counts, 1), tf.float32)
+        return mask * tf.gather(INPUT_SCALE / tf.sqrt(counts), batch.row)
+
     def dropout_mask(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
-        """Return the factor of each input, float32 [e]. Workers draw the mask of the full matrix,
+        """Return the dropout mask of the inputs, float32 [e]. Workers draw that of the full matrix,
         so it is the same on all workers."""
         ones, rate = tf.ones_like(batch.ratings), self.config.input_dropout
         if not (dropout and rate and batch.full_matrix):
@@ -75,22 +90,22 @@ class Encoder:
                 penalty_scale: tf.Tensor | float | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Return z, float32 (B, k), and lambda Omega of V and D, as in `AutoRec.objective`. Without
         `penalty_scale`, for predictions, the second is 0."""
-        (batch, one_hot_batch, mask), config = inputs, self.config
+        (batch, one_hot_batch, factors), config = inputs, self.config
         z, omega_V = self.engine.input_product(
-            batch, batch.ratings * mask, self.V, penalty_weights(batch, config, penalty_scale)
+            batch, batch.ratings * factors, self.V, penalty_weights(batch, config, penalty_scale)
         )
         penalty = self.lambdas.V * omega_V
         if one_hot_batch is None:
             return z, penalty
         D = tf.reshape(self.D, [-1, self.V.shape[1]])
         weights = penalty_weights(one_hot_batch, config, penalty_scale)
-        z_D, omega_D = self.engine.input_product(one_hot_batch, mask, D, weights)
+        z_D, omega_D = self.engine.input_product(one_hot_batch, factors, D, weights)
         return z + z_D, penalty + self.lambdas.D * omega_D
 
     def self_contribution(self, inputs: Inputs, h: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Return the first-order contribution of each rating to its own prediction as an input,
         float32 [e], from the single hidden layer h (B, k) and the decoder's weights (n, k)."""
-        batch, one_hot_batch, mask = inputs
+        batch, one_hot_batch, factors = inputs
         slope = SLOPES[self.config.hidden_activation](h)
         # One use of `weights`: AddN adds two gradients in one way, but three in any order.
         weights = tf.identity(weights)
@@ -98,7 +113,7 @@ class Encoder:
         if one_hot_batch is not None:
             X = tf.reshape(self.D * weights[:, None], [-1, self.V.shape[1]])
             contribution += self.slope_product(one_hot_batch, slope, X)
-        return mask * contribution
+        return factors * contribution
 
     def slope_product(self, batch: Batch, slope: tf.Tensor, X: tf.Tensor) -> tf.Tensor:
         """Return X . slope at the pairs of the batch, float32 [e], from X (n, k) and slope (B, k).
@@ -108,7 +123,7 @@ class Encoder:
         """
         if self.config.leave_one_out_slope == "own":
             return self.engine.output_product(batch, slope, X)[0]
-        count = tf.cast(batch.starts[1:] - batch.starts[:-1], tf.float32)
+        count = tf.cast(batch.row_counts, tf.float32)
         mean = tf.linalg.matvec(slope, count, transpose_a=True) / tf.reduce_sum(count)
         a = tf.math.divide_no_nan(tf.linalg.matvec(slope, mean), tf.reduce_sum(tf.square(mean)))
         by_column = tf.linalg.matvec(X, mean)
