@@ -34,6 +34,7 @@ SAME_SIZE = 0.2  # largest relative difference between data for which the same s
 # For `single`: hidden units per training rating of a user or item. The ratio of parameters to
 # ratings is then that of MovieLens-1M with 500 units.
 UNITS_PER_RATING = 5.4
+FEW_PER_COLUMN = 50  # ratings of a mean column, below which one lambda for all is better
 # Users and items, times hidden units, above which L-BFGS keeps fewer pairs: five times the number
 # of MovieLens-1M. There, 200 epochs with 3 pairs are as good as 170 with 6.
 LARGE_MODEL, FEW_PAIRS = 25_000_000, 3
@@ -211,13 +212,17 @@ def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
     """Return the settings that `single` needs on these ratings. They are empty if the numbers of
     users, items and training ratings are close to those of MovieLens-1M, for which the preset was
     made. Other ratings need another lambda and number of epochs and, if they are fewer, fewer
-    hidden units."""
+    hidden units. With few ratings per column, lambda is the same for all columns."""
     if is_like_ml_1m(ratings, config):
         return {}
     counts = num_training_ratings(ratings, config), ratings.num_users, ratings.num_items
     most, units = Config().hidden_neuron[0], UNITS_PER_RATING * counts[0] / sum(counts[1:])
     hidden_neuron = (min(max(round(units), 1), most),)
-    return {"tune": ("lambda_value",), "hidden_neuron": hidden_neuron, **CONVERGENCE}
+    columns = counts[1] if config.orientation == "item" else counts[2]
+    is_thin = counts[0] < FEW_PER_COLUMN * columns
+    exponent = 0.0 if is_thin else PRESETS["single"]["lambda_exponent"]
+    return {"tune": ("lambda_value",), "hidden_neuron": hidden_neuron, "lambda_exponent": exponent,
+            **CONVERGENCE}
 
 
 def is_like_ml_1m(ratings: Ratings, config: Config) -> bool:

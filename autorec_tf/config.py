@@ -163,8 +163,9 @@ class Config:
         choices=tuple(GRID))
     members: tuple[str, ...] = flag(
         (), "blend these models, with weights learned on validation ratings: item, denoising, "
-        "wide, deep, weighted, user, user_one_hot, single, biases; their settings are in "
-        "autorec_tf/presets.py (default: train one model)", metavar="NAME", choices=tuple(MEMBERS))
+        "wide, deep, weighted, user, user_one_hot, single, single_user, biases; their settings are "
+        "in autorec_tf/presets.py; the same name several times: the mean of several trainings "
+        "(default: train one model)", metavar="NAME", choices=tuple(MEMBERS))
     score_reconstruction: bool = flag(
         False, "also report the RMSE of reconstructing the test ratings from themselves: the "
         "measure of the earlier TensorFlow 1 program, which leaks the test ratings")

@@ -122,11 +122,12 @@ def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
 
 @dataclass(frozen=True)
 class BlendMember:
-    """One model of a blend: its settings, weight, scores without the others, and predictions."""
+    """One model of a blend: its settings, weight, scores without the others, and predictions. The
+    members of an average have no validation RMSE."""
 
     config: Config
     weight: float
-    validation_rmse: float
+    validation_rmse: float | None
     test_rmse: float
     model: AutoRec
     predictions: np.ndarray  # float32 [pairs], of the test ratings, not clipped
@@ -171,24 +172,41 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
     """Train `config.members` and blend them; return the blend and its split, whose rows are items.
 
     Each member is trained twice: without a tenth of the training ratings, on which the weights are
-    then learned, and on all training ratings for the result.
+    then learned, and on all training ratings for the result. Members with equal settings, which
+    only begin with other parameters, are averaged, and trained once.
     """
     config = replace(config, orientation="item")
     config = tune_members(config, ratings, records)
-    split = split_of(config, ratings)
-    inner_split = validation_split(config, ratings)
-    scale, rule = ratings.unit.model_scale, config.cold_rating or "paper"
-    _, held_out = train_members(config, inner_split, scale, Purpose.WEIGHTS, records)
+    split, scale = split_of(config, ratings), ratings.unit.model_scale
+    count, rule = len(config.members), config.cold_rating or "paper"
+    weights, validation = (1 / count,) * count, (None,) * count
+    if not has_equal_members(config):
+        weights, validation = learned_weights(config, ratings, records)
     models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
-    weights = blend_weights(np.clip(held_out, *scale), inner_split.test.values)
     members = [
-        BlendMember(member, float(weight), score_test(inner_split, validation, rule).rmse,
-                    score_test(split, predicted, rule).rmse, model, predicted)
-        for member, weight, validation, predicted, model in zip(
-            member_configs(config), weights, held_out, predictions, models, strict=True)
+        BlendMember(member, weight, rmse, score_test(split, predicted, rule).rmse, model, predicted)
+        for member, weight, rmse, predicted, model in zip(
+            member_configs(config), weights, validation, predictions, models, strict=True)
     ]
     records.log_members([member.row() for member in members])
     return Blend(members, scale), split
+
+
+def has_equal_members(config: Config) -> bool:
+    """Return whether several members differ only in their initial parameters."""
+    first, *others = [replace(each, random_seed=0) for each in member_configs(config)]
+    return bool(others) and all(other == first for other in others)
+
+
+def learned_weights(config: Config, ratings: Ratings,
+                    records: Records) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the weight and the validation RMSE of each member, trained without the validation
+    ratings."""
+    split, scale = validation_split(config, ratings), ratings.unit.model_scale
+    _, predictions = train_members(config, split, scale, Purpose.WEIGHTS, records)
+    weights = blend_weights(np.clip(predictions, *scale), split.test.values)
+    rule = config.cold_rating or "paper"
+    return tuple(weights.tolist()), tuple(score_test(split, x, rule).rmse for x in predictions)
 
 
 def tune_members(config: Config, ratings: Ratings, records: Records) -> Config:

@@ -30,10 +30,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "single": {
         "decoder": "svdpp", "leave_one_out": True, "leave_one_out_slope": "mean",
-        "initial_bias": "biases", "train_epoch": 170, "optimizer_method": "LBFGS",
-        "regularization": "plain", "lambda_value": 450.0, "batch_size": 4096, "display_step": 5,
+        "normalize_inputs": True, "initial_bias": "biases", "train_epoch": 170,
+        "optimizer_method": "LBFGS", "regularization": "plain", "lambda_value": 450.0,
+        "lambda_exponent": 0.3, "batch_size": 4096, "display_step": 5,
     },
-    "best": {"members": ("single", "deep", "user_one_hot")},
+    "average": {"members": ("single",) * 3},
+    "best": {"members": ("single", "single", "single", "deep", "single_user")},
 }
 
 # Presets whose lambdas, chosen on MovieLens-1M, are scaled to other data.
@@ -71,8 +73,12 @@ MEMBERS: dict[str, dict[str, Any]] = {
                      "input_encoding": "one_hot", "lambda_one_hot": 0.3, "base_lr": 0.003,
                      "decay_epoch_step": 25, "train_epoch": 120},
     "single": {"orientation": "item", **PRESETS["single"]},
+    "single_user": {**PRESETS["single"], "orientation": "user", "hidden_neuron": (200,),
+                    "batch_size": 8192, "train_epoch": 200},
     "biases": {"orientation": "item", **PRESETS["single"], **CONVERGENCE, "hidden_neuron": (1,),
                "lambda_value": BIASES_ONLY},
 }
+# Settings of `single` in the versions that did not record those of members.
+EARLIER_SINGLE: dict[str, Any] = {"normalize_inputs": False, "lambda_exponent": 0.0}
 # Members that replace one-hot ones if the ratings have too many values.
 WITHOUT_VALUES = {"user_one_hot": "user"}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from autorec_tf.config import FULL_BATCH, Config, flag_fields
-from autorec_tf.presets import MEMBERS, PRESETS, SCALED_PRESETS
+from autorec_tf.presets import EARLIER_SINGLE, MEMBERS, PRESETS, SCALED_PRESETS
 from autorec_tf.system.errors import UserError
 
 
@@ -83,18 +83,19 @@ def earlier_member_settings(config: Config) -> tuple[dict[str, Any], ...]:
     """Return the settings of members by the rule of versions that did not record them: the run's
     setting if it differs from its default, else the member's."""
     default, names = Config(), [f.name for f in flag_fields() if f.name != "orientation"]
-    return over_members(config, [n for n in names if getattr(config, n) != getattr(default, n)])
+    return over_members(config, [n for n in names if getattr(config, n) != getattr(default, n)],
+                        EARLIER_SINGLE)
 
 
 def over_members(config: Config, names: Sequence[str],
                  single: dict[str, Any] | None = None) -> tuple[dict[str, Any], ...]:
     """Return the settings of each of `config.members`, with lambdas scaled to the data and those of
-    `single` adapted, except that `names` are the run's."""
-    factor, adapted = config.lambda_factor or 1.0, {"single": single or {}}
+    `single` and `single_user` adapted, except that `names` are the run's."""
+    factor, adapted = config.lambda_factor or 1.0, dict.fromkeys(("single", "single_user"), single)
     return tuple(
         {name: getattr(config, name) if name in names else value
          for name, value in
-         (scale_lambdas(MEMBERS[member], factor) | adapted.get(member, {})).items()}
+         (scale_lambdas(MEMBERS[member], factor) | (adapted.get(member) or {})).items()}
         for member in config.members
     )
 

@@ -202,6 +202,7 @@ PROMISED = {
                  input_dropout=0.5, lambda_value=0.2, lambda_encoder=25, lambda_decoder=25,
                  base_lr=0.005, decay_epoch_step=20, train_epoch=120),  # as its committed runs
     "single": dict(decoder="svdpp", leave_one_out=True, optimizer_method="LBFGS"),
+    "average": dict(members=("single",) * 3),
     "best": {},
 }
 
@@ -212,7 +213,7 @@ def test_a_preset_sets_its_own_values_and_no_other_and_its_name_is_recorded(pres
     assert config == replace(Config(), preset=preset, **PRESETS[preset])
     assert config.to_dict()["preset"] == preset
     assert {name: getattr(config, name) for name in PROMISED[preset]} == PROMISED[preset]
-    assert bool(config.members) == (preset == "best")  # which alone is a blend
+    assert bool(config.members) == (preset in ("average", "best"))
 
 
 @pytest.mark.parametrize(
@@ -747,8 +748,9 @@ def test_plain_lambdas_of_members_are_those_of_the_data():
     assert deep.lambda_encoder == 0.5 * MEMBERS["deep"]["lambda_encoder"]
     assert deep.lambda_decoder == 0.5 * MEMBERS["deep"]["lambda_decoder"]
     assert weighted.lambda_value == MEMBERS["weighted"]["lambda_value"]
-    (single,) = member_configs(Config(members=("single",), lambda_factor=0.5))
-    assert single == replace(over_preset({"preset": "single"}), preset="default", lambda_factor=0.5)
+    (single,) = with_members(members=("single",), lambda_factor=0.5)
+    preset = over_preset({"preset": "single"})
+    assert single == replace(preset, preset="default", lambda_factor=0.5, given=single.given)
     (own,) = member_configs(Config(members=("item",), lambda_factor=0.5, lambda_value=7.0))
     assert own.lambda_value == 7.0
     coded = dict(MEMBERS["item"], input_encoding="one_hot")

@@ -327,6 +327,19 @@ def test_a_weight_comes_from_a_model_that_has_not_seen_the_validation_ratings():
 
 
 @pytest.mark.usefixtures("small_members")
+def test_members_with_equal_settings_are_averaged_and_trained_once():
+    found, predictions, split, records = blended(replace(CONFIG, members=("item", "item")))
+    assert [(m.weight, m.validation_rmse) for m in found.members] == [(0.5, None)] * 2
+    assert len(records.trainings) == 2
+    models = [trained(replace(as_member("item"), random_seed=CONFIG.random_seed + i,
+                              split_seed=CONFIG.seed_of_split), split) for i in range(2)]
+    each = [model.predict(sparse_rows(split.train), split.test.rows, split.test.indices)
+            for model in models]
+    assert not np.allclose(*each)
+    np.testing.assert_allclose(predictions, np.mean(np.clip(each, 1, 5), 0), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("small_members")
 def test_test_ratings_change_no_weight_and_no_prediction():
     config = replace(CONFIG, members=("item", "user"))
     (found, predictions, split, _), (other, same_predictions, *_) = (

@@ -171,9 +171,10 @@ def test_single_is_adapted_to_all_data_but_movielens_1m():
     users, items = np.arange(900_000) % ML_1M_USERS, np.arange(900_000) % ML_1M_ITEMS
     like_ml_1m = index_ratings("file.csv", users, items, np.ones(900_000), (1.0, 5.0))
     assert full_batch_settings(like_ml_1m, Config()) == {}
-    adapted = full_batch_settings(RATINGS, Config())
+    adapted = full_batch_settings(RATINGS, Config())  # with 9 ratings per user
     units = (round(5.4 * 360 / 70),)
-    assert adapted == {"tune": ("lambda_value",), "hidden_neuron": units} | CONVERGENCE
+    assert adapted == {"tune": ("lambda_value",), "hidden_neuron": units,
+                       "lambda_exponent": 0.0} | CONVERGENCE
     config = resolve(over_preset(dict(preset="single")), RATINGS)
     assert {name: getattr(config, name) for name in adapted} == adapted
     flags = dict(preset="single", lambda_value=9.0, hidden_neuron=(4,))
@@ -193,11 +194,21 @@ def test_lbfgs_keeps_fewer_pairs_of_a_large_model(given):
     assert adam.lbfgs_memory == Config().lbfgs_memory
 
 
+@pytest.mark.parametrize("per_user, exponent", [(40, 0.0), (60, 0.3)])
+def test_lambda_depends_on_the_ratings_of_users_if_they_have_enough(per_user, exponent):
+    users, items = np.divmod(np.arange(200 * per_user), per_user)
+    ratings = index_ratings("file.csv", users, items, 1.0 + users % 5, (1.0, 5.0))
+    config = resolve(over_preset(dict(preset="single", train_ratio=0.99)), ratings)
+    assert config.lambda_exponent == exponent
+    given = resolve(over_preset(dict(preset="single", lambda_exponent=0.1)), ratings)
+    assert given.lambda_exponent == 0.1
+
+
 def test_best_has_the_adapted_single_and_the_biases_on_other_data():
     config = resolve(over_preset(dict(preset="best")), RATINGS)
-    assert config.members == ("single", "deep", "user_one_hot", "biases")
-    single, deep, *_, biases = member_configs(config)
-    assert single.tune == ("lambda_value",) and deep.tune == biases.tune == ()
+    assert config.members == (*("single",) * 3, "deep", "single_user", "biases")
+    single, *_, deep, user, biases = member_configs(config)
+    assert single.tune == user.tune == ("lambda_value",) and deep.tune == biases.tune == ()
     assert single.hidden_neuron < deep.hidden_neuron[:1] and biases.lambda_value == BIASES_ONLY
     assert resolve(over_preset(dict(members=("single", "deep"))), RATINGS).members == (
         "single", "deep")

@@ -27,7 +27,8 @@ from autorec_tf.system.terminal import file_argument, shell
 
 CURVES_INCHES, CALIBRATION_INCHES = (5.8, 4.0), (5.0, 4.2)  # so that text is readable on a phone
 # Settings that the data or the machine determine if they are not given.
-ADAPTED = ("tune", "hidden_neuron", "lambda_value", *CONVERGENCE)  # settings of the member `single`
+# Settings of the member `single`.
+ADAPTED = ("tune", "hidden_neuron", "lambda_value", "lambda_exponent", *CONVERGENCE)
 RESOLVED = {"dataset", "rating_scale", "cold_rating", "lambda_factor", "engine"}
 NOT_IN_COMMAND = {"preset", "num_splits", "run_name", "comet"}  # num_splits: each split has a run
 
@@ -116,8 +117,10 @@ def equivalent_command(settings: Mapping[str, Any], given: Sequence[str] | None)
 def member_overrides(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of the settings that override those of the members of a blend."""
     blend = Config(members=settings["members"], lambda_factor=settings["lambda_factor"])
-    adapted = [{name: member[name] for name in ADAPTED}  # to the data, as in every run on them
-               for member in settings["member_settings"] if member.get("tune")]
+    adapted = [  # to the data, as in every run on them
+        {name: member[name] for name in ADAPTED if name in member}
+        for member in settings["member_settings"] if member.get("tune")
+    ]
     every = over_members(blend, (), *adapted[:1])
     for actual, usual in zip(settings["member_settings"], every, strict=False):
         yield from (name for name in actual if actual[name] != usual.get(name))
