@@ -179,7 +179,8 @@ def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Sp
     config = tune_members(config, ratings, records)
     split, scale = split_of(config, ratings), ratings.unit.model_scale
     count, rule = len(config.members), config.cold_rating or "paper"
-    weights, validation = (1 / count,) * count, (None,) * count
+    weights: Sequence[float] = (1 / count,) * count
+    validation: Sequence[float | None] = (None,) * count
     if not has_equal_members(config):
         weights, validation = learned_weights(config, ratings, records)
     models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
