@@ -34,7 +34,7 @@ SAME_SIZE = 0.2  # largest relative difference between data for which the same s
 # For `single`: hidden units per training rating of a user or item. The ratio of parameters to
 # ratings is then that of MovieLens-1M with 500 units.
 UNITS_PER_RATING = 5.4
-FEW_PER_COLUMN = 50  # ratings of a mean column, below which one lambda for all is better
+FEW_PER_COLUMN = 30  # ratings of a mean column, below which one lambda for all is better
 # Users and items, times hidden units, above which L-BFGS keeps fewer pairs: five times the number
 # of MovieLens-1M. There, 200 epochs with 3 pairs are as good as 170 with 6.
 LARGE_MODEL, FEW_PAIRS = 25_000_000, 3
@@ -219,10 +219,8 @@ def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
     most, units = Config().hidden_neuron[0], UNITS_PER_RATING * counts[0] / sum(counts[1:])
     hidden_neuron = (min(max(round(units), 1), most),)
     columns = counts[1] if config.orientation == "item" else counts[2]
-    is_thin = counts[0] < FEW_PER_COLUMN * columns
-    exponent = 0.0 if is_thin else PRESETS["single"]["lambda_exponent"]
-    return {"tune": ("lambda_value",), "hidden_neuron": hidden_neuron, "lambda_exponent": exponent,
-            **CONVERGENCE}
+    exponent = {"lambda_exponent": 0.0} if counts[0] < FEW_PER_COLUMN * columns else {}
+    return {"tune": ("lambda_value",), "hidden_neuron": hidden_neuron, **exponent, **CONVERGENCE}
 
 
 def is_like_ml_1m(ratings: Ratings, config: Config) -> bool:

@@ -74,7 +74,7 @@ MEMBERS: dict[str, dict[str, Any]] = {
                      "decay_epoch_step": 25, "train_epoch": 120},
     "single": {"orientation": "item", **PRESETS["single"]},
     "single_user": {**PRESETS["single"], "orientation": "user", "hidden_neuron": (200,),
-                    "batch_size": 8192, "train_epoch": 200},
+                    "batch_size": 8192, "train_epoch": 200, "lambda_exponent": 0.5},
     "biases": {"orientation": "item", **PRESETS["single"], **CONVERGENCE, "hidden_neuron": (1,),
                "lambda_value": BIASES_ONLY},
 }

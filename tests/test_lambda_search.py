@@ -194,7 +194,7 @@ def test_lbfgs_keeps_fewer_pairs_of_a_large_model(given):
     assert adam.lbfgs_memory == Config().lbfgs_memory
 
 
-@pytest.mark.parametrize("per_user, exponent", [(40, 0.0), (60, 0.3)])
+@pytest.mark.parametrize("per_user, exponent", [(25, 0.0), (35, 0.3)])
 def test_lambda_depends_on_the_ratings_of_users_if_they_have_enough(per_user, exponent):
     users, items = np.divmod(np.arange(200 * per_user), per_user)
     ratings = index_ratings("file.csv", users, items, 1.0 + users % 5, (1.0, 5.0))
