@@ -59,11 +59,14 @@ ROWS = [
     Row("default", "defaults: λ = 1, **weighted rule, not equation 2**", ""),
     Row("paper", "I-AutoRec, equation 2, settings chosen by validation", "--preset paper", 0.831),
     Row("fast", "fast: I-AutoRec, equation 2, in 18 epochs", "--preset fast", 0.831),
-    Row("best", "best: a blend of three AutoRecs", "--preset best"),
-    Row("single", "single: I-AutoRec with the SVD++ decoder, leave-one-out, full batch",
-        "--preset single"),
-    Row("single_exponent", "single, with a larger λ for users with more ratings",
-        "--preset single --lambda_exponent 0.3 --train_epoch 210"),
+    Row("best", "best: a blend of five AutoRecs", "--preset best"),
+    Row("average", "average: the mean of three trainings of single", "--preset average"),
+    Row("single", "single: I-AutoRec with the SVD++ decoder, normalised inputs, leave-one-out, "
+        "full batch", "--preset single"),
+    Row("single_raw_inputs", "single, inputs not normalised",
+        "--preset single --normalize_inputs false"),
+    Row("single_one_lambda", "single, the same λ for all users",
+        "--preset single --lambda_exponent 0"),
     Row("u_autorec", "U-AutoRec, weighted rule", "--orientation user --base_lr 0.003 "
         "--decay_epoch_step 25 --train_epoch 120", 0.874),
     Row("u_one_hot", "U-AutoRec, one-hot inputs, weighted rule", "--orientation user "
