@@ -34,7 +34,6 @@ SAME_SIZE = 0.2  # largest relative difference between data for which the same s
 # For `single`: hidden units per training rating of a user or item. The ratio of parameters to
 # ratings is then that of MovieLens-1M with 500 units.
 UNITS_PER_RATING = 5.4
-FEW_PER_COLUMN = 30  # ratings of a mean column, below which one lambda for all is better
 # Users and items, times hidden units, above which L-BFGS keeps fewer pairs: five times the number
 # of MovieLens-1M. There, 200 epochs with 3 pairs are as good as 170 with 6.
 LARGE_MODEL, FEW_PAIRS = 25_000_000, 3
@@ -212,15 +211,18 @@ def full_batch_settings(ratings: Ratings, config: Config) -> dict[str, Any]:
     """Return the settings that `single` needs on these ratings. They are empty if the numbers of
     users, items and training ratings are close to those of MovieLens-1M, for which the preset was
     made. Other ratings need another lambda and number of epochs and, if they are fewer, fewer
-    hidden units. With few ratings per column, lambda is the same for all columns."""
+    hidden units. With fewer ratings per row, the scale of inputs is smaller."""
     if is_like_ml_1m(ratings, config):
         return {}
     counts = num_training_ratings(ratings, config), ratings.num_users, ratings.num_items
     most, units = Config().hidden_neuron[0], UNITS_PER_RATING * counts[0] / sum(counts[1:])
     hidden_neuron = (min(max(round(units), 1), most),)
-    columns = counts[1] if config.orientation == "item" else counts[2]
-    exponent = {"lambda_exponent": 0.0} if counts[0] < FEW_PER_COLUMN * columns else {}
-    return {"tune": ("lambda_value",), "hidden_neuron": hidden_neuron, **exponent, **CONVERGENCE}
+    num_rows, known = (counts[2], ML_1M_ITEMS) if config.orientation == "item" else (
+        counts[1], ML_1M_USERS)
+    per_row = counts[0] / num_rows / (0.9 * sum(ML_1M_COUNTS) / known)
+    input_scale = float(f"{PRESETS['single']['input_scale'] * per_row**0.25:.3g}")
+    return {"tune": ("lambda_value",), "hidden_neuron": hidden_neuron, "input_scale": input_scale,
+            **CONVERGENCE}
 
 
 def is_like_ml_1m(ratings: Ratings, config: Config) -> bool:

@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "rating_scale", "map_scale", "split", "timestamp_format", "train_ratio", "split_seed",
         "test_file", "in_both"),
     "model": (
-        "hidden_activation", "output_activation", "input_encoding", "normalize_inputs",
+        "hidden_activation", "output_activation", "input_encoding", "input_scale",
         "leave_one_out", "leave_one_out_slope", "decoder", "initial_bias", "mean_in_weights",
         "init_stddev"),
     "objective and regularisation": (

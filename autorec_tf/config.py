@@ -252,9 +252,10 @@ class Config:
         f"column, as in the paper; one_hot: each of the (at most {MOST_VALUES}) rating values of a "
         "column has an additional input vector; auto: one_hot, or rating if there are more values",
         choices=("rating", "one_hot", "auto"))
-    normalize_inputs: bool = flag(
-        False, "divide the inputs of each row by the square root of its number of ratings (and "
-        "multiply them by a constant), so that rows with many ratings do not saturate the units")
+    input_scale: float = flag(
+        0.0, "multiply the inputs of each row by this number / the square root of its number of "
+        "ratings, so that rows with many ratings do not saturate the units; 0: the inputs are the "
+        "ratings, as in the paper", NOT_NEGATIVE)
     leave_one_out: bool = flag(
         False, "predict each training rating without itself as an input, as test ratings are "
         "predicted; needs one hidden layer without --dropout")

@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "single": {
         "decoder": "svdpp", "leave_one_out": True, "leave_one_out_slope": "mean",
-        "normalize_inputs": True, "initial_bias": "biases", "train_epoch": 170,
+        "input_scale": 18.0, "initial_bias": "biases", "train_epoch": 170,
         "optimizer_method": "LBFGS", "regularization": "plain", "lambda_value": 450.0,
         "lambda_exponent": 0.3, "batch_size": 4096, "display_step": 5,
     },
@@ -79,6 +79,6 @@ MEMBERS: dict[str, dict[str, Any]] = {
                "lambda_value": BIASES_ONLY},
 }
 # Settings of `single` in the versions that did not record those of members.
-EARLIER_SINGLE: dict[str, Any] = {"normalize_inputs": False, "lambda_exponent": 0.0}
+EARLIER_SINGLE: dict[str, Any] = {"input_scale": 0.0, "lambda_exponent": 0.0}
 # Members that replace one-hot ones if the ratings have too many values.
 WITHOUT_VALUES = {"user_one_hot": "user"}

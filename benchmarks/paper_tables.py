@@ -64,7 +64,7 @@ ROWS = [
     Row("single", "single: I-AutoRec with the SVD++ decoder, normalised inputs, leave-one-out, "
         "full batch", "--preset single"),
     Row("single_raw_inputs", "single, inputs not normalised",
-        "--preset single --normalize_inputs false"),
+        "--preset single --input_scale 0"),
     Row("single_one_lambda", "single, the same λ for all users",
         "--preset single --lambda_exponent 0"),
     Row("u_autorec", "U-AutoRec, weighted rule", "--orientation user --base_lr 0.003 "

@@ -48,7 +48,7 @@ class Reference:
     D: np.ndarray | None = None
     values: np.ndarray | None = None
     factors: np.ndarray | float = 1.0  # of each column's lambda, under the plain rule
-    normalized: bool = False
+    input_scale: float = 0.0
 
     @classmethod
     def of(cls, model) -> "Reference":
@@ -70,7 +70,7 @@ class Reference:
         return cls(
             V, W, mu, b, inner, config.lambda_value, config.regularization == "weighted",
             encoder, decoder, config.hidden_activation, config.output_activation, model.scale,
-            **coded, normalized=config.normalize_inputs,
+            **coded, input_scale=config.input_scale,
         )
 
     def parameters(self) -> list[np.ndarray]:
@@ -85,7 +85,8 @@ class Reference:
     def row_factors(self, R: np.ndarray) -> np.ndarray:
         """The factor of each row's inputs: (rows, 1)."""
         counts = (R != 0).sum(1, keepdims=True)
-        return 18 / np.sqrt(np.maximum(counts, 1)) if self.normalized else np.ones_like(counts)
+        scale = self.input_scale
+        return scale / np.sqrt(np.maximum(counts, 1)) if scale else np.ones_like(counts)
 
     def own_inputs(self, R: np.ndarray) -> np.ndarray | float:
         """What one-hot inputs add to R V."""

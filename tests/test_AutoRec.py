@@ -34,7 +34,7 @@ SVDPP = {"decoder": "svdpp", "optimizer_method": "LBFGS"}
 MEAN_SLOPE = {"leave_one_out_slope": "mean"}
 BIASED = {"decoder": "biased", "lambda_decoder": 0.3}
 ONE_HOT = {"input_encoding": "one_hot", "lambda_one_hot": 0.4}
-NORMALIZED = {"normalize_inputs": True, "spread": 0.05}
+NORMALIZED = {"input_scale": 18.0, "spread": 0.05}
 both_encodings = pytest.mark.parametrize("encoding", ({}, ONE_HOT), ids=("rating", "one_hot"))
 
 

@@ -171,10 +171,12 @@ def test_single_is_adapted_to_all_data_but_movielens_1m():
     users, items = np.arange(900_000) % ML_1M_USERS, np.arange(900_000) % ML_1M_ITEMS
     like_ml_1m = index_ratings("file.csv", users, items, np.ones(900_000), (1.0, 5.0))
     assert full_batch_settings(like_ml_1m, Config()) == {}
-    adapted = full_batch_settings(RATINGS, Config())  # with 9 ratings per user
-    units = (round(5.4 * 360 / 70),)
+    adapted = full_batch_settings(RATINGS, Config())
+    units, of_ml_1m = (round(5.4 * 360 / 70),), 0.9 * 1_000_209 / ML_1M_ITEMS
+    scale = adapted["input_scale"]
+    assert scale == pytest.approx(18 * (360 / 30 / of_ml_1m) ** 0.25, rel=0.005)
     assert adapted == {"tune": ("lambda_value",), "hidden_neuron": units,
-                       "lambda_exponent": 0.0} | CONVERGENCE
+                       "input_scale": scale} | CONVERGENCE
     config = resolve(over_preset(dict(preset="single")), RATINGS)
     assert {name: getattr(config, name) for name in adapted} == adapted
     flags = dict(preset="single", lambda_value=9.0, hidden_neuron=(4,))
@@ -192,16 +194,6 @@ def test_lbfgs_keeps_fewer_pairs_of_a_large_model(given):
         assert each.lbfgs_memory == FEW_PAIRS < Config().lbfgs_memory
     adam = resolve(over_preset(dict(hidden_neuron=(400_000,))), RATINGS)
     assert adam.lbfgs_memory == Config().lbfgs_memory
-
-
-@pytest.mark.parametrize("per_user, exponent", [(25, 0.0), (35, 0.3)])
-def test_lambda_depends_on_the_ratings_of_users_if_they_have_enough(per_user, exponent):
-    users, items = np.divmod(np.arange(200 * per_user), per_user)
-    ratings = index_ratings("file.csv", users, items, 1.0 + users % 5, (1.0, 5.0))
-    config = resolve(over_preset(dict(preset="single", train_ratio=0.99)), ratings)
-    assert config.lambda_exponent == exponent
-    given = resolve(over_preset(dict(preset="single", lambda_exponent=0.1)), ratings)
-    assert given.lambda_exponent == 0.1
 
 
 def test_best_has_the_adapted_single_and_the_biases_on_other_data():

@@ -1,8 +1,8 @@
 """The encoder, the input of the first hidden layer: ratings, one-hot inputs, and dropout.
 
-With `--normalize_inputs`, the inputs of row i, which has |O_i| ratings, are those of equation 1
-times s / sqrt(|O_i|), as the sums of SVD++ are. Otherwise z_i grows with the number of ratings, and
-the units of rows with many ratings are saturated. s makes them about as large as without.
+With `--input_scale s`, the inputs of row i, which has |O_i| ratings, are those of equation 1 times
+s / sqrt(|O_i|), similar to the sums of SVD++. Otherwise z_i grows with the number of ratings, and
+the units of rows with many ratings are saturated.
 
 Shapes: B rows of a mini-batch, n columns, k units, e ratings of the mini-batch.
 """
@@ -15,8 +15,6 @@ import tensorflow as tf
 from autorec_tf.config import Config, Lambdas
 from autorec_tf.model.activations import SLOPES
 from autorec_tf.model.batch import Batch, penalty_weights, positions
-
-INPUT_SCALE = 18.0  # s
 
 
 class Dropout(NamedTuple):
@@ -69,13 +67,13 @@ class Encoder:
         return one_hot._replace(lambda_factors=factors)
 
     def factors(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
-        """Return the factor of each input, float32 [e]: its dropout mask, and with
-        `normalize_inputs` the factor of its row."""
+        """Return the factor of each input, float32 [e]: its dropout mask, and with `input_scale`
+        the factor of its row."""
         mask = self.dropout_mask(batch, dropout)
-        if not self.config.normalize_inputs:
+        if not self.config.input_scale:
             return mask
         counts = tf.cast(tf.maximum(batch.row_counts, 1), tf.float32)
-        return mask * tf.gather(INPUT_SCALE / tf.sqrt(counts), batch.row)
+        return mask * tf.gather(self.config.input_scale / tf.sqrt(counts), batch.row)
 
     def dropout_mask(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
         """Return the dropout mask of the inputs, float32 [e]. Workers draw that of the full matrix,

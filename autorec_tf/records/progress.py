@@ -196,7 +196,7 @@ def headline(config: Config, ratings: Ratings, split: Split) -> str:
     else:
         model = ", ".join(map(str, config.hidden_neuron)) + " hidden units"
         model += ", one-hot inputs" * (config.input_encoding == "one_hot")
-        model += ", normalised inputs" * config.normalize_inputs
+        model += ", normalised inputs" * bool(config.input_scale)
         model += ", leave-one-out" * config.leave_one_out
         model += {"own": "", "biased": ", row biases", "svdpp": ", SVD++ decoder"}[config.decoder]
         rates = f"lr {config.base_lr:g} x {config.decay_rate:g} every"

@@ -28,7 +28,7 @@ from autorec_tf.system.terminal import file_argument, shell
 CURVES_INCHES, CALIBRATION_INCHES = (5.8, 4.0), (5.0, 4.2)  # so that text is readable on a phone
 # Settings that the data or the machine determine if they are not given.
 # Settings of the member `single`.
-ADAPTED = ("tune", "hidden_neuron", "lambda_value", "lambda_exponent", *CONVERGENCE)
+ADAPTED = ("tune", "hidden_neuron", "lambda_value", "input_scale", *CONVERGENCE)
 RESOLVED = {"dataset", "rating_scale", "cold_rating", "lambda_factor", "engine"}
 NOT_IN_COMMAND = {"preset", "num_splits", "run_name", "comet"}  # num_splits: each split has a run
 
