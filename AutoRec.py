@@ -28,6 +28,8 @@ prediction is
 before f, where * is the element-wise product. The second term costs as much as the first, unless
 the slopes g' of all rows share a direction (`--leave_one_out_slope mean`, model/encoder.py).
 
+With `--input_scale s`, the inputs of row i are multiplied by s / sqrt(number of its ratings).
+
 With `--decoder svdpp`, W_u is one part of a column's weights, and each row has a bias, as in SVD++
 (model/decoder.py). Leave-one-out then also corrects the decoder.
 

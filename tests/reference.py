@@ -90,9 +90,9 @@ class Reference:
 
     def own_inputs(self, R: np.ndarray) -> np.ndarray | float:
         """What one-hot inputs add to R V."""
-        if self.D is None:
-            return 0.0
-        return self.row_factors(R) * np.einsum("inv,nvk->ik", self.coded(R), self.D)
+        if self.D is not None:
+            return self.row_factors(R) * np.einsum("inv,nvk->ik", self.coded(R), self.D)
+        return 0.0
 
     def each_input(self, R: np.ndarray) -> np.ndarray:
         """What each rating adds to z: (rows, n, k)."""
