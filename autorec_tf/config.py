@@ -492,19 +492,17 @@ class Config:
             excluded.append("--engine sparse")
         if mirrored and self.pretrain_epoch:
             excluded.append("--pretrain_epoch")
-        if self.optimizer_method in FULL_BATCH:
+        if mirrored and self.optimizer_method in FULL_BATCH:
             excluded.append(f"--optimizer_method {self.optimizer_method}")
-        if self.leave_one_out and self.leave_one_out_slope == "mean":  # no process has the mean
-            excluded.append("--leave_one_out_slope mean")
-        if not mirrored and self.decoder != "own":  # each worker would change c on its own
-            excluded.append(f"--decoder {self.decoder}")
+        if mirrored and self.leave_one_out and self.leave_one_out_slope == "mean":
+            excluded.append("--leave_one_out_slope mean")  # no replica has all rows
         if mirrored and self.is_repeated:
             excluded += self.ways_to_split()
-        dense = " and the dense engine" if mirrored else ""
+        way = " by mini-batches and the dense engine" if mirrored else ""
         if excluded:
             raise UserError(f"{excluded[0]} cannot be combined with --distribute "
-                            f"{self.distribute}, which trains one model by mini-batches{dense}. "
-                            "Leave one of them out.")
+                            f"{self.distribute}, which trains one model{way}. Leave one of them "
+                            "out.")
 
     @property
     def is_repeated(self) -> bool:

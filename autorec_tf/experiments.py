@@ -161,6 +161,9 @@ class Blend:
             for factors in member.model.factors(sides[member.config.orientation])
         ]
 
+    def gathered(self) -> list[Any]:
+        return [model for member in self.members for model in member.model.gathered()]
+
     def save(self, prefix: Path) -> None:
         """Write the parameters of the members with `AutoRec.save`, to `prefix`_1 and so on."""
         for number, member in enumerate(self.members, 1):
@@ -266,7 +269,8 @@ def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
 
 def conclude(config: Config, split: Split, trained: Trained, records: Records,
              titles: Mapping[str, str], reconstruction: Scores | None = None,
-             content: Callable[[Sequence[Factors]], dict[str, Any]] | None = None) -> None:
+             content: Callable[[Sequence[Any], Sequence[Factors]], dict[str, Any]] | None = None
+             ) -> None:
     """Evaluate `trained` on the test ratings of `split`, and record the result.
 
     Args:
@@ -279,9 +283,9 @@ def conclude(config: Config, split: Split, trained: Trained, records: Records,
         content: returns the arrays of predictions.npz, if that is written. A thread calls it during
             the evaluation.
     """
-    factors = trained.factors(split.train)
+    models, factors = trained.gathered(), trained.factors(split.train)
     with ThreadPoolExecutor(1) as thread:
-        arrays = thread.submit(content, factors) if content else Future[dict[str, Any]]()
+        arrays = thread.submit(content, models, factors) if content else Future[dict[str, Any]]()
         evaluation = evaluate(trained, split, config.cold_rating, config.relevant_rating,
                               config.ranked_users, config.random_seed, records.log_ranked, factors)
         records.finish(trained, evaluation, titles, arrays.result, reconstruction)

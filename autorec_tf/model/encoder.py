@@ -60,7 +60,7 @@ class Encoder:
         column, size = batch.column * len(values) + index, self.V.shape[0] * len(values)
         one_hot = self.engine.batch(batch.starts, batch.row, column, batch.ratings, size)
         factors = tuple(tf.repeat(x, len(values)) for x in batch.lambda_factors)
-        return one_hot._replace(lambda_factors=factors)
+        return one_hot._replace(full_matrix=batch.full_matrix, lambda_factors=factors)
 
     def dropout_mask(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
         """Return the factor of each input, float32 [e]. Workers draw the mask of the full matrix,
@@ -68,8 +68,8 @@ class Encoder:
         ones, rate = tf.ones_like(batch.ratings), self.config.input_dropout
         if not (dropout and rate and batch.full_matrix):
             return dropout(ones, rate, 0) if dropout else ones
-        position, size = batch.full_matrix
-        return tf.gather(dropout(tf.ones([size]), rate, 0), position)
+        position, counts = batch.full_matrix
+        return tf.gather(dropout(tf.ones([tf.reduce_sum(counts)]), rate, 0), position)
 
     def product(self, inputs: Inputs,
                 penalty_scale: tf.Tensor | float | None = None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -108,7 +108,7 @@ class Encoder:
         """
         if self.config.leave_one_out_slope == "own":
             return self.engine.output_product(batch, slope, X)[0]
-        count = tf.cast(batch.starts[1:] - batch.starts[:-1], tf.float32)
+        count = tf.cast(batch.row_counts, tf.float32)
         mean = tf.linalg.matvec(slope, count, transpose_a=True) / tf.reduce_sum(count)
         a = tf.math.divide_no_nan(tf.linalg.matvec(slope, mean), tf.reduce_sum(tf.square(mean)))
         by_column = tf.linalg.matvec(X, mean)
