@@ -205,9 +205,17 @@ class AutoRec:
 
     def predict_test(self, split: Split) -> np.ndarray:
         """Return the predictions of the test ratings, in their order, from the training ratings."""
-        train, test = map(self.shards.part, (split.train, split.test))
-        predictions = self.predict(self.rows(train), test.rows, test.indices)
-        return self.shards.gather(predictions, split.test.indices)
+        return self.predict_pairs(split.train, split.test.rows, split.test.indices)
+
+    def predict_pairs(self, train: RatingMatrix, rows: np.ndarray,
+                      columns: np.ndarray) -> np.ndarray:
+        """Return `predict` of (row, column) pairs from the ratings `train`. If workers divide the
+        columns, each passes all ratings and pairs, and predicts those of its columns."""
+        shards = self.shards
+        own = (columns >= shards.first) & (columns < shards.last)
+        predictions = self.predict(self.rows(shards.part(train)), rows[own],
+                                   columns[own] - shards.first)
+        return shards.gather(predictions, columns)
 
     def factors(self, train: RatingMatrix) -> list[Factors]:
         """Return the arrays that predict from the ratings `train` with NumPy alone."""

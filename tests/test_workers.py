@@ -66,7 +66,8 @@ SETTINGS = {
                    leave_one_out_slope="mean", initial_bias="biases", regularization="plain",
                    lambda_value=2.0, lambda_exponent=0.4, input_encoding="one_hot",
                    tolerance=1e-6),
-    "signs": dict(optimizer_method="RProp", decoder="svdpp", leave_one_out=True, batch_size=64),
+    "signs": dict(optimizer_method="RProp", decoder="svdpp", leave_one_out=True, batch_size=64,
+                  initial_bias="mean", base_lr=0.1),
 }
 
 
@@ -144,18 +145,76 @@ print(json.dumps([part.train.part.first, len(part.train)]))
 """
 
 
-@pytest.mark.slow
-def test_columns_divided_among_workers_train_and_predict_as_one_process(tmp_path):
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
+EXPERIMENTS = """
+import math
+import numpy as np
+from autorec_tf.system.distribution import Workers, read_cluster
+cluster = read_cluster("workers")
+workers = Workers("workers", cluster)
+import tensorflow as tf
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # starts faster
+from autorec_tf.config import Config
+from autorec_tf.experiments import blend, tune
+from autorec_tf.presets import MEMBERS
+from autorec_tf.records.run_records import Consensus
+from tests.test_experiments import Records
+from tests.test_lambda_search import RATINGS
+
+SMALL = dict(hidden_neuron=(2,), train_epoch=1)
+members = "single", "user_one_hot"
+settings = [MEMBERS[name] | SMALL for name in members]
+settings[0] |= dict(tune=("lambda_value",))
+CONFIG = Config(members=members, member_settings=tuple(settings), engine="dense")
+
+
+def done(*workers):
+    # What is recorded of a blend and of a search on a grid, and the predictions of the blend.
+    records, grid = Records(), Records()
+    blended, split = blend(CONFIG, RATINGS, records, *workers)
+    tune(Config(tune=("base_lr",), engine="dense", **SMALL), RATINGS, grid, *workers)
+    factors = blended.factors(split.train)
+    scores = [[row[name] for name in ("weight", "validation_rmse", "test_rmse", "lambda_value")]
+              for row in records.members]
+    return [scores, *([[*point.values(), rmse] for point, rmse in each.points]
+                      for each in (records, grid)), blended.predict_test(split), factors[0].Wt,
+            factors[1].row_embeddings]
+
+
+ours = done(workers)
+if cluster.index == 0:
+    tf.config.run_functions_eagerly(True)  # faster for so few steps
+    for a, b in zip(ours, done(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+first = cluster.index == 0
+recorded = Consensus(workers, None, 1).first_workers([0.5, math.inf] if first else [])
+assert recorded == [0.5, math.inf]
+assert workers.of_first(np.array(2.5 if first else math.nan)) == 2.5
+assert Consensus(workers, None, 1).first_workers([]) == []
+"""
+
+
+def printed_by_workers(count, script, *arguments):
+    """Return what each of `count` workers printed that ran the same Python `script`."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     processes = [
-        Fork(["-c", SCRIPT, tmp_path], REPOSITORY,
+        Fork(["-c", script, *arguments], REPOSITORY,
              environment(TF_CONFIG=tf_config(index, addresses), TF_NUM_INTRAOP_THREADS="1"))
-        for index in range(3)
+        for index in range(count)
     ]
     texts = [process.communicate(timeout=300) for process in processes]
     for process, (_, error) in zip(processes, texts, strict=True):
         assert process.returncode == 0, error[-3000:]
-    parts = [json.loads(text) for text, _ in texts]
+    return [text for text, _ in texts]
+
+
+@pytest.mark.slow
+def test_workers_tune_and_blend_as_one_process():
+    printed_by_workers(2, EXPERIMENTS)
+
+
+@pytest.mark.slow
+def test_columns_divided_among_workers_train_and_predict_as_one_process(tmp_path):
+    parts = [json.loads(text) for text in printed_by_workers(3, SCRIPT, tmp_path)]
     assert parts[0][0] == 0 and [first for first, _ in parts] == sorted({f for f, _ in parts})
     counts = [count for _, count in parts]
     assert max(counts) - min(counts) < 60  # of 270 or so

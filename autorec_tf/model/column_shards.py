@@ -127,7 +127,7 @@ class ColumnShards:
         """Set replicated variables to those of the first worker: processors round differently."""
         if self.workers:
             for x in variables:
-                x.assign(self.workers.sum(x.numpy() * self.is_first))
+                x.assign(self.workers.of_first(x.numpy()))
 
     def part(self, matrix: RatingMatrix) -> RatingMatrix:
         """Return this process's columns of `matrix`, which has all columns."""
@@ -211,6 +211,11 @@ class ColumnShards:
         for start, chunk in self.chunks(x):
             matrix[start : start + len(chunk)] = chunk
         return matrix
+
+
+def own_part(split: Split, workers: Workers | None) -> Split:
+    """Return this worker's columns of `split`, or all columns without other workers."""
+    return part_of(split, workers.cluster.index, workers.cluster.size) if workers else split
 
 
 def part_of(split: Split, number: int, count: int) -> Split:
