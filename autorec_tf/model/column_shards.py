@@ -6,6 +6,9 @@ each predicts the ratings of its columns. In the backward pass, the gradient of 
 layer, B x l floats, is again a sum over columns. V, W, b, D and their optimiser state never leave
 their worker.
 
+The other parameters are replicated. The gradients of mu and the inner layers are complete on every
+worker. Those of Y and c, of which each worker uses all for its own columns, are all-reduced.
+
 Shapes as in AutoRec.py. Without workers this process has all columns, and a sum returns its input.
 """
 

@@ -117,8 +117,9 @@ class LBFGS(tf.Module):
         self.evaluated.assign(False)
 
     def is_evaluated(self) -> bool:
-        """Return whether `gradients`, `cost` and `squared_error` belong to the current
-        parameters."""
+        """Return whether `gradients`, `cost` and `squared_error` belong to the current parameters,
+        on all workers. After a step, the replicated parameters of later workers become those of
+        the first, which may round differently."""
         compared = compress(zip(self.parameters, self.point, strict=True), self.counts)
         is_evaluated = bool(self.evaluated.numpy()) and all(
             bool(tf.reduce_all(x == point)) for x, point in compared)

@@ -175,7 +175,7 @@ class Trainer:
 
         Returns:
             The sum of J(B) over the steps, including Omega, and the running training RMSE:
-            unclipped, each mini-batch scored just before its own update.
+            unclipped, each mini-batch scored just before its own update. Both are of all workers.
         """
         if self.optimizer.full_batch:
             cost, squared_error = self.optimizer.step(
