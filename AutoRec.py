@@ -38,6 +38,7 @@ and l of the last (one and the same unless the model is deep), e observed rating
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -45,14 +46,21 @@ import tensorflow as tf
 from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.model.activations import ACTIVATIONS, output
-from autorec_tf.model.batch import SparseRows, full_batches, pairs, positions, sparse_rows
+from autorec_tf.model.batch import (
+    SparseRows,
+    full_batches,
+    in_full_matrix,
+    pairs,
+    positions,
+    sparse_rows,
+)
 from autorec_tf.model.column_shards import SUFFIX, ColumnShards, Stored
 from autorec_tf.model.decoder import DECODERS, Outputs
 from autorec_tf.model.encoder import Dropout, Encoder, Inputs
 from autorec_tf.model.engines import make_engine
 from autorec_tf.model.factors import Factors
 from autorec_tf.model.loop import serial_loop
-from autorec_tf.model.parameters import parameters_of
+from autorec_tf.model.parameters import TrainedParameters, parameters_of
 from autorec_tf.system.random_streams import random_stream
 
 PREDICTION_ROWS = 512  # rows predicted at a time
@@ -92,7 +100,8 @@ class AutoRec:
         self.engine = make_engine(config, density)
         self.lambdas = config.lambdas(lambda_value)
         self.encoder = Encoder(config, self.engine, self.lambdas, self.V, named.get("D"), values)
-        self.decoder = DECODERS[config.decoder](config, self.engine, named, self.lambdas.W)
+        self.decoder = DECODERS[config.decoder](
+            config, self.engine, named, self.lambdas.W, self.shards)
 
     def objective(self, inputs: Inputs, outputs: Outputs, penalty_scale: tf.Tensor | float = 1.0,
                   dropout: Dropout | None = None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -184,10 +193,12 @@ class AutoRec:
         return serial_loop(block, blocks, num_rows, PREDICTION_ROWS).concat()
 
     def encode(self, ratings: SparseRows, rows: tf.Tensor) -> tf.Tensor:
-        """Return the last hidden layer of `rows` (int64 [B]) of `ratings`: float32 (B, l)."""
+        """Return the last hidden layer of `rows` (int64 [B]) of `ratings`: float32 (B, l). B is at
+        most `PREDICTION_ROWS` if it is only known when the graph runs."""
         batch = self.engine.gather(ratings, rows, self.V.shape[0])
+        batch = batch._replace(full_matrix=in_full_matrix(ratings, rows, batch))
         z, _ = self.encoder.product(self.encoder.inputs(batch))
-        return self.hidden(self.shards.sum_forward(z, PREDICTION_ROWS))
+        return self.hidden(self.shards.sum_forward(z, rows.shape[0] or PREDICTION_ROWS))
 
     @tf.function(autograph=False)
     def encode_all(self, ratings: SparseRows) -> tf.Tensor:
@@ -204,9 +215,17 @@ class AutoRec:
 
     def predict_test(self, split: Split) -> np.ndarray:
         """Return the predictions of the test ratings, in their order, from the training ratings."""
-        train, test = map(self.shards.part, (split.train, split.test))
-        predictions = self.predict(self.rows(train), test.rows, test.indices)
-        return self.shards.gather(predictions, split.test.indices)
+        return self.predict_pairs(split.train, split.test.rows, split.test.indices)
+
+    def predict_pairs(self, train: RatingMatrix, rows: np.ndarray,
+                      columns: np.ndarray) -> np.ndarray:
+        """Return `predict` of (row, column) pairs from the ratings `train`. If workers divide the
+        columns, each passes all ratings and pairs, and predicts those of its columns."""
+        shards = self.shards
+        own = (columns >= shards.first) & (columns < shards.last)
+        predictions = self.predict(self.rows(shards.part(train)), rows[own],
+                                   columns[own] - shards.first)
+        return shards.gather(predictions, columns)
 
     def factors(self, train: RatingMatrix) -> list[Factors]:
         """Return the arrays that predict from the ratings `train` with NumPy alone."""
@@ -258,6 +277,19 @@ class AutoRec:
             f"{p.saved or p.name}{SUFFIX}": Stored(x, p.is_per_column, p.transposed)
             for p, x in zip(self.declared, self.parameters, strict=True)
         })
+
+    def gathered(self) -> list[Any]:
+        """Return this model or, if workers divide its columns, `TrainedParameters` with the
+        parameters that the priors of folding in need, of all columns."""
+        if not self.shards.workers:
+            return [self]
+        names = () if self.config.decoder == "own" else ("Wt", "Y")
+        declared = [p for p in self.declared if p.name in names]
+        arrays = [
+            self.shards.full_matrix(x) if p.is_per_column else x.numpy()
+            for p, x in zip(self.declared, self.parameters, strict=True) if p.name in names
+        ]
+        return [TrainedParameters(self.config, self.values, declared, arrays)]
 
     def with_config(self, config: Config) -> "AutoRec":
         """Return a model with the same parameters and other settings."""

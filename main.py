@@ -105,7 +105,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
     announce(config, ratings, split, print_line)
     start_tensorflow(lean=handshake.cluster.size > 1, is_program=True)
     from autorec_tf.experiments import blend, conclude, reconstruction, tune
-    from autorec_tf.model.column_shards import part_of
+    from autorec_tf.model.column_shards import own_part
     from autorec_tf.model.engines import choose_engine
     from autorec_tf.records.run_records import open_records
     from autorec_tf.serving.finished_run import start_parameters
@@ -116,14 +116,14 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
 
     config = replace(config, engine=choose_engine(config, split.train.density))
     workers = handshake.workers(config.distribute)
-    local = part_of(split, workers.cluster.index, workers.cluster.size)  # this worker's ratings
+    local = own_part(split, workers)
     with open_records(config, ratings, split, folder, workers, interruption, started,
                       part) as records:
         trained, measure = None, None  # type: Any, Any
         if config.members:
-            trained, split = blend(config, ratings, records)
+            trained, split = blend(config, ratings, records, workers)
         else:
-            config = tune(config, ratings, records)
+            config = tune(config, ratings, records, workers)
             first = start_parameters(start, ratings, split.train) if start else []
             with workers.scope():
                 trained = model = build(config, local.train, split.unit.model_scale, workers, first)
@@ -136,7 +136,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
                     records.log_epoch(metrics, state)
             state.trainer.release()
         del local  # free memory for the evaluation
-        content = partial(run_content, config, ratings, split, trained, not interruption.requested)
+        content = partial(run_content, config, ratings, split, not interruption.requested)
         titles = read_titles(ratings.name, config.ratings_folder())
         conclude(config, split, trained, records, titles, measure and measure(),
                  content if folder else None)

@@ -112,7 +112,7 @@ def other(value: Any, check: Check | None = None) -> Any:
 
 NOT_WITH_MEMBERS = ("tune", "validation_ratio", "patience", "score_reconstruction")
 FULL_BATCH = ("RProp", "LBFGS")
-NOT_DISTRIBUTED = ("tune", "members")
+NOT_MIRRORED = ("tune", "members", "pretrain_epoch")
 # Settings without effect on the name of a run over several splits, as in JSON.
 UNNAMED: dict[str, Any] = {"num_folds": None, "fold": None, "folds": [], "start_from": None,
                            "start_fingerprint": None, "start_removed": 0}
@@ -449,8 +449,8 @@ class Config:
             raise UserError(f"--tolerance {self.tolerance:g} needs --optimizer_method LBFGS or "
                             "RProp: a mini-batch does not know the whole objective")
         self.check_splits()
-        if self.distribute:
-            self.check_distributed()
+        if self.distribute == "mirrored":
+            self.check_mirrored()
 
     def check_schedule(self) -> None:
         """Raise UserError for a setting without effect under the schedule of learning rates."""
@@ -489,27 +489,21 @@ class Config:
             raise UserError(f"--folds {' '.join(self.folds)} needs --dataset: ml-100k, or the "
                             "folder with the files of the folds")
 
-    def check_distributed(self) -> None:
-        """Raise UserError for a setting that --distribute does not support."""
-        excluded = [f"--{name}" for name in NOT_DISTRIBUTED if getattr(self, name)]
-        mirrored = self.distribute == "mirrored"
-        if mirrored and self.engine == "sparse":
+    def check_mirrored(self) -> None:
+        """Raise UserError for a setting that --distribute mirrored does not support."""
+        excluded = [f"--{name}" for name in NOT_MIRRORED if getattr(self, name)]
+        if self.engine == "sparse":
             excluded.append("--engine sparse")
-        if mirrored and self.pretrain_epoch:
-            excluded.append("--pretrain_epoch")
         if self.optimizer_method in FULL_BATCH:
             excluded.append(f"--optimizer_method {self.optimizer_method}")
-        if self.leave_one_out and self.leave_one_out_slope == "mean":  # no process has the mean
+        if self.leave_one_out and self.leave_one_out_slope == "mean":  # no replica has all rows
             excluded.append("--leave_one_out_slope mean")
-        if not mirrored and self.decoder != "own":  # each worker would change c on its own
-            excluded.append(f"--decoder {self.decoder}")
-        if mirrored and self.is_repeated:
+        if self.is_repeated:
             excluded += self.ways_to_split()
-        dense = " and the dense engine" if mirrored else ""
         if excluded:
-            raise UserError(f"{excluded[0]} cannot be combined with --distribute "
-                            f"{self.distribute}, which trains one model by mini-batches{dense}. "
-                            "Leave one of them out.")
+            raise UserError(f"{excluded[0]} cannot be combined with --distribute mirrored, which "
+                            "trains one model by mini-batches and the dense engine. Leave one of "
+                            "them out.")
 
     @property
     def is_repeated(self) -> bool:

@@ -25,10 +25,12 @@ from autorec_tf.data.ratings import RatingMatrix, Ratings, Split
 from autorec_tf.evaluation.evaluate import Trained, evaluate, score_test
 from autorec_tf.evaluation.metrics import Scores
 from autorec_tf.lambda_search import search_lambda
+from autorec_tf.model.column_shards import own_part
 from autorec_tf.model.factors import Factors
 from autorec_tf.model.gradients import forget
 from autorec_tf.presets import GRID
 from autorec_tf.resolution import member_configs
+from autorec_tf.system.distribution import Workers
 from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import Evaluator, TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
@@ -46,28 +48,31 @@ class Purpose(Enum):
     RESULT = "for the result"
 
 
-def tune(config: Config, ratings: Ratings, records: Records) -> Config:
+def tune(config: Config, ratings: Ratings, records: Records,
+         workers: Workers | None = None) -> Config:
     """Return `config` with the values of the settings `config.tune` that have the lowest validation
-    RMSE."""
+    RMSE. `workers` train each model together; they have the same `ratings`."""
     if not config.tune:
         return config
     if config.optimizer_method in FULL_BATCH:
-        point: dict[str, Any] = {"lambda_value": search_lambda(config, ratings, records)}
+        point: dict[str, Any] = {
+            "lambda_value": search_lambda(config, ratings, records, workers)}
     else:
-        point = best_point(config, ratings, records)
+        point = best_point(config, ratings, records, workers)
     records.log_chosen(point)
     config = replace(config, **point)
     records.log_settings(config)
     return config
 
 
-def best_point(config: Config, ratings: Ratings, records: Records) -> dict[str, Any]:
+def best_point(config: Config, ratings: Ratings, records: Records,
+               workers: Workers | None = None) -> dict[str, Any]:
     """Return the point of the grid, extended outwards, that has the lowest validation RMSE."""
     points, rmses, last = grid(config), records.tuned(), len(grid(config)) + STEPS_OUTWARDS
     while True:
         if len(points) > len(rmses):
             point = points[len(rmses)]
-            records.log_point(point, validation_rmse(config, point, ratings, records))
+            records.log_point(point, validation_rmse(config, point, ratings, records, workers))
             rmses = records.tuned()
             continue
         further = extend_grid(config, points, rmses[: len(points)])
@@ -101,15 +106,15 @@ def extend_grid(config: Config, points: Sequence[dict[str, Any]],
 
 
 def validation_rmse(config: Config, point: dict[str, Any], ratings: Ratings,
-                    records: Records) -> float:
+                    records: Records, workers: Workers | None = None) -> float:
     """Return the validation RMSE of the settings `point` after the last epoch.
 
     The validation ratings are a tenth of the training ratings of `config`'s split; test ratings are
     not used. Return infinity if training diverges.
     """
-    split = validation_split(config, ratings)
+    split = own_part(validation_split(config, ratings), workers)
     trial = replace(config, **point, display_step=config.train_epoch)
-    model = build(trial, split.train, ratings.unit.model_scale)
+    model = build(trial, split.train, ratings.unit.model_scale, workers)
     pretrain(model, split.train, records.log_pretraining)
     try:
         for metrics in train_epochs(TrainState(model, split), split):
@@ -162,28 +167,33 @@ class Blend:
             for factors in member.model.factors(sides[member.config.orientation])
         ]
 
-    def save(self, prefix: Path) -> None:
+    def gathered(self) -> list[Any]:
+        return [model for member in self.members for model in member.model.gathered()]
+
+    def save(self, prefix: Path | None) -> None:
         """Write the parameters of the members with `AutoRec.save`, to `prefix`_1 and so on."""
         for number, member in enumerate(self.members, 1):
-            member.model.save(f"{prefix}_{number}")
+            member.model.save(f"{prefix}_{number}" if prefix else None)
 
 
-def blend(config: Config, ratings: Ratings, records: Records) -> tuple[Blend, Split]:
+def blend(config: Config, ratings: Ratings, records: Records,
+          workers: Workers | None = None) -> tuple[Blend, Split]:
     """Train `config.members` and blend them; return the blend and its split, whose rows are items.
 
     Each member is trained twice: without a tenth of the training ratings, on which the weights are
     then learned, and on all training ratings for the result. Members with equal settings, which
-    only begin with other parameters, are averaged, and trained once.
+    only begin with other parameters, are averaged, and trained once. `workers` train one member
+    after the other.
     """
     config = replace(config, orientation="item")
-    config = tune_members(config, ratings, records)
+    config = tune_members(config, ratings, records, workers)
     split, scale = split_of(config, ratings), ratings.unit.model_scale
     count, rule = len(config.members), config.cold_rating or "paper"
     weights: Sequence[float] = (1 / count,) * count
     validation: Sequence[float | None] = (None,) * count
     if not has_equal_members(config):
-        weights, validation = learned_weights(config, ratings, records)
-    models, predictions = train_members(config, split, scale, Purpose.RESULT, records)
+        weights, validation = learned_weights(config, ratings, records, workers)
+    models, predictions = train_members(config, split, scale, Purpose.RESULT, records, workers)
     members = [
         BlendMember(member, weight, rmse, score_test(split, predicted, rule).rmse, model, predicted)
         for member, weight, rmse, predicted, model in zip(
@@ -199,24 +209,25 @@ def has_equal_members(config: Config) -> bool:
     return bool(others) and all(other == first for other in others)
 
 
-def learned_weights(config: Config, ratings: Ratings,
-                    records: Records) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def learned_weights(config: Config, ratings: Ratings, records: Records, workers: Workers | None
+                    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the weight and the validation RMSE of each member, trained without the validation
     ratings."""
     split, scale = validation_split(config, ratings), ratings.unit.model_scale
-    _, predictions = train_members(config, split, scale, Purpose.WEIGHTS, records)
+    _, predictions = train_members(config, split, scale, Purpose.WEIGHTS, records, workers)
     weights = blend_weights(np.clip(predictions, *scale), split.test.values)
     rule = config.cold_rating or "paper"
     return tuple(weights.tolist()), tuple(score_test(split, x, rule).rmse for x in predictions)
 
 
-def tune_members(config: Config, ratings: Ratings, records: Records) -> Config:
+def tune_members(config: Config, ratings: Ratings, records: Records,
+                 workers: Workers | None) -> Config:
     """Return `config` with the lambda of its members that are tuned. They share one search, since
     they have the settings of one preset."""
     tuned = [member for member in member_configs(config) if member.tune]
     if not tuned:
         return config
-    chosen = {"lambda_value": search_lambda(tuned[0], ratings, records)}
+    chosen = {"lambda_value": search_lambda(tuned[0], ratings, records, workers)}
     records.log_chosen(chosen)
     config = replace(config, member_settings=tuple(
         member | chosen if member.get("tune") else member for member in config.member_settings))
@@ -225,28 +236,32 @@ def tune_members(config: Config, ratings: Ratings, records: Records) -> Config:
 
 
 def train_members(config: Config, split: Split, scale: tuple[float, float], purpose: Purpose,
-                  records: Records) -> tuple[list[AutoRec], list[np.ndarray]]:
+                  records: Records, workers: Workers | None = None
+                  ) -> tuple[list[AutoRec], list[np.ndarray]]:
     """Train every member on `split`, whose rows are items; return the models and their predictions
     of its test ratings, not clipped, in the order of the split."""
     models, predictions = [], []
     for number, member in enumerate(member_configs(config), 1):
         member_split = split if split.orientation == member.orientation else split.transposed()
         member_records = records.of_member(member, purpose.value, number)
-        model, _ = train_model(member, member_split, scale, member_records, records.log_pretraining)
+        model, _ = train_model(member, member_split, scale, member_records,
+                               records.log_pretraining, workers=workers)
         pairs = split.test.rows, split.test.indices
         pairs = pairs if member.orientation == "item" else pairs[::-1]
         models.append(model)
-        predictions.append(model.predict(model.rows(member_split.train), *pairs))
+        predictions.append(model.predict_pairs(member_split.train, *pairs))
     return models, predictions
 
 
 def train_model(
     config: Config, split: Split, scale: tuple[float, float], records: TrainingRecords,
     after_pretraining_epoch: Callable[[int, int], object], start: Sequence[np.ndarray] = (),
+    workers: Workers | None = None,
 ) -> tuple[AutoRec, Callable[[], Scores] | None]:
-    """Train one model in one process, perhaps from the parameters `start`; return it, and its
-    `reconstruction` if `config` asks for it."""
-    model = build(config, split.train, scale, start=start)
+    """Train one model, perhaps from the parameters `start`; return it, and its `reconstruction` if
+    `config` asks for it. `workers` divide its columns and pass the same `split`."""
+    split = own_part(split, workers)
+    model = build(config, split.train, scale, workers, start)
     state = records.restore(TrainState(model, split))
     if state.is_new:
         pretrain(model, split.train, after_pretraining_epoch)
@@ -285,7 +300,8 @@ def reconstruction(model: AutoRec, split: Split) -> Callable[[], Scores]:
 
 def conclude(config: Config, split: Split, trained: Trained, records: Records,
              titles: Mapping[str, str], reconstruction: Scores | None = None,
-             content: Callable[[Sequence[Factors]], dict[str, Any]] | None = None) -> None:
+             content: Callable[[Sequence[Any], Sequence[Factors]], dict[str, Any]] | None = None
+             ) -> None:
     """Evaluate `trained` on the test ratings of `split`, and record the result.
 
     Args:
@@ -298,9 +314,9 @@ def conclude(config: Config, split: Split, trained: Trained, records: Records,
         content: returns the arrays of predictions.npz, if that is written. A thread calls it during
             the evaluation.
     """
-    factors = trained.factors(split.train)
+    models, factors = trained.gathered(), trained.factors(split.train)
     with ThreadPoolExecutor(1) as thread:
-        arrays = thread.submit(content, factors) if content else Future[dict[str, Any]]()
+        arrays = thread.submit(content, models, factors) if content else Future[dict[str, Any]]()
         evaluation = evaluate(trained, split, config.cold_rating, config.relevant_rating,
                               config.ranked_users, config.random_seed, records.log_ranked, factors)
         records.finish(trained, evaluation, titles, arrays.result, reconstruction)

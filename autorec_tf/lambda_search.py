@@ -13,6 +13,7 @@ import math
 from contextlib import closing
 from dataclasses import replace
 
+import numpy as np
 import tensorflow as tf
 
 from AutoRec import AutoRec
@@ -20,8 +21,10 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import Ratings, Split
 from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.evaluation.metrics import score
+from autorec_tf.model.column_shards import own_part
 from autorec_tf.model.lbfgs import assign
 from autorec_tf.presets import BIASES_ONLY
+from autorec_tf.system.distribution import Workers
 from autorec_tf.system.errors import Diverged
 from autorec_tf.training.epochs import TrainState, train_epochs
 from autorec_tf.training.pretraining import pretrain
@@ -38,12 +41,14 @@ MOST_POINTS = 20
 NO_DAMPING = 1e-9  # of columns, of which some have no ratings
 
 
-def search_lambda(config: Config, ratings: Ratings, records: Records) -> float:
+def search_lambda(config: Config, ratings: Ratings, records: Records,
+                  workers: Workers | None = None) -> float:
     """Return the lambda with the lowest validation RMSE.
 
     A resumed run repeats the trainings, with equal results, unless the search was complete.
+    `workers` train each model together; they have the same `ratings`.
     """
-    search = LambdaSearch(config, ratings, records)
+    search = LambdaSearch(config, ratings, records, workers)
     if search.path(records.tuned())[1] is not None:
         search.train()
     rmses = records.tuned()
@@ -111,12 +116,16 @@ class LambdaSearch:
     """The trainings of the search for the lambda of `config`. They share one model, whose lambda is
     a variable, and its graphs."""
 
-    def __init__(self, config: Config, ratings: Ratings, records: Records) -> None:
+    def __init__(self, config: Config, ratings: Ratings, records: Records,
+                 workers: Workers | None = None) -> None:
         self.config = replace(config, display_step=CHECK_EVERY)
         self.records, self.scale = records, ratings.unit.model_scale
-        self.split = validation_split(config, ratings)
-        self.first = first_lambda(len(self.split.train))
-        self.biases = rmse_of_biases(self.split, config.decoder)
+        split = validation_split(config, ratings)
+        self.first = first_lambda(len(split.train))
+        self.biases = rmse_of_biases(split, config.decoder)
+        if workers:  # processors round differently
+            self.biases = float(workers.of_first(np.array(self.biases)))
+        self.split, self.workers = own_part(split, workers), workers
         self.lambda_value = tf.Variable(self.first, dtype=tf.float32, trainable=False)
 
     def path(self, rmses: list[float]) -> tuple[list[float], float | None]:
@@ -124,7 +133,8 @@ class LambdaSearch:
 
     def train(self) -> None:
         """Train with each lambda, and record the validation RMSEs that are not recorded yet."""
-        model = build(self.config, self.split.train, self.scale, lambda_value=self.lambda_value)
+        model = build(self.config, self.split.train, self.scale, self.workers,
+                      lambda_value=self.lambda_value)
         pretrain(model, self.split.train, self.records.log_pretraining)
         state, best = TrainState(model, self.split), copies(model)  # parameters of the lowest RMSE
         rmses: list[float] = []

@@ -9,6 +9,9 @@ loopback; and two workers in separate network namespaces, connected by a link of
 if the system allows it (Linux, as root). An epoch's time covers training and evaluation; the
 shortest epoch after the first one counts. All runs of a size follow one another. Sizes other than
 MovieLens-1M's use synthetic ratings (benchmarks/scale.py).
+
+`--single` adds the preset `single` with one process and with two workers on loopback. Its shortest
+epoch is an iteration of L-BFGS without an evaluation of the test ratings.
 """
 
 import argparse
@@ -33,7 +36,11 @@ from benchmarks.scale import SIZES, write_ratings
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 EPOCHS = {"ml-1m": 12, "ml-20m": 3, "netflix": 2}
+SINGLE_EPOCHS = {"ml-1m": 12, "ml-20m": 6, "netflix": 6}  # the first ones search for a step length
 BATCH_SIZE, HIDDEN = 512, 500
+BY_BATCHES = ["--hidden_neuron", str(HIDDEN), "--batch_size", str(BATCH_SIZE)]
+SINGLE = ["--preset", "single", "--hidden_neuron", str(HIDDEN), "--lambda_value", "450",
+          "--tolerance", "0"]
 TENSORFLOW_GB = 0.6  # memory of a process that has imported TensorFlow
 NETWORKS = {"gbit1": "1gbit", "gbit10": "10gbit"}
 PORTS = (23456, 23457)
@@ -43,11 +50,12 @@ LATENCY = 1e-4  # seconds between two machines in one room
 @dataclass(frozen=True)
 class Measured:
     """Seconds of the shortest epoch, the last test RMSE, the largest peak memory of a process, and
-    the bytes that worker 0 sent per step."""
+    the bytes that worker 0 sent per epoch and per step."""
 
     epoch: float
     rmse: float
     peak_gb: float
+    epoch_bytes: float
     step_bytes: float
 
 
@@ -118,7 +126,6 @@ def measure(
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         command = [
             sys.executable, str(MAIN), *flags, "--comet", "off", "--train_epoch", str(epochs),
-            "--hidden_neuron", str(HIDDEN), "--batch_size", str(BATCH_SIZE),
             "--results_dir", folder, "--run_name", "run", "--ranked_users", "1000",
         ]
         processes = []
@@ -145,10 +152,11 @@ def measure(
         with open(metrics, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         rows_a_step = json.loads((Path(folder) / "run" / "config.json").read_text("utf-8"))
-    steps = -(-rows_a_step["num_items"] // BATCH_SIZE) * (len(rows) - 1)
+    epoch_bytes = sent / (len(rows) - 1)
     return Measured(
         min(float(row["epoch_seconds"]) for row in rows[1:]), float(rows[-1]["test_rmse"]),
-        max(usage.ru_maxrss for _, usage in ends) / 1e6, sent / steps,
+        max(usage.ru_maxrss for _, usage in ends) / 1e6, epoch_bytes,
+        epoch_bytes / -(-rows_a_step["num_items"] // BATCH_SIZE),
     )
 
 
@@ -171,17 +179,40 @@ def watch(
     return between, [ends[process.pid] for process in processes]
 
 
-def measure_size(size: str, path: Path, networks: Sequence[str]) -> dict[str, Any]:
+def data_flags(size: str, path: Path) -> list[str]:
+    """Return the flags of the ratings of one size, which are written to `path` unless they are
+    MovieLens-1M's."""
+    if size == "ml-1m":
+        return ["--dataset", "ml-1m"]
+    write_ratings(path, *SIZES[size])
+    return ["--dataset", str(path), "--columns", "1,2,3,4", "--cold_rating", "paper"]
+
+
+def measure_single(size: str, flags: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the figures of the preset `single` at one size in a flat mapping, and rows of them."""
+    figures: dict[str, Any] = {}
+    rows, name = [], size.replace("-", "")
+    for run, label, threads, network in (
+        ("process", "one process, two threads", 2, None),
+        ("workers", "two workers of one thread", 1, Loopback()),
+    ):
+        each = measure([*flags, *SINGLE], SINGLE_EPOCHS[size], threads, network)
+        rows.append(tables.line(size, label, f"{each.epoch:.2f}", f"{each.rmse:.5f}",
+                                f"{each.peak_gb:.2f}", f"{each.epoch_bytes / 1e6:.2f}"))
+        measured = {"iteration_s": each.epoch, "peak_gb": each.peak_gb, "rmse": each.rmse,
+                    "iteration_bytes": each.epoch_bytes}
+        figures |= {f"{name}_single_{run}_{what}": float(f"{value:.4g}")
+                    for what, value in measured.items()}
+    return figures, rows
+
+
+def measure_size(size: str, flags: Sequence[str], networks: Sequence[str]) -> dict[str, Any]:
     """Return the figures of one size in a flat mapping, and print its rows."""
-    flags = ["--dataset", "ml-1m"]
-    if size != "ml-1m":
-        write_ratings(path, *SIZES[size])
-        flags = ["--dataset", str(path), "--columns", "1,2,3,4", "--cold_rating", "paper"]
     runs: dict[str, Measured] = {}
 
     def add(name: str, label: str, threads: int, network: Link | Loopback | None) -> None:
         try:
-            runs[name] = measure(flags, EPOCHS[size], threads, network)
+            runs[name] = measure([*flags, *BY_BATCHES], EPOCHS[size], threads, network)
         finally:
             if network:
                 network.close()
@@ -240,6 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="workers", description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="+", choices=tuple(EPOCHS), default=["ml-1m"])
     parser.add_argument("--networks", nargs="*", choices=tuple(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--single", action="store_true", help="also measure the preset single")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     arguments = parser.parse_args()
     check_writable(arguments.json)
@@ -247,10 +279,19 @@ def main() -> None:
         raise UserError("two workers need two processors, but this process may use only one")
     print(tables.head("ratings", "trained by", "epoch (s)", "test RMSE", "peak GB",
                       "MB sent per step"))
-    figures: dict[str, Any] = {}
+    figures, single_rows = dict[str, Any](), list[str]()
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            figures |= measure_size(size, Path(folder) / "ratings.dat", arguments.networks)
+            flags = data_flags(size, Path(folder) / "ratings.dat")
+            figures |= measure_size(size, flags, arguments.networks)
+            if arguments.single:
+                of_single, rows = measure_single(size, flags)
+                figures |= of_single
+                single_rows += rows
+    if single_rows:
+        head = tables.head("ratings", "`single` trained by", "iteration (s)", "test RMSE",
+                           "peak GB", "MB sent per iteration")
+        print("", head, *single_rows, sep="\n")
     for size in arguments.sizes:
         print(f"\nCalculated seconds per epoch at {size}'s size:\n")
         print(on_paper(figures, size))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,9 @@ class Trained(Protocol):
 
     def factors(self, train: RatingMatrix) -> Sequence[Factors]:
         """Return the model, or each member of the blend, ready to predict from `train`."""
+
+    def gathered(self) -> Sequence[Any]:
+        """Return the parameters of the model, or of each member, that workers divide."""
 
 
 @dataclass(frozen=True)

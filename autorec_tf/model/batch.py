@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     starts: int64 [B + 1], the start of each row; row, column: int32 [e], both ascending;
     ratings: float32 [e]; count: float32 [n], the number of ratings of each column; by_column: the
     same ratings in column order, for the sparse engine; full_matrix: for a column shard, the result
-    of `positions_in_full_matrix`; lambda_factors: as in `SparseRows`.
+    of the function `in_full_matrix`; lambda_factors: as in `SparseRows`.
     """
 
     starts: tf.Tensor
@@ -45,8 +45,8 @@ class Batch(NamedTuple):
 
     @property
     def row_counts(self) -> tf.Tensor:
-        """The number of ratings of each row: int64 [B]."""
-        return self.starts[1:] - self.starts[:-1]
+        """The number of ratings of each row, of all workers: int64 [B]."""
+        return self.full_matrix[1] if self.full_matrix else self.starts[1:] - self.starts[:-1]
 
 
 class Pairs(NamedTuple):
@@ -75,17 +75,17 @@ def full_batches(matrix: RatingMatrix, engine: Any) -> tuple[Batch, Batch]:
     return by_row, by_column
 
 
-def positions_in_full_matrix(ratings: SparseRows, rows: tf.Tensor,
-                             batch: Batch) -> tuple[tf.Tensor, ...]:
+def in_full_matrix(ratings: SparseRows, rows: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, ...]:
     """Return the position of each rating, int64 [e], in the batch of the same `rows` (int64 [B]) of
-    the full matrix, and the number of ratings of that batch; () unless `ratings` is a shard."""
+    the full matrix, and the number of ratings of each row of that batch, int64 [B]; () unless
+    `ratings` is a shard."""
     if not ratings.full_matrix:
         return ()
     indptr, before = ratings.full_matrix
     counts = tf.gather(indptr, rows + 1) - tf.gather(indptr, rows)
     first = tf.cumsum(counts, exclusive=True) + tf.gather(before, rows) - batch.starts[:-1]
     position = tf.gather(first, batch.row) + tf.range(tf.size(batch.row, tf.int64))
-    return position, tf.reduce_sum(counts)
+    return position, counts
 
 
 def penalty_weights(batch: "Batch | Pairs", config: Config,

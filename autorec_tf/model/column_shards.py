@@ -6,6 +6,9 @@ each predicts the ratings of its columns. In the backward pass, the gradient of 
 layer, B x l floats, is again a sum over columns. V, W, b, D and their optimiser state never leave
 their worker.
 
+The other parameters are replicated. The gradients of mu and the inner layers are complete on every
+worker. Those of Y and c, of which each worker uses all for its own columns, are all-reduced.
+
 Shapes as in AutoRec.py. Without workers this process has all columns, and a sum returns its input.
 """
 
@@ -31,11 +34,13 @@ COLUMN_COST = 30  # fixed cost of a column in the step of a mini-batch, in ratin
 
 
 class Stored(NamedTuple):
-    """A variable in a checkpoint: whether it is divided by columns, and whether transposed."""
+    """A variable in a checkpoint: whether it is divided by columns, whether its first two axes are
+    exchanged there, and the axis of the columns in the variable, 0 or 1."""
 
     variable: tf.Variable
     is_per_column: bool = False
     transposed: bool = False
+    axis: int = 0
 
 
 class ColumnShards:
@@ -92,9 +97,29 @@ class ColumnShards:
         padded = tf.ensure_shape(tf.pad(x, [[0, max_rows - size], [0, 0]]), [max_rows, x.shape[1]])
         return tf.distribute.get_replica_context().all_reduce("SUM", padded)[:size]
 
+    def sum_all(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Return the sums of all workers' `tensors`, which have fixed shapes."""
+        if not (self.workers and tensors):
+            return tensors
+        placed = [tf.identity(x) for x in tensors]  # results of loops have no device
+        return tf.distribute.get_replica_context().all_reduce("SUM", placed)
+
+    def mean(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the mean of all workers' `x` [own columns]. Workers regard it as constant: use it
+        only where its gradient is 0, as in a sum of squared deviations from it."""
+        if not self.workers:
+            return tf.reduce_mean(x)
+        sums = self.sum_all([tf.reduce_sum(x, keepdims=True)])
+        return tf.stop_gradient(sums[0][0]) / self.total
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the first worker, which adds the terms of replicated values."""
+        return self.first == 0
+
     def once(self, x: tf.Tensor) -> tf.Tensor:
         """Return addends whose sum over workers is `x`, replicated; so is the gradient of `x`."""
-        return x if self.first == 0 else x - tf.stop_gradient(x)
+        return x if self.is_first else x - tf.stop_gradient(x)
 
     def sum(self, values: Any) -> np.ndarray:
         """Return the sum of all workers' `values`: float64, in the same shape."""
@@ -105,7 +130,7 @@ class ColumnShards:
         """Set replicated variables to those of the first worker: processors round differently."""
         if self.workers:
             for x in variables:
-                x.assign(self.workers.sum(x.numpy() * (self.first == 0)))
+                x.assign(self.workers.of_first(x.numpy()))
 
     def part(self, matrix: RatingMatrix) -> RatingMatrix:
         """Return this process's columns of `matrix`, which has all columns."""
@@ -121,17 +146,20 @@ class ColumnShards:
 
     def slices(self, variables: Mapping[str, Stored]) -> Iterator[Slice]:
         """Yield the `variables` of all workers as slices to be written."""
-        for name, (x, is_per_column, transposed) in variables.items():
+        for name, (x, is_per_column, transposed, axis) in variables.items():
             if not self.workers:  # TensorFlow's own memory, where NumPy's would be a copy
                 yield Slice(name, (), 0, tf.transpose(x) if transposed else x.read_value())
                 continue
             if not is_per_column:
                 yield Slice(name, (), 0, x.numpy())
                 continue
+            if axis:
+                x = tf.transpose(x, [1, 0, *range(2, len(x.shape))])  # columns first
             shape = (self.total, *x.shape[1:])
             for start, chunk in self.chunks(x):
-                if transposed:
-                    yield Slice(name, shape[::-1], start, chunk.T, axis=1)
+                if transposed or axis:
+                    exchanged = shape[1], shape[0], *shape[2:]
+                    yield Slice(name, exchanged, start, chunk.swapaxes(0, 1), axis=1)
                 else:
                     yield Slice(name, shape, start, chunk)
 
@@ -151,16 +179,17 @@ class ColumnShards:
         reader = tf.train.load_checkpoint(as_utf8(prefix))
         shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         wanted = {
-            name: (self.total, *x.shape[1:]) if self.workers and is_per_column else tuple(x.shape)
-            for name, (x, is_per_column, _) in variables.items()
+            name: (*x.shape[:axis], self.total, *x.shape[axis + 1 :])
+            if is_per_column else tuple(x.shape)
+            for name, (x, is_per_column, _, axis) in variables.items()
         }
         if {n: tuple(shape) for n, shape in shapes.items() if n.endswith(SUFFIX)} != wanted:
             raise ValueError("other variables")
-        for name, (x, is_per_column, _) in variables.items():
+        for name, (x, is_per_column, _, axis) in variables.items():
             start = self.first if is_per_column else 0
             dtype = types[name] if x.dtype == tf.bfloat16 else x.dtype
-            x.assign(tf.cast(read_slice(Path(prefix), name, wanted[name], start, x, dtype),
-                             x.dtype))
+            values = read_slice(Path(prefix), name, wanted[name], start, x, dtype, axis)
+            x.assign(tf.cast(values, x.dtype))
 
     def chunks(self, x: tf.Variable | tf.Tensor) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the rows of all workers' `x` (own columns, ...) in chunks, each with the number of
@@ -185,6 +214,11 @@ class ColumnShards:
         for start, chunk in self.chunks(x):
             matrix[start : start + len(chunk)] = chunk
         return matrix
+
+
+def own_part(split: Split, workers: Workers | None) -> Split:
+    """Return this worker's columns of `split`, or all columns without other workers."""
+    return part_of(split, workers.cluster.index, workers.cluster.size) if workers else split
 
 
 def part_of(split: Split, number: int, count: int) -> Split:

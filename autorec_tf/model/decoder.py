@@ -28,6 +28,7 @@ import tensorflow as tf
 
 from autorec_tf.config import Config
 from autorec_tf.model.batch import Batch, Pairs, SparseRows, penalty_weights
+from autorec_tf.model.column_shards import ColumnShards
 from autorec_tf.model.dense_engine import weighted_norm
 from autorec_tf.model.parameters import SVDPP_SCALE
 
@@ -47,14 +48,15 @@ class Outputs(NamedTuple):
 
 class Decoder:
     """The product of the last hidden layer with Wt, float32 (n, l), as in the paper. `parameters`:
-    those of the model, by name. `lambda_W`: the lambda of W."""
+    those of the model, by name. `lambda_W`: the lambda of W. `shards`: the columns of this process.
+    """
 
     uses_all_rows = False  # whether the weights are computed from the ratings of all rows
 
     def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable],
-                 lambda_W: float | tf.Variable) -> None:
+                 lambda_W: float | tf.Variable, shards: ColumnShards) -> None:
         self.config, self.engine, self.Wt = config, engine, parameters["Wt"]
-        self.lambda_W = lambda_W
+        self.lambda_W, self.shards = lambda_W, shards
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
         """Return the weights of all columns: float32 (n, l)."""
@@ -91,8 +93,8 @@ class BiasedDecoder(Decoder):
     """The plain decoder with row biases c, float32 [m], and a lambda of both biases."""
 
     def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable],
-                 lambda_W: float | tf.Variable) -> None:
-        super().__init__(config, engine, parameters, lambda_W)
+                 lambda_W: float | tf.Variable, shards: ColumnShards) -> None:
+        super().__init__(config, engine, parameters, lambda_W, shards)
         self.b, self.c = parameters["b"], parameters["c"]
 
     def product(
@@ -104,8 +106,9 @@ class BiasedDecoder(Decoder):
         if penalty_scale is not None:
             # c has an entry for each row, b one for all rows: both count once in an epoch.
             fraction = tf.cast(tf.size(outputs.rows) / self.c.shape[0], tf.float32)
-            of_columns = tf.reduce_sum(tf.square(self.b - tf.reduce_mean(self.b)))
-            penalty += BIAS_LAMBDA * (tf.reduce_sum(c**2) + fraction * of_columns)
+            of_columns = tf.reduce_sum(tf.square(self.b - self.shards.mean(self.b)))
+            of_rows = tf.reduce_sum(c**2) * float(self.shards.is_first)
+            penalty += BIAS_LAMBDA * (of_rows + fraction * of_columns)
         return product, penalty
 
     def weighted_product(
@@ -124,8 +127,8 @@ class SvdppDecoder(BiasedDecoder):
     uses_all_rows = True
 
     def __init__(self, config: Config, engine: Any, parameters: dict[str, tf.Variable],
-                 lambda_W: float | tf.Variable) -> None:
-        super().__init__(config, engine, parameters, lambda_W)
+                 lambda_W: float | tf.Variable, shards: ColumnShards) -> None:
+        super().__init__(config, engine, parameters, lambda_W, shards)
         self.Y = parameters["Y"]
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
@@ -150,7 +153,7 @@ class SvdppDecoder(BiasedDecoder):
 
     def omega(self, pairs: Batch | Pairs, rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Return the squares of W, with a weight for each column, and of s Y, in Omega."""
-        num_ratings = tf.ones([tf.size(rows)])
+        num_ratings = tf.fill([tf.size(rows)], float(self.shards.is_first))
         if self.config.regularization == "weighted":
             num_ratings = tf.cast(pairs.starts[1:] - pairs.starts[:-1], tf.float32)
         norms = tf.reduce_sum(tf.square(SVDPP_SCALE * tf.gather(self.Y, rows)), 1)

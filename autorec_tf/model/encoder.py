@@ -64,7 +64,7 @@ class Encoder:
         column, size = batch.column * len(values) + index, self.V.shape[0] * len(values)
         one_hot = self.engine.batch(batch.starts, batch.row, column, batch.ratings, size)
         factors = tuple(tf.repeat(x, len(values)) for x in batch.lambda_factors)
-        return one_hot._replace(lambda_factors=factors)
+        return one_hot._replace(full_matrix=batch.full_matrix, lambda_factors=factors)
 
     def factors(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
         """Return the factor of each input, float32 [e]: its dropout mask, and with `input_scale`
@@ -81,8 +81,8 @@ class Encoder:
         ones, rate = tf.ones_like(batch.ratings), self.config.input_dropout
         if not (dropout and rate and batch.full_matrix):
             return dropout(ones, rate, 0) if dropout else ones
-        position, size = batch.full_matrix
-        return tf.gather(dropout(tf.ones([size]), rate, 0), position)
+        position, counts = batch.full_matrix
+        return tf.gather(dropout(tf.ones([tf.reduce_sum(counts)]), rate, 0), position)
 
     def product(self, inputs: Inputs,
                 penalty_scale: tf.Tensor | float | None = None) -> tuple[tf.Tensor, tf.Tensor]:

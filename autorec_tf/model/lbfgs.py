@@ -1,13 +1,15 @@
 """L-BFGS, and the algebra that it needs on lists of tensors, one tensor per parameter."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from autorec_tf.config import Config
+from autorec_tf.model.column_shards import ColumnShards
 from autorec_tf.model.dense_engine import DenseEngine
 
 # Gradients (one dense tensor per parameter, of its shape and dtype), cost and squared error
@@ -40,13 +42,27 @@ class LBFGS(tf.Module):
     `evaluate` must be the same function at every step: its result at the accepted point is reused
     by the next step. If other code has changed the parameters in between, the step evaluates them
     again and clears the history.
+
+    If workers divide the columns, each has its columns of the parameters for which `is_per_column`
+    is true. All inner products are sums over workers, in which replicated entries count once, so
+    all workers take the same decisions. `evaluate` must return the cost of all workers.
     """
 
     full_batch = True
 
     def __init__(self, parameters: Sequence[tf.Variable], config: Config,
-                 engine: Any = None) -> None:
+                 engine: Any = None, shards: ColumnShards | None = None,
+                 is_per_column: Sequence[bool] = ()) -> None:
         super().__init__(name="lbfgs")
+        self.shards = shards or ColumnShards(0)
+        # Whether this worker counts the entries of a parameter in sums, and its rows. A vector is
+        # one row: its entries may be divided, but all workers have the norm of the row.
+        divided = tuple(is_per_column) if self.shards.workers else (False,) * len(parameters)
+        is_vector = [len(x.shape) == 1 for x in parameters]
+        self.counts = tuple(self.shards.is_first or each for each in divided)
+        self.counts_rows = tuple(self.shards.is_first or each and not vector
+                                 for each, vector in zip(divided, is_vector, strict=True))
+        self.divided_rows = tuple(np.flatnonzero(np.logical_and(divided, is_vector)))
         self.parameters, self.engine = list(parameters), engine or DenseEngine("float32")
         self.memory, self.max_trials = config.lbfgs_memory, config.lbfgs_max_trials
         self.armijo, self.wolfe = config.lbfgs_armijo, config.lbfgs_wolfe
@@ -67,6 +83,11 @@ class LBFGS(tf.Module):
         self.point, self.gradients = zeros_like(parameters), zeros_like(parameters)
         self.cost, self.squared_error = variable(0.0), variable(0.0)
         self.direction = zeros_like(parameters)  # H g
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        """The state variables that have the shape of a parameter."""
+        return sum([self.point, self.gradients, self.direction, *self.s, *self.y], [])
 
     def step(
         self, evaluate: Callable[[], Evaluation], learning_rate: float
@@ -96,12 +117,13 @@ class LBFGS(tf.Module):
         self.evaluated.assign(False)
 
     def is_evaluated(self) -> bool:
-        """Return whether `gradients`, `cost` and `squared_error` belong to the current
-        parameters."""
-        return bool(self.evaluated.numpy()) and all(
-            bool(tf.reduce_all(x == point))
-            for x, point in zip(self.parameters, self.point, strict=True)
-        )
+        """Return whether `gradients`, `cost` and `squared_error` belong to the current parameters,
+        on all workers. After a step, the replicated parameters of later workers become those of
+        the first, which may round differently."""
+        compared = compress(zip(self.parameters, self.point, strict=True), self.counts)
+        is_evaluated = bool(self.evaluated.numpy()) and all(
+            bool(tf.reduce_all(x == point)) for x, point in compared)
+        return not self.shards.sum(not is_evaluated)
 
     def save(
         self, gradients: Sequence[tf.Tensor], cost: tf.Tensor, squared_error: tf.Tensor
@@ -121,8 +143,13 @@ class LBFGS(tf.Module):
         """
         s, y, *products = self.differences(
             list(zip(self.parameters, self.point, gradients, self.gradients, strict=True)))
-        s_dot_s, s_dot_y, y_dot_y = map(total, products)
-        if not s_dot_y > self.min_cosine * tf.sqrt(s_dot_s * y_dot_y):
+        for i in self.divided_rows:
+            sums = self.shards.sum([rows[i] for rows in products])
+            for rows, value in zip(products, sums, strict=True):
+                rows[i] = tf.constant(value, rows[i].dtype)
+        s_dot_s, s_dot_y, y_dot_y = self.shards.sum(
+            [total(compress(rows, self.counts_rows)) for rows in products])
+        if not s_dot_y > self.min_cosine * np.sqrt(s_dot_s * y_dot_y):
             return
         slot = int(self.num_pairs.numpy()) % self.memory
         assign(self.s[slot], s)
@@ -135,50 +162,51 @@ class LBFGS(tf.Module):
     def descent(self) -> float:
         """Set `direction` to H g, and return the slope of the objective along -H g. It is negative
         unless g is 0 or NaN; if rounding makes it positive, the history is cleared."""
-        slope = -float(self.multiply())
+        slope = -self.multiply()
         if self.num_pairs.numpy() and not slope < 0:
             self.num_pairs.assign(0)
             return self.descent()
         return slope
 
-    def multiply(self) -> tf.Tensor:
+    def multiply(self) -> float:
         """Set `direction` to H g, and return g' H g."""
         last = int(self.num_pairs.numpy())
         if not last:
             assign(self.direction, self.gradients)
-            return dot(self.gradients, self.gradients)
+            return self.dot(self.gradients, self.gradients)
         used = [i % self.memory for i in range(max(last - self.memory, 0), last)]
         slots = [*used, *range(len(used), self.memory)]  # the same number in each call: one trace
         s, y = [self.s[i] for i in slots], [self.y[i] for i in slots]
-        scales = self.initial_scales(*(tf.constant(x, tf.int32) for x in (used, used[-1])))
-        sy, yy = self.products(self.gradients, scales, s, y)
-        a, b = coefficients(sy.numpy(), yy.numpy(), len(used))
-        return self.combine(self.gradients, scales, s, y, a, b)
+        scales = self.initial_scales(used)
+        sy, yy = self.shards.sum(self.products(self.gradients, scales, s, y))
+        a, b = coefficients(sy, yy, len(used))
+        self.combine(self.gradients, scales, s, y, a, b)
+        return self.dot(self.gradients, self.direction)
 
     @tf.function(autograph=False)
     def products(self, g, scales, s, y):
-        """Return the inner products s_i . y_j and y_i' H_0 y_j for j >= i, where y_m is g: two
-        float64 arrays (m, m + 1)."""
+        """Return this worker's part of the inner products s_i . y_j and y_i' H_0 y_j for j >= i,
+        where y_m is g: float64 (2, m, m + 1)."""
         sums = []
-        for x, scale, *pairs in zip(g, scales, zip(*s, strict=True), zip(*y, strict=True),
-                                    strict=True):
+        for x, scale, counts, *pairs in zip(g, scales, self.counts, zip(*s, strict=True),
+                                            zip(*y, strict=True), strict=True):
+            if not counts:
+                continue
             rows = tf.cast(self.engine.pair_products(x, *pairs), tf.float64)
             weights = tf.cast(tf.reshape(scale, [-1]), tf.float64)
             sums.append(tf.stack([tf.reduce_sum(rows[:, 0], 0),
                                   tf.tensordot(weights, rows[:, 1], 1)]))
-        return tf.unstack(tf.add_n(sums))
+        return tf.add_n(sums)
 
     @tf.function(autograph=False)
     def combine(self, g, scales, s, y, a, b):
-        """Set `direction` to H_0 (g - sum_j a_j y_j) + sum_j b_j s_j, and return its inner product
-        with g."""
+        """Set `direction` to H_0 (g - sum_j a_j y_j) + sum_j b_j s_j."""
         direction = [
             self.engine.pair_sum(x, scale, *pairs, tf.cast(a, x.dtype), tf.cast(b, x.dtype))
             for x, scale, *pairs in zip(g, scales, zip(*s, strict=True), zip(*y, strict=True),
                                         strict=True)
         ]
         assign(self.direction, direction)
-        return dot(g, direction)
 
     @tf.function(autograph=False)
     def differences(self, changes):
@@ -187,20 +215,30 @@ class LBFGS(tf.Module):
         return [list(each) for each in zip(*(
             self.engine.differences(*change) for change in changes), strict=True)]
 
+    def initial_scales(self, slots: list[int]) -> list[tf.Tensor]:
+        """Return the diagonal of H_0 for each parameter, from the pairs in `slots`, of which the
+        last is the newest. All entries of a row share one number."""
+        newest = slots[-1]
+        D, y_D_y = self.row_scales(*(tf.constant(x, tf.int32) for x in (slots, newest)))
+        gamma = self.s_dot_y[newest] / self.shards.sum(y_D_y)
+        return [tf.cast(gamma, d.dtype) * d for d in D]
+
     @tf.function(autograph=False,
                  input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)])
-    def initial_scales(self, slots, newest):
-        """Return the diagonal of H_0 for each parameter, from the pairs in `slots`, of which one is
-        the `newest`. All entries of a row share one number."""
+    def row_scales(self, slots, newest):
+        """Return D for each parameter, and this worker's part of y' D y for the newest pair."""
         s, y = ([tf.reduce_sum(tf.gather(ring, slots), 0) for ring in rings]
                 for rings in (self.s_norms, self.y_norms))
         D = [tf.ones_like(norms) for norms in y]
         if self.by_row:
             D = [tf.where((a > 0) & (b > 0), tf.sqrt(a / b), one)
                  for a, b, one in zip(s, y, D, strict=True)]
-        y_D_y = total([d * ring[newest] for d, ring in zip(D, self.y_norms, strict=True)])
-        gamma = self.s_dot_y[newest] / y_D_y
-        return [tf.cast(gamma, d.dtype) * d for d in D]
+        y_D_y = [d * ring[newest] for d, ring in zip(D, self.y_norms, strict=True)]
+        return D, total(compress(y_D_y, self.counts_rows))
+
+    def dot(self, a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> float:
+        """Return the inner product over all parameters and workers."""
+        return float(self.shards.sum(dot(compress(a, self.counts), compress(b, self.counts))))
 
     def line_search(self, evaluate: Callable[[], Evaluation], slope: float) -> Evaluation | None:
         """Move to `point` - t `direction`, and return the evaluation there.
@@ -216,7 +254,7 @@ class LBFGS(tf.Module):
         for _ in range(self.max_trials):
             self.move(t)
             evaluation = evaluate()
-            cost, new_slope = float(evaluation[1]), -float(dot(evaluation[0], self.direction))
+            cost, new_slope = float(evaluation[1]), -self.dot(evaluation[0], self.direction)
             if not cost <= start + self.armijo * t * slope or math.isnan(new_slope):
                 high = t
             elif new_slope >= self.wolfe * slope:
@@ -284,12 +322,12 @@ def squares(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(x), -1, keepdims=True)
 
 
-def dot(a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> tf.Tensor:
+def dot(a: Iterable[tf.Tensor], b: Iterable[tf.Tensor]) -> tf.Tensor:
     """Return the inner product over all parameters: a float64 scalar. Rows are summed in the
     precision of the parameters and their sums in float64: accurate, in a quarter of the time."""
     return total([tf.reduce_sum(x * y, -1) for x, y in zip(a, b, strict=True)])
 
 
-def total(rows: Sequence[tf.Tensor]) -> tf.Tensor:
+def total(rows: Iterable[tf.Tensor]) -> tf.Tensor:
     """Return the sum of all entries of the tensors: a float64 scalar."""
     return tf.add_n([tf.reduce_sum(tf.cast(row, tf.float64)) for row in rows])

@@ -7,7 +7,8 @@ RProp and LBFGS (`full_batch` is true) evaluate the full-batch objective, once o
 step: `step(evaluate, learning_rate)`, called from Python. The paper and its authors' code compare
 these two.
 
-All are made from the parameters, the settings and the engine, whose kernels L-BFGS uses.
+All are made from the parameters and the settings. L-BFGS also needs the engine, whose kernels it
+uses, and the columns of this process, since it computes sums over all workers.
 
 All state is in variables, so a checkpoint of them restores an optimiser exactly.
 """
@@ -30,8 +31,7 @@ class Adam(tf.Module):
 
     full_batch = False
 
-    def __init__(self, parameters: Sequence[tf.Variable], config: Config,
-                 engine: Any = None) -> None:
+    def __init__(self, parameters: Sequence[tf.Variable], config: Config, *_: Any) -> None:
         super().__init__(name="adam")
         self.parameters = list(parameters)
         self.beta_1, self.beta_2 = config.adam_beta_1, config.adam_beta_2
@@ -63,8 +63,7 @@ class RMSProp(tf.Module):
 
     full_batch = False
 
-    def __init__(self, parameters: Sequence[tf.Variable], config: Config,
-                 engine: Any = None) -> None:
+    def __init__(self, parameters: Sequence[tf.Variable], config: Config, *_: Any) -> None:
         super().__init__(name="rmsprop")
         self.parameters = list(parameters)
         self.decay, self.epsilon = config.rmsprop_decay, config.rmsprop_epsilon
@@ -100,14 +99,18 @@ class RProp(tf.Module):
 
     full_batch = True
 
-    def __init__(self, parameters: Sequence[tf.Variable], config: Config,
-                 engine: Any = None) -> None:
+    def __init__(self, parameters: Sequence[tf.Variable], config: Config, *_: Any) -> None:
         super().__init__(name="rprop")
         self.parameters = list(parameters)
         self.eta_plus, self.eta_minus = config.rprop_eta_plus, config.rprop_eta_minus
         self.delta_min, self.delta_max = config.rprop_delta_min, config.rprop_delta_max
         self.started = tf.Variable(False, trainable=False)
         self.delta, self.last_sign = zeros_like(parameters), zeros_like(parameters)
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        """The state variables that have the shape of a parameter."""
+        return [*self.delta, *self.last_sign]
 
     def step(
         self, evaluate: Callable[[], Evaluation], learning_rate: float

@@ -37,6 +37,12 @@ class Parameter:
         """Whether the parameter has an entry per column, so that workers divide it."""
         return COLUMN in self.axes
 
+    @property
+    def is_per_row(self) -> bool:
+        """Whether the parameter has an entry per row. Each worker uses all of it, for the ratings
+        of its columns."""
+        return ROW in self.axes
+
     def shape(self, num_columns: int, num_rows: int) -> tuple[int, ...]:
         """Return the shape in a model with `num_columns` columns and `num_rows` rows."""
         sizes = {COLUMN: num_columns, ROW: num_rows}

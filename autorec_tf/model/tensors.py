@@ -55,10 +55,10 @@ def write_slices(prefix: Path, slices: Iterable[Slice], file_bytes: float = math
 
 
 def read_slice(prefix: Path, name: str, shape: tuple[int, ...], start: int, like: Any,
-               dtype: tf.DType) -> Any:
-    """Return len(like) rows of a tensor of type `dtype`, beginning at `start`. Raise
-    tf.errors.OpError."""
+               dtype: tf.DType, axis: int = 0) -> Any:
+    """Return a slice, of the shape of `like`, of a tensor of type `dtype`. It begins at `start` of
+    `axis`. Raise tf.errors.OpError."""
     return tf.raw_ops.RestoreV2(
         prefix=as_utf8(prefix), tensor_names=[name], dtypes=[dtype],
-        shape_and_slices=[specification(shape, start, tuple(like.shape))],
+        shape_and_slices=[specification(shape, start, tuple(like.shape), axis)],
     )[0]

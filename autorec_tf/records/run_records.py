@@ -13,7 +13,7 @@ nothing. `RunRecords` and `WorkerRecords` implement the interface in training/re
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partialmethod
 from pathlib import Path
@@ -62,6 +62,13 @@ class Consensus:
             "For --resume, copy the current run folder of worker 0 to every worker.",
         )
 
+    def first_workers(self, rmses: list[float]) -> list[float]:
+        """Return the `rmses` of the first worker, which has the records."""
+        if self.workers.cluster.size == 1:
+            return rmses
+        size = self.workers.all_gather(len(rmses))[0]
+        return self.workers.of_first(np.resize(np.array(rmses), size)).tolist()
+
     def is_asked_to_stop(self) -> bool:
         """Return whether any worker was asked to stop; all workers then exit with its exit code. A
         signal that arrives after this exchange takes effect at the next epoch."""
@@ -91,6 +98,11 @@ def checkpoint_of(folder: Path, config: Config, ratings: Ratings,
     return Checkpoint(folder, name, json.loads(json.dumps(settings)))
 
 
+def member_checkpoint(purpose: str, number: int) -> str:
+    """Return the name of the checkpoint of member `number` of a blend, trained for a `purpose`."""
+    return f"{run_folder.CHECKPOINT} {purpose} model {number}".replace(" ", "_")
+
+
 def is_started(config: Config) -> bool:
     """Return whether the run begins now, with the parameters of another run."""
     return bool(config.start_from and not config.resume)
@@ -106,12 +118,16 @@ class WorkerRecords:
         self.summary: dict[str, Any] = {}
 
     def restore(self, state: Any) -> Any:
-        if self.config.resume:
-            checkpoint_of(Path(self.config.resume), self.config, self.ratings).restore(state)
+        self.state = self.restore_from(run_folder.CHECKPOINT, state)
         if is_started(self.config):
             state.write(None)
+        return state
+
+    def restore_from(self, name: str, state: Any) -> Any:
+        if self.config.resume:
+            folder = Path(self.config.resume)
+            checkpoint_of(folder, self.config, self.ratings, name).restore(state)
         self.consensus.assert_same_epoch(state)
-        self.state = state
         return state
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
@@ -123,17 +139,37 @@ class WorkerRecords:
                reconstruction: Scores | None = None) -> None:
         """Send the first worker this worker's part of `model`, and print the number of epochs."""
         model.save(None)
-        done = int(self.state.epoch.numpy())
-        print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
+        if self.state:
+            done = int(self.state.epoch.numpy())
+            print_line(f"Trained {done} of {self.config.train_epoch} epochs.")
 
-    def do_nothing(self, *_: Any, **__: Any) -> Any:
-        """Do nothing: several workers neither tune nor blend (config.NOT_DISTRIBUTED)."""
+    def tuned(self) -> list[float]:
+        return self.consensus.first_workers([])
 
-    tuned = log_point = log_chosen = log_settings = of_member = log_members = do_nothing
-    log_step = log_ranked = do_nothing
+    def log_settings(self, config: Config) -> None:
+        self.config = config
+
+    def of_member(self, config: Config, purpose: str, number: int) -> "WorkerMemberRecords":
+        self.stop_if_asked()
+        return WorkerMemberRecords(self, member_checkpoint(purpose, number))
+
+    def do_nothing(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the first worker writes and prints."""
+
+    log_point = log_chosen = log_members = log_step = log_ranked = do_nothing
 
     def log_pretraining(self, done: int, total: int) -> None:
         self.stop_if_asked()
+
+
+class WorkerMemberRecords:
+    """The records of one training of a blend, of a worker that is not the first."""
+
+    def __init__(self, run: WorkerRecords, name: str) -> None:
+        self.run, self.name, self.log_epoch = run, name, run.log_epoch
+
+    def restore(self, state: Any) -> Any:
+        return self.run.restore_from(self.name, state)
 
 
 class MemberRecords:
@@ -160,7 +196,7 @@ class RunRecords:
         self.ratings, self.split, self.consensus = ratings, split, consensus
         self.workers, self.interruption = consensus.workers, consensus.interruption
         self.folder, self.path, self.started = folder, folder.path, started
-        self.stop_if_asked, self.tuned = consensus.stop_if_asked, folder.tuned
+        self.stop_if_asked = consensus.stop_if_asked
         self.seconds_before = 0.0  # of the run that is resumed
         self.state: Any = None  # of the training
         self.report = ReportData(given=config.given)
@@ -237,13 +273,13 @@ class RunRecords:
         self.state = self.restore_from(checkpoint, state)
         if is_started(self.config):  # so that it can be resumed without the other run
             checkpoint.save(state, 0, self.seconds, self.folder.position())
-        self.consensus.assert_same_epoch(state)
         return state
 
     def restore_from(self, checkpoint: Checkpoint, state: Any) -> Any:
         if content := checkpoint.restore(state):
             self.seconds_before = max(self.seconds_before, content["seconds"])
             self.progress.print_line(f"Resuming after epoch {content['epoch']}.")
+        self.consensus.assert_same_epoch(state)
         return state
 
     def log_epoch(self, metrics: EpochMetrics, state: Any) -> None:
@@ -280,6 +316,9 @@ class RunRecords:
                 self.folder.write_config(self.settings)
             self.progress.print_line(f"warning: {path} had been removed, and is written again")
 
+    def tuned(self) -> list[float]:
+        return self.consensus.first_workers(self.folder.tuned())
+
     def log_point(self, point: dict[str, Any], validation_rmse: float) -> None:
         self.folder.add_point(point, validation_rmse)
         self.progress.log_point(point, validation_rmse)
@@ -299,7 +338,7 @@ class RunRecords:
     def of_member(self, config: Config, purpose: str, number: int) -> MemberRecords:
         self.stop_if_asked()
         self.progress.begin_member(self.config, config, purpose, number)
-        name = f"{run_folder.CHECKPOINT} {purpose} model {number}".replace(" ", "_")
+        name = member_checkpoint(purpose, number)
         return MemberRecords(self, checkpoint_of(self.path, self.config, self.ratings, name))
 
     def log_members(self, rows: list[dict[str, Any]]) -> None:
@@ -376,7 +415,8 @@ def open_records(config: Config, ratings: Ratings, split: Split, folder: RunFold
                    "worker, 0, writes records.")
         with workers.report_lost_workers("Start all workers again: python main.py --resume <run "
                                          "folder of worker 0> --distribute workers"):
-            yield WorkerRecords(config, ratings, consensus)
+            with suppress(Interrupted):
+                yield WorkerRecords(config, ratings, consensus)
             workers.wait_until_done()
         return
     with ExitStack() as stack:

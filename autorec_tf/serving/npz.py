@@ -138,19 +138,18 @@ def read_prior(content: Mapping[str, np.ndarray], name: str) -> Prior:
     return Prior(*(content[f"{name}_{field}"].astype(np.float64) for field in Prior._fields))
 
 
-def run_content(config: Config, ratings: Ratings, split: Split, trained: Any, with_priors: bool,
-                factors: Sequence[Factors]) -> dict[str, np.ndarray]:
+def run_content(config: Config, ratings: Ratings, split: Split, with_priors: bool,
+                models: Sequence[Any], factors: Sequence[Factors]) -> dict[str, np.ndarray]:
     """Return the content of predictions.npz.
 
     Args:
         config: the settings of the run.
         ratings: all ratings.
         split: the split that the models were trained on.
-        trained: the `AutoRec`, or the blend.
         with_priors: whether to learn the priors for folding in, which takes some seconds.
+        models: the result of `gathered` of the model or blend.
         factors: the models, ready to predict.
     """
-    models = [member.model for member in trained.members] if config.members else [trained]
     members = tuple(map(WeightedModel, (f.weight for f in factors), models))
     run = FinishedRun(config, ratings.fingerprint, ratings, split.by_item().train, members,
                       tuple(factors))

@@ -19,6 +19,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from autorec_tf.system.errors import UserError
 
 EXAMPLE = (
@@ -126,7 +128,13 @@ class Workers:
         point."""
         import tensorflow as tf
 
+        if not np.size(values):  # which would crash TensorFlow
+            return values
         return self.strategy.reduce("SUM", tf.constant(values), axis=None).numpy()
+
+    def of_first(self, values: Any) -> Any:
+        """Return the first worker's `values` (NumPy), which have the same shape on all workers."""
+        return self.sum(values if self.cluster.index == 0 else np.zeros_like(values))
 
     def assert_same_on_all_workers(self, name: str, value: object, remedy: str) -> None:
         """Raise UserError, on every worker, unless repr(`value`) is the same on all workers."""

@@ -12,7 +12,7 @@ from autorec_tf.config import Config
 from autorec_tf.data.ratings import RatingMatrix, Split
 from autorec_tf.evaluation.baseline import fit_baseline
 from autorec_tf.model.average import MovingAverage
-from autorec_tf.model.batch import Batch, SparseRows, positions_in_full_matrix, sparse_rows
+from autorec_tf.model.batch import Batch, SparseRows, in_full_matrix, sparse_rows
 from autorec_tf.model.column_shards import ColumnShards, Stored
 from autorec_tf.model.decoder import BIAS_LAMBDA
 from autorec_tf.model.encoder import Dropout
@@ -54,8 +54,9 @@ def build(config: Config, train: RatingMatrix, scale: tuple[float, float],
 def initialise_biases(model: AutoRec, train: RatingMatrix) -> None:
     """Fit b and c to the ratings `train`, and subtract from b what W adds to it on average: W h,
     with the mean of h over the rows."""
-    baseline = fit_baseline(Split(train, train), dampings=(BIAS_DAMPING, BIAS_DAMPING))
-    h = model.encode(sparse_rows(train), tf.range(train.num_rows, dtype=tf.int64))
+    shards, rows = model.shards, tf.range(train.num_rows, dtype=tf.int64)
+    baseline = fit_baseline(Split(train, train), shards.sum, (BIAS_DAMPING, BIAS_DAMPING))
+    h = shards.run(model.encode, sparse_rows(train), rows)
     fitted = tf.constant(baseline.mean + baseline.column_bias, tf.float32)
     model.b.assign(fitted - tf.linalg.matvec(model.Wt, tf.reduce_mean(h, 0)))
     named = dict(zip([p.name for p in model.declared], model.parameters, strict=True))
@@ -76,6 +77,8 @@ class Objective:
 
     Gradients are float32, one per entry of `AutoRec.parameters`, of its shape. They are returned
     with J(B) and the squared error, float32 scalars. `dropout` returns that of the current step.
+    If workers divide the columns, each has the terms of its own columns in J(B), in the squared
+    error, and in the gradients of parameters per row; other gradients are complete.
     """
 
     def __init__(self, model: AutoRec, dropout: Callable[[], Dropout] | None = None) -> None:
@@ -93,7 +96,7 @@ class Objective:
         with tf.GradientTape() as tape:
             tape.watch(sources)
             batch = batch or model.engine.gather(ratings, rows, model.V.shape[0])
-            batch = batch._replace(full_matrix=positions_in_full_matrix(ratings, rows, batch),
+            batch = batch._replace(full_matrix=in_full_matrix(ratings, rows, batch),
                                    lambda_factors=ratings.lambda_factors)
             cost, squared_error = model.objective(
                 model.encoder.inputs(batch, dropout),
@@ -102,11 +105,20 @@ class Objective:
         gradients = tape.gradient(cost, sources)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], cost, squared_error
 
+    def over_workers(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Return the gradients with those of parameters per row summed over all workers."""
+        places = [i for i, p in enumerate(self.model.declared) if p.is_per_row]
+        sums = self.model.shards.sum_all([gradients[i] for i in places])
+        gradients = list(gradients)
+        for i, total in zip(places, sums, strict=True):
+            gradients[i] = total
+        return gradients
+
     @tf.function(autograph=False)
     def full_gradients(self, ratings: SparseRows) -> Gradients:
-        """Return the gradients, J and the squared error (float64) over all rows, summed over blocks
-        of rows. Omega of the plain rule is counted once."""
-        model = self.model
+        """Return the gradients, J and the squared error (float64) over all rows and workers, summed
+        over blocks of rows. Omega of the plain rule is counted once."""
+        model, run = self.model, self.model.shards.run
         with tf.GradientTape() as tape:  # shared weights: computed once, differentiated once
             weights = model.decoder.weights(ratings) if model.decoder.uses_all_rows else None
         sources = [*model.parameters, *([] if weights is None else [weights])]
@@ -115,7 +127,7 @@ class Objective:
         def block(start, *batch):
             rows = tf.range(start, tf.minimum(start + batch_size, num_rows))
             fraction = tf.cast(tf.size(rows, tf.int64) / num_rows, tf.float32)
-            gradients, *costs = self.gradients(ratings, rows, fraction, weights, *batch)
+            gradients, *costs = run(self.gradients, ratings, rows, fraction, weights, *batch)
             return gradients, tf.cast(tf.stack(costs), tf.float64)
 
         def add(start, sums):
@@ -129,7 +141,8 @@ class Objective:
         if weights is not None:
             through = tape.gradient(weights, model.parameters, sums.pop())
             sums = [x if y is None else x + y for x, y in zip(sums, through, strict=True)]
-        return sums, total[0], total[1]
+        total, = run(model.shards.sum_all, [total])
+        return run(self.over_workers, sums), total[0], total[1]
 
 
 class Trainer:
@@ -143,7 +156,8 @@ class Trainer:
         with self.strategy.scope():
             self.steps = counter(0, tf.int64)
             self.optimizer = OPTIMIZERS[model.config.optimizer_method](
-                model.parameters, model.config, model.engine)
+                model.parameters, model.config, model.engine, model.shards,
+                [p.is_per_column for p in model.declared])
             self.average = MovingAverage(model.parameters, model.config.average_decay)
         # J before the last `WINDOW` + 1 epochs; epoch i is in slot (i - 1) mod (WINDOW + 1).
         self.costs = tf.Variable([math.inf] * (WINDOW + 1), dtype=tf.float64, trainable=False)
@@ -161,7 +175,7 @@ class Trainer:
 
         Returns:
             The sum of J(B) over the steps, including Omega, and the running training RMSE:
-            unclipped, each mini-batch scored just before its own update.
+            unclipped, each mini-batch scored just before its own update. Both are of all workers.
         """
         if self.optimizer.full_batch:
             cost, squared_error = self.optimizer.step(
@@ -169,6 +183,7 @@ class Trainer:
             )
             self.costs.scatter_nd_update([[self.steps % (WINDOW + 1)]], [cost])
             self.steps.assign_add(1)
+            self.synchronise()
         else:
             if self.steps > 0:  # before the first step, the model has no average
                 self.average.swap()
@@ -177,8 +192,9 @@ class Trainer:
             )
             self.average.swap()
             self.synchronise()
-        sums = self.shards.sum([float(cost), float(squared_error), len(ratings.values)])
-        return float(sums[0]), float(np.sqrt(sums[1] / sums[2]))
+            cost, squared_error = self.shards.sum([float(cost), float(squared_error)])
+        count = self.shards.sum(len(ratings.values))
+        return float(cost), float(np.sqrt(float(squared_error) / count))
 
     def restart(self) -> None:
         """Forget all steps of a full-batch optimiser: the objective has changed."""
@@ -242,7 +258,7 @@ class Trainer:
         gradients_of = self.objective.gradients
         if count == 1 or self.shards.workers:
             gradients, *costs = gradients_of(ratings, rows)
-            sums = tf.stack(costs)
+            gradients, sums = self.objective.over_workers(gradients), tf.stack(costs)
         else:
             gradients, *costs = gradients_of(ratings, rows[number::count], 1 / count)
             *gradients, sums = replica.all_reduce("SUM", [*gradients, tf.stack(costs)])
@@ -257,7 +273,7 @@ class Trainer:
         self.model.engine.release_buffers()
         state = [*self.optimizer.state, *self.average.swapped] if self.shards.workers else []
         for x in state:
-            empty = tf.zeros([0])
+            empty = tf.zeros([0], x.dtype)
             tf.raw_ops.AssignVariableOp(resource=x.handle, value=empty, validate_shape=False)
 
     def stored(self, path: str) -> Iterator[tuple[str, Stored]]:
@@ -282,7 +298,9 @@ class Trainer:
             yield path, Stored(value)
         elif isinstance(value, list) and all(isinstance(x, tf.Variable) for x in value):
             for i, (parameter, x) in enumerate(zip(self.model.declared, value, strict=True)):
-                yield f"{path}/{i}", Stored(x, parameter.is_per_column)
+                axis = len(x.shape) - len(parameter.axes)  # 1 in a ring of numbers of rows
+                is_per_column = parameter.is_per_column and len(parameter.axes) > axis
+                yield f"{path}/{i}", Stored(x, is_per_column, axis=axis)
         elif isinstance(value, list):
             for i, each in enumerate(value):
                 yield from self.stored_state(f"{path}/{i}", each)

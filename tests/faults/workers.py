@@ -1,6 +1,7 @@
 """SIGKILL of one of two workers, at times spread over a run.
 
     python -m tests.faults.workers                        # about ten minutes
+    python -m tests.faults.workers --preset single        # L-BFGS over all rows
 
 A run has survived if both of these are true. The other worker ends by itself with one line, or, if
 it had not found the killed one yet, it still waits and can be stopped. The run then ends with the
@@ -8,6 +9,7 @@ metrics of an uninterrupted run: bit-identical if two workers resume it; with th
 epoch within 1e-5 if one process or three workers do. A run that had not begun is repeated.
 """
 
+import argparse
 import json
 import shutil
 import signal
@@ -26,34 +28,44 @@ import numpy as np
 from tests.faults.deaths import FLAGS, MAIN, Workspace, environment, metrics, stage_of
 from tests.faults.fault import Fault
 
+PRESETS = {
+    "default": FLAGS,
+    "single": "--data_dir data --comet offline --preset single --hidden_neuron 100 --batch_size 64 "
+              "--lambda_value 300 --train_epoch 20 --tolerance 0 --display_step 1 "
+              "--checkpoint_every 1",
+}
 KILLS = 10
 PATIENCE = 20.0  # seconds that the other worker may take to end
 RMSES = ("train_rmse", "test_rmse")
 
 
 def main() -> None:
-    for fault in rows():
+    parser = argparse.ArgumentParser(prog="workers", description=__doc__.split("\n")[0])
+    parser.add_argument("--preset", choices=PRESETS, default="default")
+    parser.add_argument("--kills", type=int, default=KILLS, metavar="N")
+    arguments = parser.parse_args()
+    for fault in rows(PRESETS[arguments.preset], arguments.kills):
         print(json.dumps(asdict(fault)), flush=True)
 
 
-def rows(kills: int = KILLS) -> Iterator[Fault]:
-    """Yield one row per stage of the run."""
+def rows(settings: str, kills: int) -> Iterator[Fault]:
+    """Yield one row per stage of the run with the flags `settings`."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         workspace.make_data()
         started = time.perf_counter()
-        run_workers(workspace, 2, "--run_name uninterrupted")
+        run_workers(workspace, 2, f"{settings} --run_name uninterrupted")
         seconds = time.perf_counter() - started
         stages: dict[str, list[bool]] = {}
         message = ""
         for i in range(kills):
-            processes = start(workspace, 2, "--run_name cut")
+            processes = start(workspace, 2, f"{settings} --run_name cut")
             time.sleep(seconds * (i + 0.5) / kills)
             processes[i % 2].kill()
             ended, error = end(processes, i % 2)
             message = error or message
             stage = stage_of(workspace.run_folder("cut"))
-            survived = ended and all([resumes(workspace, count) for count in (1, 2, 3)])
+            survived = ended and all([resumes(workspace, settings, n) for n in (1, 2, 3)])
             stages.setdefault(stage, []).append(survived)
             shutil.rmtree(workspace.run_folder("cut"), ignore_errors=True)
         for stage, outcomes in stages.items():
@@ -68,8 +80,7 @@ def start(workspace: Workspace, count: int, flags: str) -> list[subprocess.Popen
         for port in ports:
             port.bind(("127.0.0.1", 0))
         workers = [f"127.0.0.1:{port.getsockname()[1]}" for port in ports]
-    settings = "" if "--resume" in flags else FLAGS
-    command = [sys.executable, str(MAIN), *settings.split(), *flags.split()]
+    command = [sys.executable, str(MAIN), *flags.split()]
     if count > 1:
         command += ["--distribute", "workers"]
     processes = []
@@ -107,15 +118,15 @@ def end(processes: Sequence[subprocess.Popen], killed: int) -> tuple[bool, str]:
     return other.returncode == 0 or len(lines) == 1, "".join(lines)
 
 
-def resumes(workspace: Workspace, count: int) -> bool:
-    """Resume a copy of the killed run with `count` workers, or repeat it. Return whether its
-    metrics equal those of the uninterrupted run."""
+def resumes(workspace: Workspace, settings: str, count: int) -> bool:
+    """Resume a copy of the killed run with `count` workers, or repeat it with the flags `settings`.
+    Return whether its metrics equal those of the uninterrupted run."""
     name = f"again{count}"
     folder, cut = workspace.run_folder(name), workspace.run_folder("cut")
     summary = cut / "summary.json"
     if summary.exists() and json.loads(summary.read_text("utf-8"))["status"] == "finished":
         return True
-    flags = f"--run_name {name}"
+    flags = f"{settings} --run_name {name}"
     if (cut / "config.json").exists():
         shutil.copytree(cut, folder)
         flags = f"--resume results/{name} --data_dir data"

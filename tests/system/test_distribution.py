@@ -432,21 +432,18 @@ def test_an_error_that_is_no_lost_worker_keeps_its_traceback():
 
 
 @pytest.mark.parametrize(
-    "settings, named, workers_too",
+    "settings, named",
     [
-        (dict(engine="sparse"), "--engine sparse", True),
-        (dict(num_splits=2), "--num_splits 2", True),
-        (dict(pretrain_epoch=2, hidden_neuron=(4, 2, 4)), "--pretrain_epoch", True),
-        (dict(optimizer_method="LBFGS"), "--optimizer_method LBFGS", False),
-        (dict(members=("item",)), "--members", False),
-        (dict(tune=("base_lr",)), "--tune", False),
+        (dict(engine="sparse"), "--engine sparse"),
+        (dict(num_splits=2), "--num_splits 2"),
+        (dict(pretrain_epoch=2, hidden_neuron=(4, 2, 4)), "--pretrain_epoch"),
+        (dict(optimizer_method="LBFGS"), "--optimizer_method LBFGS"),
+        (dict(leave_one_out=True, leave_one_out_slope="mean"), "--leave_one_out_slope mean"),
+        (dict(members=("item",)), "--members"),
+        (dict(tune=("base_lr",)), "--tune"),
     ],
 )
-def test_what_is_not_done_together_is_refused(settings, named, workers_too):
+def test_settings_that_mirrored_refuses_are_those_of_workers(settings, named):
     with refused(named, "--distribute mirrored"):
         Config(distribute="mirrored", **settings)
-    if workers_too:
-        assert Config(distribute="workers", **settings).distribute == "workers"
-        return
-    with refused(named, "--distribute workers"):
-        Config(distribute="workers", **settings)
+    assert Config(distribute="workers", **settings).distribute == "workers"
