@@ -66,7 +66,7 @@ class LBFGS(tf.Module):
         self.evaluated = tf.Variable(False, trainable=False)
         self.point, self.gradients = zeros_like(parameters), zeros_like(parameters)
         self.cost, self.squared_error = variable(0.0), variable(0.0)
-        self.direction = zeros_like(parameters)  # H g
+        self.direction: Sequence[tf.Tensor] = ()  # H g, while a step needs it
 
     def step(
         self, evaluate: Callable[[], Evaluation], learning_rate: float
@@ -145,7 +145,7 @@ class LBFGS(tf.Module):
         """Set `direction` to H g, and return g' H g."""
         last = int(self.num_pairs.numpy())
         if not last:
-            assign(self.direction, self.gradients)
+            self.direction = [x.read_value() for x in self.gradients]
             return dot(self.gradients, self.gradients)
         used = [i % self.memory for i in range(max(last - self.memory, 0), last)]
         slots = [*used, *range(len(used), self.memory)]  # the same number in each call: one trace
@@ -153,7 +153,8 @@ class LBFGS(tf.Module):
         scales = self.initial_scales(*(tf.constant(x, tf.int32) for x in (used, used[-1])))
         sy, yy = self.products(self.gradients, scales, s, y)
         a, b = coefficients(sy.numpy(), yy.numpy(), len(used))
-        return self.combine(self.gradients, scales, s, y, a, b)
+        self.direction, slope = self.combine(self.gradients, scales, s, y, a, b)
+        return slope
 
     @tf.function(autograph=False)
     def products(self, g, scales, s, y):
@@ -170,15 +171,13 @@ class LBFGS(tf.Module):
 
     @tf.function(autograph=False)
     def combine(self, g, scales, s, y, a, b):
-        """Set `direction` to H_0 (g - sum_j a_j y_j) + sum_j b_j s_j, and return its inner product
-        with g."""
+        """Return H_0 (g - sum_j a_j y_j) + sum_j b_j s_j, and its inner product with g."""
         direction = [
             self.engine.pair_sum(x, scale, *pairs, tf.cast(a, x.dtype), tf.cast(b, x.dtype))
             for x, scale, *pairs in zip(g, scales, zip(*s, strict=True), zip(*y, strict=True),
                                         strict=True)
         ]
-        assign(self.direction, direction)
-        return dot(g, direction)
+        return direction, dot(g, direction)
 
     @tf.function(autograph=False)
     def differences(self, changes):
@@ -216,10 +215,10 @@ class LBFGS(tf.Module):
         for _ in range(self.max_trials):
             self.move(t)
             evaluation = evaluate()
-            cost, new_slope = float(evaluation[1]), -float(dot(evaluation[0], self.direction))
-            if not cost <= start + self.armijo * t * slope or math.isnan(new_slope):
+            cost, change = float(evaluation[1]), self.change(evaluation[0])
+            if not cost <= start + self.armijo * t * slope or math.isnan(change):
                 high = t
-            elif new_slope >= self.wolfe * slope:
+            elif change >= self.wolfe * t * slope:
                 return evaluation
             else:
                 low = t
@@ -231,8 +230,18 @@ class LBFGS(tf.Module):
 
     def move(self, t: float) -> None:
         """Set the parameters to `point` - t `direction`, or to exactly `point` if t is 0, even if
-        the direction is infinite."""
+        the direction is infinite. Free the direction: the evaluation needs the memory, and mostly
+        the first step is long enough."""
+        if t and not self.direction:
+            self.multiply()
         assign(self.parameters, plus(self.point, -t, self.direction) if t else self.point)
+        self.direction = ()
+
+    def change(self, gradients: Sequence[tf.Tensor]) -> float:
+        """Return t times the slope of the objective along -H g after `move(t)`: the inner product of
+        the `gradients` there and the change of the parameters."""
+        changes = zip(gradients, self.parameters, self.point, strict=True)
+        return float(total([tf.reduce_sum(g * (x - last), -1) for g, x, last in changes]))
 
 
 def coefficients(sy: np.ndarray, yy: np.ndarray, used: int) -> tuple[np.ndarray, np.ndarray]:
