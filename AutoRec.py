@@ -144,7 +144,7 @@ class AutoRec:
             factors = (np.maximum(counts, 1) * self.shards.total / total) ** exponent
             rows = rows._replace(lambda_factors=(tf.constant(factors, tf.float32),))
         if self.decoder.uses_all_rows:
-            rows = rows._replace(full_batches=full_batches(matrix, self.engine))
+            rows = rows._replace(full_batches=full_batches(matrix, rows, self.engine))
         return rows
 
     def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -75,6 +75,10 @@ class DenseEngine:
         """
         return self.at_rows(pairs, a) * self.at_columns(pairs, x)
 
+    def product_matvec(self, X: tf.Tensor, Y: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+        """Return (X * Y) v, float32 [n], from X and Y (n, k) and v (k)."""
+        return tf.linalg.matvec(X * Y, v)
+
     def pair_type(self, dtype: tf.DType) -> tf.DType:
         """Return the type in which L-BFGS keeps its pairs, for parameters of type `dtype`."""
         return dtype

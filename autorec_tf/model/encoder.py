@@ -11,7 +11,6 @@ import tensorflow as tf
 from autorec_tf.config import Config, Lambdas
 from autorec_tf.model.activations import SLOPES
 from autorec_tf.model.batch import Batch, penalty_weights, positions
-from autorec_tf.model.gradients import with_gradient
 
 
 class Dropout(NamedTuple):
@@ -115,16 +114,4 @@ class Encoder:
         count = tf.cast(batch.starts[1:] - batch.starts[:-1], tf.float32)
         mean = tf.linalg.matvec(slope, count, transpose_a=True) / tf.reduce_sum(count)
         a = tf.math.divide_no_nan(tf.linalg.matvec(slope, mean), tf.reduce_sum(tf.square(mean)))
-        return self.engine.at_pairs(batch, a, product_matvec(X, weights, mean))
-
-
-@with_gradient
-def product_matvec(X: tf.Tensor, Y: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, object]:
-    """Return (X * Y) v, float32 [n], from X and Y (n, k) and v (k). The gradient computes X * Y
-    again, which takes less memory."""
-
-    def gradient(d: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        dXY = d[:, None] * v
-        return dXY * Y, dXY * X, tf.linalg.matvec(X * Y, d, transpose_a=True)
-
-    return tf.linalg.matvec(X * Y, v), gradient
+        return self.engine.at_pairs(batch, a, self.engine.product_matvec(X, weights, mean))

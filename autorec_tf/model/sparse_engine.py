@@ -183,6 +183,15 @@ def multiply_transposed(first, last, starts, row, position, weights, h, decay, X
         add_rows(out_u, weights_u, row[start:end], h)
 
 
+@in_sequence
+def scale_rows(first, last, d, v, X, Y, dX, dY):
+    """dX (n, k) = (d v') * Y and dY = (d v') * X for rows first..last-1."""
+    for u in range(first, last):
+        for j in range(len(v)):
+            scale = d[u] * v[j]
+            dX[u, j], dY[u, j] = scale * Y[u, j], scale * X[u, j]
+
+
 @compiled
 def copy_rows(first, last, indptr, indices, values, rows, starts, row, column, ratings):
     """Copy the ratings of the batch's rows first..last-1 to `row`, `column` and `ratings` of a
@@ -424,6 +433,23 @@ class SparseEngine:
         out = call(self._multiply_transposed, inputs, tf.float32)
         return tf.ensure_shape(out, X.shape)
 
+    def product_matvec(self, X: tf.Tensor, Y: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+        """Return (X * Y) v, float32 [n], from X and Y (n, k) and v (k). The gradient computes X * Y
+        again, which takes less memory."""
+
+        @with_gradient
+        def product(X, Y, v):
+            def gradient(d):
+                dv = tf.linalg.matvec(X * Y, d, transpose_a=True)
+                with tf.control_dependencies([dv]):  # X * Y is freed first
+                    dX, dY = call(self._scaled_rows, [d[:, None], v[None], X, Y],
+                                  tf.float32, tf.float32)
+                return tf.ensure_shape(dX, X.shape), tf.ensure_shape(dY, Y.shape), dv
+
+            return tf.linalg.matvec(X * Y, v), gradient
+
+        return product(X, Y, v)
+
     def pair_type(self, dtype: tf.DType) -> tf.DType:
         """Return the type in which L-BFGS keeps its pairs, for parameters of type `dtype`: half of
         the memory to keep and to read."""
@@ -469,6 +495,11 @@ class SparseEngine:
         self.parallel_for(difference_rows, np.arange(len(x) + 1), x, x_last, g, g_last,
                           *bits((s, y)), *products)
         return s, y, *products
+
+    def _scaled_rows(self, d, v, X, Y):
+        dX, dY = self.result(X.shape), self.result(X.shape)
+        self.parallel_for(scale_rows, np.arange(len(X) + 1), d[:, 0], v[0], X, Y, dX, dY)
+        return dX, dY
 
     def _gather(self, indptr, indices, values, rows):
         starts = np.zeros(len(rows) + 1, np.int64)
