@@ -117,8 +117,9 @@ class AutoRec:
         """
         config, batch = self.config, inputs.batch
         z, penalty = self.encoder.product(inputs, penalty_scale)
-        z = self.shards.sum_forward(z, config.batch_size)
-        h = self.shards.sum_backward(self.hidden(z, dropout), config.batch_size)
+        max_rows = (batch.starts.shape[0] or config.batch_size + 1) - 1  # known of all rows at once
+        z = self.shards.sum_forward(z, max_rows)
+        h = self.shards.sum_backward(self.hidden(z, dropout), max_rows)
         product, penalty_W = self.decoder.product(outputs, h, penalty_scale)
         if config.leave_one_out:
             product -= self.encoder.self_contribution(inputs, h, outputs.weights)
@@ -155,7 +156,7 @@ class AutoRec:
             factors = (np.maximum(counts, 1) * self.shards.total / total) ** exponent
             rows = rows._replace(lambda_factors=(tf.constant(factors, tf.float32),))
         if self.decoder.uses_all_rows:
-            rows = rows._replace(full_batches=full_batches(matrix, self.engine))
+            rows = rows._replace(full_batches=full_batches(matrix, rows, self.engine))
         return rows
 
     def predict(self, ratings: SparseRows, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -34,8 +34,9 @@ SAME_SIZE = 0.2  # largest relative difference between data for which the same s
 # For `single`: hidden units per training rating of a user or item. The ratio of parameters to
 # ratings is then that of MovieLens-1M with 500 units.
 UNITS_PER_RATING = 5.4
-# Users and items, times hidden units, above which L-BFGS keeps fewer pairs: five times the number
-# of MovieLens-1M. There, 200 epochs with 3 pairs are as good as 170 with 6.
+# Users and items, times hidden units, above which a model of L-BFGS is large and fewer pairs are
+# kept: five times the number of MovieLens-1M, where 200 epochs with 3 pairs are as good as 170
+# with 6.
 LARGE_MODEL, FEW_PAIRS = 25_000_000, 3
 
 
@@ -236,10 +237,14 @@ def is_like_ml_1m(ratings: Ratings, config: Config) -> bool:
 def pairs_of_lbfgs(ratings: Ratings, config: Config) -> int:
     """Return the number of pairs that L-BFGS keeps: fewer for a large model, whose memory they
     would double."""
+    return FEW_PAIRS if is_large(ratings, config) else config.lbfgs_memory
+
+
+def is_large(ratings: Ratings, config: Config) -> bool:
+    """Return whether L-BFGS trains a model so large that its memory matters more than time."""
     units = [each.hidden_neuron[0] for each in model_configs(config)
              if each.optimizer_method == "LBFGS"]
-    size = (ratings.num_users + ratings.num_items) * max(units, default=0)
-    return FEW_PAIRS if size > LARGE_MODEL else config.lbfgs_memory
+    return (ratings.num_users + ratings.num_items) * max(units, default=0) > LARGE_MODEL
 
 
 def settings_of_fast(ratings: Ratings, config: Config) -> dict[str, Any]:

@@ -50,7 +50,7 @@ from autorec_tf.system.interruption import Interrupted, Interruption, warn
 from autorec_tf.system.runtime import leave, share_freed_memory, start_tensorflow
 from autorec_tf.system.terminal import open_streams, print_line, program, shell
 from autorec_tf.warm_start import Start
-from data_preprocessor import load_ratings, resolve, split_of
+from data_preprocessor import is_large, load_ratings, resolve, split_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,7 +103,8 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
     split = split_of(config, ratings)
     folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     announce(config, ratings, split, print_line)
-    start_tensorflow(lean=handshake.cluster.size > 1, is_program=True)
+    start_tensorflow(lean=handshake.cluster.size > 1, is_large=is_large(ratings, config),
+                     is_program=True)
     from autorec_tf.experiments import blend, conclude, reconstruction, tune
     from autorec_tf.model.column_shards import own_part
     from autorec_tf.model.engines import choose_engine

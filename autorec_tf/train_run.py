@@ -30,7 +30,7 @@ from autorec_tf.serving.fold_in import renewed
 from autorec_tf.serving.recommender import Recommender
 from autorec_tf.system.errors import UserError
 from autorec_tf.warm_start import Start
-from data_preprocessor import resolve, split_of
+from data_preprocessor import is_large, resolve, split_of
 
 # Settings of main.py's run folders, and settings of files, which do not apply to a DataFrame.
 FOLDER_SETTINGS = ("resume", "start_from", "num_splits", "distribute", "results_dir", "run_name",
@@ -60,7 +60,7 @@ def train_run(config: Config, known: Ratings, console: Console,
     """
     split = split_of(config, known)
     announce(config, known, split, console.log)
-    start_tensorflow(console.log)
+    start_tensorflow(console.log, is_large=is_large(known, config))
     config = replace(config, engine=choose_engine(config, split.train.density))
     console.begin(config, known, split)
     model: Any

@@ -27,7 +27,7 @@ from autorec_tf.resolution import over_preset
 from autorec_tf.system.environment import peak_memory_mb
 from autorec_tf.system.errors import run_program
 from autorec_tf.system.runtime import start_tensorflow
-from data_preprocessor import pairs_of_lbfgs, read_ml_1m, split_ratings
+from data_preprocessor import is_large, pairs_of_lbfgs, read_ml_1m, split_ratings
 
 SIZES = {  # users, items, ratings
     "ml-1m": (ML_1M_USERS, ML_1M_ITEMS, sum(ML_1M_COUNTS)),
@@ -47,7 +47,6 @@ def main() -> None:
     arguments = parser.parse_args()
     config = over_preset(dict(preset=arguments.preset, engine=arguments.engine,
                               train_epoch=arguments.epochs))
-    start_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ratings.dat"
         started = time.perf_counter()
@@ -89,11 +88,6 @@ def write_ratings(path: Path, num_users: int, num_items: int, num_ratings: int) 
 
 def measure(path: Path, config: Config) -> dict[str, float]:
     """Return the seconds of parsing, splitting, the last epoch and the test, and peak GB."""
-    from autorec_tf.evaluation.evaluate import score_test
-    from autorec_tf.model.engines import choose_engine
-    from autorec_tf.system.random_streams import random_stream
-    from autorec_tf.training.trainer import Trainer, build
-
     seconds, started = {}, time.perf_counter()
 
     def lap(name: str) -> None:
@@ -103,6 +97,13 @@ def measure(path: Path, config: Config) -> dict[str, float]:
 
     ratings = read_ml_1m(path)
     lap("parse_s")
+    start_tensorflow(is_large=is_large(ratings, config))
+    from autorec_tf.evaluation.evaluate import score_test
+    from autorec_tf.model.engines import choose_engine
+    from autorec_tf.system.random_streams import random_stream
+    from autorec_tf.training.trainer import Trainer, build
+
+    started = time.perf_counter()
     split = split_ratings(ratings, config.train_ratio, 0)
     scale, pairs = ratings.unit.model_scale, pairs_of_lbfgs(ratings, config)
     del ratings

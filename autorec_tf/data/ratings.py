@@ -214,7 +214,7 @@ class RatingMatrix:
         """The distinct values, for a part those in the full matrix: float32, ascending."""
         return self.part.distinct if self.part else np.sort(pd.unique(self.values))
 
-    @cached_property
+    @property
     def rows(self) -> np.ndarray:
         """The row of each rating, int32 [ratings], ascending."""
         return np.repeat(np.arange(self.num_rows, dtype=np.int32), self.row_counts)
@@ -231,14 +231,14 @@ class RatingMatrix:
 
     def transposed(self) -> "RatingMatrix":
         """Return the matrix with rows and columns exchanged, including those without ratings."""
-        indptr = np.append(0, np.cumsum(self.column_counts))
+        indptr, rows = np.append(0, np.cumsum(self.column_counts)), self.rows
         indices, values = np.empty(len(self), np.int32), np.empty(len(self), np.float32)
         cuts = np.searchsorted(indptr, np.arange(0, len(self), CHUNK))
         for first, last in pairwise([*cuts, self.num_columns]):  # columns that are sorted at once
             inside = np.flatnonzero((self.indices >= first) & (self.indices < last))
             order = inside[np.argsort(self.indices[inside], kind="stable")]  # rows are sorted
             part = slice(indptr[first], indptr[last])
-            indices[part], values[part] = self.rows[order], self.values[order]
+            indices[part], values[part] = rows[order], self.values[order]
         return RatingMatrix(indptr, indices, values, self.num_rows)
 
 

@@ -65,13 +65,21 @@ def sparse_rows(matrix: RatingMatrix) -> SparseRows:
     return SparseRows(indptr, indices, values, full_matrix)
 
 
-def full_batches(matrix: RatingMatrix, engine: Any) -> tuple[Batch, Batch]:
-    """Return the batch of all rows of `matrix`, and that of all rows of the transposed matrix, so
-    that no step has to sort the ratings by column."""
-    by_row, by_column = (
-        engine.batch(*map(tf.constant, (x.indptr, x.rows, x.indices, x.values)), x.num_columns)
-        for x in (matrix, matrix.transposed())
-    )
+def full_batches(matrix: RatingMatrix, rows: SparseRows, engine: Any) -> tuple[Batch, Batch]:
+    """Return the batch of all rows of `matrix`, of which `rows` is the copy, and that of all rows
+    of the transposed matrix, so that no step has to sort the ratings by column. On the sparse
+    engine, the second shares the memory of the first, and its `row` and `ratings` are empty."""
+    by_row = engine.batch(rows.indptr, tf.constant(matrix.rows), rows.indices, rows.values,
+                          matrix.num_columns)
+    other = matrix.transposed()
+    by_column = engine.batch(
+        *map(tf.constant, (other.indptr, other.rows, other.indices, other.values)),
+        other.num_columns)
+    if by_row.by_column:
+        empty, position = tf.zeros([0], tf.int32), by_column.by_column[2]
+        by_column = by_column._replace(
+            starts=by_row.by_column[0], row=empty, column=by_row.by_column[1],
+            ratings=tf.zeros([0]), by_column=(by_row.starts, by_row.column, position))
     return by_row, by_column
 
 

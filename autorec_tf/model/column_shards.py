@@ -30,6 +30,7 @@ from autorec_tf.system.files import as_utf8
 
 CHUNK_BYTES = 1 << 25  # sent at a time, outside training steps
 FILE_BYTES = 1 << 26  # of each file of a checkpoint that several workers send
+UNUSED = "/optimizer/direction/"  # in the names of variables that earlier versions saved
 COLUMN_COST = 30  # fixed cost of a column in the step of a mini-batch, in ratings
 
 
@@ -183,7 +184,8 @@ class ColumnShards:
             if is_per_column else tuple(x.shape)
             for name, (x, is_per_column, _, axis) in variables.items()
         }
-        if {n: tuple(shape) for n, shape in shapes.items() if n.endswith(SUFFIX)} != wanted:
+        if {n: tuple(shape) for n, shape in shapes.items()
+                if n.endswith(SUFFIX) and UNUSED not in n} != wanted:
             raise ValueError("other variables")
         for name, (x, is_per_column, _, axis) in variables.items():
             start = self.first if is_per_column else 0

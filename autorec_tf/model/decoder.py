@@ -133,7 +133,7 @@ class SvdppDecoder(BiasedDecoder):
 
     def weights(self, ratings: SparseRows) -> tf.Tensor:
         columns = ratings.full_batches[1]
-        factors = tf.gather(normalisation(ratings), columns.row)
+        factors = self.engine.at_rows(columns, normalisation(ratings))
         return self.Wt + self.engine.input_product(columns, factors, self.Y)[0]
 
     def outputs(self, pairs: Batch | Pairs, rows: tf.Tensor, ratings: SparseRows,
@@ -162,8 +162,7 @@ class SvdppDecoder(BiasedDecoder):
     def self_contribution(self, outputs: Outputs, h: tf.Tensor) -> tf.Tensor | float:
         """Return the contribution of each rating to its own prediction: its row is in N(u)."""
         by_row = tf.reduce_sum(tf.gather(self.Y, outputs.rows) * h, 1)
-        factors = self.engine.at_columns(outputs.pairs, outputs.normalisation)
-        return self.engine.at_rows(outputs.pairs, by_row) * factors
+        return self.engine.at_pairs(outputs.pairs, by_row, outputs.normalisation)
 
 
 def normalisation(ratings: SparseRows) -> tf.Tensor:

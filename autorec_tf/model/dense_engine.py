@@ -17,6 +17,8 @@ class DenseEngine:
     """Gather and multiply mini-batches. `precision` is the type of the products' factors,
     "float32" or "bfloat16"; all results are float32."""
 
+    takes_all_rows = False  # a block with all columns is dense, so its number of rows is limited
+
     def __init__(self, precision: str) -> None:
         self.precision = precision
 
@@ -67,6 +69,15 @@ class DenseEngine:
     def at_columns(self, pairs: Batch | Pairs, x: tf.Tensor) -> tf.Tensor:
         """Return x (n) at the column of each pair: float32 [e]."""
         return tf.gather(x, pairs.column)
+
+    def at_pairs(self, pairs: Batch | Pairs, a: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Return the product of a (B) at the row and x (n) at the column of each pair: float32 [e].
+        """
+        return self.at_rows(pairs, a) * self.at_columns(pairs, x)
+
+    def product_matvec(self, X: tf.Tensor, Y: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+        """Return (X * Y) v, float32 [n], from X and Y (n, k) and v (k)."""
+        return tf.linalg.matvec(X * Y, v)
 
     def pair_type(self, dtype: tf.DType) -> tf.DType:
         """Return the type in which L-BFGS keeps its pairs, for parameters of type `dtype`."""

@@ -73,7 +73,7 @@ class Encoder:
         if not self.config.input_scale:
             return mask
         counts = tf.cast(tf.maximum(batch.row_counts, 1), tf.float32)
-        return mask * tf.gather(self.config.input_scale / tf.sqrt(counts), batch.row)
+        return mask * self.engine.at_rows(batch, self.config.input_scale / tf.sqrt(counts))
 
     def dropout_mask(self, batch: Batch, dropout: Dropout | None) -> tf.Tensor:
         """Return the dropout mask of the inputs, float32 [e]. Workers draw that of the full matrix,
@@ -107,22 +107,24 @@ class Encoder:
         slope = SLOPES[self.config.hidden_activation](h)
         # One use of `weights`: AddN adds two gradients in one way, but three in any order.
         weights = tf.identity(weights)
-        contribution = batch.ratings * self.slope_product(batch, slope, self.V * weights)
+        contribution = batch.ratings * self.slope_product(batch, slope, self.V, weights)
         if one_hot_batch is not None:
-            X = tf.reshape(self.D * weights[:, None], [-1, self.V.shape[1]])
-            contribution += self.slope_product(one_hot_batch, slope, X)
+            of_values = tf.broadcast_to(weights[:, None], tf.shape(self.D))
+            D, weights = (tf.reshape(x, [-1, self.V.shape[1]]) for x in (self.D, of_values))
+            contribution += self.slope_product(one_hot_batch, slope, D, weights)
         return factors * contribution
 
-    def slope_product(self, batch: Batch, slope: tf.Tensor, X: tf.Tensor) -> tf.Tensor:
-        """Return X . slope at the pairs of the batch, float32 [e], from X (n, k) and slope (B, k).
+    def slope_product(self, batch: Batch, slope: tf.Tensor, X: tf.Tensor,
+                      weights: tf.Tensor) -> tf.Tensor:
+        """Return (X * weights) . slope at the pairs of the batch, float32 [e], from X and weights
+        (n, k) and slope (B, k).
 
         With `leave_one_out_slope` "mean", slope_i is replaced by its projection on the mean slope
         of the ratings, a_i times this mean, and the product needs numbers of rows and columns only.
         """
         if self.config.leave_one_out_slope == "own":
-            return self.engine.output_product(batch, slope, X)[0]
+            return self.engine.output_product(batch, slope, X * weights)[0]
         count = tf.cast(batch.row_counts, tf.float32)
         mean = tf.linalg.matvec(slope, count, transpose_a=True) / tf.reduce_sum(count)
         a = tf.math.divide_no_nan(tf.linalg.matvec(slope, mean), tf.reduce_sum(tf.square(mean)))
-        by_column = tf.linalg.matvec(X, mean)
-        return self.engine.at_rows(batch, a) * self.engine.at_columns(batch, by_column)
+        return self.engine.at_pairs(batch, a, self.engine.product_matvec(X, weights, mean))

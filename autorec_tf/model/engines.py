@@ -1,15 +1,17 @@
 """The choice between the dense and the sparse engine."""
 
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from autorec_tf.config import Config
+from autorec_tf.config import FULL_BATCH, Config
 from autorec_tf.model.dense_engine import DenseEngine
 from autorec_tf.system.errors import UserError
 
+MOST_REUSED = 1 << 26  # bytes of a result whose memory is reused in a full batch
 SPARSE_DENSITY = 0.2  # above this fraction of observed entries, `auto` chooses the dense engine
 
 
@@ -47,7 +49,9 @@ def make_engine(config: Config, density: float) -> Any:
         return DenseEngine(config.precision)
     from autorec_tf.model.sparse_engine import SparseEngine  # only this module needs Numba
 
-    return SparseEngine()
+    # A step over all ratings takes seconds, so memory matters more than the time to allocate it.
+    is_full_batch = config.optimizer_method in FULL_BATCH
+    return SparseEngine(most_reused=MOST_REUSED if is_full_batch else math.inf)
 
 
 def multiplies_bfloat16() -> bool:

@@ -82,12 +82,12 @@ class LBFGS(tf.Module):
         self.evaluated = tf.Variable(False, trainable=False)
         self.point, self.gradients = zeros_like(parameters), zeros_like(parameters)
         self.cost, self.squared_error = variable(0.0), variable(0.0)
-        self.direction = zeros_like(parameters)  # H g
+        self.direction: Sequence[tf.Tensor] = ()  # H g, while a step needs it
 
     @property
     def state(self) -> list[tf.Variable]:
         """The state variables that have the shape of a parameter."""
-        return sum([self.point, self.gradients, self.direction, *self.s, *self.y], [])
+        return sum([self.point, self.gradients, *self.s, *self.y], [])
 
     def step(
         self, evaluate: Callable[[], Evaluation], learning_rate: float
@@ -172,7 +172,7 @@ class LBFGS(tf.Module):
         """Set `direction` to H g, and return g' H g."""
         last = int(self.num_pairs.numpy())
         if not last:
-            assign(self.direction, self.gradients)
+            self.direction = [x.read_value() for x in self.gradients]
             return self.dot(self.gradients, self.gradients)
         used = [i % self.memory for i in range(max(last - self.memory, 0), last)]
         slots = [*used, *range(len(used), self.memory)]  # the same number in each call: one trace
@@ -180,7 +180,7 @@ class LBFGS(tf.Module):
         scales = self.initial_scales(used)
         sy, yy = self.shards.sum(self.products(self.gradients, scales, s, y))
         a, b = coefficients(sy, yy, len(used))
-        self.combine(self.gradients, scales, s, y, a, b)
+        self.direction = self.combine(self.gradients, scales, s, y, a, b)
         return self.dot(self.gradients, self.direction)
 
     @tf.function(autograph=False)
@@ -200,13 +200,12 @@ class LBFGS(tf.Module):
 
     @tf.function(autograph=False)
     def combine(self, g, scales, s, y, a, b):
-        """Set `direction` to H_0 (g - sum_j a_j y_j) + sum_j b_j s_j."""
-        direction = [
+        """Return H_0 (g - sum_j a_j y_j) + sum_j b_j s_j."""
+        return [
             self.engine.pair_sum(x, scale, *pairs, tf.cast(a, x.dtype), tf.cast(b, x.dtype))
             for x, scale, *pairs in zip(g, scales, zip(*s, strict=True), zip(*y, strict=True),
                                         strict=True)
         ]
-        assign(self.direction, direction)
 
     @tf.function(autograph=False)
     def differences(self, changes):
@@ -236,7 +235,7 @@ class LBFGS(tf.Module):
         y_D_y = [d * ring[newest] for d, ring in zip(D, self.y_norms, strict=True)]
         return D, total(compress(y_D_y, self.counts_rows))
 
-    def dot(self, a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> float:
+    def dot(self, a: Iterable[tf.Tensor], b: Iterable[tf.Tensor]) -> float:
         """Return the inner product over all parameters and workers."""
         return float(self.shards.sum(dot(compress(a, self.counts), compress(b, self.counts))))
 
@@ -254,10 +253,10 @@ class LBFGS(tf.Module):
         for _ in range(self.max_trials):
             self.move(t)
             evaluation = evaluate()
-            cost, new_slope = float(evaluation[1]), -self.dot(evaluation[0], self.direction)
-            if not cost <= start + self.armijo * t * slope or math.isnan(new_slope):
+            cost, change = float(evaluation[1]), self.change(evaluation[0])
+            if not cost <= start + self.armijo * t * slope or math.isnan(change):
                 high = t
-            elif new_slope >= self.wolfe * slope:
+            elif change >= self.wolfe * t * slope:
                 return evaluation
             else:
                 low = t
@@ -269,8 +268,18 @@ class LBFGS(tf.Module):
 
     def move(self, t: float) -> None:
         """Set the parameters to `point` - t `direction`, or to exactly `point` if t is 0, even if
-        the direction is infinite."""
+        the direction is infinite. Free the direction: the evaluation needs the memory, and mostly
+        the first step is long enough."""
+        if t and not self.direction:
+            self.multiply()
         assign(self.parameters, plus(self.point, -t, self.direction) if t else self.point)
+        self.direction = ()
+
+    def change(self, gradients: Sequence[tf.Tensor]) -> float:
+        """Return t times the slope of the objective along -H g after `move(t)`: the inner product
+        of the `gradients` there and the change of the parameters."""
+        changes = (x - last for x, last in zip(self.parameters, self.point, strict=True))
+        return self.dot(gradients, changes)
 
 
 def coefficients(sy: np.ndarray, yy: np.ndarray, used: int) -> tuple[np.ndarray, np.ndarray]:

@@ -183,6 +183,15 @@ def multiply_transposed(first, last, starts, row, position, weights, h, decay, X
         add_rows(out_u, weights_u, row[start:end], h)
 
 
+@in_sequence
+def scale_rows(first, last, d, v, X, Y, dX, dY):
+    """dX (n, k) = (d v') * Y and dY = (d v') * X for rows first..last-1."""
+    for u in range(first, last):
+        for j in range(len(v)):
+            scale = d[u] * v[j]
+            dX[u, j], dY[u, j] = scale * Y[u, j], scale * X[u, j]
+
+
 @compiled
 def copy_rows(first, last, indptr, indices, values, rows, starts, row, column, ratings):
     """Copy the ratings of the batch's rows first..last-1 to `row`, `column` and `ratings` of a
@@ -300,10 +309,13 @@ def difference_rows(first, last, x, x_last, g, g_last, s, y, ss, sy, yy):
 
 class SparseEngine:
     """Gather and multiply mini-batches, in float32, with `threads` threads (default: the number of
-    TensorFlow's threads, system/runtime.py)."""
+    TensorFlow's threads, system/runtime.py). Results of more than `most_reused` bytes are freed
+    instead of reused."""
 
-    def __init__(self, threads: int | None = None) -> None:
-        self.num_threads = threads or num_threads()
+    takes_all_rows = True  # a block of rows needs the memory of its ratings only
+
+    def __init__(self, threads: int | None = None, most_reused: float = math.inf) -> None:
+        self.num_threads, self.most_reused = threads or num_threads(), most_reused
         self.pool = ThreadPoolExecutor(self.num_threads)
         self.lock = threading.Lock()
         self.results = [np.empty(0, np.uint8)]  # never returns the first one: see `result`
@@ -369,12 +381,10 @@ class SparseEngine:
         @with_gradient
         def gathered(x):
             def gradient(d):
-                empty = tf.zeros([0], tf.int32)
-                return tf.ensure_shape(
-                    call(self._add_up, [pairs.starts, empty, d], tf.float32), x.shape)
+                return self.sum_of_rows(pairs, d)
 
             return tf.ensure_shape(call(self._spread, [pairs.starts, x], tf.float32),
-                                   pairs.row.shape), gradient
+                                   pairs.column.shape), gradient
 
         return gathered(x)
 
@@ -384,13 +394,36 @@ class SparseEngine:
         @with_gradient
         def gathered(x):
             def gradient(d):
-                starts, _, position = pairs.by_column
-                return tf.ensure_shape(
-                    call(self._add_up, [starts, position, d], tf.float32), x.shape)
+                return self.sum_of_columns(pairs, d)
 
             return tf.gather(x, pairs.column), gradient
 
         return gathered(x)
+
+    def at_pairs(self, pairs: Batch | Pairs, a: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Return the product of a (B) at the row and x (n) at the column of each pair: float32 [e].
+        Gradients need a `Batch`, and compute the factors again, which takes less memory."""
+
+        @with_gradient
+        def product(a, x):
+            def gradient(d):
+                return (self.sum_of_rows(pairs, d * self.at_columns(pairs, x)),
+                        self.sum_of_columns(pairs, d * self.at_rows(pairs, a)))
+
+            return self.at_rows(pairs, a) * self.at_columns(pairs, x), gradient
+
+        return product(a, x)
+
+    def sum_of_rows(self, pairs: Batch | Pairs, d: tf.Tensor) -> tf.Tensor:
+        """Return the sum of d (e) over the pairs of each row: float32 [B]."""
+        sums = call(self._add_up, [pairs.starts, tf.zeros([0], tf.int32), d], tf.float32)
+        return tf.ensure_shape(sums, pairs.starts[1:].shape)
+
+    def sum_of_columns(self, batch: Batch, d: tf.Tensor) -> tf.Tensor:
+        """Return the sum of d (e) over the ratings of each column: float32 [n]."""
+        starts, _, position = batch.by_column
+        sums = call(self._add_up, [starts, position, d], tf.float32)
+        return tf.ensure_shape(sums, batch.count.shape)
 
     def transposed(
         self, batch: Batch, weights: tf.Tensor, h: tf.Tensor, decay: tf.Tensor, X: tf.Tensor
@@ -399,6 +432,23 @@ class SparseEngine:
         inputs = [*batch.by_column, weights, h, decay, X]
         out = call(self._multiply_transposed, inputs, tf.float32)
         return tf.ensure_shape(out, X.shape)
+
+    def product_matvec(self, X: tf.Tensor, Y: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+        """Return (X * Y) v, float32 [n], from X and Y (n, k) and v (k). The gradient computes X * Y
+        again, which takes less memory."""
+
+        @with_gradient
+        def product(X, Y, v):
+            def gradient(d):
+                dv = tf.linalg.matvec(X * Y, d, transpose_a=True)
+                with tf.control_dependencies([dv]):  # X * Y is freed first
+                    dX, dY = call(self._scaled_rows, [d[:, None], v[None], X, Y],
+                                  tf.float32, tf.float32)
+                return tf.ensure_shape(dX, X.shape), tf.ensure_shape(dY, Y.shape), dv
+
+            return tf.linalg.matvec(X * Y, v), gradient
+
+        return product(X, Y, v)
 
     def pair_type(self, dtype: tf.DType) -> tf.DType:
         """Return the type in which L-BFGS keeps its pairs, for parameters of type `dtype`: half of
@@ -440,12 +490,16 @@ class SparseEngine:
         return out
 
     def _differences(self, x, x_last, g, g_last):
-        # Not `result`: s and y are kept, and TensorFlow's copies take the place of older pairs.
-        s, y = unaligned(x.shape), unaligned(x.shape)
+        s, y = (np.empty(x.shape, tf.bfloat16.as_numpy_dtype) for _ in range(2))
         products = [np.empty((len(x), 1), np.float32) for _ in range(3)]
         self.parallel_for(difference_rows, np.arange(len(x) + 1), x, x_last, g, g_last,
                           *bits((s, y)), *products)
         return s, y, *products
+
+    def _scaled_rows(self, d, v, X, Y):
+        dX, dY = self.result(X.shape), self.result(X.shape)
+        self.parallel_for(scale_rows, np.arange(len(X) + 1), d[:, 0], v[0], X, Y, dX, dY)
+        return dX, dY
 
     def _gather(self, indptr, indices, values, rows):
         starts = np.zeros(len(rows) + 1, np.int64)
@@ -502,6 +556,8 @@ class SparseEngine:
         Allocating new memory costs as much as filling it.
         """
         num_bytes = 4 * shape[0] * shape[1] + ALIGNMENT
+        if num_bytes > self.most_reused:
+            return aligned(np.empty(num_bytes, np.uint8), shape)
         with self.lock:  # so that two threads never take the same buffer
             # The reference count of a free buffer depends on Python's version. The first of the
             # results is never in use, so its count is the count of a free buffer.
@@ -565,13 +621,6 @@ def aligned(memory: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def bits(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     """Return bfloat16 arrays as uint16, the type of their bits in kernels."""
     return tuple(x.view(np.uint16) for x in arrays)
-
-
-def unaligned(shape: tuple[int, int]) -> np.ndarray:
-    """Return a new bfloat16 array of `shape` that TensorFlow copies, since it is not aligned."""
-    memory = np.empty(shape[0] * shape[1] + ALIGNMENT, tf.bfloat16.as_numpy_dtype)
-    start = (-memory.ctypes.data % ALIGNMENT) // memory.itemsize + 1
-    return memory[start : start + shape[0] * shape[1]].reshape(shape)
 
 
 def block_rows(X: np.ndarray) -> int:

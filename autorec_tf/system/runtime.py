@@ -88,7 +88,7 @@ def check_usable(tf: ModuleType) -> None:
 
 
 def start_tensorflow(log: Callable[[str], object] = warn, lean: bool = False,
-                     is_program: bool = False) -> None:
+                     is_large: bool = False, is_program: bool = False) -> None:
     """Import TensorFlow and make its results reproducible to the bit.
 
     In a process that has already used TensorFlow, the number of threads cannot change, which is
@@ -97,11 +97,15 @@ def start_tensorflow(log: Callable[[str], object] = warn, lean: bool = False,
     Args:
         log: receives the warning.
         lean: disable oneDNN, which speeds up dense products, but never frees memory.
+        is_large: the arrays are so large that memory should be freed with them. oneDNN would keep
+            it for later arrays, which is faster. The results are the same.
         is_program: the process is this program, so no object of a caller is affected: never search
             the objects that exist now for garbage, which takes 0.2 s each time.
     """
     if lean:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    if is_large:
+        os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     tf = import_tensorflow()
     if is_program:
         gc.freeze()

@@ -117,7 +117,8 @@ class Objective:
     @tf.function(autograph=False)
     def full_gradients(self, ratings: SparseRows) -> Gradients:
         """Return the gradients, J and the squared error (float64) over all rows and workers, summed
-        over blocks of rows. Omega of the plain rule is counted once."""
+        over blocks of rows unless the engine takes all rows at once. Omega of the plain rule is
+        counted once."""
         model, run = self.model, self.model.shards.run
         with tf.GradientTape() as tape:  # shared weights: computed once, differentiated once
             weights = model.decoder.weights(ratings) if model.decoder.uses_all_rows else None
@@ -125,7 +126,7 @@ class Objective:
         num_rows, batch_size = tf.size(ratings.indptr, tf.int64) - 1, model.config.batch_size
 
         def block(start, *batch):
-            rows = tf.range(start, tf.minimum(start + batch_size, num_rows))
+            rows = tf.range(start, num_rows if batch else tf.minimum(start + batch_size, num_rows))
             fraction = tf.cast(tf.size(rows, tf.int64) / num_rows, tf.float32)
             gradients, *costs = run(self.gradients, ratings, rows, fraction, weights, *batch)
             return gradients, tf.cast(tf.stack(costs), tf.float64)
@@ -133,8 +134,9 @@ class Objective:
         def add(start, sums):
             return tf.nest.map_structure(tf.add, sums, block(start))
 
-        if ratings.indptr.shape[0] - 1 <= batch_size:
-            sums, total = block(tf.constant(0, tf.int64), *ratings.full_batches[:1])
+        by_row = ratings.full_batches[:1]
+        if ratings.indptr.shape[0] - 1 <= batch_size or by_row and model.engine.takes_all_rows:
+            sums, total = block(tf.constant(0, tf.int64), *by_row)
         else:
             zeros = [tf.zeros_like(x) for x in sources], tf.zeros(2, tf.float64)
             sums, total = serial_loop(add, zeros, num_rows, batch_size)
