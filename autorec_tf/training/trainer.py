@@ -77,7 +77,7 @@ class Objective:
 
     Gradients are float32, one per entry of `AutoRec.parameters`, of its shape. They are returned
     with J(B) and the squared error, float32 scalars. `dropout` returns that of the current step.
-    If workers divide the columns, each has the terms of its own columns in J(B), in the squared
+    If workers divide the columns, each has the terms of its columns in J(B), in the squared
     error, and in the gradients of parameters per row; other gradients are complete.
     """
 
