@@ -35,7 +35,8 @@ SAME_SIZE = 0.2  # largest relative difference between data for which the same s
 # ratings is then that of MovieLens-1M with 500 units.
 UNITS_PER_RATING = 5.4
 # Users and items, times hidden units, above which a model of L-BFGS is large and fewer pairs are
-# kept: five times the number of MovieLens-1M. There, 200 epochs with 3 pairs are as good as 170 with 6.
+# kept: five times the number of MovieLens-1M. There, 200 epochs with 3 pairs are as good as 170
+# with 6.
 LARGE_MODEL, FEW_PAIRS = 25_000_000, 3
 
 

@@ -61,9 +61,9 @@ def sparse_rows(matrix: RatingMatrix) -> SparseRows:
 
 
 def full_batches(matrix: RatingMatrix, rows: SparseRows, engine: Any) -> tuple[Batch, Batch]:
-    """Return the batch of all rows of `matrix`, of which `rows` is the copy, and that of all rows of
+    """Return the batch of all rows of `matrix`, which `rows` is a copy of, and that of all rows of
     the transposed matrix, so that no step has to sort the ratings by column. On the sparse engine,
-    the second shares the memory of the first, and has no `row` and no `ratings`."""
+    the second shares the memory of the first, and its `row` and `ratings` are empty."""
     by_row = engine.batch(rows.indptr, tf.constant(matrix.rows), rows.indices, rows.values,
                           matrix.num_columns)
     other = matrix.transposed()

@@ -27,6 +27,7 @@ from autorec_tf.system.files import as_utf8
 
 CHUNK_BYTES = 1 << 25  # sent at a time, outside training steps
 FILE_BYTES = 1 << 26  # of each file of a checkpoint that several workers send
+NO_LONGER_STORED = "/optimizer/direction/"  # of L-BFGS, which computes it in each step
 COLUMN_COST = 30  # fixed cost of a column in the step of a mini-batch, in ratings
 
 
@@ -147,14 +148,16 @@ class ColumnShards:
     def read(self, prefix: str | Path, variables: Mapping[str, Stored]) -> None:
         """Set `variables` to this process's part of the checkpoint `prefix`. Raise ValueError if it
         has other variables, tf.errors.OpError if it cannot be read. What is bfloat16 now was
-        float32 in earlier versions, and is rounded."""
+        float32 in earlier versions, and is rounded. What is no longer stored is ignored."""
         reader = tf.train.load_checkpoint(as_utf8(prefix))
         shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         wanted = {
             name: (self.total, *x.shape[1:]) if self.workers and is_per_column else tuple(x.shape)
             for name, (x, is_per_column, _) in variables.items()
         }
-        if {n: tuple(shape) for n, shape in shapes.items() if n.endswith(SUFFIX)} != wanted:
+        saved = {name: tuple(shape) for name, shape in shapes.items()
+                 if name.endswith(SUFFIX) and NO_LONGER_STORED not in name}
+        if saved != wanted:
             raise ValueError("other variables")
         for name, (x, is_per_column, _) in variables.items():
             start = self.first if is_per_column else 0

@@ -96,8 +96,9 @@ class Encoder:
         weights = tf.identity(weights)
         contribution = batch.ratings * self.slope_product(batch, slope, self.V, weights)
         if one_hot_batch is not None:
-            of_values = tf.broadcast_to(weights[:, None], self.D.shape)
-            D, weights = (tf.reshape(x, [-1, self.V.shape[1]]) for x in (self.D, of_values))
+            D = tf.convert_to_tensor(self.D)
+            of_values = tf.broadcast_to(weights[:, None], D.shape)
+            D, weights = (tf.reshape(x, [-1, self.V.shape[1]]) for x in (D, of_values))
             contribution += self.slope_product(one_hot_batch, slope, D, weights)
         return mask * contribution
 

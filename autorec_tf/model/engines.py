@@ -49,7 +49,7 @@ def make_engine(config: Config, density: float) -> Any:
         return DenseEngine(config.precision)
     from autorec_tf.model.sparse_engine import SparseEngine  # only this module needs Numba
 
-    # A step over all ratings takes seconds, so that memory matters more than the time to allocate it.
+    # A large step over all ratings takes seconds: the time to allocate memory matters less.
     is_full_batch = config.optimizer_method in FULL_BATCH
     return SparseEngine(most_reused=MOST_REUSED if is_full_batch else math.inf)
 

@@ -53,9 +53,8 @@ class LBFGS(tf.Module):
         self.min_cosine, self.by_row = config.lbfgs_min_cosine, config.lbfgs_by_row
         # Pair i since the history was last cleared is in slot i mod memory, as are the squares of
         # the norms of its rows.
-        self.s, self.y = (
-            [[zeros(x.shape, self.engine.pair_type(x.dtype)) for x in parameters]
-             for _ in range(self.memory)] for _ in range(2))
+        empty = [tf.zeros(x.shape, self.engine.pair_type(x.dtype)) for x in parameters]
+        self.s, self.y = ([sharing(empty) for _ in range(self.memory)] for _ in range(2))
         self.s_dot_y = variable([0.0] * self.memory)
         self.s_norms, self.y_norms = (
             [zeros([self.memory, *squares(x).shape], x.dtype) for x in parameters]
@@ -64,9 +63,9 @@ class LBFGS(tf.Module):
         self.num_pairs = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The point where the last step ended, and the objective there.
         self.evaluated = tf.Variable(False, trainable=False)
-        self.point, self.gradients = zeros_like(parameters), zeros_like(parameters)
+        self.point, self.gradients = sharing(parameters), sharing(parameters)
         self.cost, self.squared_error = variable(0.0), variable(0.0)
-        self.direction: Sequence[tf.Tensor] = ()  # H g, while a step needs it
+        self.direction: list[tf.Tensor] = []  # H g, while a step needs it
 
     def step(
         self, evaluate: Callable[[], Evaluation], learning_rate: float
@@ -145,7 +144,7 @@ class LBFGS(tf.Module):
         """Set `direction` to H g, and return g' H g."""
         last = int(self.num_pairs.numpy())
         if not last:
-            self.direction = [x.read_value() for x in self.gradients]
+            self.direction[:] = [x.read_value() for x in self.gradients]
             return dot(self.gradients, self.gradients)
         used = [i % self.memory for i in range(max(last - self.memory, 0), last)]
         slots = [*used, *range(len(used), self.memory)]  # the same number in each call: one trace
@@ -153,7 +152,7 @@ class LBFGS(tf.Module):
         scales = self.initial_scales(*(tf.constant(x, tf.int32) for x in (used, used[-1])))
         sy, yy = self.products(self.gradients, scales, s, y)
         a, b = coefficients(sy.numpy(), yy.numpy(), len(used))
-        self.direction, slope = self.combine(self.gradients, scales, s, y, a, b)
+        self.direction[:], slope = self.combine(self.gradients, scales, s, y, a, b)
         return slope
 
     @tf.function(autograph=False)
@@ -235,11 +234,11 @@ class LBFGS(tf.Module):
         if t and not self.direction:
             self.multiply()
         assign(self.parameters, plus(self.point, -t, self.direction) if t else self.point)
-        self.direction = ()
+        self.direction.clear()
 
     def change(self, gradients: Sequence[tf.Tensor]) -> float:
-        """Return t times the slope of the objective along -H g after `move(t)`: the inner product of
-        the `gradients` there and the change of the parameters."""
+        """Return t times the slope of the objective along -H g after `move(t)`: the inner product
+        of the `gradients` there and the change of the parameters."""
         changes = zip(gradients, self.parameters, self.point, strict=True)
         return float(total([tf.reduce_sum(g * (x - last), -1) for g, x, last in changes]))
 
@@ -267,6 +266,11 @@ def coefficients(sy: np.ndarray, yy: np.ndarray, used: int) -> tuple[np.ndarray,
 def zeros_like(parameters: Sequence[tf.Variable]) -> list[tf.Variable]:
     """Return one variable of zeros per parameter, of its shape and type."""
     return [zeros(x.shape, x.dtype) for x in parameters]
+
+
+def sharing(values: Sequence[tf.Tensor]) -> list[tf.Variable]:
+    """Return variables that share the memory of `values` until they are assigned others."""
+    return [tf.Variable(tf.convert_to_tensor(x), trainable=False) for x in values]
 
 
 def zeros(shape: Sequence[int], dtype: tf.DType) -> tf.Variable:

@@ -282,7 +282,7 @@ class Trainer:
         a list of such lists."""
         if isinstance(value, tf.Variable):
             yield path, Stored(value)
-        elif isinstance(value, list) and all(isinstance(x, tf.Variable) for x in value):
+        elif isinstance(value, list) and value and all(isinstance(x, tf.Variable) for x in value):
             for i, (parameter, x) in enumerate(zip(self.model.declared, value, strict=True)):
                 yield f"{path}/{i}", Stored(x, parameter.is_per_column)
         elif isinstance(value, list):
