@@ -69,9 +69,8 @@ class LBFGS(tf.Module):
         self.min_cosine, self.by_row = config.lbfgs_min_cosine, config.lbfgs_by_row
         # Pair i since the history was last cleared is in slot i mod memory, as are the squares of
         # the norms of its rows.
-        self.s, self.y = (
-            [[zeros(x.shape, self.engine.pair_type(x.dtype)) for x in parameters]
-             for _ in range(self.memory)] for _ in range(2))
+        empty = [tf.zeros(x.shape, self.engine.pair_type(x.dtype)) for x in parameters]
+        self.s, self.y = ([sharing(empty) for _ in range(self.memory)] for _ in range(2))
         self.s_dot_y = variable([0.0] * self.memory)
         self.s_norms, self.y_norms = (
             [zeros([self.memory, *squares(x).shape], x.dtype) for x in parameters]
@@ -80,9 +79,9 @@ class LBFGS(tf.Module):
         self.num_pairs = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The point where the last step ended, and the objective there.
         self.evaluated = tf.Variable(False, trainable=False)
-        self.point, self.gradients = zeros_like(parameters), zeros_like(parameters)
+        self.point, self.gradients = sharing(parameters), sharing(parameters)
         self.cost, self.squared_error = variable(0.0), variable(0.0)
-        self.direction: Sequence[tf.Tensor] = ()  # H g, while a step needs it
+        self.direction: list[tf.Tensor] = []  # H g, while a step needs it
 
     @property
     def state(self) -> list[tf.Variable]:
@@ -172,7 +171,7 @@ class LBFGS(tf.Module):
         """Set `direction` to H g, and return g' H g."""
         last = int(self.num_pairs.numpy())
         if not last:
-            self.direction = [x.read_value() for x in self.gradients]
+            self.direction[:] = [x.read_value() for x in self.gradients]
             return self.dot(self.gradients, self.gradients)
         used = [i % self.memory for i in range(max(last - self.memory, 0), last)]
         slots = [*used, *range(len(used), self.memory)]  # the same number in each call: one trace
@@ -180,7 +179,7 @@ class LBFGS(tf.Module):
         scales = self.initial_scales(used)
         sy, yy = self.shards.sum(self.products(self.gradients, scales, s, y))
         a, b = coefficients(sy, yy, len(used))
-        self.direction = self.combine(self.gradients, scales, s, y, a, b)
+        self.direction[:] = self.combine(self.gradients, scales, s, y, a, b)
         return self.dot(self.gradients, self.direction)
 
     @tf.function(autograph=False)
@@ -273,7 +272,7 @@ class LBFGS(tf.Module):
         if t and not self.direction:
             self.multiply()
         assign(self.parameters, plus(self.point, -t, self.direction) if t else self.point)
-        self.direction = ()
+        self.direction.clear()
 
     def change(self, gradients: Sequence[tf.Tensor]) -> float:
         """Return t times the slope of the objective along -H g after `move(t)`: the inner product
@@ -305,6 +304,11 @@ def coefficients(sy: np.ndarray, yy: np.ndarray, used: int) -> tuple[np.ndarray,
 def zeros_like(parameters: Sequence[tf.Variable]) -> list[tf.Variable]:
     """Return one variable of zeros per parameter, of its shape and type."""
     return [zeros(x.shape, x.dtype) for x in parameters]
+
+
+def sharing(values: Sequence[tf.Tensor]) -> list[tf.Variable]:
+    """Return variables that share the memory of `values` until they are assigned others."""
+    return [tf.Variable(tf.convert_to_tensor(x), trainable=False) for x in values]
 
 
 def zeros(shape: Sequence[int], dtype: tf.DType) -> tf.Variable:

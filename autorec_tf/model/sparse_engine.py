@@ -440,7 +440,8 @@ class SparseEngine:
         @with_gradient
         def product(X, Y, v):
             def gradient(d):
-                dv = tf.linalg.matvec(X * Y, d, transpose_a=True)
+                with tf.control_dependencies([d]):  # otherwise, TensorFlow keeps the first X * Y
+                    dv = tf.linalg.matvec(X * Y, d, transpose_a=True)
                 with tf.control_dependencies([dv]):  # X * Y is freed first
                     dX, dY = call(self._scaled_rows, [d[:, None], v[None], X, Y],
                                   tf.float32, tf.float32)

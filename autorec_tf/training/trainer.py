@@ -298,7 +298,7 @@ class Trainer:
         a list of such lists."""
         if isinstance(value, tf.Variable):
             yield path, Stored(value)
-        elif isinstance(value, list) and all(isinstance(x, tf.Variable) for x in value):
+        elif isinstance(value, list) and value and all(isinstance(x, tf.Variable) for x in value):
             for i, (parameter, x) in enumerate(zip(self.model.declared, value, strict=True)):
                 axis = len(x.shape) - len(parameter.axes)  # 1 in a ring of numbers of rows
                 is_per_column = parameter.is_per_column and len(parameter.axes) > axis
