@@ -137,10 +137,9 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
                     records.log_epoch(metrics, state)
             state.trainer.release()
         del local  # free memory for the evaluation
-        content = partial(run_content, config, ratings, split, not interruption.requested)
+        arrays = folder and partial(run_content, config, ratings, split, not interruption.requested)
         titles = read_titles(ratings.name, config.ratings_folder())
-        conclude(config, split, trained, records, titles, measure and measure(),
-                 content if folder else None)
+        conclude(config, split, trained, records, titles, measure and measure(), arrays)
     return records.summary
 
 
