@@ -101,7 +101,7 @@ def run_split(config: Config, ratings: Ratings, handshake: Handshake, interrupti
     """Train on one split, evaluate, record, and return the summary (empty on later workers), from
     the parameters of the run `start`, if any. `started`: time.perf_counter() at the beginning."""
     split = split_of(config, ratings)
-    folder = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
+    folder: Any = None if handshake.cluster.index else RunFolder.of(config, ratings.fingerprint)
     announce(config, ratings, split, print_line)
     start_tensorflow(lean=handshake.cluster.size > 1, is_large=is_large(ratings, config),
                      is_program=True)
