@@ -65,8 +65,6 @@ ROWS = [
         "full batch", "--preset single"),
     Row("single_raw_inputs", "single, inputs not normalised",
         "--preset single --input_scale 0"),
-    Row("single_one_lambda", "single, the same λ for all users",
-        "--preset single --lambda_exponent 0"),
     Row("u_autorec", "U-AutoRec, weighted rule", "--orientation user --base_lr 0.003 "
         "--decay_epoch_step 25 --train_epoch 120", 0.874),
     Row("u_one_hot", "U-AutoRec, one-hot inputs, weighted rule", "--orientation user "
