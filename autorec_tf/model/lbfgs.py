@@ -79,9 +79,9 @@ class LBFGS(tf.Module):
         self.num_pairs = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The point where the last step ended, and the objective there.
         self.evaluated = tf.Variable(False, trainable=False)
-        self.point, self.gradients = sharing(parameters), sharing(parameters)
+        self.point, self.gradients = zeros_like(parameters), zeros_like(parameters)
         self.cost, self.squared_error = variable(0.0), variable(0.0)
-        self.direction: list[tf.Tensor] = []  # H g, while a step needs it
+        self.direction: Sequence[tf.Tensor] = ()  # H g, while a step needs it
 
     @property
     def state(self) -> list[tf.Variable]:
@@ -171,7 +171,7 @@ class LBFGS(tf.Module):
         """Set `direction` to H g, and return g' H g."""
         last = int(self.num_pairs.numpy())
         if not last:
-            self.direction[:] = [x.read_value() for x in self.gradients]
+            self.direction = [x.read_value() for x in self.gradients]
             return self.dot(self.gradients, self.gradients)
         used = [i % self.memory for i in range(max(last - self.memory, 0), last)]
         slots = [*used, *range(len(used), self.memory)]  # the same number in each call: one trace
@@ -179,7 +179,7 @@ class LBFGS(tf.Module):
         scales = self.initial_scales(used)
         sy, yy = self.shards.sum(self.products(self.gradients, scales, s, y))
         a, b = coefficients(sy, yy, len(used))
-        self.direction[:] = self.combine(self.gradients, scales, s, y, a, b)
+        self.direction = self.combine(self.gradients, scales, s, y, a, b)
         return self.dot(self.gradients, self.direction)
 
     @tf.function(autograph=False)
@@ -272,7 +272,7 @@ class LBFGS(tf.Module):
         if t and not self.direction:
             self.multiply()
         assign(self.parameters, plus(self.point, -t, self.direction) if t else self.point)
-        self.direction.clear()
+        self.direction = ()
 
     def change(self, gradients: Sequence[tf.Tensor]) -> float:
         """Return t times the slope of the objective along -H g after `move(t)`: the inner product
