@@ -176,7 +176,7 @@ class ColumnShards:
     def read(self, prefix: str | Path, variables: Mapping[str, Stored]) -> None:
         """Set `variables` to this process's part of the checkpoint `prefix`. Raise ValueError if it
         has other variables, tf.errors.OpError if it cannot be read. What is bfloat16 now was
-        float32 in earlier versions, and is rounded. What is no longer stored is ignored."""
+        float32 in earlier versions, and is rounded. `UNUSED` variables are ignored."""
         reader = tf.train.load_checkpoint(as_utf8(prefix))
         shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         wanted = {
